@@ -1,0 +1,293 @@
+package caddyhtpasswd
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption(appName, parseOption)
+	httpcaddyfile.RegisterHandlerDirective(appName, parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder(appName, httpcaddyfile.After, "basic_auth")
+}
+
+// parseOption sets up the app from the global option. Syntax:
+//
+//	htpasswd {
+//	    poll <interval>
+//	}
+func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // consume option name
+	if existing != nil {
+		return nil, d.Errf("the global option %s is there already: all its settings go into one block", appName)
+	}
+	if d.NextArg() {
+		return nil, d.Errf("the global option %s takes a block, but no argument: '%s'", appName, d.Val())
+	}
+	app := new(App)
+	s := &subdirectives{Dispenser: d, of: "the global option " + appName, known: []string{"poll"}}
+	for d.NextBlock(0) {
+		if err := s.check(); err != nil {
+			return nil, err
+		}
+		switch d.Val() {
+		case "poll":
+			interval, err := s.duration("an interval such as 5s")
+			if err != nil {
+				return nil, err
+			}
+			if interval < minPoll {
+				return nil, d.Errf("poll: must be at least %s", minPoll)
+			}
+			app.Poll = caddy.Duration(interval)
+		}
+	}
+	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// parseDirective sets up the handler from Caddyfile tokens. Syntax:
+//
+//	htpasswd [<matcher>] {
+//	    file        <path>...
+//	    group_file  <path>...
+//	    realm       <text>
+//	    require     user <name>... | group <name>...
+//	    exempt      <matcher>...
+//	    user_header <field>
+//	    keep_authorization
+//	    allow_http
+//	    cache       off | <max_age>
+//	}
+//
+// The matchers of exempt are named matchers (@name) and paths (/path*), or one
+// matcher written out behind it or in a block of its own; requests that match
+// any of them pass. Subdirectives require and exempt can be repeated.
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h.Next() // consume directive name
+	if h.NextArg() {
+		return nil, h.Errf("%s takes no file behind it, but '%s' is there: write it into the block, as 'file %[2]s'; "+
+			"a first argument that begins with / is a matcher of request paths and protects only those", appName, h.Val())
+	}
+	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
+		Dispenser:  h.Dispenser,
+		of:         appName,
+		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache"},
+		repeatable: []string{"require", "exempt"},
+	}}
+	for h.NextBlock(0) {
+		if err := p.s.check(); err != nil {
+			return nil, err
+		}
+		if err := p.parse(h.Val()); err != nil {
+			return nil, err
+		}
+	}
+	if len(p.handler.Files) == 0 {
+		return nil, h.Errf("%s has no password file: write 'file <path>' into its block; "+
+			"an argument that begins with / is a matcher of request paths, not a file", appName)
+	}
+	if q := p.handler.Require; q != nil && len(q.Groups) > 0 && len(p.handler.GroupFiles) == 0 {
+		return nil, h.Errf("%s: 'require group' needs a 'group_file' that says who is in the group", appName)
+	}
+	return p.handler, nil
+}
+
+// directiveParser reads the block of one directive into its handler.
+type directiveParser struct {
+	httpcaddyfile.Helper
+	handler *Handler
+	s       *subdirectives
+}
+
+func (p *directiveParser) parse(subdirective string) (err error) {
+	switch h := p.handler; subdirective {
+	case "file":
+		h.Files, err = p.s.arguments("one or more paths")
+	case "group_file":
+		h.GroupFiles, err = p.s.arguments("one or more paths")
+	case "realm":
+		h.Realm, err = p.s.argument("a text, in quotes if it has blanks")
+		if err == nil && (h.Realm == "" || hasControl(h.Realm)) {
+			err = p.Err("realm: must be a text without control characters")
+		}
+	case "user_header":
+		h.UserHeader, err = p.s.argument("the name of a header field")
+		if err == nil && !isUsableField(h.UserHeader) {
+			err = p.Errf("user_header: '%s' is no name of a header field, or one with a meaning of its own; use one such as X-User", h.UserHeader)
+		}
+	case "keep_authorization":
+		h.KeepAuthorization, err = true, p.s.noArgument()
+	case "allow_http":
+		h.AllowHTTP, err = true, p.s.noArgument()
+	case "cache":
+		h.Cache, err = p.parseCache()
+	case "require":
+		err = p.parseRequire()
+	case "exempt":
+		err = p.parseExempt()
+	}
+	return err
+}
+
+func (p *directiveParser) parseCache() (*Cache, error) {
+	const expected = "'off' or the longest time to remember a password, such as 10m"
+	if p.CountRemainingArgs() == 1 && p.peek() == "off" {
+		p.NextArg()
+		return &Cache{Off: true}, nil
+	}
+	maxAge, err := p.s.duration(expected)
+	return &Cache{MaxAge: caddy.Duration(maxAge)}, err
+}
+
+func (p *directiveParser) parseRequire() error {
+	const expected = "'user <name>...' or 'group <name>...'"
+	args, err := p.s.arguments(expected)
+	if err != nil {
+		return err
+	}
+	if p.handler.Require == nil {
+		p.handler.Require = new(Require)
+	}
+	q := p.handler.Require
+	switch kind, names := args[0], args[1:]; {
+	case kind == "valid-user":
+		return p.Err("require valid-user: every user in the files may pass unless require says otherwise; leave the line out")
+	case kind != "user" && kind != "group":
+		return p.Errf("require: expected %s, not '%s'", expected, kind)
+	case len(names) == 0:
+		return p.Errf("require %s: expected one or more names", kind)
+	case kind == "user":
+		q.Users = append(q.Users, names...)
+	default:
+		q.Groups = append(q.Groups, names...)
+	}
+	return nil
+}
+
+// parseExempt reads matcher tokens, each a matcher set of its own, or one
+// matcher set written out.
+func (p *directiveParser) parseExempt() error {
+	if first := p.peek(); first != "*" && !strings.HasPrefix(first, "@") && !strings.HasPrefix(first, "/") {
+		set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(p.Dispenser)
+		if err != nil {
+			return p.WrapErr(err)
+		}
+		return p.addExempt(set)
+	}
+	for p.CountRemainingArgs() > 0 {
+		set, ok, err := p.MatcherToken()
+		if err != nil {
+			return p.WrapErr(err)
+		}
+		if !ok {
+			return p.Errf("exempt: expected named matchers and paths, or one matcher written out, not '%s' behind one", p.Val())
+		}
+		if err := p.addExempt(set); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *directiveParser) addExempt(set caddy.ModuleMap) error {
+	if len(set) == 0 {
+		return p.Err("exempt: expected a matcher: named (@name), a path (/path*), or one written out such as 'remote_ip 192.0.2.0/24'; " +
+			"one that matches every request would leave nothing protected")
+	}
+	p.handler.ExemptRaw = append(p.handler.ExemptRaw, set)
+	return nil
+}
+
+// peek returns the next argument on the line without consuming it, or "".
+func (p *directiveParser) peek() string {
+	if !p.NextArg() {
+		return ""
+	}
+	defer p.Prev()
+	return p.Val()
+}
+
+// subdirectives checks the lines of a block, and says where and what is wrong.
+type subdirectives struct {
+	*caddyfile.Dispenser
+	of         string // what the block belongs to
+	known      []string
+	repeatable []string
+	seen       map[string]int // line
+}
+
+// check refuses a subdirective that is unknown, or there for the second time.
+func (s *subdirectives) check() error {
+	name := s.Val()
+	if !slices.Contains(s.known, name) {
+		return s.Errf("unrecognized subdirective '%s' of %s; expected one of: %s", name, s.of, strings.Join(s.known, ", "))
+	}
+	if line, ok := s.seen[name]; ok && !slices.Contains(s.repeatable, name) {
+		return s.Errf("%s of %s is there already, in line %d; it takes all its values in one line", name, s.of, line)
+	}
+	if s.seen == nil {
+		s.seen = make(map[string]int)
+	}
+	s.seen[name] = s.Line()
+	return nil
+}
+
+// arguments returns the arguments of the subdirective, at least one.
+func (s *subdirectives) arguments(expected string) ([]string, error) {
+	name := s.Val()
+	args := s.RemainingArgs()
+	if len(args) == 0 {
+		return nil, s.Errf("%s: expected %s", name, expected)
+	}
+	return args, s.noBlock(name)
+}
+
+// argument returns the only argument of the subdirective.
+func (s *subdirectives) argument(expected string) (string, error) {
+	name := s.Val()
+	args, err := s.arguments(expected)
+	if err != nil {
+		return "", err
+	}
+	if len(args) > 1 {
+		return "", s.Errf("%s: expected %s, not %d arguments", name, expected, len(args))
+	}
+	return args[0], nil
+}
+
+// duration returns the only argument of the subdirective, above zero.
+func (s *subdirectives) duration(expected string) (time.Duration, error) {
+	name := s.Val()
+	text, err := s.argument(expected)
+	if err != nil {
+		return 0, err
+	}
+	duration, err := caddy.ParseDuration(text)
+	if err != nil || duration <= 0 {
+		return 0, s.Errf("%s: expected %s, not '%s'", name, expected, text)
+	}
+	return duration, nil
+}
+
+// noArgument refuses arguments.
+func (s *subdirectives) noArgument() error {
+	name := s.Val()
+	if s.NextArg() {
+		return s.Errf("%s takes no argument: '%s'", name, s.Val())
+	}
+	return s.noBlock(name)
+}
+
+func (s *subdirectives) noBlock(name string) error {
+	if s.NextBlock(s.Nesting()) {
+		return s.Errf("%s takes no block", name)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package caddyhtpasswd
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"hash"
+	"strings"
+	"sync"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+const (
+	maxUserPassLen = maxUserLen + 1 + crypt.MaxPasswordLen
+	maxEncodedLen  = (maxUserPassLen*4 + 2) / 3 // in base64, without padding
+)
+
+// digest is the HMAC-SHA-256 of a password, with a key of this process. It
+// stands for the password wherever one is remembered or compared.
+type digest [sha256.Size]byte
+
+// digestKey is the key of all digests.
+var digestKey = func() []byte {
+	key := make([]byte, sha256.BlockSize)
+	rand.Read(key) //nolint:errcheck // never fails, as documented
+	return key
+}()
+
+// credentials are a user name and a password as a client sent them. They are
+// taken from a pool and belong to one request; what they hold is overwritten
+// when they go back.
+type credentials struct {
+	user      []byte // part of decoded
+	password  []byte // part of decoded
+	digest    digest // of the password
+	malformed bool   // then these are not to be used, except to log the user
+
+	used    int // of encoded
+	encoded [maxEncodedLen]byte
+	decoded [maxUserPassLen]byte
+	mac     hash.Hash
+}
+
+var credentialsPool = sync.Pool{New: func() any {
+	return &credentials{mac: hmac.New(sha256.New, digestKey)}
+}}
+
+// parseCredentials reads the value of an Authorization header of the Basic
+// scheme (RFC 7617). More blanks after the scheme and base64 without padding
+// are accepted, as nginx and Apache do. Malformed are credentials without a
+// colon, with control characters, with a user name over 255 bytes or a
+// password over 1,024. What it returns is to be released.
+func parseCredentials(header string) *credentials {
+	c := credentialsPool.Get().(*credentials)
+	encoded, _ := cutBasic(header)
+	c.malformed = !c.decode(strings.TrimRight(encoded, "="))
+	if !c.malformed {
+		c.mac.Reset()
+		c.mac.Write(c.password)
+		c.mac.Sum(c.digest[:0])
+	}
+	return c
+}
+
+// cutBasic takes the scheme off the value of an Authorization header and
+// reports whether it is "Basic", in any case (RFC 9110, section 11.1).
+func cutBasic(header string) (string, bool) {
+	const scheme = "basic"
+	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+		return "", false
+	}
+	rest := header[len(scheme):]
+	if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
+		return "", false // some other scheme that begins like it
+	}
+	return strings.Trim(rest, " \t"), true
+}
+
+// decode fills in user and password and reports whether they are well-formed.
+func (c *credentials) decode(encoded string) bool {
+	if len(encoded) > maxEncodedLen {
+		return false
+	}
+	c.used = copy(c.encoded[:], encoded)
+	n, err := base64.RawStdEncoding.Decode(c.decoded[:], c.encoded[:c.used])
+	if err != nil {
+		return false
+	}
+	user, password, found := bytes.Cut(c.decoded[:n], []byte{':'})
+	if !found || len(user) > maxUserLen || len(password) > crypt.MaxPasswordLen {
+		return false
+	}
+	c.user, c.password = user, password
+	return !hasControl(user) && !hasControl(password)
+}
+
+// release gives c back to the pool, without what it held.
+func (c *credentials) release() {
+	clear(c.encoded[:c.used])
+	clear(c.decoded[:min(c.used, len(c.decoded))])
+	clear(c.digest[:])
+	c.user, c.password, c.used = nil, nil, 0
+	credentialsPool.Put(c)
+}

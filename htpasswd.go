@@ -1,0 +1,229 @@
+package caddyhtpasswd
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// maxUserLen is how many bytes a user name can have, as for Apache's htpasswd.
+const maxUserLen = 255
+
+// userTable is one version of an htpasswd file. It is parsed once and swapped
+// whole; all that changes in it afterwards is what its entries remember.
+type userTable struct {
+	index   map[string]uint32 // position in entries
+	entries []entry
+	classes []hashClass
+	findings
+}
+
+// entry is one user's line. Its strings are parts of the text of the file.
+type entry struct {
+	user     string
+	hash     string
+	class    uint32 // position in classes; without meaning unless usable
+	state    entryState
+	verified atomic.Pointer[verification]
+}
+
+// entryState says whether an entry can match at all. One that can't stays in
+// the table all the same: its user is denied, whatever stands further down.
+type entryState uint8
+
+const (
+	bad entryState = iota
+	locked
+	usable
+)
+
+// hashClass is a class of hashes that cost the same, how many entries have
+// it, and the position of one of them.
+type hashClass struct {
+	crypt.Class
+	key    uint64 // places the class among others; see userStores.decoy
+	count  int
+	sample uint32
+}
+
+// verification is what an entry remembers of the last password that matched it.
+type verification struct {
+	digest digest
+	at     time.Time
+}
+
+// parseUsers reads an htpasswd file. Lines are "user:hash" or
+// "user:hash:comment"; the first line of a user decides. A bad line is noted,
+// and its user, where it names one, denied. A file with lines none of which
+// is good is an error.
+func parseUsers(text string) (*userTable, error) {
+	n := strings.Count(text, "\n") + 1
+	t := &userTable{index: make(map[string]uint32, n), entries: make([]entry, 0, n)}
+	classes := make(map[crypt.Class]uint32)
+	for number, line := range lines(text) {
+		user, hash, problem := splitUserLine(line)
+		if problem != "" {
+			t.badLine(number, problem)
+		}
+		if user == "" {
+			continue
+		}
+		if _, ok := t.index[user]; ok {
+			t.duplicate(number, user)
+			continue
+		}
+		position := uint32(len(t.entries)) //nolint:gosec // a file of the largest size has fewer lines
+		t.index[user] = position
+		t.entries = append(t.entries, entry{user: user, hash: hash})
+		if problem != "" {
+			continue
+		}
+		t.good++
+		if isLocked(hash) {
+			t.entries[position].state = locked
+			continue
+		}
+		class, err := crypt.Parse(hash)
+		if err != nil {
+			t.good--
+			t.badLine(number, err.Error())
+			continue
+		}
+		t.entries[position].state = usable
+		t.entries[position].class = t.classify(classes, class, position)
+	}
+	return t, t.verdict("user:hash")
+}
+
+// splitUserLine takes a line apart. Where there is a problem, user is whom
+// the line means, and "" if that can't be told or can't be a user's name.
+func splitUserLine(line string) (user, hash, problem string) {
+	user, rest, found := strings.Cut(line, ":")
+	switch {
+	case user == "":
+		return "", "", "no user name before the colon"
+	case len(user) > maxUserLen:
+		return "", "", fmt.Sprintf("user name longer than %d bytes", maxUserLen)
+	case hasControl(user):
+		return "", "", "control character in the user name"
+	case !found:
+		return user, "", "no colon between user name and hash"
+	case len(line) > maxLineLen:
+		return user, "", fmt.Sprintf("longer than %d bytes", maxLineLen)
+	}
+	hash, _, _ = strings.Cut(rest, ":")
+	return user, strings.Trim(hash, blanks), ""
+}
+
+// isLocked reports whether hash is one of the marks of an account without
+// log-in, as in /etc/shadow: "*", "!", "!!", "x", nothing, a hash behind "!".
+func isLocked(hash string) bool {
+	return hash == "" || hash == "x" || hash[0] == '!' || hash[0] == '*'
+}
+
+// classify counts an entry to its class and returns the position of the class.
+func (t *userTable) classify(known map[crypt.Class]uint32, class crypt.Class, entry uint32) uint32 {
+	i, ok := known[class]
+	if !ok {
+		i = uint32(len(t.classes)) //nolint:gosec // at most one for each entry
+		known[class] = i
+		t.classes = append(t.classes, hashClass{
+			Class: class, sample: entry, key: decoyKey(class.Format.Name, class.Cost),
+		})
+	}
+	t.classes[i].count++
+	return i
+}
+
+// find returns the entry of user, or nil.
+func (t *userTable) find(user []byte) *entry {
+	if i, ok := t.index[string(user)]; ok {
+		return &t.entries[i]
+	}
+	return nil
+}
+
+// inherit takes over what entries of old remember, where user and hash are
+// still the same.
+func (t *userTable) inherit(old *userTable) {
+	for i := range old.entries {
+		e := &old.entries[i]
+		v := e.verified.Load()
+		if v == nil {
+			continue
+		}
+		if j, ok := t.index[e.user]; ok && t.entries[j].sameAs(e) {
+			t.entries[j].verified.CompareAndSwap(nil, v)
+		}
+	}
+}
+
+// sameAs reports whether e is still what other is: a password that is right
+// for the one is right for the other.
+func (e *entry) sameAs(other *entry) bool {
+	return e.state == usable && other.state == usable && e.hash == other.hash
+}
+
+// remembers reports whether sum is of the password that matched last, at or
+// after notBefore.
+func (e *entry) remembers(sum *digest, notBefore time.Time) bool {
+	v := e.verified.Load()
+	return v != nil && subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1 && !v.at.Before(notBefore)
+}
+
+func (e *entry) remember(sum *digest, at time.Time) {
+	e.verified.Store(&verification{*sum, at})
+}
+
+// userStore is the live user table of one file: its last good version.
+type userStore struct {
+	path    string
+	key     uint64 // places this file's classes among others'; see userStores.decoy
+	current atomic.Pointer[userTable]
+}
+
+func newUserStore(path string) *userStore {
+	return &userStore{path: path, key: decoyKey(path)}
+}
+
+// load parses text and swaps it in. After an error the old version stays.
+func (s *userStore) load(text string, logger *zap.Logger) error {
+	next, err := parseUsers(text)
+	if err != nil {
+		return err
+	}
+	old := s.current.Load()
+	if old != nil {
+		next.inherit(old)
+	}
+	s.current.Store(next)
+	if old != nil {
+		next.inherit(old) // what was verified in the meantime
+	}
+	next.log(logger, s.path)
+	next.warnOfWeak(logger, s.path)
+	if len(next.entries) == 0 {
+		logger.Warn("file names no user: nobody in it can log in", zap.String("file", s.path))
+	}
+	return nil
+}
+
+// warnOfWeak says how many entries have a hash that is quickly undone.
+func (t *userTable) warnOfWeak(logger *zap.Logger, path string) {
+	weak := make(map[string]int)
+	for _, c := range t.classes {
+		if c.Format.Weak {
+			weak[c.Format.Name] += c.count
+		}
+	}
+	if len(weak) > 0 {
+		logger.Warn("weak password hashes: they work, but whoever gets hold of the file can quickly find the passwords; set these anew with: htpasswd -B",
+			zap.String("file", path), zap.Any("entries", weak))
+	}
+}

@@ -1,0 +1,73 @@
+package crypt
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// bcryptFormat is bcrypt as in OpenBSD, crypt_blowfish and htpasswd -B:
+//
+//	$2y$NN$ + 22 characters of salt + 31 characters of digest
+//
+// $2a$, $2b$ and $2y$ are one algorithm. Bytes past the 72nd of a password are
+// ignored, as by every other implementation. (crypt_blowfish makes other
+// hashes under $2a$ for a few passwords with the byte 0xff; it is not valid
+// UTF-8 and those do not match here.)
+var bcryptFormat = &Format{
+	Name:     "bcrypt",
+	prefixes: []string{"$2a$", "$2b$", "$2y$", "$2x$", "$2$"},
+	parse:    parseBcrypt,
+	verify: func(hash string, password []byte) bool {
+		return bcrypt.CompareHashAndPassword([]byte(hash), password) == nil
+	},
+}
+
+const (
+	bcryptLen = 60
+
+	// 14 takes about a second on one core, and each step doubles it. More
+	// would let a few requests hold every core.
+	bcryptMinCost = "04"
+	bcryptMaxCost = "14"
+)
+
+var bcryptAlphabet = newAlphabet("./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
+
+var (
+	errBcrypt2x    = errors.New("$2x$ marks hashes of a faulty implementation; set the password again")
+	errBcrypt2     = errors.New("$2$ is an obsolete variant; set the password again")
+	errBcryptLen   = errors.New("the hash is not 60 characters long")
+	errBcryptCost  = errors.New("the cost is not two digits between $ and $")
+	errBcryptRange = errors.New("the cost is not in the range 04 to 14")
+	errBcryptChars = errors.New("the salt or digest has a character that is not allowed")
+)
+
+func parseBcrypt(hash string) (string, error) {
+	switch {
+	case strings.HasPrefix(hash, "$2x$"):
+		return "", errBcrypt2x
+	case strings.HasPrefix(hash, "$2$"):
+		return "", errBcrypt2
+	case len(hash) != bcryptLen:
+		return "", errBcryptLen
+	}
+	cost, rest := hash[4:6], hash[7:]
+	if !isDigit(cost[0]) || !isDigit(cost[1]) || hash[6] != '$' {
+		return "", errBcryptCost
+	}
+	if cost < bcryptMinCost || cost > bcryptMaxCost {
+		return "", errBcryptRange
+	}
+	// The last character of the digest holds 4 bits, of which no
+	// implementation sets more. Of the salt's last character 2 bits count and
+	// the others are left alone: some old tools set them, and bcrypt verifies
+	// such hashes.
+	if !bcryptAlphabet.containsAll(rest) || bcryptAlphabet[rest[len(rest)-1]]&3 != 0 {
+		return "", errBcryptChars
+	}
+	return cost, nil
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }

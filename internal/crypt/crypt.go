@@ -1,0 +1,195 @@
+// Package crypt knows the password hash formats found in htpasswd files: it
+// checks their syntax and verifies passwords against them. It never makes a
+// hash.
+package crypt
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxPasswordLen is the longest password, in bytes, that can match any hash:
+// without a limit the work would grow with whatever a client sends.
+const MaxPasswordLen = 1024
+
+// libcryptMaxPasswordLen is the longest that can match a hash of a format
+// whose work grows with the password. It is libcrypt's own limit for all
+// (CRYPT_MAX_PASSPHRASE_SIZE, with the closing NUL); htpasswd's is 255.
+const libcryptMaxPasswordLen = 511
+
+// ErrUnknownFormat is wrapped by Parse's error when no format claims a hash.
+// Such a hash must be refused: it is never to be taken for a plain password.
+var ErrUnknownFormat = errors.New("unknown password hash format")
+
+// Format is one kind of password hash.
+type Format struct {
+	// Name is the format's usual name in lower case, e.g. "sha512crypt".
+	Name string
+	// Weak tells that hashes of this format should be replaced: guessing is
+	// cheap (one unsalted SHA-1) or the format is given up (md5crypt).
+	Weak bool
+
+	// prefixes claim a hash for the format.
+	prefixes []string
+	// parse checks the syntax of a hash that has one of the prefixes and
+	// returns its cost, a substring of the hash or a constant. Its error is a
+	// fixed text with nothing of the hash in it. Formats that share a prefix
+	// return ErrUnknownFormat to pass a hash on to the next one.
+	parse func(hash string) (cost string, err error)
+	// verify is given only hashes parse accepts, and passwords of at most
+	// MaxPasswordLen bytes without NUL.
+	verify func(hash string, password []byte) bool
+}
+
+// formats are asked in this order, so one without a prefix of its own must
+// come last.
+var formats = []*Format{
+	bcryptFormat,
+	apr1Format,
+	md5cryptFormat,
+	sha256cryptFormat,
+	sha512cryptFormat,
+	sha1Format,
+	ssha1Format,
+}
+
+// Class is what decides how long one verification takes: the format and its
+// cost. Classes compare with ==.
+type Class struct {
+	Format *Format
+	// Cost is "04" to "14" (log2 of the iterations) for bcrypt, "1000" to
+	// "1000000" (rounds) for sha256crypt and sha512crypt, with the default
+	// written out as "5000", and "" where the cost is fixed.
+	Cost string
+}
+
+// Parse checks the whole syntax of hash and returns its class. The error has
+// nothing of the hash in it; it wraps ErrUnknownFormat when no format claims
+// the hash, and otherwise starts with the format's name.
+func Parse(hash string) (Class, error) {
+	for _, f := range formats {
+		if !f.claims(hash) {
+			continue
+		}
+		cost, err := f.parse(hash)
+		if errors.Is(err, ErrUnknownFormat) {
+			continue
+		}
+		if err != nil {
+			return Class{}, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		return Class{Format: f, Cost: cost}, nil
+	}
+	if hash == "" {
+		return Class{}, fmt.Errorf("%w: the hash is empty", ErrUnknownFormat)
+	}
+	return Class{}, fmt.Errorf("%w (plain-text passwords are not accepted)", ErrUnknownFormat)
+}
+
+func (f *Format) claims(hash string) bool {
+	for _, p := range f.prefixes {
+		if strings.HasPrefix(hash, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// Verify reports whether password is the one hash was made from. It is false
+// for a hash that Parse does not accept with this very class, and for a
+// password that is longer than MaxPasswordLen or contains NUL.
+func (c Class) Verify(hash string, password []byte) bool {
+	// C tools end a password at its first NUL, and bcrypt repeats the password
+	// with a NUL after it, so "a\x00a" would match a bcrypt hash of "a".
+	if len(password) > MaxPasswordLen || bytes.IndexByte(password, 0) >= 0 {
+		return false
+	}
+	// Parsing again costs nothing beside a digest and makes every slice
+	// expression in the verify functions safe.
+	if got, err := Parse(hash); err != nil || got != c {
+		return false
+	}
+	return c.Format.verify(hash, password)
+}
+
+// alphabet gives a base64 digit's value by its character; noDigit for others.
+type alphabet [256]byte
+
+const noDigit = 0xff
+
+func newAlphabet(digits string) *alphabet {
+	var a alphabet
+	for i := range a {
+		a[i] = noDigit
+	}
+	value := byte(0)
+	for i := range len(digits) {
+		a[digits[i]] = value
+		value++
+	}
+	return &a
+}
+
+func (a *alphabet) containsAll(s string) bool {
+	for i := range len(s) {
+		if a[s[i]] == noDigit {
+			return false
+		}
+	}
+	return true
+}
+
+const cryptDigits = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// cryptAlphabet is the base64 of crypt(3), which is little-endian: the last
+// character of a digest holds the topmost bits.
+var cryptAlphabet = newAlphabet(cryptDigits)
+
+var (
+	errNoDigest = errors.New("no $ between salt and digest")
+	errSaltLen  = errors.New("the salt is too long")
+	errSaltChar = errors.New("the salt has a character that is not allowed")
+	errDigest   = errors.New("the digest has the wrong length or characters")
+)
+
+// splitCrypt splits salt$digest as in the crypt(3) formats. The digest must be
+// digestLen characters long with only lastBits bits in the last one: an
+// implementation compares the text it makes, so no other can ever match.
+func splitCrypt(s string, maxSalt, digestLen, lastBits int) (salt, digest string, err error) {
+	salt, digest, ok := strings.Cut(s, "$")
+	if !ok {
+		return "", "", errNoDigest
+	}
+	if len(salt) > maxSalt {
+		return "", "", errSaltLen
+	}
+	for i := range len(salt) {
+		if c := salt[i]; c < ' ' || c > '~' || c == ':' {
+			return "", "", errSaltChar
+		}
+	}
+	if len(digest) != digestLen || !cryptAlphabet.containsAll(digest) ||
+		cryptAlphabet[digest[digestLen-1]]>>lastBits != 0 {
+		return "", "", errDigest
+	}
+	return salt, digest, nil
+}
+
+// maxBase64 bounds what decodeBase64 takes, in characters and in bytes.
+const maxBase64 = 128
+
+// decodeBase64 decodes standard base64 into dst and returns the byte count. It
+// is strict: no line breaks, unused bits zero, padding complete or, with enc
+// base64.RawStdEncoding, absent.
+func decodeBase64(dst *[maxBase64]byte, enc *base64.Encoding, s string) (n int, ok bool) {
+	// The decoder skips line breaks even in strict mode.
+	if len(s) > maxBase64 || strings.ContainsAny(s, "\r\n") {
+		return 0, false
+	}
+	var src [maxBase64]byte
+	n, err := enc.Strict().Decode(dst[:], src[:copy(src[:], s)])
+	return n, err == nil
+}

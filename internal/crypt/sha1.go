@@ -1,0 +1,89 @@
+package crypt
+
+import (
+	"crypto/sha1" //nolint:gosec // the formats are defined by SHA-1
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"strings"
+)
+
+// sha1Format is {SHA} and the base64 of the password's SHA-1, from LDAP
+// servers (the schemes of RFC 2307's userPassword) and htpasswd -s.
+var sha1Format = &Format{
+	Name:     "sha1",
+	Weak:     true,
+	prefixes: []string{sha1Prefix},
+	parse: func(hash string) (string, error) {
+		var raw [maxBase64]byte
+		if _, ok := decodeSHA1(&raw, hash); !ok {
+			return "", errSHA1
+		}
+		return "", nil
+	},
+	verify: func(hash string, password []byte) bool {
+		var raw [maxBase64]byte
+		digest, ok := decodeSHA1(&raw, hash)
+		got := sha1.Sum(password) //nolint:gosec // see the import
+		return ok && subtle.ConstantTimeCompare(got[:], digest) == 1
+	},
+}
+
+// ssha1Format is {SSHA} and the base64 of SHA-1(password, salt) followed by
+// the salt, from LDAP servers (slappasswd). The padding may be left out.
+var ssha1Format = &Format{
+	Name:     "ssha1",
+	prefixes: []string{ssha1Prefix},
+	parse: func(hash string) (string, error) {
+		var raw [maxBase64]byte
+		if _, _, ok := decodeSSHA1(&raw, hash); !ok {
+			return "", errSSHA1
+		}
+		return "", nil
+	},
+	verify: func(hash string, password []byte) bool {
+		var raw [maxBase64]byte
+		digest, salt, ok := decodeSSHA1(&raw, hash)
+		if !ok {
+			return false
+		}
+		var buf [MaxPasswordLen + ssha1MaxSalt]byte
+		got := sha1.Sum(append(append(buf[:0], password...), salt...)) //nolint:gosec // see the import
+		return subtle.ConstantTimeCompare(got[:], digest) == 1
+	},
+}
+
+const (
+	sha1Prefix  = "{SHA}"
+	ssha1Prefix = "{SSHA}"
+
+	sha1Base64Len = 28
+	ssha1MaxSalt  = 64 // bytes; tools use 4 to 16
+)
+
+var (
+	errSHA1  = errors.New("not the base64 of a 20-byte digest")
+	errSSHA1 = errors.New("not the base64 of a 20-byte digest and a salt of 1 to 64 bytes")
+)
+
+func decodeSHA1(raw *[maxBase64]byte, hash string) (digest []byte, ok bool) {
+	s := hash[len(sha1Prefix):]
+	n, ok := decodeBase64(raw, base64.StdEncoding, s)
+	if !ok || len(s) != sha1Base64Len || n != sha1.Size {
+		return nil, false
+	}
+	return raw[:n], true
+}
+
+func decodeSSHA1(raw *[maxBase64]byte, hash string) (digest, salt []byte, ok bool) {
+	s := hash[len(ssha1Prefix):]
+	enc := base64.RawStdEncoding
+	if strings.HasSuffix(s, "=") {
+		enc = base64.StdEncoding
+	}
+	n, ok := decodeBase64(raw, enc, s)
+	if !ok || n <= sha1.Size || n > sha1.Size+ssha1MaxSalt {
+		return nil, nil, false
+	}
+	return raw[:sha1.Size], raw[sha1.Size:n], true
+}

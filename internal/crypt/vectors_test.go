@@ -1,0 +1,197 @@
+package crypt
+
+import (
+	"bytes"
+	_ "embed"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+//go:embed testdata/vectors.txt
+var vectorsText string
+
+type vector struct {
+	format, cost, password, hash string
+}
+
+func vectors(tb testing.TB) []vector {
+	tb.Helper()
+	var all []vector
+	for i, line := range strings.Split(vectorsText, "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		f := strings.Split(line, "\t")
+		if len(f) != 4 {
+			tb.Fatalf("vectors.txt:%d: %d fields", i+1, len(f))
+		}
+		password, err := strconv.Unquote(f[2])
+		if err != nil {
+			tb.Fatalf("vectors.txt:%d: %v", i+1, err)
+		}
+		all = append(all, vector{f[0], strings.TrimPrefix(f[1], "-"), password, f[3]})
+	}
+	return all
+}
+
+func mustParse(tb testing.TB, hash string) Class {
+	tb.Helper()
+	c, err := Parse(hash)
+	if err != nil {
+		tb.Fatalf("Parse(%q): %v", hash, err)
+	}
+	return c
+}
+
+// altered returns password with one byte changed, one that bcrypt looks at.
+func altered(password string) []byte {
+	b := []byte(password)
+	if len(b) == 0 {
+		return []byte("x")
+	}
+	b[min(len(b), 72)-1] ^= 1
+	return b
+}
+
+func TestVectors(t *testing.T) {
+	count := make(map[string]int)
+	for _, v := range vectors(t) {
+		c := mustParse(t, v.hash)
+		if c.Format.Name != v.format || c.Cost != v.cost {
+			t.Errorf("Parse(%q) = %s, cost %q; want %s, cost %q",
+				v.hash, c.Format.Name, c.Cost, v.format, v.cost)
+		}
+		if !c.Verify(v.hash, []byte(v.password)) {
+			t.Errorf("%q does not verify %q", v.hash, v.password)
+		}
+		if wrong := altered(v.password); c.Verify(v.hash, wrong) {
+			t.Errorf("%q verifies %q", v.hash, wrong)
+		}
+		count[v.format]++
+	}
+	for _, f := range formats {
+		if count[f.Name] == 0 {
+			t.Errorf("no vectors for %s", f.Name)
+		}
+	}
+}
+
+// A hash with its end missing or with a character more is no hash. {SSHA} can
+// not tell: its salt has any length, so there such a text may be a hash, but
+// not one of the same password.
+func TestTruncatedAndExtended(t *testing.T) {
+	for _, v := range vectors(t) {
+		class := mustParse(t, v.hash)
+		check := func(hash string) {
+			if strings.TrimRight(hash, "=") == strings.TrimRight(v.hash, "=") && v.format == "ssha1" {
+				return // {SSHA} with and without padding is the same hash
+			}
+			c, err := Parse(hash)
+			if err == nil && c.Format.Name != "ssha1" {
+				t.Errorf("Parse accepts %q, made from %q", hash, v.hash)
+			}
+			if class.Verify(hash, []byte(v.password)) {
+				t.Errorf("%q, made from %q, verifies", hash, v.hash)
+			}
+		}
+		for n := range len(v.hash) {
+			check(v.hash[:n])
+		}
+		for b := range 256 {
+			check(v.hash + string([]byte{byte(b)}))
+		}
+	}
+}
+
+func TestParseDoesNotAllocate(t *testing.T) {
+	for _, v := range vectors(t) {
+		if n := testing.AllocsPerRun(10, func() { _, _ = Parse(v.hash) }); n != 0 {
+			t.Errorf("Parse(%q): %v allocations", v.hash, n)
+		}
+	}
+}
+
+// No part of the salt or digest may reach a log through an error.
+func TestErrorsDoNotQuoteTheHash(t *testing.T) {
+	for _, v := range vectors(t) {
+		body := v.hash[strings.LastIndexAny(v.hash[:len(v.hash)-20], "$}")+1:]
+		var broken []string
+		for n := range len(v.hash) {
+			broken = append(broken, v.hash[:n], v.hash[:n]+"!"+v.hash[n:], v.hash[:n]+v.hash[n+1:])
+		}
+		broken = append(broken, v.hash+"x", " "+v.hash, "$9$"+v.hash, strings.ToUpper(v.hash))
+		for _, h := range broken {
+			_, err := Parse(h)
+			if err == nil {
+				continue
+			}
+			for i := 0; i+6 <= len(body); i++ {
+				if strings.Contains(err.Error(), body[i:i+6]) {
+					t.Fatalf("the error for %q quotes it: %v", h, err)
+				}
+			}
+		}
+	}
+}
+
+func TestVerifyWithAnotherClass(t *testing.T) {
+	all := vectors(t)
+	for _, v := range all {
+		for _, o := range all {
+			c := mustParse(t, o.hash)
+			if c != mustParse(t, v.hash) && c.Verify(v.hash, []byte(v.password)) {
+				t.Fatalf("%q verifies with the class %s %q", v.hash, c.Format.Name, c.Cost)
+			}
+		}
+		for _, c := range []Class{{}, {Format: &Format{}}, {Cost: v.cost}} {
+			if c.Verify(v.hash, []byte(v.password)) {
+				t.Fatalf("%q verifies with a class of no format", v.hash)
+			}
+		}
+	}
+}
+
+// C tools end a password at NUL. None of a hash's password with something
+// after a NUL may match.
+func TestVerifyRefusesNUL(t *testing.T) {
+	for _, v := range vectors(t) {
+		if v.password != "secret" {
+			continue
+		}
+		c := mustParse(t, v.hash)
+		for _, p := range []string{"secret\x00", "secret\x00x", "secret\x00secret", "\x00secret", "\x00"} {
+			if c.Verify(v.hash, []byte(p)) {
+				t.Errorf("%q verifies %q", v.hash, p)
+			}
+		}
+	}
+}
+
+func TestPasswordLength(t *testing.T) {
+	for _, v := range seeds(t) {
+		c := mustParse(t, v.hash)
+		for _, n := range []int{libcryptMaxPasswordLen, libcryptMaxPasswordLen + 1, MaxPasswordLen, MaxPasswordLen + 1, 1 << 20} {
+			if c.Verify(v.hash, bytes.Repeat([]byte("p"), n)) {
+				t.Errorf("%q verifies a password of %d bytes", v.hash, n)
+			}
+		}
+	}
+}
+
+func TestBcryptIgnoresPastByte72(t *testing.T) {
+	seen := 0
+	for _, v := range vectors(t) {
+		if v.format != "bcrypt" || len(v.password) <= 72 {
+			continue
+		}
+		seen++
+		c := mustParse(t, v.hash)
+		if !c.Verify(v.hash, []byte(v.password[:72])) || !c.Verify(v.hash, []byte(v.password[:72]+"other")) {
+			t.Errorf("%q: a byte past the 72nd counts", v.hash)
+		}
+	}
+	if seen == 0 {
+		t.Error("no vector with a longer password")
+	}
+}

@@ -1,0 +1,357 @@
+// Package caddyhtpasswd puts HTTP endpoints behind user name and password,
+// as nginx does with auth_basic and auth_basic_user_file, for the Caddy web
+// server: passwords over TLS only, each hashed once and not at every request,
+// files followed live. It also brings named upstream groups.
+//
+// The way of a request is Handler.ServeHTTP and what that calls; the way of a
+// changed file begins at followedFile.
+package caddyhtpasswd
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler lets a request pass if it brings the name and password of a user in
+// an htpasswd file (HTTP Basic authentication, RFC 7617).
+//
+// Passwords are asked for, and read, over encrypted connections only. A
+// password that was right is not hashed again until the user's line in the
+// file changes. The files are followed: a change takes effect without a
+// reload, and a version that can't be used leaves the one before in force.
+//
+// For requests that pass with a password, these placeholders are set:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.auth.user.id}` | The name of the user
+// `{http.auth.user.groups}` | The groups the user is in by the group files, sorted, with commas between them
+type Handler struct {
+	// The htpasswd files. The first one that names the user decides. Required.
+	// Relative paths begin at the working directory. Global placeholders such
+	// as `{env.*}` are allowed.
+	Files []string `json:"files,omitempty"`
+
+	// Apache group files, with lines such as `admins: alice bob`. Default: none.
+	GroupFiles []string `json:"group_files,omitempty"`
+
+	// The name of the protected area, which browsers show when they ask for the
+	// password. Placeholders are allowed. Default: `Restricted`.
+	Realm string `json:"realm,omitempty"`
+
+	// Who may pass. Default: every user in the files.
+	Require *Require `json:"require,omitempty"`
+
+	// Requests that pass without a password: those that match any of these
+	// matcher sets. Default: none.
+	ExemptRaw caddyhttp.RawMatcherSets `json:"exempt,omitempty" caddy:"namespace=http.matchers"`
+
+	// The request header field that tells what comes behind who the user is.
+	// What a client sends under that name never gets through. Default: none.
+	UserHeader string `json:"user_header,omitempty"`
+
+	// Whether to pass the Authorization header on. By default Basic credentials
+	// are removed from the request: what comes behind has no use for the password.
+	KeepAuthorization bool `json:"keep_authorization,omitempty"`
+
+	// Whether to accept passwords over connections that are not encrypted, where
+	// anyone on the way can read them. Default: false.
+	AllowHTTP bool `json:"allow_http,omitempty"`
+
+	// How long a verified password is remembered. Default: until the line of its
+	// user changes.
+	Cache *Cache `json:"cache,omitempty"`
+
+	users     userStores
+	groups    groupStores
+	acquired  []any // keys in the pool
+	exempt    caddyhttp.MatcherSets
+	memory    memory
+	challenge string // where the realm has no placeholders
+	logger    *zap.Logger
+}
+
+// Require names who may pass: any of the users, and the members of any of the
+// groups.
+type Require struct {
+	// Names of users.
+	Users []string `json:"users,omitempty"`
+
+	// Names of groups in the group files.
+	Groups []string `json:"groups,omitempty"`
+}
+
+// Cache says how long a verified password is remembered. What is kept is a
+// keyed digest of it, in memory only.
+type Cache struct {
+	// Whether to compute the hash at every request. This is slow: with the usual
+	// hashes a processor core manages some tens or hundreds of requests a second.
+	Off bool `json:"off,omitempty"`
+
+	// How long to remember a password. Default: until the line of its user changes.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.htpasswd",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+const defaultRealm = "Restricted"
+
+// Provision checks the settings and reads the files.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if _, err := ctx.App(appName); err != nil { // has to run, configured or not
+		return err
+	}
+	if err := h.provisionSettings(); err != nil {
+		return err
+	}
+	if err := h.provisionExempt(ctx); err != nil {
+		return err
+	}
+	return h.provisionFiles()
+}
+
+func (h *Handler) provisionSettings() error {
+	if len(h.Files) == 0 {
+		return errors.New("htpasswd: no password file: name at least one with 'file'")
+	}
+	if h.Realm == "" {
+		h.Realm = defaultRealm
+	}
+	if hasControl(h.Realm) {
+		return errors.New("htpasswd: realm: control characters are not allowed")
+	}
+	if !strings.Contains(h.Realm, "{") {
+		h.challenge = challenge(h.Realm)
+	}
+	if h.UserHeader != "" {
+		if !isUsableField(h.UserHeader) {
+			return fmt.Errorf("htpasswd: user_header: %q can't be used as the name of the field", h.UserHeader)
+		}
+		h.UserHeader = http.CanonicalHeaderKey(h.UserHeader)
+	}
+	if h.Require != nil {
+		if len(h.Require.Users)+len(h.Require.Groups) == 0 {
+			return errors.New("htpasswd: require: names neither a user nor a group")
+		}
+		if len(h.Require.Groups) > 0 && len(h.GroupFiles) == 0 {
+			return errors.New("htpasswd: require: groups need a 'group_file' that says who is in them")
+		}
+	}
+	h.memory = memory{now: time.Now}
+	if h.Cache != nil {
+		if h.Cache.MaxAge < 0 || h.Cache.Off && h.Cache.MaxAge > 0 {
+			return errors.New("htpasswd: cache: either off, or a max_age above zero")
+		}
+		h.memory.off, h.memory.maxAge = h.Cache.Off, time.Duration(h.Cache.MaxAge)
+	}
+	return nil
+}
+
+func (h *Handler) provisionExempt(ctx caddy.Context) error {
+	for _, set := range h.ExemptRaw {
+		if len(set) == 0 {
+			return errors.New("htpasswd: exempt: a matcher that matches every request would leave nothing protected")
+		}
+	}
+	sets, err := ctx.LoadModule(h, "ExemptRaw")
+	if err != nil {
+		return fmt.Errorf("htpasswd: exempt: %w", err)
+	}
+	return h.exempt.FromInterface(sets)
+}
+
+// provisionFiles reads all files anew, the ones that are in use already too:
+// a reload of the configuration must not pass over a broken one.
+func (h *Handler) provisionFiles() error {
+	for _, name := range h.Files {
+		store, err := acquire(h, name, newUserStore)
+		if err != nil {
+			return fmt.Errorf("htpasswd: file %w", err)
+		}
+		h.users = append(h.users, store)
+	}
+	for _, name := range h.GroupFiles {
+		store, err := acquire(h, name, newGroupStore)
+		if err != nil {
+			return fmt.Errorf("htpasswd: group_file %w", err)
+		}
+		h.groups = append(h.groups, store)
+	}
+	return nil
+}
+
+// Cleanup lets go of the files.
+func (h *Handler) Cleanup() error {
+	var errs []error
+	for _, key := range h.acquired {
+		_, err := files.Delete(key)
+		errs = append(errs, err)
+	}
+	h.acquired = nil
+	return errors.Join(errs...)
+}
+
+// ServeHTTP lets the request pass to next, or answers why it may not.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	exempt, err := h.isExempt(r)
+	sent := r.Header[headerAuthorization]
+	login := takeLogin(r)
+	h.removeForged(r, login)
+	if err != nil {
+		return err
+	}
+	if !exempt {
+		if err := h.authenticate(w, r, login); err != nil {
+			return err
+		}
+	}
+	if h.KeepAuthorization {
+		setOrDelete(r.Header, headerAuthorization, sent)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// isExempt reports whether the request passes without a password.
+func (h *Handler) isExempt(r *http.Request) (bool, error) {
+	if len(h.exempt) == 0 {
+		return false, nil // where there are no matchers, Caddy takes everything for a match
+	}
+	return h.exempt.AnyMatchWithError(r)
+}
+
+// removeForged removes what the client may have sent to pass for somebody.
+func (h *Handler) removeForged(r *http.Request, login *login) {
+	if h.UserHeader != "" && login.userHeader != h.UserHeader { // else a handler further up has set it
+		removeField(r, h.UserHeader)
+	}
+	switch {
+	case r.Trailer == nil:
+	case h.KeepAuthorization:
+		withoutTrailers(r, h.UserHeader)
+	default:
+		withoutTrailers(r, h.UserHeader, headerAuthorization)
+	}
+}
+
+// authenticate returns nil if, and only if, the request may pass. Then the
+// request says who the user is.
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) error {
+	if !h.AllowHTTP && !isEncrypted(r) {
+		return caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
+	}
+	if len(login.sent) > 1 {
+		return caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
+	}
+	if len(login.sent) == 0 || !isBasic(login.sent[0]) {
+		return h.unauthorized(w, r) // no credentials: no failure either
+	}
+	c := parseCredentials(login.sent[0])
+	defer c.release()
+	// Here the budgets of failures will be looked at, and again when it is this request's turn to hash.
+	result, user, err := h.users.check(r.Context(), c, &h.memory)
+	if err != nil {
+		return h.unchecked(r, err)
+	}
+	if result != goodPassword {
+		h.logFailure(r, c, result.String())
+		return h.unauthorized(w, r)
+	}
+	groups := h.groups.of(user)
+	if !h.Require.admits(user, groups) {
+		h.logFailure(r, c, "not among those required")
+		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
+	}
+	h.identify(r, user, groups)
+	login.userHeader = h.UserHeader
+	return nil
+}
+
+var (
+	errNotEncrypted = errors.New("the connection is not encrypted: use https, or set allow_http to accept passwords that anyone on the way can read")
+	errAmbiguous    = errors.New("more than one Authorization header")
+	errUnauthorized = errors.New("not authenticated") // no reason: handle_errors may show it
+	errNotRequired  = errors.New("the user is not among those required")
+)
+
+// statusClientGone is what nginx, too, logs when the client went away.
+const statusClientGone = 499
+
+// unauthorized asks for a password.
+func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
+	value := h.challenge
+	if value == "" {
+		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		value = challenge(repl.ReplaceAll(h.Realm, ""))
+	}
+	w.Header()[headerChallenge] = []string{value}
+	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)
+}
+
+// unchecked is for credentials that could be neither right nor wrong.
+func (h *Handler) unchecked(r *http.Request, err error) error {
+	if r.Context().Err() != nil {
+		return caddyhttp.Error(statusClientGone, err) // nobody is there to read it
+	}
+	h.logger.Error("checking a password failed", zap.Error(err))
+	return caddyhttp.Error(http.StatusInternalServerError, err)
+}
+
+// admits reports whether a user in these groups may pass.
+// A nil Require admits everybody.
+func (q *Require) admits(user string, groups []string) bool {
+	return q == nil || slices.Contains(q.Users, user) ||
+		slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(q.Groups, g) })
+}
+
+// identify tells what comes behind who the user is.
+func (h *Handler) identify(r *http.Request, user string, groups []string) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Set("http.auth.user.id", user)
+	if len(h.groups) > 0 {
+		repl.Set("http.auth.user.groups", strings.Join(groups, ","))
+	}
+	if h.UserHeader != "" {
+		r.Header[h.UserHeader] = []string{user}
+	}
+}
+
+// logFailure writes the one line about a log-in that failed.
+func (h *Handler) logFailure(r *http.Request, c *credentials, reason string) {
+	if line := h.logger.Check(zapcore.WarnLevel, "log-in failed"); line != nil {
+		client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+		line.Write(
+			zap.String("client_ip", client),
+			zap.String("user", shorten(c.user)),
+			zap.String("reason", reason),
+			zap.String("realm", h.Realm),
+		)
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)
