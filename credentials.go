@@ -55,8 +55,7 @@ var credentialsPool = sync.Pool{New: func() any {
 // password over 1,024. What it returns is to be released.
 func parseCredentials(header string) *credentials {
 	c := credentialsPool.Get().(*credentials)
-	encoded, _ := cutBasic(header)
-	c.malformed = !c.decode(strings.TrimRight(encoded, "="))
+	c.malformed = !isBasic(header) || !c.decode(header[len(basicScheme):])
 	if !c.malformed {
 		c.mac.Reset()
 		c.mac.Write(c.password)
@@ -65,22 +64,26 @@ func parseCredentials(header string) *credentials {
 	return c
 }
 
-// cutBasic takes the scheme off the value of an Authorization header and
-// reports whether it is "Basic", in any case (RFC 9110, section 11.1).
-func cutBasic(header string) (string, bool) {
-	const scheme = "basic"
-	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
-		return "", false
-	}
-	rest := header[len(scheme):]
-	if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
-		return "", false // some other scheme that begins like it
-	}
-	return strings.Trim(rest, " \t"), true
+const basicScheme = "basic"
+
+// isBasic reports whether the value of an Authorization header is of the
+// scheme "Basic", in any case (RFC 9110, section 11.1).
+func isBasic(header string) bool {
+	const n = len(basicScheme)
+	return len(header) >= n && strings.EqualFold(header[:n], basicScheme) &&
+		(len(header) == n || isBlank(header[n])) // else it is another that begins like it
 }
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 // decode fills in user and password and reports whether they are well-formed.
 func (c *credentials) decode(encoded string) bool {
+	for encoded != "" && isBlank(encoded[0]) {
+		encoded = encoded[1:]
+	}
+	for encoded != "" && (isBlank(encoded[len(encoded)-1]) || encoded[len(encoded)-1] == '=') {
+		encoded = encoded[:len(encoded)-1]
+	}
 	if len(encoded) > maxEncodedLen {
 		return false
 	}

@@ -43,10 +43,13 @@ func (*login) String() string { return "" }
 // those are the client's, and of the header only what is left of them goes.
 func takeLogin(r *http.Request) *login {
 	values := r.Header[headerAuthorization]
-	l, behind := caddyhttp.GetVar(r.Context(), loginVar).(*login)
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	l, behind := vars[loginVar].(*login)
 	if !behind {
 		l = &login{sent: values}
-		caddyhttp.SetVar(r.Context(), loginVar, l)
+		if vars != nil {
+			vars[loginVar] = l
+		}
 	}
 	if len(values) == 0 {
 		return l
@@ -59,11 +62,6 @@ func takeLogin(r *http.Request) *login {
 	}
 	setOrDelete(r.Header, headerAuthorization, values)
 	return l
-}
-
-func isBasic(header string) bool {
-	_, ok := cutBasic(header)
-	return ok
 }
 
 // isEncrypted reports whether nobody between the client and here could read
