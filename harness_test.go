@@ -1,0 +1,192 @@
+package caddyhtpasswd
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+// server is a Caddy that runs in this process, as any other would: there is
+// one at a time, so tests that use it don't run in parallel.
+type server struct {
+	t      testing.TB
+	dir    string // file names in the Caddyfile are relative to it
+	port   int    // of https://localhost; plain HTTP is on httpPort
+	http   int
+	client *http.Client
+}
+
+// startServer runs a Caddyfile, in which {dir}, {https} and {http} stand for a
+// new folder, a port for the site https://localhost:{https}, and one for plain
+// HTTP. What it logs, at every level, goes to the file log in the folder.
+func startServer(t testing.TB, caddyfile string) *server {
+	t.Helper()
+	ports := freePorts(t, 2)
+	s := &server{t: t, dir: t.TempDir(), port: ports[0], http: ports[1]}
+	s.client = &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the certificate is the test's own
+			ForceAttemptHTTP2: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       30 * time.Second,
+	}
+	t.Cleanup(func() {
+		s.client.CloseIdleConnections()
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if caddyfile != "" {
+		if err := s.reload(caddyfile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// reload loads another configuration, as "caddy reload" does.
+func (s *server) reload(caddyfile string) error {
+	s.t.Helper()
+	config, err := s.adapt(caddyfile)
+	if err != nil {
+		return err
+	}
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	if strings.Contains(caddyfile, "{https}") {
+		eventually(s.t, "the certificate is there", func() bool {
+			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), s.client.Transport.(*http.Transport).TLSClientConfig)
+			if err != nil {
+				return false
+			}
+			return c.Close() == nil
+		})
+	}
+	return nil
+}
+
+// adapt turns a Caddyfile into JSON, with the settings each test needs.
+func (s *server) adapt(caddyfile string) ([]byte, error) {
+	text := strings.NewReplacer("{dir}", s.dir, "{https}", fmt.Sprint(s.port), "{http}", fmt.Sprint(s.http)).Replace(caddyfile)
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return nil, err
+	}
+	var root map[string]any
+	if err := json.Unmarshal(config, &root); err != nil {
+		return nil, err
+	}
+	root["admin"] = map[string]any{"disabled": true, "config": map[string]any{"persist": false}}
+	root["storage"] = map[string]any{"module": "file_system", "root": filepath.Join(s.dir, "storage")}
+	root["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{
+		"level":  "DEBUG",
+		"writer": map[string]any{"output": "file", "filename": filepath.Join(s.dir, "log"), "roll": false},
+	}}}
+	if apps, ok := root["apps"].(map[string]any); ok {
+		apps["pki"] = map[string]any{"certificate_authorities": map[string]any{"local": map[string]any{"install_trust": false}}}
+	}
+	return json.Marshal(root)
+}
+
+// write writes a file in the server's folder.
+func (s *server) write(name, text string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// log returns what the server has logged so far.
+func (s *server) log() string {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// answer is a response, read to the end.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// get asks for a path over HTTPS, with a password if user isn't empty.
+func (s *server) get(path, user, password string) answer {
+	s.t.Helper()
+	r := s.request(http.MethodGet, path, nil)
+	if user != "" {
+		r.SetBasicAuth(user, password)
+	}
+	return s.do(r)
+}
+
+func (s *server) request(method, path string, body io.Reader) *http.Request {
+	s.t.Helper()
+	r, err := http.NewRequest(method, fmt.Sprintf("https://localhost:%d%s", s.port, path), body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func (s *server) do(r *http.Request) answer {
+	s.t.Helper()
+	resp, err := s.client.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(resp.Body); err != nil {
+		s.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, body.String()}
+}
+
+// eventually waits until ok, at most for the time a change of a file may take
+// and then some.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not after 20 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // polling what another goroutine does
+	}
+}
+
+// freePorts returns ports that nobody listens on.
+func freePorts(t testing.TB, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
