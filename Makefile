@@ -1,0 +1,59 @@
+# make test    everything that has to hold before a commit
+# make bench   the figures in the README
+# make lint    golangci-lint, where it can be had
+# make fuzz    each fuzz target for a minute
+
+GO      ?= go
+PLUGIN  := github.com/seed10b5b978/caddy-htpasswd
+CADDY   := v2.11.9
+XCADDY  := v0.4.5
+LINTER  := v2.15.0
+# The real programs that the tests compare with, by command and Debian package.
+TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light curl:curl
+
+.PHONY: test tools check unit xcaddy bench lint fuzz
+
+test: tools check unit xcaddy
+
+# Installs what is missing where that can be done without asking; tests that
+# lack a program are skipped and say so.
+tools:
+	@missing=; for tool in $(TOOLS); do \
+		PATH="$$PATH:/usr/sbin" command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing$$missing"; \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
+	else \
+		echo "MISSING:$$missing (Debian packages). The tests that compare with them are skipped."; \
+	fi
+
+check:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-formatted: $$unformatted"; exit 1; fi
+	$(GO) mod verify
+	$(GO) vet ./...
+
+unit:
+	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
+
+# Builds Caddy with the plugin as users do.
+xcaddy:
+	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY) build $(CADDY) --with $(PLUGIN)=. --output build/caddy
+	build/caddy list-modules | grep -x http.handlers.htpasswd
+	build/caddy validate --config examples/Caddyfile
+
+bench:
+	$(GO) test -run '^$$' -bench 'Verified|Users' -count 6 .
+	$(GO) test -run '^$$' -bench 'Parse|Select' .
+	$(GO) test -run '^$$' -bench . ./internal/crypt
+
+lint:
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...
+
+fuzz:
+	@for package in . ./internal/crypt; do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime 1m $$package || exit 1; \
+		done; \
+	done

@@ -1,0 +1,416 @@
+package caddyhtpasswd
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// adaptCaddyfile turns a Caddyfile that lies in a folder into JSON.
+func adaptCaddyfile(dir, text string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text),
+		map[string]any{"filename": filepath.Join(dir, "Caddyfile")})
+	return config, err
+}
+
+// adaptedProxies returns the reverse_proxy handlers of a Caddyfile as JSON,
+// one a line, from the first site to the last. Other files are in files.
+func adaptedProxies(t *testing.T, text string, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := adaptCaddyfile(dir, text)
+	if err != nil {
+		t.Fatal(strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), ""))
+	}
+	var all any
+	if err := json.Unmarshal(config, &all); err != nil {
+		t.Fatal(err)
+	}
+	var proxies []string
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, item := range v {
+				walk(item)
+			}
+		case map[string]any:
+			if v["handler"] == "reverse_proxy" {
+				out, _ := json.Marshal(v)
+				proxies = append(proxies, string(out))
+				return
+			}
+			for _, key := range []string{"apps", "http", "servers", "srv0", "srv1", "routes", "handle"} {
+				walk(v[key])
+			}
+		}
+	}
+	walk(all)
+	return strings.Join(proxies, "\n")
+}
+
+// sameJSON compares the values that two lists of JSON texts, one a line, have.
+func sameJSON(t *testing.T, got, want string) {
+	t.Helper()
+	values := func(text string) (all []any) {
+		d := json.NewDecoder(strings.NewReader(text))
+		for d.More() {
+			var v any
+			if err := d.Decode(&v); err != nil {
+				t.Fatalf("%v in %s", err, text)
+			}
+			all = append(all, v)
+		}
+		return all
+	}
+	if !reflect.DeepEqual(values(got), values(want)) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestAdaptWholeGroup(t *testing.T) {
+	config, err := adaptCaddyfile("", `{
+	upstream web {
+		server 10.0.0.1:8001 weight=5 max_conns=100
+		server 10.0.0.2
+		server unix//run/web.sock down
+		server backup.internal:8080-8081 backup weight=2
+		balance round_robin
+		health_uri /alive
+		header_up X-Client {remote_host}
+		@gone status 410
+	}
+}
+:8080 {
+	proxy_pass /api/* http://web {
+		header_up X-Site {host}
+		lb_retries 1
+		handle_response @gone {
+			respond "gone: {rp.status_code}" 404
+		}
+	}
+}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameJSON(t, string(config), `{"apps":{"http":{"servers":{"srv0":{"listen":[":8080"],"routes":[{
+		"match":[{"path":["/api/*"]}],
+		"handle":[{
+			"handler":"reverse_proxy",
+			"upstreams":[
+				{"dial":"10.0.0.1:8001","max_requests":100},
+				{"dial":"10.0.0.2:80"},
+				{"dial":"unix//run/web.sock"},
+				{"dial":"backup.internal:8080"},
+				{"dial":"backup.internal:8081"}
+			],
+			"load_balancing":{
+				"retries":1,
+				"selection_policy":{
+					"policy":"upstream_group",
+					"balance":"round_robin",
+					"servers":{
+						"10.0.0.1:8001":{"weight":5},
+						"unix//run/web.sock":{"down":true},
+						"backup.internal:8080":{"weight":2,"backup":true},
+						"backup.internal:8081":{"weight":2,"backup":true}
+					}
+				}
+			},
+			"health_checks":{
+				"active":{"uri":"/alive"},
+				"passive":{"max_fails":1,"fail_duration":10000000000}
+			},
+			"headers":{"request":{"set":{
+				"X-Client":["{http.request.remote.host}"],
+				"X-Site":["{http.request.host}"]
+			}}},
+			"handle_response":[{
+				"match":{"status_code":[410]},
+				"routes":[{"handle":[{
+					"handler":"static_response",
+					"status_code":404,
+					"body":"gone: {http.reverse_proxy.status_code}"
+				}]}]
+			}]
+		}]
+	}]}}}}}`)
+}
+
+// What nginx does when nothing is said, and what may be said.
+func TestAdaptFailDefaults(t *testing.T) {
+	const both = "server a\nserver b\n"
+	for _, tt := range []struct{ group, directive, want string }{
+		{"server a", "", ``},
+		{"server a\nserver b down", "", ``},
+		{"server a\nmax_fails 0", "", ``},
+		{"server a\nmax_fails 3", "", `"health_checks":{"passive":{"max_fails":3}}`},
+		{both, "", `"retries":1,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
+		{"server a\nserver b backup", "", `"retries":1,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
+		{"server a:1-3", "", `"retries":2,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
+		{both + "max_fails 0", "", `"retries":1`},
+		{both + "max_fails 0\nfail_duration 5s", "", `"retries":1`},
+		{both + "max_fails 3", "max_fails 0", `"retries":1`},
+		{both + "max_fails 0", "max_fails 3", `"retries":1,"health_checks":{"passive":{"max_fails":3,"fail_duration":10000000000}}`},
+		{both + "fail_duration 5s", "", `"retries":1,"health_checks":{"passive":{"fail_duration":5000000000}}`},
+		{both + "fail_duration 5s", "fail_duration 7s", `"retries":1,"health_checks":{"passive":{"fail_duration":7000000000}}`},
+		{both + "max_fails 0\nunhealthy_request_count 9", "", `"retries":1,"health_checks":{"passive":{"unhealthy_request_count":9}}`},
+		{both + "max_fails 0\nhealth_uri /", "", `"retries":1,"health_checks":{"active":{"uri":"/"}}`},
+		{both + "max_fails 0\nlb_retries 0", "", ``},
+		{both + "max_fails 0\nlb_retries 5", "lb_retries 7", `"retries":7`},
+		{both + "max_fails 0", "lb_try_duration 3s", `"try_duration":3000000000`},
+	} {
+		got := adaptedProxies(t, "{\nupstream web {\n"+tt.group+"\n}\n}\n:80 {\nproxy_pass web {\n"+tt.directive+"\n}\n}\n", nil)
+		var h struct {
+			LoadBalancing map[string]any `json:"load_balancing"`
+			HealthChecks  any            `json:"health_checks"`
+		}
+		if err := json.Unmarshal([]byte(got), &h); err != nil {
+			t.Fatal(err)
+		}
+		delete(h.LoadBalancing, "selection_policy")
+		if h.HealthChecks != nil {
+			h.LoadBalancing["health_checks"] = h.HealthChecks
+		}
+		out, _ := json.Marshal(h.LoadBalancing)
+		t.Run(tt.group+"/"+tt.directive, func(t *testing.T) { sameJSON(t, string(out), "{"+tt.want+"}") })
+	}
+}
+
+const plainWeb = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
+
+// Lines from different places stay lines, whatever their numbers are.
+func TestAdaptPlaces(t *testing.T) {
+	block := `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["g"],"X-S":["s"]}}},"rewrite":{"method":"PUT"},"handle_response":[{"routes":[{"handle":[{"handler":"static_response","body":"x"}]}]}],` + plainWeb + `}`
+	const groupLines = "header_up X-G g\n\t\thandle_response {\n\t\t\trespond x\n\t\t}\n"
+	for name, tt := range map[string]struct {
+		text, want string
+		files      map[string]string
+	}{
+		"two sites": {
+			text: "{\n\tupstream web {\n\t\tserver a\n\t\theader_up X-G {host}\n\t}\n}\n:80 {\n\tproxy_pass web {\n\t\theader_up X-S s\n\t}\n}\n:81 {\n\tproxy_pass http://web\n}\n",
+			want: `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["{http.request.host}"],"X-S":["s"]}}},` + plainWeb + `}
+				{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["{http.request.host}"]}}},` + plainWeb + `}`,
+		},
+		"group in another file, on higher lines": {
+			text:  "{\n\timport groups\n}\n:80 {\n\tproxy_pass web {\n\t\theader_up X-S s\n\t\tmethod PUT\n\t}\n}\n",
+			files: map[string]string{"groups": strings.Repeat("# line\n", 9) + "upstream web {\n\t\tserver a\n\t\t" + groupLines + "}\n"},
+			want:  block,
+		},
+		"group in another file, last brace on the number of the next line": {
+			text:  "{\n\timport groups\n}\n\n:80 {\n\tproxy_pass web {\n\t\theader_up X-S s\n\t\tmethod PUT\n\t}\n}\n",
+			files: map[string]string{"groups": "#\nupstream web {\n\t\tserver a\n\t\t" + groupLines + "}\n"},
+			want:  block,
+		},
+		"snippets with arguments": {
+			text: "(group) {\n\tupstream {args[0]} {\n\t\timport lines {args[1]}\n\t}\n}\n(lines) {\n\tserver {args[0]}\n\tbalance round_robin\n\t" + groupLines + "}\n(pass) {\n\tproxy_pass {args[0]} {\n\t\t{block}\n\t}\n}\n" +
+				"{\n\timport group web a\n}\n:80 {\n\timport pass web {\n\t\theader_up X-S s\n\t\tmethod PUT\n\t}\n}\n",
+			want: strings.Replace(block, `"policy":`, `"balance":"round_robin","policy":`, 1),
+		},
+		"no block, empty block": {
+			text: "{\n\tupstream web {\n\t\tserver a\n\t}\n}\n:80 {\n\tproxy_pass web\n\thandle /x {\n\t\tproxy_pass web {\n\t\t}\n\t}\n}\n",
+			want: `{"handler":"reverse_proxy",` + plainWeb + `} {"handler":"reverse_proxy",` + plainWeb + `}`,
+		},
+		"matcher of the site in the group": {
+			text: "{\n\tupstream web {\n\t\tserver {env.WEB}:80\n\t\theader_up X-Q {query.q}\n\t\theader_up X-H `{header.X}`\n\t}\n}\n:80 {\n\t@get method GET\n\tproxy_pass @get web\n}\n",
+			want: `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-Q":["{http.request.uri.query.q}"],"X-H":["{http.request.header.X}"]}}},` + strings.Replace(plainWeb, "a:80", "{env.WEB}:80", 1) + `}`,
+		},
+		"transport in either place": {
+			text: "{\n\tupstream web {\n\t\tserver https://a\n\t\ttransport http {\n\t\t\ttls_server_name x\n\t\t}\n\t}\n\tupstream other {\n\t\tserver unix+h2c//a\n\t}\n}\n:80 {\n\tproxy_pass web\n}\n:81 {\n\tproxy_pass other {\n\t\ttransport http {\n\t\t\tdial_timeout 1s\n\t\t}\n\t}\n}\n",
+			want: `{"handler":"reverse_proxy","transport":{"protocol":"http","tls":{"server_name":"x"}},` + strings.Replace(plainWeb, "a:80", "a:443", 1) + `}
+				{"handler":"reverse_proxy","transport":{"protocol":"http","dial_timeout":1000000000,"versions":["h2c","2"]},` + strings.Replace(plainWeb, "a:80", "unix//a", 1) + `}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) { sameJSON(t, adaptedProxies(t, tt.text, tt.files), tt.want) })
+	}
+}
+
+func TestJoinLines(t *testing.T) {
+	token := func(line int, text string) caddyfile.Token {
+		return caddyfile.Token{File: "Caddyfile", Line: line, Text: text}
+	}
+	lines := []caddyfile.Segment{
+		{token(5, "reverse_proxy"), token(5, "{")},
+		{token(20, "health_headers"), token(20, "{"), token(21, "A"), token(21, "b"), token(22, "}")},
+		{token(6, "header_up"), token(6, "C"), token(6, "d")},
+		{token(6, "to"), token(6, "e")},
+		{token(7, "verbose_logs")},
+		{token(7, "}")},
+	}
+	d := caddyfile.NewDispenser(joinLines(lines))
+	d.Next()
+	var got []string
+	for d.NextBlock(0) {
+		line := d.NextSegment()
+		if line.Directive() == "trusted_proxies" {
+			continue
+		}
+		var texts []string
+		for _, t := range line {
+			texts = append(texts, t.Text)
+		}
+		got = append(got, strings.Join(texts, " "))
+	}
+	want := []string{"health_headers { A b }", "header_up C d", "to e", "verbose_logs"}
+	if !reflect.DeepEqual(got, want) || d.Next() {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestUpstreamErrors(t *testing.T) {
+	for block, want := range map[string][]string{
+		// the group's line is 2, the block begins on line 3
+		"":                                         {"upstream web: no servers", "server <address>", ":2"},
+		"health_uri /":                             {"upstream web: no servers", ":2"},
+		"server a down":                            {"every server is down", ":2"},
+		"server a backup":                          {"every server is a backup", ":2"},
+		"server":                                   {"server: expected an address", ":3"},
+		"server weight=5":                          {"server: expected an address", ":3"},
+		"server a weight=0":                        {"upstream web: server a: weight=0: expected weight=<n> with n from 1 to 65535", "down", ":3"},
+		"server a weight=-1":                       {"weight=-1: expected", ":3"},
+		"server a weight=65536":                    {"weight=65536: expected", ":3"},
+		"server a weight":                          {"weight: expected weight=<n>", ":3"},
+		"server a max_conns=-1":                    {"max_conns=-1: expected max_conns=<n>", ":3"},
+		"server a max_conns=x":                     {"max_conns=x: expected", ":3"},
+		"server a down=1":                          {"down=1: unknown parameter: expected [weight=<n>]", ":3"},
+		"server a b":                               {"b: unknown parameter: expected", ":3"},
+		"server a weight=1 weight=2":               {"weight=2: parameter given twice", ":3"},
+		"server a backup backup":                   {"parameter given twice", ":3"},
+		"server a max_fails=3":                     {"max_fails <n>", "line of its own", ":3"},
+		"server a fail_timeout=3":                  {"fail_duration <duration>", "line of its own", ":3"},
+		"server a slow_start=3":                    {"not available in this version", ":3"},
+		"server a resolve":                         {"leave it out", ":3"},
+		"server a;":                                {`"a;": lines end without a semicolon`, `"a"`, ":3"},
+		"server a weight=5;":                       {`write "weight=5"`, ":3"},
+		"server http://a/x":                        {"server http://a/x", "scheme, host, and port", ":3"},
+		"server unix:/run/a.sock":                  {"unix//run/a.sock", ":3"},
+		"server a\nserver b\nserver http://a:80":   {"server http://a:80: a:80 is already in the group at", ":3,", ":5"},
+		"server a:1-9\nserver a:5":                 {"a:5 is already in the group at", ":3,", ":4"},
+		"server http://a\nserver b":                {"server b: expected the same scheme", "server http://a at", ":3,", ":4"},
+		"server a\nserver https://b":               {"server https://b: expected the same scheme", ":3,", ":4"},
+		"balance round_robin\nbalance round_robin": {"balance: already given at", ":3,", ":4"},
+		"balance":                                  {"balance: expected a method; available in this version: round_robin", ":3"},
+		"balance least_conn":                       {"balance least_conn: no such method; available in this version: round_robin", ":3"},
+		"balance round_robin 2":                    {`unexpected "2"`, ":3"},
+		"balance round_robin;":                     {"semicolon", ":3"},
+		"ip_hash;":                                 {"ip_hash: write `balance <method>`", ":3"},
+		"slow_start 3s":                            {"slow_start: not available", ":3"},
+		"keepalive 32;":                            {"keepalive_idle_conns_per_host", ":3"},
+		"server a\nlb_policy first":                {"upstream web: lb_policy: ", "balance <method>", ":4"},
+		"server a\nto b":                           {"upstream web: to: write `server <address>`", ":4"},
+		"server a\ndynamic a b":                    {"upstream web: dynamic: ", "server <address>", ":4"},
+		"server a\nmax_fails -1":                   {"max_fails -1: expected 0 or more", ":4"},
+		"server a\nmax_fails x":                    {"invalid maximum fail count", ":4"},
+		"server a\n\nfoo":                          {"unrecognized subdirective foo", ":5"},
+		"server a\ntransport foo":                  {"http.reverse_proxy.transport.foo", ":4"},
+	} {
+		_, err := adaptCaddyfile("", "{\nupstream web {\n"+block+"\n}\n}\n")
+		checkError(t, block, err, want)
+	}
+
+	for text, want := range map[string][]string{
+		"{\nupstream {\nserver a\n}\n}":                                    {"expected the name of a group", ":2"},
+		"{\nupstream a/b {\nserver a\n}\n}":                                {`bad group name "a/b"`, ":2"},
+		"{\nupstream web x {\nserver a\n}\n}":                              {`unexpected "x"`, ":2"},
+		"{\nupstream web;\n}":                                              {"semicolon", ":2"},
+		"{\nupstream web\n}":                                               {"no servers", ":2"},
+		"{\nupstream web {\nserver a\n}\nupstream web {\nserver b\n}\n}":   {"upstream web: already defined at", ":2:", ":5"},
+		":80 {\nreverse_proxy a {\nlb_policy upstream_group\n}\n}":         {"lb_policy upstream_group can't be written", "proxy_pass <group>", ":3"},
+		":80 {\nproxy_pass web\n}":                                         {"no upstream group is defined", "upstream web { server <address> ... }", ":2"},
+		"(s) {\nserver a weight=x\n}\n{\nupstream web {\nimport s\n}\n}\n": {"weight=x: expected", ":2", "import chain", ":6 (import s)"},
+	} {
+		_, err := adaptCaddyfile("", text)
+		checkError(t, text, err, want)
+	}
+}
+
+func TestProxyPassErrors(t *testing.T) {
+	for directive, want := range map[string][]string{
+		// the directive is on line 15
+		"proxy_pass":                                     {"proxy_pass: expected the name of an upstream group", ":15"},
+		"proxy_pass /x":                                  {"expected the name", ":15"},
+		"proxy_pass wbe":                                 {`unknown upstream group "wbe": did you mean "web"? (defined: api, web)`, ":15"},
+		"proxy_pass http://WEB2":                         {`"WEB2": did you mean "web"?`, ":15"},
+		"proxy_pass elsewhere":                           {`"elsewhere" (defined: api, web)`, ":15"},
+		"proxy_pass web;":                                {"semicolon", `write "web"`, ":15"},
+		"proxy_pass http://web/":                         {"the path / can't stand behind a group: write `proxy_pass web`", "handle_path", ":15"},
+		"proxy_pass http://web/x/y":                      {"the path /x/y can't", "uri strip_prefix", ":15"},
+		"proxy_pass https://web":                         {"`server https://...`", ":15"},
+		"proxy_pass h2c://web":                           {"`server h2c://...`", ":15"},
+		"proxy_pass 10.0.0.1:80":                         {"not an address", "`reverse_proxy 10.0.0.1:80`", ":15"},
+		"proxy_pass http://10.0.0.1:80":                  {"not an address", ":15"},
+		"proxy_pass web a:80":                            {`unexpected "a:80"`, "write `server a:80` in `upstream web`", ":15"},
+		"proxy_pass web {\nto a\n}":                      {"to: write `server <address>`", ":16"},
+		"proxy_pass web {\nserver a\n}":                  {"proxy_pass web: server: write this line in `upstream web` at", ":2, at", ":16"},
+		"proxy_pass web {\nbalance round_robin\n}":       {"balance: write this line in `upstream web`", ":16"},
+		"proxy_pass web {\ndynamic a x\n}":               {"dynamic: ", "server <address>", ":16"},
+		"proxy_pass web {\nlb_policy first\n}":           {"lb_policy: ", "balance <method>", ":16"},
+		"proxy_pass api {\ntransport http\n}":            {"proxy_pass api: transport: the group already has one at", ":8: ", ":16"},
+		"proxy_pass web {\nmax_fails -1\n}":              {"max_fails -1: expected 0 or more", ":16"},
+		"proxy_pass web {\nfoo\n}":                       {"unrecognized subdirective foo", ":16"},
+		"proxy_pass web {\nhandle_response {\nfoo\n}\n}": {"unrecognized directive: foo", ":18"},
+	} {
+		_, err := adaptCaddyfile("", "{\nupstream web {\nserver a\nserver b\n}\nupstream api {\nserver c\ntransport http {\ndial_timeout 1s\n}\n}\n}\n\n:80 {\n"+directive+"\n}\n")
+		checkError(t, directive, err, want)
+	}
+}
+
+func TestUpstreamGroupValidate(t *testing.T) {
+	for config, want := range map[string]string{
+		`{}`:                                       "",
+		`{"balance": "round_robin"}`:               "",
+		`{"balance": "least_conn"}`:                `unknown method "least_conn"; available: round_robin`,
+		`{"servers": {"a:80": {"weight": -1}}}`:    "server a:80: weight -1: must be 1 to 65535",
+		`{"servers": {"a:80": {"weight": 65536}}}`: "server a:80: weight 65536: must be 1 to 65535",
+		`{"servers": {"a:80": {"weight": 65535}}}`: "",
+	} {
+		g := new(UpstreamGroup)
+		if err := json.Unmarshal([]byte(config), g); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Provision(caddy.Context{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Validate(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", config, err, want)
+		}
+	}
+}
+
+// checkError checks that the error says all that is wanted; a text that
+// begins with a colon is a line of the Caddyfile.
+func checkError(t *testing.T, text string, err error, want []string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("%s: no error, want %q", text, want)
+		return
+	}
+	rest := err.Error()
+	for _, part := range want {
+		if strings.HasPrefix(part, ":") {
+			part = "Caddyfile" + part
+		}
+		_, after, ok := strings.Cut(rest, part)
+		if !ok {
+			t.Errorf("%s: got %q, want %q", text, err, part)
+			return
+		}
+		rest = after
+	}
+	if last := want[len(want)-1]; strings.HasPrefix(last, ":") && strings.HasPrefix(rest, "0") {
+		t.Errorf("%s: got %q, want the line %s", text, err, last)
+	}
+}
