@@ -37,9 +37,10 @@ check:
 unit:
 	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
 
-# Builds Caddy with the plugin as users do.
+# Builds Caddy with the plugin as users do, from this folder: with the version
+# given, no registry is asked for one.
 xcaddy:
-	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY) build $(CADDY) --with $(PLUGIN)=. --output build/caddy
+	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY) build $(CADDY) --with $(PLUGIN)@v0.0.0=. --output build/caddy
 	build/caddy list-modules | grep -x http.handlers.htpasswd
 	build/caddy validate --config examples/Caddyfile
 

@@ -98,6 +98,13 @@ func (s *server) adapt(caddyfile string) ([]byte, error) {
 		"writer": map[string]any{"output": "file", "filename": filepath.Join(s.dir, "log"), "roll": false},
 	}}}
 	if apps, ok := root["apps"].(map[string]any); ok {
+		if app, ok := apps["http"].(map[string]any); ok && app["http_port"] == nil { // else the redirects would be on port 80
+			for _, server := range app["servers"].(map[string]any) {
+				if server := server.(map[string]any); server["automatic_https"] == nil {
+					server["automatic_https"] = map[string]any{"disable_redirects": true}
+				}
+			}
+		}
 		apps["pki"] = map[string]any{"certificate_authorities": map[string]any{"local": map[string]any{"install_trust": false}}}
 	}
 	return json.Marshal(root)
