@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -140,7 +141,7 @@ func (p *directiveParser) parseCache() (*Cache, error) {
 	const expected = "'off' or the longest time to remember a password, such as 10m"
 	if p.CountRemainingArgs() == 1 && p.peek() == "off" {
 		p.NextArg()
-		return &Cache{Off: true}, nil
+		return &Cache{Off: true}, p.s.noBlock("cache")
 	}
 	maxAge, err := p.s.duration(expected)
 	return &Cache{MaxAge: caddy.Duration(maxAge)}, err
@@ -177,14 +178,14 @@ func (p *directiveParser) parseExempt() error {
 	if first := p.peek(); first != "*" && !strings.HasPrefix(first, "@") && !strings.HasPrefix(first, "/") {
 		set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(p.Dispenser)
 		if err != nil {
-			return p.WrapErr(err)
+			return fmt.Errorf("exempt: %w", err) // says where already
 		}
 		return p.addExempt(set)
 	}
 	for p.CountRemainingArgs() > 0 {
 		set, ok, err := p.MatcherToken()
 		if err != nil {
-			return p.WrapErr(err)
+			return p.Errf("exempt: %w", err)
 		}
 		if !ok {
 			return p.Errf("exempt: expected named matchers and paths, or one matcher written out, not '%s' behind one", p.Val())
@@ -193,11 +194,11 @@ func (p *directiveParser) parseExempt() error {
 			return err
 		}
 	}
-	return nil
+	return p.s.noBlock("exempt")
 }
 
 func (p *directiveParser) addExempt(set caddy.ModuleMap) error {
-	if len(set) == 0 {
+	if matchesAll(set) {
 		return p.Err("exempt: expected a matcher: named (@name), a path (/path*), or one written out such as 'remote_ip 192.0.2.0/24'; " +
 			"one that matches every request would leave nothing protected")
 	}
@@ -286,8 +287,9 @@ func (s *subdirectives) noArgument() error {
 }
 
 func (s *subdirectives) noBlock(name string) error {
-	if s.NextBlock(s.Nesting()) {
-		return s.Errf("%s takes no block", name)
+	refusal, last := s.Errf("%s takes no block", name), s.Val()
+	if s.NextBlock(s.Nesting()) || s.Val() != last { // an empty block is passed over
+		return refusal
 	}
 	return nil
 }

@@ -57,7 +57,6 @@ func parseCredentials(header string) *credentials {
 	c := credentialsPool.Get().(*credentials)
 	c.malformed = !isBasic(header) || !c.decode(header[len(basicScheme):])
 	if !c.malformed {
-		c.mac.Reset()
 		c.mac.Write(c.password)
 		c.mac.Sum(c.digest[:0])
 	}
@@ -71,17 +70,17 @@ const basicScheme = "basic"
 func isBasic(header string) bool {
 	const n = len(basicScheme)
 	return len(header) >= n && strings.EqualFold(header[:n], basicScheme) &&
-		(len(header) == n || isBlank(header[n])) // else it is another that begins like it
+		(len(header) == n || isHeaderBlank(header[n])) // else it is another that begins like it
 }
 
-func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+func isHeaderBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 // decode fills in user and password and reports whether they are well-formed.
 func (c *credentials) decode(encoded string) bool {
-	for encoded != "" && isBlank(encoded[0]) {
+	for encoded != "" && isHeaderBlank(encoded[0]) {
 		encoded = encoded[1:]
 	}
-	for encoded != "" && (isBlank(encoded[len(encoded)-1]) || encoded[len(encoded)-1] == '=') {
+	for encoded != "" && (isHeaderBlank(encoded[len(encoded)-1]) || encoded[len(encoded)-1] == '=') {
 		encoded = encoded[:len(encoded)-1]
 	}
 	if len(encoded) > maxEncodedLen {
@@ -105,6 +104,9 @@ func (c *credentials) release() {
 	clear(c.encoded[:c.used])
 	clear(c.decoded[:min(c.used, len(c.decoded))])
 	clear(c.digest[:])
+	if !c.malformed {
+		c.mac.Reset() // its block buffer has the password
+	}
 	c.user, c.password, c.used = nil, nil, 0
 	credentialsPool.Put(c)
 }

@@ -31,7 +31,7 @@ func parseGroups(text string) (*groupTable, error) {
 			t.badLine(number, "blank, comma or control character in the group name")
 		default:
 			t.good++
-			for user := range strings.FieldsSeq(members) {
+			for user := range strings.FieldsFuncSeq(members, isBlank) {
 				t.groups[user] = append(t.groups[user], group)
 			}
 		}
@@ -65,20 +65,18 @@ func (s *groupStore) load(text string, logger *zap.Logger) error {
 // groupStores are the group files of one handler.
 type groupStores []*groupStore
 
-// of returns the groups that user is in, by any of the files.
+// of returns the groups that user is in, by any of the files, sorted.
 func (s groupStores) of(user string) []string {
-	var all []string
-	for i, store := range s {
-		groups := store.current.Load().groups[user]
-		if i == 0 {
-			all = groups
-			continue
-		}
-		for _, g := range groups {
-			if !slices.Contains(all, g) {
-				all = append(slices.Clip(all), g)
-			}
+	if len(s) == 0 {
+		return nil
+	}
+	groups := s[0].current.Load().groups[user]
+	for _, store := range s[1:] {
+		if more := store.current.Load().groups[user]; len(more) > 0 {
+			groups = slices.Concat(groups, more)
+			slices.Sort(groups)
+			groups = slices.Compact(groups)
 		}
 	}
-	return all
+	return groups
 }

@@ -68,6 +68,7 @@ func (s *server) reload(caddyfile string) error {
 	if err := caddy.Load(config, true); err != nil {
 		return err
 	}
+	s.client.CloseIdleConnections() // the old configuration may still serve what comes by them
 	if strings.Contains(caddyfile, "{https}") {
 		eventually(s.t, "the certificate is there", func() bool {
 			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), s.client.Transport.(*http.Transport).TLSClientConfig)

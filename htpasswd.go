@@ -15,6 +15,10 @@ import (
 // maxUserLen is how many bytes a user name can have, as for Apache's htpasswd.
 const maxUserLen = 255
 
+// minLineLen is how many bytes a line of a user has at least: enough to tell
+// how many there can be in a file that is full of line ends.
+const minLineLen = 32
+
 // userTable is one version of an htpasswd file. It is parsed once and swapped
 // whole; all that changes in it afterwards is what its entries remember.
 type userTable struct {
@@ -63,7 +67,7 @@ type verification struct {
 // and its user, where it names one, denied. A file with lines none of which
 // is good is an error.
 func parseUsers(text string) (*userTable, error) {
-	n := strings.Count(text, "\n") + 1
+	n := min(strings.Count(text, "\n")+1, len(text)/minLineLen+1)
 	t := &userTable{index: make(map[string]uint32, n), entries: make([]entry, 0, n)}
 	classes := make(map[crypt.Class]uint32)
 	for number, line := range lines(text) {
@@ -75,7 +79,7 @@ func parseUsers(text string) (*userTable, error) {
 			continue
 		}
 		if _, ok := t.index[user]; ok {
-			t.duplicate(number, user)
+			t.duplicate(number)
 			continue
 		}
 		position := uint32(len(t.entries)) //nolint:gosec // a file of the largest size has fewer lines
@@ -84,17 +88,19 @@ func parseUsers(text string) (*userTable, error) {
 		if problem != "" {
 			continue
 		}
-		t.good++
 		if isLocked(hash) {
 			t.entries[position].state = locked
+			if hash != "" { // a text that is no htpasswd file at all can have a colon at the end of a line
+				t.good++
+			}
 			continue
 		}
 		class, err := crypt.Parse(hash)
 		if err != nil {
-			t.good--
 			t.badLine(number, err.Error())
 			continue
 		}
+		t.good++
 		t.entries[position].state = usable
 		t.entries[position].class = t.classify(classes, class, position)
 	}
@@ -112,6 +118,8 @@ func splitUserLine(line string) (user, hash, problem string) {
 		return "", "", fmt.Sprintf("user name longer than %d bytes", maxUserLen)
 	case hasControl(user):
 		return "", "", "control character in the user name"
+	case user[len(user)-1] == ' ':
+		return user, "", "blank at the end of the user name" // a header field would lose it, and mean another user
 	case !found:
 		return user, "", "no colon between user name and hash"
 	case len(line) > maxLineLen:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ const (
 	bcrypt4Secret1b = "$2y$04$RfQgexYWsllfGWemtnQvv.9Jy8JGN90Zjr9Pp1fK.3u0eE8hFN3/q" // the same again: another salt
 	bcrypt4Secret2  = "$2y$04$fN6Tuix04DwPmwvVnMmk6u4pFK/fJg/eZALiIOtoATCJeoAdFUoLa" // htpasswd -nbB -C 4 alice secret2
 	bcrypt5Secret2  = "$2y$05$AnzGiguqQlbEj7a9ac6PrOdOTtE7CWHZ6.wDOdpBAxXucH0rxKDx2" // htpasswd -nbB -C 5 alice secret2
-	bcrypt8Secret1  = "$2y$08$GbUqw3MCqIn6HXeFfYOUheS2UIWRNIV9ccF9T0FJJC9zahRvo/C8." // htpasswd -nbB -C 8 alice secret1
+	bcrypt6Secret1  = "$2y$06$bD3BcEy3/CZvKelPYphkiOZGwGsnP/n8OkkoIDVtf7U7CBbPcNJIG" // htpasswd -nbB -C 6 alice secret1
 	apr1Secret1     = "$apr1$Hse2nJ7N$ZREGY5i0imc3467PrksTg/"                        // htpasswd -nbm alice secret1
 	apr1Secret2     = "$apr1$f.IlLLKL$HrW9sdnWeM1RSiGem9NTT/"                        // htpasswd -nbm alice secret2
 	shaSecret1      = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="                            // htpasswd -nbs alice secret1
@@ -81,7 +82,8 @@ func TestParseUsers(t *testing.T) {
 		{name: "F2 a second BOM is part of the name", text: "\uFEFF\uFEFFalice:" + h, want: "\uFEFFalice+"},
 		{name: "F3 CRLF, blank lines, comments, no last newline", text: "# x\r\n\r\nalice:" + h + "\r\n  \n\t# y\nbob:" + h, want: "alice+ bob+"},
 		{name: "F3 blanks around the line and the hash", text: " \talice: " + h + "\t \r\n\v\fbob:" + h + " :c\n", want: "alice+ bob+"},
-		{name: "F3 blanks within the name are part of it", text: "al ice :" + h, want: "al ice +"},
+		{name: "F3 blanks within the name are part of it", text: "al ice:" + h, want: "al ice+"},
+		{name: "F5 a blank at the end of the name", text: "alice :" + h + "\nbob:" + h, want: "alice - bob+", bad: 1},
 		{name: "F3 a comment behind a second colon", text: "alice:" + h + ":Alice: the first\nbob:!:" + h, want: "alice+ bob!"},
 		{name: "F4 duplicate: the first wins", text: "alice:" + h + "\nalice:!\nalice:rubbish\nbob:" + h, want: "alice+ bob+", dup: 2},
 		{name: "F4 a locked first line shadows later ones", text: "alice:!\nalice:" + h, want: "alice!", dup: 1},
@@ -101,6 +103,7 @@ func TestParseUsers(t *testing.T) {
 		{name: "F8 one good line among NULs", text: "\x00\x00:\n\x00alice:" + h + "\nbob:" + h + "\n\x00", want: "bob+", bad: 3},
 		{name: "F8 plain-text passwords", text: "alice:secret1\nbob:secret2\n", want: "", problem: "unknown password hash format"},
 		{name: "F9 lock marks", text: "a:*\nb:!\nc:!!\nd:x\ne:\nf:!" + bcrypt4Secret1 + "\ng:*LK*\nh:!*", want: "a! b! c! d! e! f! g! h!"},
+		{name: "F8 marks of locked accounts count, or a lock would not take effect", text: "alice:!\nbob:rubbish", want: "alice! bob-", bad: 1},
 		{name: "F9 almost lock marks", text: "a:xx\nb:X\nc:-\nd:" + h, want: "a- b- c- d+", bad: 3},
 		{name: "F9 unknown prefixes", text: "a:$9$x$y\nb:{MD5}AMr9EmGC6KnnwBuy8N/QBJa+ck8=\nc:plain\nd:{sha}AMr9EmGC6KnnwBuy8N/QBJa+ck8=\ne:" + h, want: "a- b- c- d- e+", bad: 4},
 		{name: "name of 255 bytes", text: name255 + ":" + h, want: name255 + "+"},
@@ -170,8 +173,8 @@ func checkTable(t testing.TB, table *userTable) {
 		}
 		used += c.count
 	}
-	if table.good != used+locks {
-		t.Errorf("%d good lines, counted %d", used+locks, table.good)
+	if table.good < used || table.good > used+locks {
+		t.Errorf("%d good lines, of %d usable and %d locked ones", table.good, used, locks)
 	}
 	if len(table.bad) != min(table.badCount, maxNoted) || len(table.duplicates) > min(table.dupCount, maxNoted) {
 		t.Errorf("%d of %d bad lines and %d of %d duplicates are noted",
@@ -191,8 +194,8 @@ func TestParseUsersRandomBytes(t *testing.T) {
 		if err != nil && len(err.Error()) > 200 {
 			t.Errorf("%d: error of %d bytes", i, len(err.Error()))
 		}
-		for _, e := range table.entries {
-			if e.state == usable {
+		for j := range table.entries {
+			if table.entries[j].state == usable {
 				t.Errorf("%d: a usable entry", i)
 			}
 		}
@@ -243,7 +246,7 @@ func TestFindingsAreCapped(t *testing.T) {
 		t.Errorf("first bad line: %d", first.line)
 	}
 	bad := logs.FilterMessageSnippet("bad line skipped")
-	dup := logs.FilterMessageSnippet("duplicate name")
+	dup := logs.FilterMessageSnippet("duplicate user")
 	if bad.Len() != maxNoted || dup.Len() != maxNoted {
 		t.Errorf("logged %d bad lines and %d duplicates", bad.Len(), dup.Len())
 	}
@@ -275,28 +278,29 @@ func TestNoHashIsLogged(t *testing.T) {
 		"{SHA}CANARYCANARYCANARYCANARYCAN=", "{SHA}CANARY", "{SSHA}CANARY", "{CANARY}x", "$CANARY$x", "CANARY",
 		"$5$rounds=1$CANARY$x", "$5$rounds=CANARY$CANARY$x", "$6$CANARY$CANARY", "!CANARY", "*CANARY",
 	}
-	for _, hash := range hashes {
-		for _, test := range []struct{ name, text string }{
-			{"hash", "alice:" + hash},
-			{"hash again", "alice:" + hash + "\nalice:" + hash},
-			{"comment", "alice:" + shaSecret1 + ":" + hash},
-			{"no name", ":" + hash + "\n:" + hash},
-			{"no name and no colon, twice", hash + "\n" + hash},
-			{"a comment, but no name, twice", hash + ":Alice\n" + hash + ":Alice"},
-			{"the line wrapped", "alice:\n" + hash + "\nbob:\n" + hash},
-			{"a blank for the colon, twice", "alice " + hash + "\nalice " + hash},
-			{"control character", "alice\t" + hash + "\nali\x00ce:" + hash},
-			{"too long", "alice:" + hash + strings.Repeat(":"+hash, 500)},
-		} {
-			for _, also := range []string{"", "\nzoe:" + shaSecret1} { // a file that is bad, and one that isn't
-				logger, logs := observed()
-				store := newUserStore("/f")
-				err := store.load(test.text+also, logger)
-				if text := fmt.Sprint(err, logText(logs)); strings.Contains(text, canary) {
-					t.Errorf("%s %q:\n%s", test.name, hash, text)
+	for _, test := range []struct{ name, text string }{ // HASH stands for each of the hashes
+		{"hash", "alice:HASH"},
+		{"hash again", "alice:HASH\nalice:HASH"},
+		{"comment", "alice:" + shaSecret1 + ":HASH"},
+		{"no name", ":HASH\n:HASH"},
+		{"no name and no colon, twice", "HASH\nHASH"},
+		{"a comment, but no name, twice", "HASH:Alice\nHASH:Alice"},
+		{"the line wrapped", "alice:\nHASH\nbob:\nHASH"},
+		{"a blank for the colon, twice", "alice HASH\nalice HASH"},
+		{"control character", "alice\tHASH\nali\x00ce:HASH"},
+		{"too long", "alice:HASH" + strings.Repeat(":HASH", 2000)},
+	} {
+		t.Run("R16 "+test.name, func(t *testing.T) {
+			for _, hash := range hashes {
+				for _, also := range []string{"", "\nzoe:" + shaSecret1} { // a file that is bad, and one that isn't
+					logger, logs := observed()
+					err := newUserStore("/f").load(strings.ReplaceAll(test.text, "HASH", hash)+also, logger)
+					if text := fmt.Sprint(err, "\n", logText(logs)); strings.Contains(text, canary) {
+						t.Fatal(text)
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
@@ -552,3 +556,8 @@ func FuzzParseGroups(f *testing.F) {
 		}
 	})
 }
+
+// memStats are figures of the memory of this process.
+type memStats struct{ runtime.MemStats }
+
+func (m *memStats) read() { runtime.ReadMemStats(&m.MemStats) }

@@ -66,7 +66,7 @@ type findings struct {
 	badCount   int
 	bad        []finding // the first maxNoted
 	dupCount   int
-	duplicates []finding // the first maxNoted; text is the name
+	duplicates []int // lines, the first maxNoted; what looks like a name can be a hash
 }
 
 type finding struct {
@@ -81,10 +81,10 @@ func (f *findings) badLine(number int, problem string) {
 	}
 }
 
-func (f *findings) duplicate(number int, name string) {
+func (f *findings) duplicate(number int) {
 	f.dupCount++
 	if len(f.duplicates) < maxNoted {
-		f.duplicates = append(f.duplicates, finding{number, name})
+		f.duplicates = append(f.duplicates, number)
 	}
 }
 
@@ -97,6 +97,9 @@ func (f *findings) verdict(expected string) error {
 		f.badCount, expected, f.bad[0].line, f.bad[0].text)
 }
 
+// isBlank reports whether c is a blank of ASCII. Others are parts of names.
+func isBlank(c rune) bool { return strings.ContainsRune(blanks, c) }
+
 // log writes one warning for each of the first bad lines and duplicates, and
 // one for the rest.
 func (f *findings) log(logger *zap.Logger, path string) {
@@ -104,9 +107,9 @@ func (f *findings) log(logger *zap.Logger, path string) {
 		logger.Warn("bad line skipped; whom it names is denied",
 			zap.String("file", path), zap.Int("line", b.line), zap.String("reason", b.text))
 	}
-	for _, d := range f.duplicates {
-		logger.Warn("duplicate name: the first line decides, this one is skipped",
-			zap.String("file", path), zap.Int("line", d.line), zap.String("name", d.text))
+	for _, line := range f.duplicates {
+		logger.Warn("duplicate user: an earlier line decides, this one is skipped",
+			zap.String("file", path), zap.Int("line", line))
 	}
 	if more := f.badCount - len(f.bad) + f.dupCount - len(f.duplicates); more > 0 {
 		logger.Warn("more lines skipped than are listed",

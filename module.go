@@ -8,6 +8,7 @@
 package caddyhtpasswd
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -39,7 +40,7 @@ func init() {
 // Placeholder | Description
 // ------------|-------------
 // `{http.auth.user.id}` | The name of the user
-// `{http.auth.user.groups}` | The groups the user is in by the group files, sorted, with commas between them
+// `{http.auth.user.groups}` | Where there are group files: the groups the user is in, sorted, with commas between them
 type Handler struct {
 	// The htpasswd files. The first one that names the user decides. Required.
 	// Relative paths begin at the working directory. Global placeholders such
@@ -169,16 +170,22 @@ func (h *Handler) provisionSettings() error {
 }
 
 func (h *Handler) provisionExempt(ctx caddy.Context) error {
-	for _, set := range h.ExemptRaw {
-		if len(set) == 0 {
-			return errors.New("htpasswd: exempt: a matcher that matches every request would leave nothing protected")
-		}
+	if slices.ContainsFunc(h.ExemptRaw, matchesAll) {
+		return errors.New("htpasswd: exempt: a matcher that matches every request would leave nothing protected")
 	}
 	sets, err := ctx.LoadModule(h, "ExemptRaw")
 	if err != nil {
 		return fmt.Errorf("htpasswd: exempt: %w", err)
 	}
 	return h.exempt.FromInterface(sets)
+}
+
+// matchesAll reports whether a matcher set is one of those that can be meant
+// only by mistake: empty, or every path.
+func matchesAll(set caddy.ModuleMap) bool {
+	var paths caddyhttp.MatchPath
+	_ = json.Unmarshal(set["path"], &paths) // an error is reported when it is loaded
+	return len(set) == 0 || len(set) == 1 && (slices.Contains(paths, "*") || slices.Contains(paths, "/*"))
 }
 
 // provisionFiles reads all files anew, the ones that are in use already too:
@@ -283,7 +290,9 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, user, groups)
-	login.userHeader = h.UserHeader
+	if h.UserHeader != "" {
+		login.userHeader = h.UserHeader
+	}
 	return nil
 }
 

@@ -54,7 +54,9 @@ func takeLogin(r *http.Request) *login {
 	if len(values) == 0 {
 		return l
 	}
-	clients := func(v string) bool { return isBasic(v) && (!behind || slices.Contains(l.sent, v)) }
+	clients := func(v string) bool { // HTTP/2 leaves blanks before the value, HTTP/1.1 takes them off again further down
+		return isBasic(strings.TrimLeft(v, " \t")) && (!behind || slices.Contains(l.sent, v))
+	}
 	if len(values) > 1 {
 		values = slices.DeleteFunc(slices.Clone(values), clients)
 	} else if clients(values[0]) {
@@ -65,15 +67,13 @@ func takeLogin(r *http.Request) *login {
 }
 
 // isEncrypted reports whether nobody between the client and here could read
-// the request: it came by TLS, to this server or to a proxy trusted by it.
+// the request: it came by TLS and, where a trusted proxy says how it came to
+// it, by https to that as well.
 func isEncrypted(r *http.Request) bool {
-	if r.TLS != nil {
-		return true
-	}
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	values := r.Header[headerForwardedProto]
 	if !trusted || len(values) == 0 {
-		return false
+		return r.TLS != nil
 	}
 	for _, value := range values {
 		for proto := range strings.SplitSeq(value, ",") {

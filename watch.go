@@ -102,11 +102,7 @@ func (f *followedFile) follow() {
 		select {
 		case <-f.stop:
 			return
-		case event := <-folder.events:
-			if !folder.concern(event) {
-				continue
-			}
-		case <-folder.errors: // notices were lost
+		case <-folder.changed:
 		case <-settingsChanged:
 		case <-timer.C:
 			folder.renew(app.logger)
@@ -123,8 +119,8 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	rest := max(poll-settleTime, settleTime) // a change found then is read within poll
 	sig, err := sign(f.path)
 	if err != nil {
-		f.fail(err, logger)
-		f.first, f.refused = time.Time{}, signature{}
+		f.fail(withAdvice(err), logger)
+		f.first, f.emptySince, f.refused = time.Time{}, time.Time{}, signature{}
 		return rest
 	}
 	if sig == f.loaded || sig == f.refused {
@@ -290,20 +286,39 @@ type folderNotices struct {
 	watcher *fsnotify.Watcher
 	watched signature // of the folder
 	failure string    // logged once
-	events  <-chan fsnotify.Event
-	errors  <-chan error
+	changed chan struct{}
 }
 
 func newFolderNotices(path string) *folderNotices {
 	folder, name := filepath.Split(path)
 	// Kubernetes swaps a symlink beside the file's, "..data", for all files of a volume at once.
-	return &folderNotices{folder: filepath.Clean(folder), names: [2]string{name, "..data"}}
+	return &folderNotices{folder: filepath.Clean(folder), names: [2]string{name, "..data"}, changed: make(chan struct{}, 1)}
 }
 
-// concern reports whether event can mean a change of the file.
-func (n *folderNotices) concern(event fsnotify.Event) bool {
-	name := filepath.Base(event.Name)
-	return name == n.names[0] || name == n.names[1] || event.Name == n.folder
+// forward turns notices that can mean a change of the file, and the loss of
+// notices, into one signal. It has a goroutine of its own, since fsnotify can
+// hold a lock while it sends that its other methods want.
+func (n *folderNotices) forward(events <-chan fsnotify.Event, errors <-chan error) {
+	for events != nil || errors != nil {
+		select {
+		case event, ok := <-events:
+			if !ok {
+				events = nil
+			}
+			if name := filepath.Base(event.Name); name != n.names[0] && name != n.names[1] && event.Name != n.folder {
+				continue
+			}
+		case _, ok := <-errors:
+			if !ok {
+				errors = nil
+				continue
+			}
+		}
+		select {
+		case n.changed <- struct{}{}:
+		default: // there is one already
+		}
+	}
 }
 
 // renew sets up the watch if it is missing, or is one of a folder that has
@@ -328,7 +343,8 @@ func (n *folderNotices) tryRenew() error {
 		if err != nil {
 			return err
 		}
-		n.watcher, n.events, n.errors = watcher, watcher.Events, watcher.Errors
+		n.watcher = watcher
+		go n.forward(watcher.Events, watcher.Errors)
 	}
 	if len(n.watcher.WatchList()) > 0 {
 		if sig.sameFile(n.watched) {

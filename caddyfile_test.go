@@ -1,0 +1,330 @@
+package caddyhtpasswd
+
+import (
+	"encoding/json"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+)
+
+// adapted turns a Caddyfile into JSON.
+func adapted(text string) (map[string]any, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return nil, err
+	}
+	var root map[string]any
+	return root, json.Unmarshal(config, &root)
+}
+
+// handlers returns all handlers in a configuration, in their order.
+func handlers(config any) []map[string]any {
+	var found []map[string]any
+	switch c := config.(type) {
+	case map[string]any:
+		if _, ok := c["handler"]; ok {
+			found = append(found, c)
+		}
+		for _, key := range []string{"apps", "http", "servers", "srv0", "routes", "handle"} {
+			found = append(found, handlers(c[key])...)
+		}
+	case []any:
+		for _, v := range c {
+			found = append(found, handlers(v)...)
+		}
+	}
+	return found
+}
+
+func TestCaddyfile(t *testing.T) {
+	for _, row := range []struct{ name, block, want string }{
+		{"file", "file /etc/htpasswd", `{"files": ["/etc/htpasswd"]}`},
+		{"files", `file a "b c" ./d`, `{"files": ["a", "b c", "./d"]}`},
+		{"group_file", "file a\ngroup_file g h", `{"files": ["a"], "group_files": ["g", "h"]}`},
+		{"realm", "file a\nrealm Staff", `{"files": ["a"], "realm": "Staff"}`},
+		{"R11 realm in quotes", "file a\nrealm \"The \\\"good\\\" one\"", `{"files": ["a"], "realm": "The \"good\" one"}`},
+		{"R11 realm with a placeholder", "file a\nrealm \"{host}\"", `{"files": ["a"], "realm": "{http.request.host}"}`},
+		{"require user", "file a\nrequire user alice bob", `{"files": ["a"], "require": {"users": ["alice", "bob"]}}`},
+		{"require group", "require group admins staff\nfile a\ngroup_file g", `{"files": ["a"], "group_files": ["g"], "require": {"groups": ["admins", "staff"]}}`},
+		{"require repeated", "file a\ngroup_file g\nrequire user alice\nrequire group x\nrequire user bob", `{"files": ["a"], "group_files": ["g"], "require": {"users": ["alice", "bob"], "groups": ["x"]}}`},
+		{"require a user named like a word of ours", "file a\nrequire user user group valid-user", `{"files": ["a"], "require": {"users": ["user", "group", "valid-user"]}}`},
+		{"exempt named", "file a\nexempt @health", `{"files": ["a"], "exempt": [{"path": ["/health"]}]}`},
+		{"exempt path", "file a\nexempt /public/*", `{"files": ["a"], "exempt": [{"path": ["/public/*"]}]}`},
+		{"exempt several", "file a\nexempt @health /a /b*\nexempt @health", `{"files": ["a"], "exempt": [{"path": ["/health"]}, {"path": ["/a"]}, {"path": ["/b*"]}, {"path": ["/health"]}]}`},
+		{"exempt inline", "file a\nexempt remote_ip 192.0.2.0/24 ::1", `{"files": ["a"], "exempt": [{"remote_ip": {"ranges": ["192.0.2.0/24", "::1"]}}]}`},
+		{"exempt inline not", "file a\nexempt not path /a", `{"files": ["a"], "exempt": [{"not": [{"path": ["/a"]}]}]}`},
+		{"exempt block", "file a\nexempt {\nmethod GET\npath /x /y\n}\nallow_http", `{"files": ["a"], "exempt": [{"method": ["GET"], "path": ["/x", "/y"]}], "allow_http": true}`},
+		{"exempt block and others", "exempt /z\nexempt {\nmethod GET\n}\nexempt @both\nfile a", `{"files": ["a"], "exempt": [{"path": ["/z"]}, {"method": ["GET"]}, {"path": ["/both"], "method": ["PUT"]}]}`},
+		{"exempt expression", "file a\nexempt `{method} == 'GET'`", `{"files": ["a"], "exempt": [{"expression": "{http.request.method} == 'GET'"}]}`},
+		{"user_header", "file a\nuser_header X-User", `{"files": ["a"], "user_header": "X-User"}`},
+		{"keep_authorization", "file a\nkeep_authorization", `{"files": ["a"], "keep_authorization": true}`},
+		{"allow_http", "file a\nallow_http", `{"files": ["a"], "allow_http": true}`},
+		{"cache off", "file a\ncache off", `{"files": ["a"], "cache": {"off": true}}`},
+		{"cache max_age", "file a\ncache 10m", `{"files": ["a"], "cache": {"max_age": 600000000000}}`},
+		{"cache days", "file a\ncache 1d", `{"files": ["a"], "cache": {"max_age": 86400000000000}}`},
+		{"all", "file a\ngroup_file g\nrealm R\nrequire user u\nexempt /e\nuser_header H\nkeep_authorization\nallow_http\ncache 5s",
+			`{"files": ["a"], "group_files": ["g"], "realm": "R", "require": {"users": ["u"]}, "exempt": [{"path": ["/e"]}], "user_header": "H", "keep_authorization": true, "allow_http": true, "cache": {"max_age": 5000000000}}`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			config, err := adapted("example.com\n@health path /health\n@both {\npath /both\nmethod PUT\n}\nhtpasswd {\n" + row.block + "\n}\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := handlers(config)
+			found = slices.DeleteFunc(found, func(h map[string]any) bool { return h["handler"] != "htpasswd" })
+			if len(found) != 1 {
+				t.Fatalf("%v", config)
+			}
+			delete(found[0], "handler")
+			var want map[string]any
+			if err := json.Unmarshal([]byte(row.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			got := found[0]
+			if sets, ok := got["exempt"].([]any); ok { // how Caddy writes an expression is its own business
+				for _, set := range sets {
+					if e, ok := set.(map[string]any)["expression"].(map[string]any); ok {
+						set.(map[string]any)["expression"] = e["expr"]
+					}
+				}
+			}
+			if !reflect.DeepEqual(got, want) {
+				text, _ := json.Marshal(got)
+				t.Errorf("%s, not %s", text, row.want)
+			}
+		})
+	}
+}
+
+func TestCaddyfileOption(t *testing.T) {
+	for _, row := range []struct{ name, option, want string }{
+		{"poll", "htpasswd {\npoll 1m\n}", `{"poll": 60000000000}`},
+		{"least poll", "htpasswd {\npoll 500ms\n}", `{"poll": 500000000}`},
+		{"empty block", "htpasswd {\n}", `{}`},
+		{"no block", "htpasswd", `{}`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			config, err := adapted("{\n" + row.option + "\n}\nexample.com {\n}\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want any
+			if err := json.Unmarshal([]byte(row.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			if got := config["apps"].(map[string]any)["htpasswd"]; !reflect.DeepEqual(got, want) {
+				t.Errorf("%v, not %v", got, want)
+			}
+		})
+	}
+	config, err := adapted("example.com {\nhtpasswd {\nfile a\n}\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if app, ok := config["apps"].(map[string]any)["htpasswd"]; ok {
+		t.Errorf("an app that nobody configured: %v", app)
+	}
+}
+
+// Every error says what is wrong, where, and what was expected.
+func TestCaddyfileErrors(t *testing.T) {
+	for _, row := range []struct {
+		name, text string // the text begins in line 3
+		line       string
+		want       []string
+	}{
+		// The directive
+		{"R21 two files as arguments", "htpasswd /etc/a /etc/b", "3", []string{"htpasswd", "/etc/b", "file /etc/b", "matcher"}},
+		{"R21 two files and a block", "htpasswd /etc/a /etc/b {\nfile c\n}", "3", []string{"htpasswd", "file /etc/b"}},
+		{"R21 a relative file", "htpasswd users", "3", []string{"file users"}},
+		{"R21 a matcher and a file", "htpasswd @health users {\nfile x\n}", "3", []string{"file users"}},
+		{"R21 one file as an argument", "htpasswd /etc/htpasswd", "3", []string{"no password file", "file <path>", "matcher"}},
+		{"R21 one file as an argument, block", "htpasswd /etc/htpasswd {\nrealm x\n}", "5", []string{"no password file", "file <path>"}},
+		{"R21 nothing", "htpasswd", "3", []string{"no password file", "file <path>"}},
+		{"R21 empty block", "htpasswd {\n}", "4", []string{"no password file", "file <path>"}},
+		{"R21 block without file", "htpasswd {\nrealm x\nallow_http\n}", "6", []string{"no password file", "file <path>"}},
+		{"unknown subdirective", "htpasswd {\nfile a\nfiles b\n}", "5", []string{"'files'", "htpasswd", "file, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache"}},
+		{"subdirective of nginx", "htpasswd {\nauth_basic_user_file a\n}", "4", []string{"'auth_basic_user_file'", "file"}},
+		{"subdirective in upper case", "htpasswd {\nFILE a\n}", "4", []string{"'FILE'", "file"}},
+		// file and group_file
+		{"file without path", "htpasswd {\nfile\n}", "4", []string{"file", "one or more paths"}},
+		{"file twice", "htpasswd {\nfile a\nfile b\n}", "5", []string{"file", "line 4", "one line"}},
+		{"file with a block", "htpasswd {\nfile a {\nb\n}\n}", "4", []string{"file", "no block"}},
+		{"group_file without path", "htpasswd {\nfile a\ngroup_file\n}", "5", []string{"group_file", "one or more paths"}},
+		{"group_file twice", "htpasswd {\nfile a\ngroup_file a\nrealm x\ngroup_file b\n}", "7", []string{"group_file", "line 5"}},
+		{"group_file with a block", "htpasswd {\nfile a\ngroup_file a {\n}\n}", "5", []string{"group_file", "no block"}},
+		// realm
+		{"realm without text", "htpasswd {\nfile a\nrealm\n}", "5", []string{"realm", "a text"}},
+		{"realm unquoted", "htpasswd {\nfile a\nrealm Staff only\n}", "5", []string{"realm", "quotes", "not 2 arguments"}},
+		{"realm empty", "htpasswd {\nfile a\nrealm \"\"\n}", "5", []string{"realm", "text"}},
+		{"R11 realm with a line end", "htpasswd {\nfile a\nrealm \"a\nb\"\n}", "", []string{"realm", "control characters"}},
+		{"R11 realm with ESC", "htpasswd {\nfile a\nrealm \"a\x1bb\"\n}", "5", []string{"realm", "control characters"}},
+		{"realm twice", "htpasswd {\nfile a\nrealm a\nrealm a\n}", "6", []string{"realm", "line 5"}},
+		{"realm with a block", "htpasswd {\nfile a\nrealm a {\n}\n}", "5", []string{"realm", "no block"}},
+		// user_header
+		{"user_header without name", "htpasswd {\nfile a\nuser_header\n}", "5", []string{"user_header", "name of a header field"}},
+		{"user_header two names", "htpasswd {\nfile a\nuser_header A B\n}", "5", []string{"user_header", "name of a header field"}},
+		{"user_header Authorization", "htpasswd {\nfile a\nuser_header Authorization\n}", "5", []string{"user_header", "Authorization", "X-User"}},
+		{"user_header Host", "htpasswd {\nfile a\nuser_header host\n}", "5", []string{"user_header", "'host'"}},
+		{"user_header with a blank", "htpasswd {\nfile a\nuser_header \"bad name\"\n}", "5", []string{"user_header", "'bad name'"}},
+		{"user_header empty", "htpasswd {\nfile a\nuser_header \"\"\n}", "5", []string{"user_header"}},
+		{"user_header a placeholder", "htpasswd {\nfile a\nuser_header {header.X}\n}", "5", []string{"user_header"}},
+		{"user_header twice", "htpasswd {\nfile a\nuser_header A\nuser_header B\n}", "6", []string{"user_header", "line 5"}},
+		// keep_authorization, allow_http
+		{"keep_authorization yes", "htpasswd {\nfile a\nkeep_authorization yes\n}", "5", []string{"keep_authorization", "no argument", "'yes'"}},
+		{"keep_authorization twice", "htpasswd {\nfile a\nkeep_authorization\nkeep_authorization\n}", "6", []string{"keep_authorization", "line 5"}},
+		{"keep_authorization with a block", "htpasswd {\nfile a\nkeep_authorization {\n}\n}", "5", []string{"keep_authorization", "no block"}},
+		{"allow_http off", "htpasswd {\nfile a\nallow_http off\n}", "5", []string{"allow_http", "no argument", "'off'"}},
+		{"allow_http twice", "htpasswd {\nfile a\nallow_http\nallow_http\n}", "6", []string{"allow_http", "line 5"}},
+		{"allow_http with a block", "htpasswd {\nfile a\nallow_http {\nx\n}\n}", "5", []string{"allow_http", "no block"}},
+		// cache
+		{"cache nothing", "htpasswd {\nfile a\ncache\n}", "5", []string{"cache", "'off'", "10m"}},
+		{"cache 0", "htpasswd {\nfile a\ncache 0\n}", "5", []string{"cache", "'off'", "'0'"}},
+		{"cache -1", "htpasswd {\nfile a\ncache -1\n}", "5", []string{"cache", "'off'", "'-1'"}},
+		{"cache -5m", "htpasswd {\nfile a\ncache -5m\n}", "5", []string{"cache", "'off'", "'-5m'"}},
+		{"cache abc", "htpasswd {\nfile a\ncache abc\n}", "5", []string{"cache", "'off'", "'abc'"}},
+		{"cache on", "htpasswd {\nfile a\ncache on\n}", "5", []string{"cache", "'off'", "'on'"}},
+		{"cache a number", "htpasswd {\nfile a\ncache 10\n}", "5", []string{"cache", "'off'", "'10'"}},
+		{"cache off 5m", "htpasswd {\nfile a\ncache off 5m\n}", "5", []string{"cache", "'off'", "2 arguments"}},
+		{"cache 5m off", "htpasswd {\nfile a\ncache 5m off\n}", "5", []string{"cache", "2 arguments"}},
+		{"cache twice", "htpasswd {\nfile a\ncache 5m\ncache off\n}", "6", []string{"cache", "line 5"}},
+		{"cache 5m with a block", "htpasswd {\nfile a\ncache 5m {\n}\n}", "5", []string{"cache", "no block"}},
+		{"cache off with a block", "htpasswd {\nfile a\ncache off {\n}\n}", "5", []string{"cache", "no block"}},
+		// require
+		{"require nothing", "htpasswd {\nfile a\nrequire\n}", "5", []string{"require", "'user <name>...'", "'group <name>...'"}},
+		{"require valid-user", "htpasswd {\nfile a\nrequire valid-user\n}", "5", []string{"require", "valid-user", "leave the line out"}},
+		{"require a name", "htpasswd {\nfile a\nrequire alice\n}", "5", []string{"require", "'user <name>...'", "'alice'"}},
+		{"require user", "htpasswd {\nfile a\nrequire user\n}", "5", []string{"require user", "names"}},
+		{"require group", "htpasswd {\nfile a\ngroup_file g\nrequire group\n}", "6", []string{"require group", "names"}},
+		{"require group without group_file", "htpasswd {\nfile a\nrequire group admins\n}", "6", []string{"require group", "group_file"}},
+		{"require with a block", "htpasswd {\nfile a\nrequire user a {\n}\n}", "5", []string{"require", "no block"}},
+		// exempt
+		{"exempt nothing", "htpasswd {\nfile a\nexempt\n}", "5", []string{"exempt", "matcher", "@name"}},
+		{"exempt *", "htpasswd {\nfile a\nexempt *\n}", "5", []string{"exempt", "nothing protected"}},
+		{"exempt a path and *", "htpasswd {\nfile a\nexempt /x *\n}", "5", []string{"exempt", "nothing protected"}},
+		{"exempt a matcher without anything in it", "htpasswd {\nfile a\nexempt @empty\n}", "5", []string{"exempt", "nothing protected"}},
+		{"exempt an empty block", "htpasswd {\nfile a\nexempt {\n}\n}", "", []string{"exempt", "matcher"}},
+		{"exempt undefined", "htpasswd {\nfile a\nexempt @nope\n}", "5", []string{"exempt", "@nope"}},
+		{"exempt undefined, behind another", "htpasswd {\nfile a\nexempt @health @nope\n}", "5", []string{"exempt", "@nope"}},
+		{"exempt unknown matcher", "htpasswd {\nfile a\nexempt no_such x\n}", "5", []string{"exempt", "no_such"}},
+		{"exempt unknown matcher in a block", "htpasswd {\nfile a\nexempt {\nno_such x\n}\n}", "", []string{"exempt", "no_such"}},
+		{"exempt bad matcher", "htpasswd {\nfile a\nexempt expression\n}", "5", []string{"exempt", "expression"}},
+		{"exempt a matcher behind a path", "htpasswd {\nfile a\nexempt /x remote_ip 192.0.2.1\n}", "5", []string{"exempt", "'remote_ip'"}},
+		{"exempt a path with a block", "htpasswd {\nfile a\nexempt /x {\nmethod GET\n}\n}", "5", []string{"exempt", "block"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := adapted("example.com {\n@health path /health\n" + row.text + "\n@empty {\n}\n}\n")
+			checkCaddyfileError(t, err, row.line, row.want)
+		})
+	}
+	for _, row := range []struct {
+		name, text string // the text begins in line 2
+		line       string
+		want       []string
+	}{
+		{"unknown option", "htpasswd {\npol 5s\n}", "3", []string{"'pol'", "htpasswd", "poll"}},
+		{"option with an argument", "htpasswd 5s", "2", []string{"htpasswd", "no argument", "'5s'"}},
+		{"option with an argument and a block", "htpasswd on {\npoll 5s\n}", "2", []string{"htpasswd", "no argument", "'on'"}},
+		{"option twice", "htpasswd {\npoll 5s\n}\nhtpasswd {\npoll 6s\n}", "5", []string{"htpasswd", "one block"}},
+		{"poll twice", "htpasswd {\npoll 5s\npoll 5s\n}", "4", []string{"poll", "line 3"}},
+		{"poll nothing", "htpasswd {\npoll\n}", "3", []string{"poll", "an interval such as 5s"}},
+		{"poll 0", "htpasswd {\npoll 0\n}", "3", []string{"poll", "an interval such as 5s", "'0'"}},
+		{"poll -1s", "htpasswd {\npoll -1s\n}", "3", []string{"poll", "an interval such as 5s", "'-1s'"}},
+		{"poll 10ms", "htpasswd {\npoll 10ms\n}", "3", []string{"poll", "500ms"}},
+		{"poll abc", "htpasswd {\npoll abc\n}", "3", []string{"poll", "an interval such as 5s", "'abc'"}},
+		{"poll two", "htpasswd {\npoll 5s 6s\n}", "3", []string{"poll", "an interval such as 5s", "2 arguments"}},
+		{"poll with a block", "htpasswd {\npoll 5s {\n}\n}", "3", []string{"poll", "no block"}},
+		{"poll out of range", "htpasswd {\npoll 99999999h\n}", "3", []string{"poll", "an interval such as 5s"}},
+		{"a subdirective of the directive", "htpasswd {\nfile a\n}", "3", []string{"'file'", "poll"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := adapted("{\n" + row.text + "\n}\nexample.com {\n}\n")
+			checkCaddyfileError(t, err, row.line, row.want)
+		})
+	}
+	t.Run("in a snippet", func(t *testing.T) {
+		_, err := adapted("(auth) {\nhtpasswd {\nfile\n}\n}\nexample.com {\nimport auth\n}\n")
+		checkCaddyfileError(t, err, "3", []string{"file"})
+	})
+}
+
+func checkCaddyfileError(t *testing.T, err error, line string, want []string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("taken")
+	}
+	text := err.Error()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q says nothing of %q", text, w)
+		}
+	}
+	places := regexp.MustCompile(`Caddyfile:(\d+)`).FindAllStringSubmatch(text, -1)
+	if len(places) == 0 || line != "" && places[0][1] != line {
+		t.Errorf("%q doesn't point at line %s", text, line)
+	}
+	if strings.Count(text, ", at Caddyfile") != 1 {
+		t.Errorf("%q says where more than once", text)
+	}
+}
+
+func TestDirectiveOrder(t *testing.T) {
+	config, err := adapted(`example.com {
+	respond last
+	reverse_proxy localhost:1
+	file_server
+	encode gzip
+	request_header X y
+	forward_auth localhost:2 {
+		uri /
+	}
+	htpasswd {
+		file a
+	}
+	basic_auth {
+		a $2y$04$xHDgvM0aETVLuR1UST16J.BTodXPBkDyVmRgT5Id/zUd6cbG28vdm
+	}
+	rewrite /x
+	redir /old /new
+	root /srv
+	header X y
+}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, h := range handlers(config) {
+		if h["handler"] != "subroute" {
+			order = append(order, h["handler"].(string))
+		}
+	}
+	position := func(name string) int {
+		i := slices.Index(order, name)
+		if i < 0 {
+			t.Fatalf("no %s in %q", name, order)
+		}
+		return i
+	}
+	at := position("htpasswd")
+	if order[at-1] != "authentication" {
+		t.Errorf("not right after basic_auth: %q", order)
+	}
+	for _, name := range []string{"vars", "rewrite"} {
+		if position(name) > at {
+			t.Errorf("%s is behind: %q", name, order)
+		}
+	}
+	for _, name := range []string{"reverse_proxy", "encode", "file_server"} {
+		if position(name) < at {
+			t.Errorf("%s comes before: %q", name, order)
+		}
+	}
+	if !slices.Contains(order[at:], "static_response") {
+		t.Errorf("respond comes before: %q", order)
+	}
+}

@@ -1,0 +1,362 @@
+package caddyhtpasswd
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// openFiles returns how many files the process has open.
+func openFiles(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("no /proc")
+	}
+	return len(entries)
+}
+
+// X2: reloads under load: nobody notices, and nothing is left behind.
+func TestReloadsUnderLoad(t *testing.T) {
+	const reloads, people = 20, 4
+	caddyfile := func(i int) string {
+		return fmt.Sprintf("{\n\tservers {\n\t\tprotocols h1 h2\n\t}\n\thtpasswd {\n\t\tpoll %ds\n\t}\n}\n", 1+i%3) + https(fmt.Sprintf(`
+	htpasswd {
+		file {dir}/users {dir}/more
+		group_file {dir}/groups
+		realm "Version %d"
+	}
+	respond "{http.auth.user.id}|{http.auth.user.groups}"`, i))
+	}
+	s := site(t, nil, map[string]string{"users": alice + userA, "more": bob + carol, "groups": "staff: alice bob\n"}, caddyfile(0))
+	logins := [people][3]string{{"alice", "secret", "alice|staff"}, {"a", ":b", "a|"}, {"bob", "hunter2", "bob|staff"}, {"carol", "carols", "carol|"}}
+	for _, l := range logins {
+		if a := s.get("/", l[0], l[1]); a.status != 200 || a.body != l[2] {
+			t.Fatalf("%+v", a)
+		}
+	}
+	known := hashCount.Load()
+	if err := s.reload(caddyfile(1)); err != nil { // the first reload starts what then stays
+		t.Fatal(err)
+	}
+	settled := func() (int, int) {
+		s.client.CloseIdleConnections()
+		runtime.GC()
+		return runtime.NumGoroutine(), openFiles(t)
+	}
+	var goroutines, fds int
+	eventually(t, "the old configuration is gone", func() bool {
+		g, f := settled()
+		same := g == goroutines && f == fds
+		goroutines, fds = g, f
+		if !same {
+			time.Sleep(20 * time.Millisecond) // let what is ending end
+		}
+		return same
+	})
+
+	var stop atomic.Bool
+	var served atomic.Int64
+	var wg sync.WaitGroup
+	for i := range people {
+		wg.Go(func() {
+			clients := s.clients()
+			client := clients["HTTP/2"]
+			if i%2 == 1 {
+				client = clients["HTTP/1.1"]
+			}
+			for !stop.Load() {
+				r, err := http.NewRequest("GET", fmt.Sprintf("https://localhost:%d/", s.port), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				r.SetBasicAuth(logins[i][0], logins[i][1])
+				resp, err := client.Do(r)
+				for retries := 0; err != nil && retries < 5; retries++ {
+					resp, err = client.Do(r) // Caddy itself closes connections that come just then
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || resp.StatusCode != 200 || string(body) != logins[i][2] {
+					t.Errorf("%d %q %v", resp.StatusCode, body, err)
+					return
+				}
+				served.Add(1)
+			}
+			client.CloseIdleConnections()
+		})
+	}
+	for i := range reloads {
+		if err := s.reload(caddyfile(2 + i)); err != nil {
+			t.Error(err)
+		}
+		before := served.Load()
+		eventually(t, "requests were served", func() bool { return served.Load() > before+people || t.Failed() })
+	}
+	stop.Store(true)
+	wg.Wait()
+	if n := hashCount.Load() - known; n != 0 {
+		t.Errorf("%d hashes computed for passwords that were verified", n)
+	}
+	eventually(t, "the last configuration serves", func() bool {
+		s.client.CloseIdleConnections()
+		return s.get("/", "", "").header.Get("Www-Authenticate") == fmt.Sprintf(`Basic realm="Version %d", charset="UTF-8"`, reloads+1)
+	})
+	for path, want := range map[string][2]int{"users": {1, 0}, "more": {1, 0}, "groups": {0, 1}} {
+		if n := references(filepath.Join(s.dir, path)); n != want {
+			t.Errorf("%s is held %v times", path, n)
+		}
+	}
+	var g, f int
+	eventually(t, "goroutines and open files are as before", func() bool {
+		g, f = settled()
+		return g <= goroutines+3 && f <= fds+3 || t.Failed()
+	})
+
+	t.Run("X2 an edit of one entry", func(t *testing.T) {
+		s := s.in(t)
+		s.write("more", bobSecret+carol)
+		computed := hashes(func() {
+			eventually(t, "the new password works", func() bool { return s.get("/", "bob", "secret").status == 200 })
+		})
+		for _, l := range [][3]string{logins[0], logins[1], logins[3]} {
+			if n := hashes(func() { checkStatus(t, s.get("/", l[0], l[1]), 200, "") }); n != 0 {
+				t.Errorf("%s: %d hashes computed", l[0], n)
+			}
+		}
+		if a := s.get("/", "bob", "hunter2"); a.status != 401 {
+			t.Errorf("the old password: %+v", a)
+		}
+		if computed < 1 {
+			t.Error("the new password was never hashed")
+		}
+	})
+	if err := caddy.Stop(); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{"users", "more", "groups"} {
+		if n := references(filepath.Join(s.dir, path)); n != [2]int{} {
+			t.Errorf("%s is held %v times after the end", path, n)
+		}
+	}
+}
+
+// X3: a reload that is refused changes nothing.
+func TestRefusedReload(t *testing.T) {
+	const old = "{\n\thtpasswd {\n\t\tpoll 1s\n\t}\n}\n"
+	const next = "{\n\thtpasswd {\n\t\tpoll 9s\n\t}\n}\n"
+	handler := func(realm, file string) string {
+		return https("\thtpasswd {\n\t\tfile " + file + "\n\t\trealm " + realm + "\n\t}\n\trespond " + realm)
+	}
+	s := site(t, nil, map[string]string{"users": alice, "other": bob, "groups": "g: alice\n"}, old+handler("old", "{dir}/users"))
+	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	busy := fmt.Sprintf("http://127.0.0.1:%d {\n\tbind 127.0.0.1\n\thtpasswd {\n\t\tfile {dir}/other\n\t}\n}\n", taken.Addr().(*net.TCPAddr).Port)
+	for _, row := range []struct {
+		name, before, caddyfile, want string
+		users                         string // what is written into the file in use
+	}{
+		{"X3 syntax error", "", strings.TrimSuffix(next+handler("new", "{dir}/users"), "}\n"), "Caddyfile", alice},
+		{"X3 unknown subdirective", "", next + https("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
+		{"X3 missing file", "", next + handler("new", "{dir}/missing"), "missing", alice},
+		{"X3 missing second file", "", next + handler("new", "{dir}/other {dir}/users {dir}/missing"), "missing", alice},
+		{"X3 missing group file", "", next + https("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
+		{"X3 port in use", "", next + handler("new", "{dir}/users") + busy, "address already in use", alice},
+		{"X3 broken file that is in use", "", next + handler("new", "{dir}/users"), "none of its 1 lines", "<html>\n"},
+		{"X3 broken file, another site good", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
+		{"X3 settings of the app", "", "{\n\thtpasswd {\n\t\tpoll 1ms\n\t}\n}\n" + handler("new", "{dir}/users"), "poll", alice},
+		{"X3 user_header", "", next + https("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := s.in(t)
+			s.write("users", row.users)
+			failed := hashes(func() {
+				if err := s.reload(row.caddyfile); err == nil || !strings.Contains(err.Error(), row.want) {
+					t.Errorf("%v, not an error about %q", err, row.want)
+				}
+				a := s.get("/", "alice", "secret")
+				checkStatus(t, a, 200, "")
+				if a.body != "old" {
+					t.Errorf("%q serves", a.body)
+				}
+				checkStatus(t, s.get("/", "", ""), 401, `Basic realm="old", charset="UTF-8"`)
+			})
+			if failed != 0 {
+				t.Errorf("%d hashes computed: a verified password was forgotten", failed)
+			}
+			if app, _ := running.inForce(); time.Duration(app.Poll) != time.Second {
+				t.Errorf("poll is %s", time.Duration(app.Poll))
+			}
+			for name, want := range map[string][2]int{"users": {1, 0}, "other": {}, "groups": {}, "missing": {}} {
+				if n := references(filepath.Join(s.dir, name)); n != want {
+					t.Errorf("%s is held %v times, not %v", name, n, want)
+				}
+			}
+		})
+	}
+	s.write("users", alice)
+	t.Run("X3 mended: taken", func(t *testing.T) {
+		s := s.in(t)
+		if err := s.reload(next + handler("new", "{dir}/users")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the new configuration serves", func() bool {
+			s.client.CloseIdleConnections()
+			return s.get("/", "alice", "secret").body == "new"
+		})
+		if app, _ := running.inForce(); time.Duration(app.Poll) != 9*time.Second {
+			t.Errorf("poll is %s", time.Duration(app.Poll))
+		}
+	})
+}
+
+// At start-up a bad file or setting is the end of it: there is nothing to keep.
+func TestRefusedStart(t *testing.T) {
+	for _, row := range []struct{ name, users, block, want string }{
+		{"X8 missing", "", "file {dir}/missing", "no such file"},
+		{"X8 broken", "<html>\n", "file {dir}/users", "none of its 1 lines"},
+		{"X8 only bad lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := startServer(t, "")
+			s.write("users", row.users)
+			err := s.reload(https("\thtpasswd {\n" + row.block + "\n}\nrespond open"))
+			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), s.dir) {
+				t.Errorf("%v", err)
+			}
+			if c, err := net.Dial("tcp", fmt.Sprintf("localhost:%d", s.port)); err == nil {
+				c.Close()
+				t.Error("something serves")
+			}
+		})
+	}
+}
+
+// X4: from the moment the file says so, the old password is worth nothing.
+func TestPasswordChanged(t *testing.T) {
+	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n\thtpasswd {\n\t\tpoll 500ms\n\t}\n}\n"+https(`
+	htpasswd {
+		file {dir}/users
+	}
+	respond ok`))
+	path := filepath.Join(s.dir, "users")
+	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
+	checkStatus(t, s.get("/", "bob", "hunter2"), 200, "")
+	t.Run("X4 changed", func(t *testing.T) {
+		s := s.in(t)
+		s.write("users", aliceOther+bob)
+		eventually(t, "the old password is refused", func() bool { return s.get("/", "alice", "secret").status == 401 })
+		checkStatus(t, s.get("/", "alice", "other"), 200, "")
+		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
+		if n := hashes(func() { checkStatus(t, s.get("/", "bob", "hunter2"), 200, "") }); n != 0 {
+			t.Errorf("bob: %d hashes computed", n)
+		}
+	})
+	t.Run("X4 renamed over, user removed", func(t *testing.T) {
+		s := s.in(t)
+		if err := os.Rename(s.write("users.new", aliceOther+carol), path); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "bob is out", func() bool { return s.get("/", "bob", "hunter2").status == 401 })
+		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "other"), 200, "") }); n != 0 {
+			t.Errorf("alice: %d hashes computed", n)
+		}
+	})
+	t.Run("X4 locked", func(t *testing.T) {
+		s := s.in(t)
+		s.write("users", "alice:!"+aliceOther[len("alice:"):]+carol)
+		eventually(t, "alice is out", func() bool { return s.get("/", "alice", "other").status == 401 })
+		s.write("users", aliceOther+carol)
+		eventually(t, "alice is in", func() bool { return s.get("/", "alice", "other").status == 200 })
+	})
+	t.Run("X4 file deleted: serves on", func(t *testing.T) {
+		s := s.in(t)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is noticed", func() bool { return strings.Contains(s.log(), "file can't be used") })
+		checkStatus(t, s.get("/", "alice", "other"), 200, "")
+		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
+		checkStatus(t, s.get("/", "", ""), 401, restricted)
+		if err := s.reload(https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond new")); err == nil {
+			t.Error("a reload without the file was taken")
+		}
+		if a := s.get("/", "alice", "other"); a.status != 200 || a.body != "ok" {
+			t.Errorf("%+v", a)
+		}
+		s.write("users", aliceOther+carol)
+		eventually(t, "it is good again", func() bool { return strings.Contains(s.log(), "file is good again") })
+		checkStatus(t, s.get("/", "alice", "other"), 200, "")
+	})
+}
+
+// X4: a password that was right when its hash was begun, and isn't when it is done.
+func TestPasswordChangedInFlight(t *testing.T) {
+	s := site(t, nil, map[string]string{"users": slow + carol}, https(`
+	htpasswd {
+		file {dir}/users
+	}
+	respond ok`))
+	var file *pooledFile[*userStore]
+	files.Range(func(_, value any) bool {
+		if f, ok := value.(*pooledFile[*userStore]); ok && f.path == filepath.Join(s.dir, "users") {
+			file = f
+		}
+		return true
+	})
+	if file == nil {
+		t.Fatal("not in the pool")
+	}
+	for name, text := range map[string]string{"X4 removed in flight": carol, "X4 changed in flight": "slow" + carol[len("carol"):]} {
+		t.Run(name, func(t *testing.T) {
+			s := s.in(t)
+			s.write("users", slow+carol)
+			if err := file.reload(zap.NewNop()); err != nil {
+				t.Fatal(err)
+			}
+			before := hashCount.Load()
+			status := make(chan int)
+			go func() {
+				r := s.request("GET", "/", nil)
+				r.SetBasicAuth("slow", "secret")
+				resp, err := s.client.Do(r)
+				if err != nil {
+					status <- 0
+					return
+				}
+				resp.Body.Close()
+				status <- resp.StatusCode
+			}()
+			eventually(t, "the hash is being computed", func() bool { return hashCount.Load() > before })
+			s.write("users", text) // the hash takes some 50 ms, this one
+			if err := file.reload(zap.NewNop()); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-status; got != 401 {
+				t.Errorf("status %d", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,602 @@
+package caddyhtpasswd
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// R14: what the application is told about the user comes from here alone.
+func TestForgedUserHeader(t *testing.T) {
+	app := newWitness(t)
+	caddyfile := `{
+	servers {
+		OPTIONS
+	}
+}
+https://localhost:{https} {
+	tls internal
+	handle_errors {
+		reverse_proxy {app}
+	}
+	htpasswd {
+		file {dir}/users
+		user_header x-uSER-name
+		exempt /exempt/*
+	}
+	reverse_proxy {app}
+}`
+	const field = "X-User-Name"
+	for _, options := range []string{"", "expected_underscore_headers X_User_Name X-User_Name x_user*", "expected_dot_headers X.User.Name X-User.Name", "expected_underscore_headers X_User.Name"} {
+		t.Run(options, func(t *testing.T) {
+			s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", options, 1))
+			good := "Authorization: " + basic("alice", "secret") + "\r\n"
+			for _, row := range []struct{ name, head, body string }{
+				{"R14 nothing forged", "", ""},
+				{"R14 canonical", "X-User-Name: root\r\n", ""},
+				{"R14 lower case", "x-user-name: root\r\n", ""},
+				{"R14 upper case", "X-USER-NAME: root\r\n", ""},
+				{"R14 underscores", "X_User_Name: root\r\n", ""},
+				{"R14 one underscore", "X-User_Name: root\r\n", ""},
+				{"R14 dots", "X.User.Name: root\r\n", ""},
+				{"R14 one dot", "X-User.Name: root\r\n", ""},
+				{"R14 underscore and dot", "X_User.Name: root\r\n", ""},
+				{"R14 other characters of a token", "X~User!Name: root\r\n", ""},
+				{"R14 repeated", "X-User-Name: root\r\nx-user-name: admin\r\nX_USER_NAME: root\r\n", ""},
+				{"R14 with the value of the user", "X-User-Name: alice\r\nX-User-Name: root\r\n", ""},
+				{"R14 empty", "X-User-Name:\r\n", ""},
+				{"R14 Connection", "Connection: X-User-Name\r\n", ""},
+				{"R14 Connection with others", "Connection: keep-alive, x-user-name , foo\r\n", ""},
+				{"R14 two Connection headers", "Connection: keep-alive\r\nConnection:X-User-Name\r\n", ""},
+				{"R14 Keep-Alive and TE", "Connection: TE, X-User-Name\r\nTE: trailers\r\nX-User-Name: root\r\n", ""},
+				{"R14 announced trailer", "Transfer-Encoding: chunked\r\nTrailer: X-User-Name\r\n", "3\r\nabc\r\n0\r\nX-User-Name: root\r\n\r\n"},
+				{"R14 announced trailer with others", "Transfer-Encoding: chunked\r\nTrailer: X-Sum, x-user-name, X_User_Name, X.User.Name\r\n", "3\r\nabc\r\n0\r\nX-Sum: 1\r\nx-user-name: root\r\nX_User_Name: root\r\nX.User.Name: root\r\n\r\n"},
+				{"R14 another trailer announced", "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n", "3\r\nabc\r\n0\r\nX-Sum: 1\r\nX-User-Name: root\r\nX_User_Name: root\r\n\r\n"},
+				{"R14 trailer not announced", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\nX-User-Name: root\r\n\r\n"},
+				{"R14 trailer of an empty body", "Transfer-Encoding: chunked\r\nTrailer: X-User-Name, X-Sum\r\n", "0\r\nX-User-Name: root\r\nX-Sum: 1\r\n\r\n"},
+				{"R14 Authorization as a trailer", "Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n", "0\r\nAuthorization: Basic cm9vdDpyb290\r\n\r\n"},
+				{"R14 trailer announced, but Content-Length", "Content-Length: 3\r\nTrailer: X-User-Name\r\n", "abc"},
+			} {
+				for _, kind := range []struct {
+					name, path, head string
+					want             []string
+				}{
+					{"good", "/", good, []string{"alice"}},
+					{"exempt", "/exempt/x", "", nil},
+					{"exempt, good", "/exempt/x", good, nil},
+					{"failing", "/", "", nil},
+				} {
+					if options != "" && kind.name != "good" && kind.name != "exempt" {
+						continue
+					}
+					t.Run(row.name+", "+kind.name, func(t *testing.T) {
+						s := s.in(t)
+						app.taken()
+						s.raw("POST " + kind.path + " HTTP/1.1\r\nHost: localhost\r\n" + kind.head + row.head + "\r\n" + row.body)
+						got := app.one(t)
+						checkIdentity(t, got, field, kind.want)
+						if strings.Contains(row.body, "X-Sum") && got.trailer.Get("X-Sum") != "1" {
+							t.Errorf("the other trailer is lost: %v", got.trailer)
+						}
+						if strings.Contains(row.body, "abc") && got.body != "abc" {
+							t.Errorf("body: %q", got.body)
+						}
+					})
+				}
+			}
+		})
+	}
+	s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", "expected_underscore_headers X_User_Name", 1))
+	for _, path := range []string{"/", "/exempt/x"} {
+		for _, announced := range []bool{true, false} {
+			t.Run(fmt.Sprintf("R14 HTTP/2, %s, trailer announced: %t", path, announced), func(t *testing.T) {
+				s := s.in(t)
+				app.taken()
+				trailer := http.Header{"X-Sum": nil}
+				if announced {
+					trailer["X-User-Name"] = nil
+				}
+				body := &trailing{Reader: strings.NewReader("abc"), atEOF: func() { trailer["X-Sum"] = []string{"1"}; trailer["X-User-Name"] = []string{"root"} }}
+				r := s.request("POST", path, body)
+				r.Trailer = trailer
+				r.Header = http.Header{"X-User-Name": {"root", "admin"}, "X_user_name": {"root"}, "Authorization": {basic("alice", "secret")}}
+				checkStatus(t, s.do(r), 200, "")
+				got := app.one(t)
+				want := []string{"alice"}
+				if path != "/" {
+					want = nil
+				}
+				checkIdentity(t, got, field, want)
+				if got.trailer.Get("X-Sum") != "1" || got.body != "abc" {
+					t.Errorf("%+v", got)
+				}
+			})
+		}
+	}
+}
+
+// checkIdentity checks that the application was told of these users, and of
+// nobody else in any other spelling or place.
+func checkIdentity(t *testing.T, got witnessed, field string, want []string) {
+	t.Helper()
+	for name, values := range got.header {
+		if name != field && squash(name) == squash(field) {
+			t.Errorf("the application got %s: %q", name, values)
+		}
+		if slices.Contains(values, "root") {
+			t.Errorf("the application got %s: %q", name, values)
+		}
+	}
+	if !slices.Equal(got.header[field], want) {
+		t.Errorf("the application was told %q, not %q", got.header[field], want)
+	}
+	for name, values := range got.trailer {
+		if squash(name) == squash(field) || name == "Authorization" {
+			t.Errorf("the application got the trailer %s: %q", name, values)
+		}
+	}
+	if got.header["Authorization"] != nil {
+		t.Errorf("the application got %q", got.header["Authorization"])
+	}
+}
+
+// squash is how a careless application looks at the name of a field.
+func squash(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(name))
+}
+
+// trailing is a body that does something at its end.
+type trailing struct {
+	io.Reader
+	atEOF func()
+}
+
+func (r *trailing) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err == io.EOF {
+		r.atEOF()
+	}
+	return n, err
+}
+
+// R18: no password is asked for, or looked at, where others can read it.
+func TestEncryption(t *testing.T) {
+	app := newWitness(t)
+	files := map[string]string{"users": alice}
+	plain := `
+http://localhost:{http} {
+	htpasswd {
+		file {dir}/users
+		exempt /open
+	}
+	reverse_proxy {app}
+}
+http://127.0.0.1:{http} {
+	htpasswd {
+		file {dir}/users
+		allow_http
+	}
+	reverse_proxy {app}
+}`
+	forwarded := func(values ...string) http.Header {
+		return http.Header{"Authorization": {basic("alice", "secret")}, "X-Forwarded-Proto": values}
+	}
+	type row struct {
+		name   string
+		header http.Header
+		status int
+	}
+	run := func(s *server, rows []row) {
+		t.Helper()
+		for _, row := range rows {
+			t.Run(row.name, func(t *testing.T) {
+				s := s.in(t)
+				app.taken()
+				var a answer
+				computed := hashes(func() { a = s.plain("/", row.header) })
+				checkStatus(t, a, row.status, restricted)
+				if row.status == 403 {
+					app.none(t)
+					if computed != 0 {
+						t.Errorf("%d hashes computed", computed)
+					}
+				}
+			})
+		}
+	}
+	s := site(t, app, files, plain)
+	run(s, []row{
+		{"R18 nothing", nil, 403},
+		{"R18 right password", authorization(basic("alice", "secret")), 403},
+		{"R18 wrong password", authorization(basic("alice", "wrong")), 403},
+		{"R18 two headers", authorization("Basic a", "Basic b"), 403},
+		{"R18 untrusted X-Forwarded-Proto", forwarded("https"), 403},
+	})
+	t.Run("R18 exempt", func(t *testing.T) { checkStatus(t, s.in(t).plain("/open", nil), 200, "") })
+	t.Run("R18 allow_http", func(t *testing.T) {
+		s := s.in(t)
+		for _, row := range []row{{"", nil, 401}, {"", authorization(basic("alice", "wrong")), 401}, {"", authorization(basic("alice", "secret")), 200}} {
+			r, err := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d/", s.http), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			maps.Copy(r.Header, row.header)
+			checkStatus(t, s.do(r), row.status, restricted)
+		}
+	})
+	if err := s.reload(strings.ReplaceAll("{\n\tservers {\n\t\ttrusted_proxies static 127.0.0.0/8 ::1\n\t\ttrusted_proxies_strict\n\t}\n}\n"+plain, "{app}", app.Listener.Addr().String())); err != nil {
+		t.Fatal(err)
+	}
+	run(s, []row{
+		{"R18 trusted: none", authorization(basic("alice", "secret")), 403},
+		{"R18 trusted: https", forwarded("https"), 200},
+		{"R18 trusted: HTTPS", forwarded("HTTPS"), 200},
+		{"R18 trusted: https, https", forwarded("https, https"), 200},
+		{"R18 trusted: two headers https", forwarded("https", "https"), 200},
+		{"R18 trusted: http", forwarded("http"), 403},
+		{"R18 trusted: empty", forwarded(""), 403},
+		{"R18 trusted: https, http", forwarded("https, http"), 403},
+		{"R18 trusted: http,https", forwarded("http,https"), 403},
+		{"R18 trusted: https and a comma", forwarded("https,"), 403},
+		{"R18 trusted: two headers, https and http", forwarded("https", "http"), 403},
+		{"R18 trusted: two headers, http and https", forwarded("http", "https"), 403},
+		{"R18 trusted: https and an empty header", forwarded("https", ""), 403},
+		{"R18 trusted: httpsx", forwarded("httpsx"), 403},
+		{"R18 trusted: wss", forwarded("wss"), 403},
+		{"R18 trusted: wrong password", http.Header{"Authorization": {basic("alice", "no")}, "X-Forwarded-Proto": {"https"}}, 401},
+		{"R18 trusted: other headers", http.Header{"Authorization": {basic("alice", "secret")}, "Forwarded": {"proto=https"}, "X-Forwarded-Ssl": {"on"}, "X-Forwarded-Scheme": {"https"}, "X_forwarded_proto": {"https"}}, 403},
+	})
+	if err := s.reload("{\n\tservers {\n\t\ttrusted_proxies static 192.0.2.1\n\t}\n}\n" + strings.ReplaceAll(plain, "{app}", app.Listener.Addr().String())); err != nil {
+		t.Fatal(err)
+	}
+	run(s, []row{{"R18 another proxy is trusted", forwarded("https"), 403}})
+
+	t.Run("R18 the redirect wins", func(t *testing.T) {
+		s := s.in(t)
+		if err := s.reload("{\n\thttp_port {http}\n\thttps_port {https}\n}\nlocalhost {\n\ttls internal\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n}\n"); err != nil {
+			t.Fatal(err)
+		}
+		var a answer
+		if n := hashes(func() { a = s.plain("/x", authorization(basic("alice", "secret"))) }); n != 0 {
+			t.Errorf("%d hashes computed", n)
+		}
+		if a.status != 308 || !strings.HasPrefix(a.header.Get("Location"), "https://localhost") || a.header["Www-Authenticate"] != nil {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
+func TestIsEncrypted(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		tls     bool
+		trusted any
+		proto   []string
+		want    bool
+	}{
+		{"TLS", true, nil, nil, true},
+		{"plain", false, nil, nil, false},
+		{"untrusted", false, false, []string{"https"}, false},
+		{"trusted", false, true, []string{"https"}, true},
+		{"trusted, white space", false, true, []string{" https\t,  HTTPS "}, true},
+		{"trusted, none", false, true, nil, false},
+		{"trusted, empty list", false, true, []string{}, false},
+		{"trusted, one http", false, true, []string{"https", "https,http"}, false},
+		{"variable of another type", false, "true", []string{"https"}, false},
+	} {
+		t.Run("R18 "+row.name, func(t *testing.T) {
+			r := handlerRequest(row.tls, http.Header{"X-Forwarded-Proto": row.proto})
+			if row.trusted != nil {
+				caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, row.trusted)
+			}
+			if got := isEncrypted(r); got != row.want {
+				t.Error(got)
+			}
+		})
+	}
+	if r := httptest.NewRequest("GET", "/", nil); isEncrypted(r) {
+		t.Error("a request without Caddy's variables")
+	}
+}
+
+func TestSameField(t *testing.T) {
+	for _, row := range []struct {
+		a, b string
+		want bool
+	}{
+		{"X-User", "X-User", true}, {"X-User", "x-user", true}, {"X-User", "X_USER", true}, {"X-User", "X.User", true}, {"X-User", "X~User", true},
+		{"X-User", "X User", true}, {"X-User", "X\x00User", true}, {"X-User", "X\xffUser", true}, {"_", "-", true}, {"", "", true},
+		{"X-User", "XUser", false}, {"X-User", "X--User", false}, {"X-User", "X-User-", false}, {"X-User", "X-Uses", false}, {"X-User", "X-User ", false},
+		{"X-User", "", false}, {"X-1", "X-2", false}, {"X-1", "X-Q", false}, {"@", "`", true}, {"[", "{", true}, {"K", "\u212a", false},
+	} {
+		if got := sameField(row.a, row.b); got != row.want || sameField(row.b, row.a) != row.want {
+			t.Errorf("R14 %q and %q: %t", row.a, row.b, got)
+		}
+	}
+	for c := range 256 { // a letter is never taken for a separator
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if got := sameField(string([]byte{byte(c)}), "-"); got == letter {
+			t.Errorf("R14 byte %#x: %t", c, got)
+		}
+	}
+}
+
+func FuzzSameField(f *testing.F) {
+	for _, name := range []string{"X-User", "x_user", "X.User", "", "\xff\x00", "X-Üser"} {
+		f.Add(name, "X-User")
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		ascii := func(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0 }
+		if !ascii(a) || !ascii(b) {
+			sameField(a, b)
+			return
+		}
+		if got, want := sameField(a, b), squash(a) == squash(b); got != want {
+			t.Errorf("%q and %q: %t, not %t", a, b, got, want)
+		}
+	})
+}
+
+func TestRemoveField(t *testing.T) {
+	for _, row := range []struct {
+		name             string
+		header, expected http.Header
+	}{
+		{"nothing", http.Header{}, http.Header{}},
+		{"no map", nil, nil},
+		{"others", http.Header{"X-Users": {"a"}, "X-Use": {"a"}, "Xuser": {"a"}}, http.Header{"X-Users": {"a"}, "X-Use": {"a"}, "Xuser": {"a"}}},
+		{"all spellings", http.Header{"X-User": {"a", "b"}, "x-user": {"a"}, "X_user": {"a"}, "X.User": {"a"}, "x_USER": nil, "Y": {"y"}}, http.Header{"Y": {"y"}}},
+		{"Connection: only it", http.Header{"Connection": {"x-user"}}, http.Header{}},
+		{"Connection: among others", http.Header{"Connection": {"close, X-User"}}, http.Header{}},
+		{"Connection: white space", http.Header{"Connection": {" \tX-User\t "}}, http.Header{}},
+		{"Connection: other spelling", http.Header{"Connection": {"X_USER"}}, http.Header{}},
+		{"Connection: one of two", http.Header{"Connection": {"Upgrade", ",,X-User,"}}, http.Header{"Connection": {"Upgrade"}}},
+		{"Connection: not it", http.Header{"Connection": {"Upgrade, X-Users"}}, http.Header{"Connection": {"Upgrade, X-Users"}}},
+		{"Connection: empty", http.Header{"Connection": {""}}, http.Header{"Connection": {""}}},
+	} {
+		t.Run("R14 "+row.name, func(t *testing.T) {
+			before := row.header["Connection"]
+			clone := slices.Clone(before)
+			r := &http.Request{Header: row.header}
+			removeField(r, "X-User")
+			if !maps.EqualFunc(r.Header, row.expected, slices.Equal) {
+				t.Errorf("%v, not %v", r.Header, row.expected)
+			}
+			if !slices.Equal(before, clone) {
+				t.Errorf("the values themselves were changed: %q", before)
+			}
+		})
+	}
+}
+
+func TestWithoutTrailers(t *testing.T) {
+	failing := io.MultiReader(strings.NewReader("abc"), &trailing{Reader: iotestError{}, atEOF: nil})
+	for _, row := range []struct {
+		name      string
+		announced []string
+		body      io.Reader
+		sent      http.Header
+		want      http.Header
+	}{
+		{"none", nil, strings.NewReader("abc"), http.Header{"X-User": {"root"}}, nil},
+		{"announced and sent", []string{"X-User", "X-Sum"}, strings.NewReader("abc"), http.Header{"X-User": {"root"}, "X-Sum": {"1"}}, http.Header{"X-Sum": {"1"}}},
+		{"announced, not sent", []string{"X-User"}, strings.NewReader(""), nil, http.Header{}},
+		{"other announced", []string{"X-Sum"}, strings.NewReader("abc"), http.Header{"x_user": {"root"}, "X.USER": {"root"}, "Authorization": {"Basic x"}}, http.Header{"X-Sum": nil}},
+		{"body that breaks off", []string{"X-Sum"}, failing, http.Header{"X-User": {"root"}}, http.Header{"X-Sum": nil}},
+	} {
+		t.Run("R14 "+row.name, func(t *testing.T) {
+			r := &http.Request{}
+			if row.announced != nil {
+				r.Trailer = http.Header{}
+				for _, name := range row.announced {
+					r.Trailer[name] = nil
+				}
+			}
+			trailer := r.Trailer
+			r.Body = io.NopCloser(&ending{row.body, func() {
+				if trailer != nil {
+					maps.Copy(trailer, row.sent)
+				}
+			}})
+			withoutTrailers(r, "X-User", "Authorization")
+			for name := range r.Trailer {
+				if sameField(name, "X-User") {
+					t.Errorf("still announced: %s", name)
+				}
+			}
+			text, _ := io.ReadAll(r.Body)
+			if !bytes.HasPrefix([]byte("abc"), text) {
+				t.Errorf("body: %q", text)
+			}
+			if !maps.EqualFunc(r.Trailer, row.want, slices.Equal) {
+				t.Errorf("%v, not %v", r.Trailer, row.want)
+			}
+		})
+	}
+	r := &http.Request{Trailer: http.Header{"X-User": nil}}
+	withoutTrailers(r, "X-User") // no body: nothing to read, nothing to remove
+}
+
+// ending is a body that does something at its end, however it ends.
+type ending struct {
+	io.Reader
+	end func()
+}
+
+func (r *ending) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil {
+		r.end()
+	}
+	return n, err
+}
+
+type iotestError struct{}
+
+func (iotestError) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestChallenge(t *testing.T) {
+	for _, row := range []struct{ realm, want string }{
+		{"Restricted", "Restricted"}, {"", ""}, {`"`, `\"`}, {`\`, `\\`}, {`\"`, `\\\"`}, {`a", charset="x`, `a\", charset=\"x`},
+		{"a\x00b\x01\r\nc\td\x7fe", "abcde"}, {"ü\u2028\xff", "ü\u2028\xff"}, {"trailing\\", `trailing\\`}, {strings.Repeat(`"`, 1000), strings.Repeat(`\"`, 1000)},
+	} {
+		if got, want := challenge(row.realm), `Basic realm="`+row.want+`", charset="UTF-8"`; got != want {
+			t.Errorf("R11 %q: %q, not %q", row.realm, got, want)
+		}
+	}
+}
+
+func FuzzChallenge(f *testing.F) {
+	for _, realm := range []string{"Restricted", `"`, `\`, "a\r\nb", "\x7f", "ü"} {
+		f.Add(realm)
+	}
+	f.Fuzz(func(t *testing.T, realm string) {
+		got := challenge(realm)
+		inner, ok := strings.CutPrefix(got, `Basic realm="`)
+		inner, ok2 := strings.CutSuffix(inner, `", charset="UTF-8"`)
+		if !ok || !ok2 || hasControl(got) {
+			t.Fatalf("%q", got)
+		}
+		var unquoted strings.Builder
+		for i := 0; i < len(inner); i++ {
+			switch inner[i] {
+			case '"':
+				t.Fatalf("the quoted string ends early: %q", got)
+			case '\\':
+				if i++; i == len(inner) {
+					t.Fatalf("the quoted string doesn't end: %q", got)
+				}
+			}
+			unquoted.WriteByte(inner[i])
+		}
+		var want strings.Builder
+		for i := range len(realm) {
+			if !hasControl(realm[i : i+1]) {
+				want.WriteByte(realm[i])
+			}
+		}
+		if unquoted.String() != want.String() {
+			t.Fatalf("%q became %q", realm, got)
+		}
+	})
+}
+
+// R20, R15: what is taken out of a request, and what stays, for one handler
+// and for those further down.
+func TestTakeLogin(t *testing.T) {
+	for _, row := range []struct {
+		name          string
+		first         []string // what the client sent
+		left          []string // after the first handler
+		between       []string // what stands there when the second one comes, if not nil
+		sent, further []string // what the second one checks, and leaves
+	}{
+		{"nothing", nil, nil, nil, nil, nil},
+		{"Basic", []string{"Basic a"}, nil, nil, []string{"Basic a"}, nil},
+		{"basic, tab", []string{"bASIC\ta"}, nil, nil, []string{"bASIC\ta"}, nil},
+		{"Basic alone", []string{"Basic"}, nil, nil, []string{"Basic"}, nil},
+		{"Bearer", []string{"Bearer a"}, []string{"Bearer a"}, nil, []string{"Bearer a"}, []string{"Bearer a"}},
+		{"Basicx", []string{"Basicx a"}, []string{"Basicx a"}, nil, []string{"Basicx a"}, []string{"Basicx a"}},
+		{"both", []string{"Basic a", "Bearer b", "basic c"}, []string{"Bearer b"}, nil, []string{"Basic a", "Bearer b", "basic c"}, []string{"Bearer b"}},
+		{"kept between", []string{"Basic a"}, nil, []string{"Basic a"}, []string{"Basic a"}, nil},
+		{"another set between", []string{"Basic a"}, nil, []string{"Basic b"}, []string{"Basic a"}, []string{"Basic b"}},
+		{"another set between, from nothing", nil, nil, []string{"Basic b"}, nil, []string{"Basic b"}},
+		{"two between", []string{"Basic a"}, nil, []string{"Basic a", "Basic b"}, []string{"Basic a"}, []string{"Basic b"}},
+	} {
+		t.Run("R20 "+row.name, func(t *testing.T) {
+			header := http.Header{}
+			if row.first != nil {
+				header = authorization(slices.Clone(row.first)...)
+			}
+			r := handlerRequest(true, header)
+			one := takeLogin(r)
+			if !slices.Equal(one.sent, row.first) || !slices.Equal(r.Header["Authorization"], row.left) {
+				t.Errorf("took %q, left %q", one.sent, r.Header["Authorization"])
+			}
+			if row.between != nil {
+				r.Header["Authorization"] = row.between
+			}
+			two := takeLogin(r)
+			if !slices.Equal(two.sent, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
+				t.Errorf("further down: took %q, left %q", two.sent, r.Header["Authorization"])
+			}
+			if two != one {
+				t.Error("not the same log-in")
+			}
+			if _, ok := r.Header["Authorization"]; ok && row.further == nil {
+				t.Error("a header without values is left")
+			}
+			// R16: whoever prints it sees nothing.
+			for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+				if got := fmt.Sprintf(format, one); got != "" {
+					t.Errorf("%s: %q", format, got)
+				}
+			}
+		})
+	}
+	bare := httptest.NewRequest("GET", "/", nil) // without Caddy's variables
+	bare.Header.Set("Authorization", "Basic a")
+	bare.TLS = new(tls.ConnectionState)
+	if l := takeLogin(bare); !slices.Equal(l.sent, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
+		t.Errorf("%q", bare.Header)
+	}
+}
+
+func TestIsUsableField(t *testing.T) {
+	for field, want := range map[string]bool{
+		"X-User": true, "Remote-User": true, "x_user": true, "X.User": true, "X": true, "X-WebAuth-User": true,
+		"": false, "X User": false, "X-User:": false, "X-User\n": false, "Ünicode": false, "(x)": false,
+		"authorization": false, "AUTHORIZATION": false, "Author_ization": true, "host": false, "content-length": false, "Content_Length": false,
+		"transfer.encoding": false, "Cookie": false, "Connection": false, "TE": false, "Trailer": false, "x-forwarded-for": false, "X_Forwarded_Proto": false,
+	} {
+		if got := isUsableField(field); got != want {
+			t.Errorf("R14 %q: %t", field, got)
+		}
+	}
+}
+
+func TestShorten(t *testing.T) {
+	for _, row := range []struct{ user, want string }{
+		{"", ""}, {"alice", "alice"}, {strings.Repeat("a", 64), strings.Repeat("a", 64)}, {strings.Repeat("a", 65), strings.Repeat("a", 64) + "..."},
+	} {
+		if got := shorten([]byte(row.user)); got != row.want {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+// R14: HTTP takes the blanks around a value off, so a user "alice " must not
+// become the user "alice" on the way to the application.
+func TestUserWithBlanks(t *testing.T) {
+	app := newWitness(t)
+	s := site(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, https(`
+	htpasswd {
+		file {dir}/users
+		user_header X-User
+	}
+	reverse_proxy {app}`))
+	for _, row := range [][2]string{{"alice ", "secret"}, {"bob\t", "hunter2"}, {"bob", "hunter2"}} {
+		t.Run(fmt.Sprintf("R14 user %q", row[0]), func(t *testing.T) {
+			app.taken()
+			if a := s.in(t).get("/", row[0], row[1]); a.status == 200 {
+				if got := app.one(t).header["X-User"]; !slices.Equal(got, []string{row[0]}) {
+					t.Errorf("the application was told %q", got)
+				}
+			}
+		})
+	}
+}

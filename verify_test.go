@@ -1,0 +1,789 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// storeOf returns the store of a file with a path of its own.
+func storeOf(t testing.TB, text string) *userStore {
+	t.Helper()
+	s := newUserStore(fmt.Sprintf("/%s/%d", t.Name(), storeCount.Add(1)))
+	reloadStore(t, s, text)
+	return s
+}
+
+var storeCount atomic.Int64
+
+func reloadStore(t testing.TB, s *userStore, text string) {
+	t.Helper()
+	if err := s.load(text, zap.NewNop()); err != nil {
+		t.Error(err)
+	}
+}
+
+// clock stands still.
+func clock() time.Time { return time.Unix(1_700_000_000, 0) }
+
+func credentialsOf(user, password string) *credentials {
+	return parseCredentials("Basic " + encoded(user+":"+password))
+}
+
+// checkIn checks credentials with stores.
+func checkIn(t testing.TB, stores userStores, user, password string, m *memory) (outcome, string) {
+	t.Helper()
+	return checkWith(t, t.Context(), stores, user, password, m)
+}
+
+func checkWith(t testing.TB, ctx context.Context, stores userStores, user, password string, m *memory) (outcome, string) {
+	t.Helper()
+	c := credentialsOf(user, password)
+	defer c.release()
+	got, name, err := stores.check(ctx, c, m)
+	if err != nil {
+		t.Error(err)
+	}
+	return got, name
+}
+
+// hashesIn returns how many hashes f computes.
+func hashesIn(f func()) int64 {
+	before := hashCount.Load()
+	f()
+	return hashCount.Load() - before
+}
+
+// waiting is a context that calls a function when, for the first time,
+// someone is about to wait for it: in compute, that is when the computation
+// has been started or joined.
+type waiting struct {
+	context.Context
+	once sync.Once
+	then func()
+}
+
+func whenWaiting(ctx context.Context, then func()) *waiting {
+	return &waiting{Context: ctx, then: then}
+}
+
+func (w *waiting) Done() <-chan struct{} {
+	w.once.Do(w.then)
+	return w.Context.Done()
+}
+
+// within fails if f takes longer than any machine needs.
+func within(t testing.TB, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s: not after 20 s", what)
+	}
+}
+
+// step is one check and what it comes to.
+type step struct {
+	user, password string
+	want           outcome
+	hashes         int64
+}
+
+func runSteps(t *testing.T, stores userStores, m *memory, steps []step) {
+	t.Helper()
+	for i, s := range steps {
+		var got outcome
+		n := hashesIn(func() { got, _ = checkIn(t, stores, s.user, s.password, m) })
+		if got != s.want || n != s.hashes {
+			t.Errorf("step %d, %s with %q: %v with %d hashes, want %v with %d", i, s.user, s.password, got, n, s.want, s.hashes)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	const file = "alice:" + bcrypt4Secret1 + "\nbob:" + apr1Secret2 + "\ncarol:!\ndave:rubbish\n"
+	on, off := memory{now: clock}, memory{now: clock, off: true}
+	for _, test := range []struct {
+		name  string
+		file  string
+		m     memory
+		steps []step
+	}{
+		{"a right password is hashed once", file, on, []step{
+			{"alice", "secret1", goodPassword, 1}, {"alice", "secret1", goodPassword, 0}, {"alice", "secret1", goodPassword, 0},
+		}},
+		{"T9 a wrong password doesn't evict the right one", file, on, []step{
+			{"alice", "secret1", goodPassword, 1}, {"alice", "secret2", wrongPassword, 1}, {"alice", "secret1", goodPassword, 0},
+			{"bob", "secret1", wrongPassword, 1}, {"mallory", "secret1", unknownUser, 1}, {"alice", "", wrongPassword, 1},
+			{"alice", "secret1", goodPassword, 0},
+		}},
+		{"a wrong password is not remembered as right", file, on, []step{
+			{"alice", "secret2", wrongPassword, 1}, {"alice", "secret2", wrongPassword, 1}, {"alice", "secret1", goodPassword, 1},
+		}},
+		{"what one user has shown is nothing for another", "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret1, on, []step{
+			{"alice", "secret1", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}, {"bob", "secret2", wrongPassword, 1},
+		}},
+		{"cache off: a hash each time", file, off, []step{
+			{"alice", "secret1", goodPassword, 1}, {"alice", "secret1", goodPassword, 1}, {"alice", "secret2", wrongPassword, 1},
+		}},
+		{"T7 one hash for a name that can't log in, known or not", file, on, []step{
+			{"mallory", "x", unknownUser, 1}, {"mallory", "x", unknownUser, 1}, {"carol", "x", deniedUser, 1}, {"dave", "rubbish", deniedUser, 1},
+			{"dave", "secret1", deniedUser, 1}, {"", "", unknownUser, 1}, {"Alice", "secret1", unknownUser, 1},
+		}},
+		{"T7 the same with the cache off", file, off, []step{{"mallory", "x", unknownUser, 1}, {"carol", "x", deniedUser, 1}, {"dave", "x", deniedUser, 1}}},
+		{"F1 an empty file: no hash", "", on, []step{{"alice", "secret1", unknownUser, 0}}},
+		{"F9 only locked accounts: no hash", "alice:!\nbob:*", on, []step{{"alice", "!", deniedUser, 0}, {"mallory", "x", unknownUser, 0}}},
+		{"R7 over 72 bytes with bcrypt the first 72 decide",
+			"alice:" + bcrypt4P72, on, []step{
+				{"alice", strings.Repeat("p", 71), wrongPassword, 1}, {"alice", strings.Repeat("p", 72), goodPassword, 1},
+				{"alice", strings.Repeat("p", 73), goodPassword, 1}, {"alice", strings.Repeat("p", 73), goodPassword, 0},
+			}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			runSteps(t, userStores{storeOf(t, test.file)}, &test.m, test.steps)
+		})
+	}
+}
+
+// htpasswd -nbB -C 4 alice, with a password of 72 p.
+const bcrypt4P72 = "$2y$04$17VwMl.avk88Ff6WqY5pa.ImtIH2VTjeSz7px86W5bIjmPhnuHH9a"
+
+func TestCheckMalformed(t *testing.T) {
+	stores := userStores{storeOf(t, "alice:"+shaSecret1+"\n")}
+	for _, header := range []string{"", "Basic", "Basic " + encoded("alice:secret1\x00"), "Bearer " + encoded("alice:secret1")} {
+		n := hashesIn(func() {
+			c := parseCredentials(header)
+			defer c.release()
+			if got, user, err := stores.check(t.Context(), c, &memory{now: clock}); got != malformed || user != "" || err != nil {
+				t.Errorf("R6 %q: %v %q %v", header, got, user, err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("R6 %q: %d hashes", header, n)
+		}
+	}
+}
+
+func TestMaxAge(t *testing.T) {
+	const age = time.Minute
+	start := clock()
+	now := start
+	m := &memory{maxAge: age, now: func() time.Time { return now }}
+	stores := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}
+	for _, test := range []struct {
+		name   string
+		at     time.Duration
+		hashes int64
+	}{
+		{"the first time", 0, 1},
+		{"just before it is too old", age - 1, 0},
+		{"at that moment", age, 0},
+		{"after it", age + 1, 1},
+		{"it is new again", 2*age + 1, 0},
+		{"T11 the clock jumps back", -age, 0},
+		{"T11 the clock jumps ahead", 1000 * age, 1},
+		{"T11 and back once more", 0, 0},
+	} {
+		now = start.Add(test.at)
+		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, test.hashes}})
+		if t.Failed() {
+			t.Fatal(test.name)
+		}
+	}
+	// Who asks for less is served from the same entry, and who asks for more.
+	now = start.Add(2000 * age)
+	runSteps(t, stores, &memory{now: m.now}, []step{{"alice", "secret1", goodPassword, 0}})
+	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+	runSteps(t, stores, &memory{now: m.now, off: true}, []step{{"alice", "secret1", goodPassword, 1}})
+	// A wrong password is wrong however old the right one is.
+	runSteps(t, stores, m, []step{{"alice", "secret2", wrongPassword, 1}, {"alice", "secret1", goodPassword, 0}})
+}
+
+func TestMaxAgeAcrossVersions(t *testing.T) {
+	now := clock()
+	m := &memory{maxAge: time.Minute, now: func() time.Time { return now }}
+	store := storeOf(t, "alice:"+bcrypt4Secret1)
+	stores := userStores{store}
+	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+	now = now.Add(time.Minute)
+	reloadStore(t, store, "alice:"+bcrypt4Secret1+"\nbob:!")
+	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 0}})
+	now = now.Add(1) // the new version makes nothing younger
+	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+}
+
+func TestMemoryAcrossVersions(t *testing.T) {
+	const before = "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2
+	for _, test := range []struct {
+		name, after string
+		steps       []step
+	}{
+		{"X2 another user's line", "zoe:" + shaSecret1 + "\nbob:" + bcrypt5Secret2 + "\nalice:" + bcrypt4Secret1 + ":comment",
+			[]step{{"alice", "secret1", goodPassword, 0}, {"bob", "secret2", goodPassword, 1}}},
+		{"X4 another password", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret2,
+			[]step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret2", goodPassword, 1}, {"bob", "secret2", goodPassword, 0}}},
+		{"X4 the lines of two users exchanged", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret1,
+			[]step{{"alice", "secret1", wrongPassword, 1}, {"bob", "secret2", wrongPassword, 1}, {"alice", "secret2", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}}},
+		{"X4 another hash of the same password", "alice:" + bcrypt4Secret1b + "\nbob:" + bcrypt4Secret2,
+			[]step{{"alice", "secret1", goodPassword, 1}, {"alice", "secret1", goodPassword, 0}}},
+		{"X4 removed", "bob:" + bcrypt4Secret2, []step{{"alice", "secret1", unknownUser, 1}, {"bob", "secret2", goodPassword, 0}}},
+		{"X4 locked", "alice:!" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", deniedUser, 1}}},
+		{"X4 shadowed by a bad line", "alice:\x00\nalice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", deniedUser, 1}}},
+		{"X4 renamed", "ALICE:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"ALICE", "secret1", goodPassword, 1}, {"alice", "secret1", unknownUser, 1}}},
+		{"X4 emptied", "", []step{{"alice", "secret1", unknownUser, 0}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			store := storeOf(t, before)
+			stores, m := userStores{store}, &memory{now: clock}
+			runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}, {"bob", "secret2", goodPassword, 1}})
+			reloadStore(t, store, test.after)
+			runSteps(t, stores, m, test.steps)
+		})
+	}
+	t.Run("X4 removed and back", func(t *testing.T) {
+		store := storeOf(t, before)
+		stores, m := userStores{store}, &memory{now: clock}
+		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+		reloadStore(t, store, "bob:!")
+		reloadStore(t, store, before)
+		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+	})
+	t.Run("X2 a version that is refused", func(t *testing.T) {
+		store := storeOf(t, before)
+		stores, m := userStores{store}, &memory{now: clock}
+		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+		if store.load("<html>", zap.NewNop()) == nil {
+			t.Error("accepted")
+		}
+		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 0}})
+	})
+}
+
+// TestSwapWhileHashing changes the file when the hash of what it said before
+// is being computed.
+func TestSwapWhileHashing(t *testing.T) {
+	for _, test := range []struct {
+		name, before, after string
+		password            string
+		want                outcome
+		hashes              int64
+	}{
+		{"X4 password changed", "alice:" + bcrypt6Secret1, "alice:" + bcrypt4Secret2, "secret1", wrongPassword, 2},
+		{"X4 removed", "alice:" + bcrypt6Secret1, "bob:" + shaSecret1, "secret1", unknownUser, 2},
+		{"X4 removed, someone else has the same hash", "alice:" + bcrypt6Secret1, "bob:" + bcrypt6Secret1, "secret1", unknownUser, 2},
+		{"X4 emptied", "alice:" + bcrypt6Secret1, "", "secret1", unknownUser, 1},
+		{"X4 locked", "alice:" + bcrypt6Secret1, "alice:!" + bcrypt6Secret1, "secret1", deniedUser, 1},
+		{"X4 a bad line", "alice:" + bcrypt6Secret1, "alice:rubbish\nbob:" + shaSecret1, "secret1", deniedUser, 2},
+		{"X4 another hash of the same password", "alice:" + bcrypt6Secret1, "alice:" + apr1Secret1, "secret1", goodPassword, 2},
+		{"X4 another line", "alice:" + bcrypt6Secret1, "bob:!\nalice:" + bcrypt6Secret1, "secret1", goodPassword, 1},
+		{"X4 a wrong password stays wrong", "alice:" + bcrypt6Secret1, "alice:" + bcrypt6Secret1 + "\nbob:!", "secret2", wrongPassword, 1},
+	} {
+		for _, off := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, cache off: %v", test.name, off), func(t *testing.T) {
+				store := storeOf(t, test.before)
+				m := &memory{now: clock, off: off}
+				swapped := false
+				ctx := whenWaiting(t.Context(), func() {
+					swapped = true
+					reloadStore(t, store, test.after)
+				})
+				var got outcome
+				var user string
+				n := hashesIn(func() { got, user = checkWith(t, ctx, userStores{store}, "alice", test.password, m) })
+				if !swapped {
+					t.Error("the file was not swapped")
+				}
+				if got != test.want || n != test.hashes || (user != "") != (got == goodPassword) {
+					t.Errorf("%v for user %q with %d hashes, want %v with %d", got, user, n, test.want, test.hashes)
+				}
+				// What was verified on the way is remembered where it still holds, and nowhere else.
+				again := int64(1)
+				if got == goodPassword && !off || len(store.current.Load().classes) == 0 {
+					again = 0
+				}
+				runSteps(t, userStores{store}, m, []step{{"alice", test.password, test.want, again}})
+			})
+		}
+	}
+	t.Run("F4 a file further up begins to name the user", func(t *testing.T) {
+		first, second := storeOf(t, ""), storeOf(t, "alice:"+bcrypt6Secret1)
+		stores, m := userStores{first, second}, &memory{now: clock}
+		ctx := whenWaiting(t.Context(), func() { reloadStore(t, first, "alice:!") })
+		if got, _ := checkWith(t, ctx, stores, "alice", "secret1", m); got != deniedUser {
+			t.Error(got)
+		}
+	})
+	t.Run("X4 remembered", func(t *testing.T) { // no hash, and so no moment in between
+		store := storeOf(t, "alice:"+bcrypt4Secret1)
+		stores, m := userStores{store}, &memory{now: clock}
+		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+		reloadStore(t, store, "alice:"+bcrypt4Secret2)
+		runSteps(t, stores, m, []step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret1", wrongPassword, 1}})
+	})
+}
+
+// TestSwapsUnderLoad is F25: alice is in every version, bob's password is
+// that of one of two, carol comes and goes.
+func TestSwapsUnderLoad(t *testing.T) {
+	versions := [2]string{
+		"alice:" + shaSecret1 + "\nbob:" + apr1Secret1 + "\ncarol:" + shaSecret1,
+		"dave:!\nbob:" + apr1Secret2 + "\nalice:" + shaSecret1,
+	}
+	store := storeOf(t, versions[0])
+	stores := userStores{store}
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for _, who := range []struct {
+		user, password string
+		allowed        []outcome
+	}{
+		{"alice", "secret1", []outcome{goodPassword}},
+		{"alice", "secret2", []outcome{wrongPassword}},
+		{"bob", "secret1", []outcome{goodPassword, wrongPassword}},
+		{"bob", "secret2", []outcome{goodPassword, wrongPassword}},
+		{"bob", "secret3", []outcome{wrongPassword}},
+		{"carol", "secret1", []outcome{goodPassword, unknownUser}},
+		{"carol", "secret2", []outcome{wrongPassword, unknownUser}},
+		{"dave", "secret1", []outcome{unknownUser, deniedUser}},
+	} {
+		for _, m := range []memory{{now: clock}, {now: clock, off: true}} {
+			group.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					got, _ := checkIn(t, stores, who.user, who.password, &m)
+					ok := false
+					for _, o := range who.allowed {
+						ok = ok || got == o
+					}
+					if !ok {
+						t.Errorf("F25 %s with %s: %v", who.user, who.password, got)
+						return
+					}
+				}
+			})
+		}
+	}
+	for i := range 1000 {
+		reloadStore(t, store, versions[(i+1)%2])
+	}
+	close(stop)
+	group.Wait()
+	runSteps(t, stores, &memory{now: clock}, []step{{"bob", "secret2", wrongPassword, 1}, {"carol", "secret2", wrongPassword, 1}})
+}
+
+// TestNothingShared is X6: the same user in two files, down to the same line.
+func TestNothingShared(t *testing.T) {
+	m := &memory{now: clock}
+	t.Run("X6 other passwords", func(t *testing.T) {
+		one, two := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}, userStores{storeOf(t, "alice:"+bcrypt4Secret2)}
+		runSteps(t, one, m, []step{{"alice", "secret1", goodPassword, 1}, {"alice", "secret2", wrongPassword, 1}})
+		runSteps(t, two, m, []step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret2", goodPassword, 1}})
+		runSteps(t, one, m, []step{{"alice", "secret1", goodPassword, 0}})
+	})
+	t.Run("X6 the same line", func(t *testing.T) {
+		one, two := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}, userStores{storeOf(t, "alice:"+bcrypt4Secret1)}
+		runSteps(t, one, m, []step{{"alice", "secret1", goodPassword, 1}})
+		runSteps(t, two, m, []step{{"alice", "secret1", goodPassword, 1}})
+	})
+	t.Run("X6 the same line at the same time", func(t *testing.T) {
+		one, two := storeOf(t, "alice:"+bcrypt4Secret1), storeOf(t, "alice:"+bcrypt4Secret1)
+		release := hold(t, userStores{one}, "alice", "secret1", true)
+		within(t, "the other file waits for the computation of this one", func() {
+			runSteps(t, userStores{two}, m, []step{{"alice", "secret1", goodPassword, 1}})
+		})
+		release()
+	})
+}
+
+// hold starts a computation for a user, as a check does, that lasts until the
+// function it returns is called, and then comes to result.
+func hold(t testing.TB, stores userStores, user, password string, result bool) (release func()) {
+	t.Helper()
+	c := credentialsOf(user, password)
+	f, ok := stores.find(c.user)
+	if !ok {
+		t.Fatal("unknown")
+	}
+	started, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		got, err := compute(context.Background(), f, c, func([]byte, *digest) bool {
+			close(started)
+			<-end
+			return result
+		})
+		if got != result || err != nil {
+			t.Errorf("%v, %v", got, err)
+		}
+		c.release()
+	}()
+	<-started
+	release = sync.OnceFunc(func() {
+		close(end)
+		<-ended
+	})
+	t.Cleanup(release)
+	return release
+}
+
+func TestOneComputationForAll(t *testing.T) {
+	const n = 100
+	stores, m := userStores{storeOf(t, "alice:"+bcrypt6Secret1)}, &memory{now: clock}
+	var good atomic.Int64
+	count := hashesIn(func() {
+		var start, group sync.WaitGroup
+		start.Add(n)
+		for range n {
+			group.Go(func() {
+				start.Done()
+				start.Wait()
+				if got, _ := checkIn(t, stores, "alice", "secret1", m); got == goodPassword {
+					good.Add(1)
+				}
+			})
+		}
+		group.Wait()
+	})
+	if good.Load() != n || count != 1 {
+		t.Errorf("%d of %d are good, with %d hashes", good.Load(), n, count)
+	}
+}
+
+// TestWaitersShareTheirOwnOnly holds a computation: who asks the same waits
+// for it, who asks anything else doesn't.
+func TestWaitersShareTheirOwnOnly(t *testing.T) {
+	m := &memory{now: clock}
+	store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+bcrypt4Secret1)
+	stores := userStores{store}
+	release := hold(t, stores, "alice", "secret1", true)
+	within(t, "T7 others don't wait for alice", func() {
+		runSteps(t, stores, m, []step{
+			{"alice", "secret2", wrongPassword, 1},
+			{"bob", "secret1", goodPassword, 1},
+			{"mallory", "secret1", unknownUser, 1}, // though the decoy is alice's hash
+		})
+	})
+	got := make(chan outcome)
+	joined := make(chan struct{})
+	n := hashesIn(func() {
+		go func() {
+			o, _ := checkWith(t, whenWaiting(t.Context(), func() { close(joined) }), stores, "alice", "secret1", m)
+			got <- o
+		}()
+		<-joined
+		release()
+		if o := <-got; o != goodPassword {
+			t.Error(o)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%d hashes", n)
+	}
+}
+
+// TestCancelledWaiters is T10: one who goes away takes nobody along, not even
+// the one who came first.
+func TestCancelledWaiters(t *testing.T) {
+	for first := range 3 {
+		t.Run(fmt.Sprintf("T10 number %d of 3 goes", first), func(t *testing.T) {
+			store := storeOf(t, "alice:"+bcrypt4Secret1)
+			end := make(chan struct{})
+			type result struct {
+				ok  bool
+				err error
+			}
+			results := make([]chan result, 3)
+			gone := errors.New("gone")
+			ctxs := make([]context.Context, 3)
+			cancels := make([]context.CancelCauseFunc, 3)
+			for i := range 3 {
+				joined := make(chan struct{})
+				results[i] = make(chan result, 1)
+				ctxs[i], cancels[i] = context.WithCancelCause(t.Context())
+				go func() {
+					c := credentialsOf("alice", "secret1")
+					f, _ := userStores{store}.find(c.user)
+					ok, err := compute(whenWaiting(ctxs[i], func() { close(joined) }), f, c, func(password []byte, sum *digest) bool {
+						<-end
+						// What the computation has is its own: the credentials may be in use for another request.
+						return string(password) == "secret1" && *sum != (digest{})
+					})
+					c.release()
+					results[i] <- result{ok, err}
+				}()
+				<-joined
+			}
+			cancels[first](gone)
+			if r := <-results[first]; r.ok || !errors.Is(r.err, gone) {
+				t.Errorf("%+v", r)
+			}
+			close(end)
+			for i := range 3 {
+				if i == first {
+					continue
+				}
+				if r := <-results[i]; !r.ok || r.err != nil {
+					t.Errorf("%d: %+v", i, r)
+				}
+				cancels[i](nil)
+			}
+		})
+	}
+}
+
+// TestCheckCancelled is about a check whose context is over: an error, never
+// a verdict of the password.
+func TestCheckCancelled(t *testing.T) {
+	store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:!")
+	stores, m := userStores{store}, &memory{now: clock}
+	for _, test := range []struct {
+		user string
+		want outcome
+	}{{"alice", wrongPassword}, {"bob", deniedUser}} {
+		// The computation that this one waits for doesn't come to an end.
+		c := credentialsOf(test.user, "secret1")
+		f, ok := stores.find(c.user)
+		if f.state != usable {
+			f, ok = stores.decoy(c.user)
+		}
+		if !ok {
+			t.Fatal("no entry")
+		}
+		started, end := make(chan struct{}), make(chan struct{})
+		go compute(context.Background(), f, c, func([]byte, *digest) bool { //nolint:errcheck // what it says is another's business
+			close(started)
+			<-end
+			return true
+		})
+		<-started
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		got, user, err := stores.check(ctx, c, m)
+		if got == goodPassword || user != "" || !errors.Is(err, context.Canceled) {
+			t.Errorf("T10 %s: %v %q %v", test.user, got, user, err)
+		}
+		close(end)
+	}
+}
+
+// TestPanic is T10: a panic while hashing is an error for all who wait, and
+// nothing of the password gets into it.
+func TestPanic(t *testing.T) {
+	const canary = "CANARY"
+	for name, panics := range map[string]func(password []byte){
+		"a text":  func(p []byte) { panic("can't hash " + string(p)) },
+		"bytes":   func(p []byte) { panic(p) },
+		"error":   func(p []byte) { panic(fmt.Errorf("can't hash %s", p)) },
+		"runtime": func(p []byte) { _ = p[len(p)] }, //nolint:staticcheck // is to panic
+		"nil":     func([]byte) { panic(nil) },      //nolint:govet // is to panic
+	} {
+		t.Run("T10 "+name, func(t *testing.T) {
+			store := storeOf(t, "alice:"+bcrypt4Secret1)
+			end := make(chan struct{})
+			errs := make(chan error, 10)
+			for range 10 {
+				joined := make(chan struct{})
+				go func() {
+					c := credentialsOf("alice", canary)
+					defer c.release()
+					f, _ := userStores{store}.find(c.user)
+					ok, err := compute(whenWaiting(t.Context(), func() { close(joined) }), f, c, func(p []byte, _ *digest) bool {
+						<-end
+						panics(p)
+						return true
+					})
+					if ok {
+						t.Error("good")
+					}
+					errs <- err
+				}()
+				<-joined
+			}
+			close(end)
+			for range 10 {
+				if err := <-errs; err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "bcrypt") {
+					t.Error(err)
+				}
+			}
+			// Afterwards all is well.
+			runSteps(t, userStores{store}, &memory{now: clock}, []step{{"alice", canary, wrongPassword, 1}, {"alice", "secret1", goodPassword, 1}})
+		})
+	}
+}
+
+// TestUnknownNames is the last part of T7: an unknown name, though it brings
+// the very password of its decoy, gets nothing from its memory and leaves
+// nothing there.
+func TestUnknownNames(t *testing.T) {
+	for _, m := range []memory{{now: clock}, {now: clock, off: true}} {
+		store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+apr1Secret1+"\nlocked:!\nbad:rubbish")
+		stores := userStores{store}
+		for _, name := range []string{"mallory", "trent", "peggy", "victor", "locked", "bad", ""} {
+			for _, password := range []string{"secret1", "wrong"} {
+				n := hashesIn(func() {
+					if got, user := checkIn(t, stores, name, password, &m); got != unknownUser && got != deniedUser || user != "" {
+						t.Errorf("T7 %q: %v %q", name, got, user)
+					}
+				})
+				if n != 1 {
+					t.Errorf("T7 %q: %d hashes", name, n)
+				}
+			}
+		}
+		for i := range store.current.Load().entries {
+			if e := &store.current.Load().entries[i]; e.verified.Load() != nil {
+				t.Errorf("T7 %q remembers the password of another", e.user)
+			}
+		}
+		runSteps(t, stores, &memory{now: clock}, []step{{"alice", "secret1", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}})
+	}
+}
+
+// fileOf returns a file with users of each of these hashes.
+func fileOf(counts map[string]int) string {
+	var text strings.Builder
+	n := 0
+	for _, hash := range []string{bcrypt4Secret1, bcrypt5Secret2, apr1Secret1, shaSecret1} {
+		for range counts[hash] {
+			fmt.Fprintf(&text, "user%d:%s\n", n, hash)
+			n++
+		}
+	}
+	return text.String()
+}
+
+func TestDecoys(t *testing.T) {
+	const names = 10_000
+	for _, test := range []struct {
+		name  string
+		files []map[string]int
+	}{
+		{"T7 one class", []map[string]int{{shaSecret1: 3}}},
+		{"T7 equal classes", []map[string]int{{bcrypt4Secret1: 1, shaSecret1: 1}}},
+		{"T7 the cost is part of the class", []map[string]int{{bcrypt4Secret1: 30, bcrypt5Secret2: 10}}},
+		{"T7 four classes", []map[string]int{{bcrypt4Secret1: 70, bcrypt5Secret2: 20, apr1Secret1: 9, shaSecret1: 1}}},
+		{"T7 two files", []map[string]int{{bcrypt4Secret1: 50, shaSecret1: 10}, {shaSecret1: 40}}},
+		{"T7 an empty file among them", []map[string]int{{}, {bcrypt4Secret1: 3, apr1Secret1: 1}, {}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var stores userStores
+			wants, total := map[string]float64{}, 0.0
+			for i, counts := range test.files {
+				s := newUserStore(fmt.Sprintf("/decoys/%d", i))
+				reloadStore(t, s, fileOf(counts))
+				stores = append(stores, s)
+				for hash, n := range counts {
+					wants[fmt.Sprint(i, hash)] += float64(n)
+					total += float64(n)
+				}
+			}
+			got := map[string]float64{}
+			for i := range names {
+				f, ok := stores.decoy(fmt.Appendf(nil, "name%d", i))
+				if !ok || f.state != usable {
+					t.Fatal("no decoy")
+				}
+				for j := range stores {
+					if stores[j] == f.store {
+						got[fmt.Sprint(j, f.hash)]++
+					}
+				}
+			}
+			for class, n := range wants {
+				p := n / total
+				tolerance := 6*math.Sqrt(names*p*(1-p)) + 1 // six standard deviations
+				if math.Abs(got[class]-names*p) > tolerance {
+					t.Errorf("%s: %.0f of %d names, want %.0f +- %.0f", class, got[class], names, names*p, tolerance)
+				}
+			}
+			if len(got) != len(wants) {
+				t.Errorf("%v, want %v", got, wants)
+			}
+		})
+	}
+}
+
+// TestDecoyStays is that the same name costs the same tomorrow (T7).
+func TestDecoyStays(t *testing.T) {
+	const names = 10_000
+	decoys := func(text string) []string {
+		s := newUserStore("/decoys") // each time anew, as after a restart
+		reloadStore(t, s, text)
+		all := make([]string, names)
+		for i := range all {
+			f, ok := userStores{s}.decoy(fmt.Appendf(nil, "name%d", i))
+			if ok {
+				all[i] = f.class().Format.Name + f.class().Cost
+			}
+		}
+		return all
+	}
+	counts := map[string]int{bcrypt4Secret1: 60, apr1Secret1: 30, shaSecret1: 10}
+	before := decoys(fileOf(counts))
+	for _, test := range []struct {
+		name string
+		text string
+		most int    // names that move
+		to   string // the only class they move to
+	}{
+		{"T7 the same file", fileOf(counts), 0, ""},
+		{"T7 the lines in another order", backwards(fileOf(counts)), 0, ""},
+		{"T7 bad and locked lines", "a:!\nb:rubbish\n" + fileOf(counts), 0, ""},
+		{"T7 one user more", fileOf(counts) + "new:" + shaSecret1, names * 3 / 100, "sha1"},
+		{"T7 one user more, of a new class", fileOf(counts) + "new:" + bcrypt5Secret2, names * 3 / 100, "bcrypt05"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			moved := 0
+			for i, class := range decoys(test.text) {
+				if class != before[i] {
+					moved++
+					if class != test.to {
+						t.Errorf("name%d moved from %q to %q", i, before[i], class)
+					}
+				}
+			}
+			if moved > test.most || test.most > 0 && moved == 0 {
+				t.Errorf("%d names moved, want at most %d", moved, test.most)
+			}
+		})
+	}
+}
+
+func backwards(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, j := 0, len(lines)-1; i < j; i, j = i+1, j-1 {
+		lines[i], lines[j] = lines[j], lines[i]
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestOutcomes(t *testing.T) {
+	seen := map[string]bool{}
+	for o := malformed; o <= goodPassword; o++ {
+		if s := o.String(); s == "" || seen[s] {
+			t.Errorf("%d: %q", o, s)
+		} else {
+			seen[s] = true
+		}
+	}
+	if outcome(0) == goodPassword {
+		t.Error("the zero value lets pass")
+	}
+}
