@@ -80,7 +80,6 @@ func BenchmarkParse(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		text = ""
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "bytes/user")

@@ -38,7 +38,7 @@ func startServer(t testing.TB, caddyfile string) *server {
 	s := &server{t: t, dir: t.TempDir(), port: ports[0], http: ports[1]}
 	s.client = &http.Client{
 		Transport: &http.Transport{
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the certificate is the test's own
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 			ForceAttemptHTTP2: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

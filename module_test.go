@@ -122,7 +122,7 @@ func https(directives string) string {
 // with how many interim ones came before it.
 func (s *server) raw(text string) (a answer, interim int) {
 	s.t.Helper()
-	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) //nolint:gosec // the certificate is the test's own
+	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func (s *server) raw(text string) (a answer, interim int) {
 func (s *server) clients() map[string]*http.Client {
 	one := *s.client
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the certificate is the test's own
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		Protocols:       new(http.Protocols),
 	}
 	transport.Protocols.SetHTTP1(true)

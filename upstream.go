@@ -125,7 +125,7 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 	// the first server of each would get them all.
 	var start uint64
 	if old != nil {
-		start = rand.Uint64()
+		start = rand.Uint64() //nolint:gosec // any turn will do
 	}
 	plan := g.newPlan(pool, start)
 	g.plan.Store(plan)
@@ -252,7 +252,7 @@ func newSmoothRoundRobin(members []groupMember, start uint64) *smoothRoundRobin 
 	if period > maxRoundRobinOrder || period > maxRoundRobinWork/len(members) {
 		return rr
 	}
-	turn := int(start % uint64(period))
+	turn := int(start % uint64(period)) //nolint:gosec // below the period
 	rr.cursor.Store(uint64(turn))
 	rr.order = make([]uint16, period)
 	current := make([]int, len(members))
@@ -260,8 +260,7 @@ func newSmoothRoundRobin(members []groupMember, start uint64) *smoothRoundRobin 
 		if i == turn {
 			copy(rr.current, current)
 		}
-		// No more members than turns, so the index is below 1 << 16.
-		rr.order[i] = uint16(takeTurn(members, current, nil))
+		rr.order[i] = uint16(takeTurn(members, current, nil)) //nolint:gosec // no more members than turns, so below 1 << 16
 	}
 	return rr
 }

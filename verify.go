@@ -219,7 +219,7 @@ var instanceKey = sync.OnceValue(func() []byte {
 	if id, err := caddy.InstanceID(); err == nil {
 		secret = id[:]
 	} else {
-		rand.Read(secret) //nolint:errcheck // never fails, as documented
+		rand.Read(secret) // never fails
 	}
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte("caddy-htpasswd decoys"))

@@ -223,7 +223,7 @@ func readFile(path string) (string, signature, fs.FileMode, error) {
 	if err := checkRegular(os.Stat(path)); err != nil {
 		return "", signature{}, 0, err // before opening it does something
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the administrator names it
 	if err != nil {
 		return "", signature{}, 0, withAdvice(err)
 	}

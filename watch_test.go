@@ -711,6 +711,17 @@ func quiet(t *testing.T, path string) {
 	})
 }
 
+// heard waits until the one file that is followed has been looked at with the
+// settings that were put in force last, and waits for the next.
+func heard(t *testing.T) {
+	t.Helper()
+	eventually(t, "the settings are known", func() bool {
+		running.mu.Lock()
+		defer running.mu.Unlock()
+		return running.changed != nil
+	})
+}
+
 // TestFollow is the goroutine, with real time: a change found by a notice, and
 // one where there is none.
 func TestFollow(t *testing.T) {
@@ -766,6 +777,7 @@ func TestFollow(t *testing.T) {
 		knows(t, h, "bob", goodPassword)
 		quiet(t, path)
 		put(t, never)
+		heard(t)
 		replace(t, path, fileA)
 		knows(t, h, "ann", goodPassword)
 	})
@@ -783,6 +795,7 @@ func TestFollow(t *testing.T) {
 		knows(t, h, "bob", goodPassword)
 		quiet(t, path)
 		put(t, never)
+		heard(t)
 		replace(t, path, fileA)
 		knows(t, h, "ann", goodPassword)
 	})
@@ -802,6 +815,7 @@ func TestFollow(t *testing.T) {
 		knows(t, h, "bob", goodPassword)
 		quiet(t, path)
 		put(t, never)
+		heard(t)
 		replace(t, path, fileA)
 		knows(t, h, "ann", goodPassword)
 	})
@@ -811,8 +825,9 @@ func TestFollow(t *testing.T) {
 		must(t, os.Symlink(target, path))
 		h := provision(t, &Handler{Files: []string{path}})
 		quiet(t, path)
-		replace(t, target, fileB)
 		put(t, 20*time.Millisecond)
+		heard(t)
+		replace(t, target, fileB)
 		knows(t, h, "bob", goodPassword)
 	})
 }
