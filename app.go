@@ -17,7 +17,7 @@ func init() {
 
 const (
 	defaultPoll = 5 * time.Second
-	minPoll     = 500 * time.Millisecond
+	minPoll     = 100 * time.Millisecond
 )
 
 // App holds the settings that all sites of the process share. It need not be
@@ -26,7 +26,7 @@ type App struct {
 	// How often to look at the password and group files where the operating
 	// system gives no notice of a change: network file systems, the target of
 	// a symlink rewritten elsewhere, a folder made anew. Default: 5s; at least
-	// 500ms.
+	// 100ms.
 	Poll caddy.Duration `json:"poll,omitempty"`
 
 	logger *zap.Logger

@@ -93,7 +93,7 @@ func TestAppSettings(t *testing.T) {
 		{"nothing said: the default", 0, 5 * time.Second, ""},
 		{"the least", 500 * time.Millisecond, 500 * time.Millisecond, ""},
 		{"long", 24 * time.Hour, 24 * time.Hour, ""},
-		{"too little", 500*time.Millisecond - 1, 0, "poll is 499.999999ms, but must be at least 500ms"},
+		{"too little", 100*time.Millisecond - 1, 0, "poll is 99.999999ms, but must be at least 100ms"},
 		{"negative", -time.Second, 0, "poll is -1s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

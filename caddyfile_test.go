@@ -103,7 +103,7 @@ func TestCaddyfile(t *testing.T) {
 func TestCaddyfileOption(t *testing.T) {
 	for _, row := range []struct{ name, option, want string }{
 		{"poll", "htpasswd {\npoll 1m\n}", `{"poll": 60000000000}`},
-		{"least poll", "htpasswd {\npoll 500ms\n}", `{"poll": 500000000}`},
+		{"least poll", "htpasswd {\npoll 100ms\n}", `{"poll": 100000000}`},
 		{"empty block", "htpasswd {\n}", `{}`},
 		{"no block", "htpasswd", `{}`},
 	} {
@@ -234,7 +234,7 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"poll nothing", "htpasswd {\npoll\n}", "3", []string{"poll", "an interval such as 5s"}},
 		{"poll 0", "htpasswd {\npoll 0\n}", "3", []string{"poll", "an interval such as 5s", "'0'"}},
 		{"poll -1s", "htpasswd {\npoll -1s\n}", "3", []string{"poll", "an interval such as 5s", "'-1s'"}},
-		{"poll 10ms", "htpasswd {\npoll 10ms\n}", "3", []string{"poll", "500ms"}},
+		{"poll 10ms", "htpasswd {\npoll 10ms\n}", "3", []string{"poll", "100ms"}},
 		{"poll abc", "htpasswd {\npoll abc\n}", "3", []string{"poll", "an interval such as 5s", "'abc'"}},
 		{"poll two", "htpasswd {\npoll 5s 6s\n}", "3", []string{"poll", "an interval such as 5s", "2 arguments"}},
 		{"poll with a block", "htpasswd {\npoll 5s {\n}\n}", "3", []string{"poll", "no block"}},

@@ -68,7 +68,10 @@ func (s *server) reload(caddyfile string) error {
 	if err := caddy.Load(config, true); err != nil {
 		return err
 	}
-	s.client.CloseIdleConnections() // the old configuration may still serve what comes by them
+	// The old configuration may still serve what comes by connections that are open, or close them.
+	old := s.client.Transport.(*http.Transport)
+	s.client.Transport = old.Clone()
+	old.CloseIdleConnections()
 	if strings.Contains(caddyfile, "{https}") {
 		eventually(s.t, "the certificate is there", func() bool {
 			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), s.client.Transport.(*http.Transport).TLSClientConfig)

@@ -152,7 +152,7 @@ func (s *server) raw(text string) (a answer, interim int) {
 
 // clients returns a client for each version of HTTP that comes over TCP.
 func (s *server) clients() map[string]*http.Client {
-	one := *s.client
+	one, two := *s.client, *s.client
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		Protocols:       new(http.Protocols),
@@ -160,7 +160,7 @@ func (s *server) clients() map[string]*http.Client {
 	transport.Protocols.SetHTTP1(true)
 	one.Transport = transport
 	s.t.Cleanup(one.CloseIdleConnections)
-	return map[string]*http.Client{"HTTP/1.1": &one, "HTTP/2": s.client}
+	return map[string]*http.Client{"HTTP/1.1": &one, "HTTP/2": &two}
 }
 
 // in returns the server for a test within the test that started it, with

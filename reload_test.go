@@ -72,8 +72,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 	var served atomic.Int64
 	var wg sync.WaitGroup
 	for i := range people {
+		clients := s.clients()
 		wg.Go(func() {
-			clients := s.clients()
 			client := clients["HTTP/2"]
 			if i%2 == 1 {
 				client = clients["HTTP/1.1"]

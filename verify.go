@@ -106,7 +106,7 @@ func (s userStores) check(ctx context.Context, c *credentials, m *memory) (outco
 
 // verify computes the hash of f for the password and remembers a right one.
 func verify(ctx context.Context, f found, c *credentials, m *memory) (bool, error) {
-	return compute(ctx, f, c, func(password []byte, sum *digest) bool {
+	return compute(ctx, f.key(c), c, func(password []byte, sum *digest) bool {
 		// Who computed the same until a moment ago has left the result here.
 		if !m.off && f.remembers(sum, m.oldest()) {
 			return true
@@ -129,24 +129,27 @@ func (s userStores) pretend(ctx context.Context, c *credentials) error {
 	if !ok {
 		return nil // nobody can log in: there is nothing to hide
 	}
-	_, err := compute(ctx, f, c, func(password []byte, _ *digest) bool {
+	_, err := compute(ctx, "decoy\x00"+f.key(c), c, func(password []byte, _ *digest) bool {
 		hashed(f.class(), f.hash, password)
-		return false
+		return false // and shared with nobody who could be right
 	})
 	return err
 }
 
-// compute runs hash in a goroutine of its own, once for all who ask the same
-// of the same entry at one moment. Each waits as long as their own context
-// lasts.
-func compute(ctx context.Context, f found, c *credentials, hash func([]byte, *digest) bool) (bool, error) {
+// key tells computations apart: whose password is compared with what.
+func (f found) key(c *credentials) string {
+	return f.store.path + "\x00" + f.hash + "\x00" + string(c.user) + "\x00" + string(c.digest[:])
+}
+
+// compute runs hash in a goroutine of its own, once for all who ask with the
+// same key at one moment. Each waits as long as their own context lasts.
+func compute(ctx context.Context, key string, c *credentials, hash func([]byte, *digest) bool) (bool, error) {
 	password, sum := bytes.Clone(c.password), c.digest // c is used anew when the request is over
-	key := f.store.path + "\x00" + f.hash + "\x00" + string(c.user) + "\x00" + string(sum[:])
 	result := computing.DoChan(key, func() (ok any, err error) {
 		defer func() {
 			if r := recover(); r != nil {
 				// What was thrown could hold the password: only its type is told.
-				ok, err = false, fmt.Errorf("panic of type %T while computing a %s hash", r, f.class().Format.Name)
+				ok, err = false, fmt.Errorf("panic of type %T while a password was hashed", r)
 			}
 		}()
 		return hash(password, &sum), nil

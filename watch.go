@@ -47,6 +47,7 @@ type followedFile struct {
 	mu         sync.Mutex
 	text       string    // what was loaded last
 	loaded     signature // of the text
+	young      bool      // it was so fresh that it could change again without looking any different
 	loadedAt   time.Time
 	refused    signature // of a version that is bad, not to be read again and again
 	settling   signature // what is waited for to stand still, since, and since the first change
@@ -72,6 +73,9 @@ func newFollowedFile(path string, load func(string, *zap.Logger) error) *followe
 func (f *followedFile) reload(logger *zap.Logger) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if sig, err := sign(f.path); err == nil && sig.youngAt(time.Now()) && !f.loadedAt.IsZero() && sig != f.loaded {
+		time.Sleep(settleTime) // somebody may be writing the second half of it
+	}
 	if err := f.read(time.Now(), logger); err != nil {
 		if !f.loadedAt.IsZero() {
 			f.fail(err, logger)
@@ -104,6 +108,7 @@ func (f *followedFile) follow() {
 			return
 		case <-folder.changed:
 		case <-settingsChanged:
+			app, _ = running.inForce()
 		case <-timer.C:
 			folder.renew(app.logger)
 		}
@@ -120,12 +125,13 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	sig, err := sign(f.path)
 	if err != nil {
 		f.fail(withAdvice(err), logger)
-		f.first, f.emptySince, f.refused = time.Time{}, time.Time{}, signature{}
+		f.first, f.refused = time.Time{}, signature{}
 		return rest
 	}
-	if sig == f.loaded || sig == f.refused {
+	current := sig == f.loaded && !f.young
+	if current || sig == f.refused {
 		f.first = time.Time{}
-		if sig == f.loaded {
+		if current {
 			f.recover(logger)
 		}
 		return rest
@@ -144,8 +150,8 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 		f.fail(err, logger)
 		return rest
 	}
-	if f.loaded != sig {
-		return settleTime // changed while it was read, or empty
+	if f.loaded != sig || f.young {
+		return settleTime // changed while it was read, or fresh, or empty
 	}
 	return rest
 }
@@ -171,7 +177,9 @@ func (f *followedFile) read(now time.Time, logger *zap.Logger) error {
 	first := f.loadedAt.IsZero()
 	if first || text != f.text {
 		if err := f.load(text, logger); err != nil {
-			f.refused = sig
+			if !sig.youngAt(now) {
+				f.refused = sig
+			}
 			return err
 		}
 		f.loadedAt = now
@@ -180,16 +188,13 @@ func (f *followedFile) read(now time.Time, logger *zap.Logger) error {
 		}
 	}
 	f.recover(logger)
-	f.text, f.loaded, f.refused = text, sig, signature{}
-	if sig.youngAt(now) {
-		// It may change again without looking any different.
-		f.loaded = signature{}
-	}
+	f.text, f.loaded, f.young, f.refused = text, sig, sig.youngAt(now), signature{}
 	return nil
 }
 
 // fail notes and logs what went wrong, once until it is something else.
 func (f *followedFile) fail(err error, logger *zap.Logger) {
+	f.emptySince = time.Time{} // a file that is empty when this is over is one that is begun anew
 	if err.Error() == f.failure {
 		return
 	}
@@ -287,18 +292,20 @@ type folderNotices struct {
 	watched signature // of the folder
 	failure string    // logged once
 	changed chan struct{}
+	done    chan struct{} // closed when the watcher is, and says nothing more
 }
 
 func newFolderNotices(path string) *folderNotices {
 	folder, name := filepath.Split(path)
 	// Kubernetes swaps a symlink beside the file's, "..data", for all files of a volume at once.
-	return &folderNotices{folder: filepath.Clean(folder), names: [2]string{name, "..data"}, changed: make(chan struct{}, 1)}
+	return &folderNotices{folder: filepath.Clean(folder), names: [2]string{name, "..data"}, changed: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // forward turns notices that can mean a change of the file, and the loss of
 // notices, into one signal. It has a goroutine of its own, since fsnotify can
 // hold a lock while it sends that its other methods want.
 func (n *folderNotices) forward(events <-chan fsnotify.Event, errors <-chan error) {
+	defer close(n.done)
 	for events != nil || errors != nil {
 		select {
 		case event, ok := <-events:
@@ -362,5 +369,6 @@ func (n *folderNotices) tryRenew() error {
 func (n *folderNotices) close() {
 	if n.watcher != nil {
 		_ = n.watcher.Close()
+		<-n.done
 	}
 }

@@ -405,10 +405,8 @@ func TestYoungFile(t *testing.T) {
 	w.notice()
 	w.serves("half", "alice")
 	overwrite(t, w.path, fileA)
-	if w.loaded != (signature{}) { // as on a file system whose clock has stood still
-		w.loaded, err = sign(w.path)
-		must(t, err)
-	}
+	w.loaded, err = sign(w.path) // as on a file system whose clock has stood still
+	must(t, err)
 	w.pass(testPoll)
 	w.serves("F22 the same signature", "alice", "ann")
 }
@@ -530,24 +528,30 @@ func TestEmptyGrace(t *testing.T) {
 			t.Errorf("%d times parsed", w.loads)
 		}
 	})
-	t.Run("F1 F17 deleted within the grace, and much later empty again", func(t *testing.T) {
-		w := watchText(t, fileA)
-		overwrite(t, w.path, "")
-		w.notice()
-		w.pass(settleTime + emptyGrace/2)
-		must(t, os.Remove(w.path))
-		w.pass(10 * testPoll)
-		w.serves("deleted", "alice", "ann")
-		w.logged("deleted", msgEmpty, msgFail)
-		must(t, os.WriteFile(w.path, nil, 0o640)) // someone begins to write it
-		w.notice()
-		w.pass(settleTime + emptyGrace/2)
-		w.serves("there again, and empty: a grace of its own", "alice", "ann")
-		must(t, os.WriteFile(w.path, []byte(fileB), 0o640))
-		w.notice()
-		w.pass(settleTime)
-		w.serves("written", "alice", "bob")
-	})
+	for name, mkdir := range map[string]bool{"F1 F17 deleted": false, "F1 F18 a folder": true} {
+		t.Run(name+" within the grace, and much later empty again", func(t *testing.T) {
+			w := watchText(t, fileA)
+			overwrite(t, w.path, "")
+			w.notice()
+			w.pass(settleTime + emptyGrace/2)
+			must(t, os.Remove(w.path))
+			if mkdir {
+				must(t, os.Mkdir(w.path, 0o755))
+			}
+			w.pass(10 * testPoll)
+			w.serves("gone", "alice", "ann")
+			w.logged("gone", msgEmpty, msgFail)
+			must(t, os.RemoveAll(w.path))
+			must(t, os.WriteFile(w.path, nil, 0o640)) // someone begins to write it
+			w.notice()
+			w.pass(settleTime + emptyGrace/2)
+			w.serves("there again, and empty: a grace of its own", "alice", "ann")
+			must(t, os.WriteFile(w.path, []byte(fileB), 0o640))
+			w.notice()
+			w.pass(settleTime)
+			w.serves("written", "alice", "bob")
+		})
+	}
 	t.Run("F1 F8 unusable within the grace, and much later empty again", func(t *testing.T) {
 		w := watchText(t, fileA)
 		overwrite(t, w.path, "")
@@ -703,7 +707,7 @@ func quiet(t *testing.T, path string) {
 			if file, is := value.(*pooledFile[*userStore]); is && file.path == path {
 				file.mu.Lock()
 				defer file.mu.Unlock()
-				ok = file.loaded != signature{} && file.first.IsZero()
+				ok = !file.young && file.first.IsZero()
 			}
 			return true
 		})
