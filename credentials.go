@@ -63,23 +63,29 @@ func parseCredentials(header string) *credentials {
 	return c
 }
 
-const basicScheme = "basic"
+const basicScheme = "Basic"
 
 // isBasic reports whether the value of an Authorization header is of the
 // scheme "Basic", in any case (RFC 9110, section 11.1).
 func isBasic(header string) bool {
 	const n = len(basicScheme)
-	return len(header) >= n && strings.EqualFold(header[:n], basicScheme) &&
+	return len(header) >= n && (header[:n] == basicScheme || strings.EqualFold(header[:n], basicScheme)) &&
 		(len(header) == n || isHeaderBlank(header[n])) // else it is another that begins like it
 }
 
 func isHeaderBlank(c byte) bool { return c == ' ' || c == '\t' }
 
+// trimHeaderBlanks returns s from its first character that is no blank on.
+func trimHeaderBlanks(s string) string {
+	for s != "" && isHeaderBlank(s[0]) {
+		s = s[1:]
+	}
+	return s
+}
+
 // decode fills in user and password and reports whether they are well-formed.
 func (c *credentials) decode(encoded string) bool {
-	for encoded != "" && isHeaderBlank(encoded[0]) {
-		encoded = encoded[1:]
-	}
+	encoded = trimHeaderBlanks(encoded)
 	for encoded != "" && (isHeaderBlank(encoded[len(encoded)-1]) || encoded[len(encoded)-1] == '=') {
 		encoded = encoded[:len(encoded)-1]
 	}

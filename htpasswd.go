@@ -60,6 +60,7 @@ type hashClass struct {
 type verification struct {
 	digest digest
 	at     time.Time
+	user   any // the user's name, a string; made an any once, and not at every request
 }
 
 // parseUsers reads an htpasswd file. Lines are "user:hash" or
@@ -178,15 +179,18 @@ func (e *entry) sameAs(other *entry) bool {
 	return e.state == usable && other.state == usable && e.hash == other.hash
 }
 
-// remembers reports whether sum is of the password that matched last, at or
-// after notBefore.
-func (e *entry) remembers(sum *digest, notBefore time.Time) bool {
+// recall returns what is remembered if sum is of the password that matched
+// last, at or after notBefore, and otherwise nil.
+func (e *entry) recall(sum *digest, notBefore time.Time) *verification {
 	v := e.verified.Load()
-	return v != nil && subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1 && !v.at.Before(notBefore)
+	if v == nil || subtle.ConstantTimeCompare(v.digest[:], sum[:]) != 1 || v.at.Before(notBefore) {
+		return nil
+	}
+	return v
 }
 
 func (e *entry) remember(sum *digest, at time.Time) {
-	e.verified.Store(&verification{*sum, at})
+	e.verified.Store(&verification{*sum, at, e.user})
 }
 
 // userStore is the live user table of one file: its last good version.

@@ -284,8 +284,9 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 		h.logFailure(r, c, result.String())
 		return h.unauthorized(w, r)
 	}
-	groups := h.groups.of(user)
-	if !h.Require.admits(user, groups) {
+	name := user.(string)
+	groups := h.groups.of(name)
+	if !h.Require.admits(name, groups) {
 		h.logFailure(r, c, "not among those required")
 		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
@@ -334,14 +335,14 @@ func (q *Require) admits(user string, groups []string) bool {
 }
 
 // identify tells what comes behind who the user is.
-func (h *Handler) identify(r *http.Request, user string, groups []string) {
+func (h *Handler) identify(r *http.Request, user any, groups []string) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Set("http.auth.user.id", user)
 	if len(h.groups) > 0 {
 		repl.Set("http.auth.user.groups", strings.Join(groups, ","))
 	}
 	if h.UserHeader != "" {
-		r.Header[h.UserHeader] = []string{user}
+		r.Header[h.UserHeader] = []string{user.(string)}
 	}
 }
 

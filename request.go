@@ -55,7 +55,7 @@ func takeLogin(r *http.Request) *login {
 		return l
 	}
 	clients := func(v string) bool { // HTTP/2 leaves blanks before the value, HTTP/1.1 takes them off again further down
-		return isBasic(strings.TrimLeft(v, " \t")) && (!behind || slices.Contains(l.sent, v))
+		return isBasic(trimHeaderBlanks(v)) && (!behind || slices.Contains(l.sent, v))
 	}
 	if len(values) > 1 {
 		values = slices.DeleteFunc(slices.Clone(values), clients)
@@ -70,9 +70,11 @@ func takeLogin(r *http.Request) *login {
 // the request: it came by TLS and, where a trusted proxy says how it came to
 // it, by https to that as well.
 func isEncrypted(r *http.Request) bool {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	values := r.Header[headerForwardedProto]
-	if !trusted || len(values) == 0 {
+	if len(values) == 0 {
+		return r.TLS != nil
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
 		return r.TLS != nil
 	}
 	for _, value := range values {

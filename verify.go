@@ -75,27 +75,29 @@ func (s userStores) find(user []byte) (found, bool) {
 }
 
 // check compares credentials with the files as they are now and returns the
-// name of the user as it stands there. A password that is remembered is good
+// name of the user as it stands there, a string. A password that is remembered is good
 // without a hash; everything else takes one hash computation, whoever the
 // name belongs to. Only with goodPassword may a request pass.
-func (s userStores) check(ctx context.Context, c *credentials, m *memory) (outcome, string, error) {
+func (s userStores) check(ctx context.Context, c *credentials, m *memory) (outcome, any, error) {
 	if c.malformed {
-		return malformed, "", nil
+		return malformed, nil, nil
 	}
 	for {
 		f, ok := s.find(c.user)
 		if !ok {
-			return unknownUser, "", s.pretend(ctx, c)
+			return unknownUser, nil, s.pretend(ctx, c)
 		}
 		if f.state != usable {
-			return deniedUser, "", s.pretend(ctx, c)
+			return deniedUser, nil, s.pretend(ctx, c)
 		}
-		if !m.off && f.remembers(&c.digest, m.oldest()) {
-			return goodPassword, f.user, nil
+		if !m.off {
+			if v := f.recall(&c.digest, m.oldest()); v != nil {
+				return goodPassword, v.user, nil
+			}
 		}
 		ok, err := verify(ctx, f, c, m)
 		if err != nil || !ok {
-			return wrongPassword, "", err
+			return wrongPassword, nil, err
 		}
 		// The files may have changed in the meantime, and what they say now decides.
 		if now, ok := s.find(c.user); ok && now.sameAs(f.entry) {
@@ -108,7 +110,7 @@ func (s userStores) check(ctx context.Context, c *credentials, m *memory) (outco
 func verify(ctx context.Context, f found, c *credentials, m *memory) (bool, error) {
 	return compute(ctx, f.key(c), c, func(password []byte, sum *digest) bool {
 		// Who computed the same until a moment ago has left the result here.
-		if !m.off && f.remembers(sum, m.oldest()) {
+		if !m.off && f.recall(sum, m.oldest()) != nil {
 			return true
 		}
 		ok := hashed(f.class(), f.hash, password)
