@@ -150,7 +150,10 @@ func writeFile(t testing.TB, text string) string {
 
 func configContext(t testing.TB) caddy.Context {
 	t.Helper()
-	ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
+	ctx, err := caddy.ProvisionContext(&caddy.Config{
+		Admin:   &caddy.AdminConfig{Disabled: true},
+		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
