@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,9 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next() // consume directive name
 	if h.NextArg() {
+		if h.Val() == "off" {
+			return nil, h.Errf("%s off: there is nothing to switch off; leave the directive out, or exempt these requests from the one for the whole site", appName)
+		}
 		return nil, h.Errf("%s takes no file behind it, but '%s' is there: write it into the block, as 'file %[2]s'; "+
 			"a first argument that begins with / is a matcher of request paths and protects only those", appName, h.Val())
 	}
@@ -175,7 +179,11 @@ func (p *directiveParser) parseRequire() error {
 // parseExempt reads matcher tokens, each a matcher set of its own, or one
 // matcher set written out.
 func (p *directiveParser) parseExempt() error {
-	if first := p.peek(); first != "*" && !strings.HasPrefix(first, "@") && !strings.HasPrefix(first, "/") {
+	first := p.peek()
+	if _, _, err := net.ParseCIDR(first); err == nil || net.ParseIP(first) != nil {
+		return p.Errf("exempt: '%s' is an address: write 'exempt remote_ip %s'", first, first)
+	}
+	if first != "*" && !strings.HasPrefix(first, "@") && !strings.HasPrefix(first, "/") {
 		set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(p.Dispenser)
 		if err != nil {
 			return fmt.Errorf("exempt: %w", err) // says where already
@@ -186,6 +194,9 @@ func (p *directiveParser) parseExempt() error {
 		set, ok, err := p.MatcherToken()
 		if err != nil {
 			return p.Errf("exempt: %w", err)
+		}
+		if err := checkSemicolon(p.Token()); err != nil {
+			return err
 		}
 		if !ok {
 			return p.Errf("exempt: expected named matchers and paths, or one matcher written out, not '%s' behind one", p.Val())
@@ -231,7 +242,7 @@ func (s *subdirectives) check() error {
 		return s.Errf("unrecognized subdirective '%s' of %s; expected one of: %s", name, s.of, strings.Join(s.known, ", "))
 	}
 	if line, ok := s.seen[name]; ok && !slices.Contains(s.repeatable, name) {
-		return s.Errf("%s of %s is there already, in line %d; it takes all its values in one line", name, s.of, line)
+		return s.Errf("%s of %s is there already, in line %d; one line has to say it all", name, s.of, line)
 	}
 	if s.seen == nil {
 		s.seen = make(map[string]int)
@@ -243,9 +254,19 @@ func (s *subdirectives) check() error {
 // arguments returns the arguments of the subdirective, at least one.
 func (s *subdirectives) arguments(expected string) ([]string, error) {
 	name := s.Val()
-	args := s.RemainingArgs()
-	if len(args) == 0 {
+	tokens := s.RemainingArgsAsTokens()
+	if len(tokens) == 0 {
 		return nil, s.Errf("%s: expected %s", name, expected)
+	}
+	if err := checkSemicolon(tokens...); err != nil {
+		return nil, err
+	}
+	args := make([]string, len(tokens))
+	for i, token := range tokens {
+		args[i] = token.Text
+		if token.Text == "" {
+			return nil, s.Errf("%s: expected %s, not an empty text", name, expected)
+		}
 	}
 	return args, s.noBlock(name)
 }

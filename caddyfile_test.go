@@ -183,6 +183,13 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"allow_http with a block", "htpasswd {\nfile a\nallow_http {\nx\n}\n}", "5", []string{"allow_http", "no block"}},
 		// cache
 		{"cache nothing", "htpasswd {\nfile a\ncache\n}", "5", []string{"cache", "'off'", "10m"}},
+		{"nginx's off", "htpasswd off", "3", []string{"htpasswd off", "nothing to switch off"}},
+		{"nginx's semicolon", "htpasswd {\nfile a;\n}", "4", []string{"a;", "semicolon"}},
+		{"nginx's semicolon behind require", "htpasswd {\nfile a\nrequire user alice;\n}", "5", []string{"semicolon"}},
+		{"nginx's semicolon behind exempt", "htpasswd {\nfile a\nexempt /health;\n}", "5", []string{"semicolon"}},
+		{"nginx's allow", "htpasswd {\nfile a\nexempt 192.0.2.0/24\n}", "5", []string{"exempt remote_ip 192.0.2.0/24"}},
+		{"exempt every path", "htpasswd {\nfile a\nexempt /*\n}", "5", []string{"exempt", "every request"}},
+		{"file empty", "htpasswd {\nfile \"\"\n}", "4", []string{"file", "empty"}},
 		{"cache 0", "htpasswd {\nfile a\ncache 0\n}", "5", []string{"cache", "'off'", "'0'"}},
 		{"cache -1", "htpasswd {\nfile a\ncache -1\n}", "5", []string{"cache", "'off'", "'-1'"}},
 		{"cache -5m", "htpasswd {\nfile a\ncache -5m\n}", "5", []string{"cache", "'off'", "'-5m'"}},

@@ -45,7 +45,9 @@ type credentials struct {
 }
 
 var credentialsPool = sync.Pool{New: func() any {
-	return &credentials{mac: hmac.New(sha256.New, digestKey)}
+	mac := hmac.New(sha256.New, digestKey)
+	mac.Reset() // only from the second one on does it overwrite all that was written
+	return &credentials{mac: mac}
 }}
 
 // parseCredentials reads the value of an Authorization header of the Basic
@@ -111,7 +113,7 @@ func (c *credentials) release() {
 	clear(c.decoded[:min(c.used, len(c.decoded))])
 	clear(c.digest[:])
 	if !c.malformed {
-		c.mac.Reset() // its block buffer has the password
+		c.mac.Reset() // its buffer has the password
 	}
 	c.user, c.password, c.used = nil, nil, 0
 	credentialsPool.Put(c)

@@ -58,7 +58,7 @@ func (s *groupStore) load(text string, logger *zap.Logger) error {
 		return err
 	}
 	s.current.Store(next)
-	next.log(logger, s.path)
+	next.log(logger, s.path, "bad line skipped; it puts nobody into a group")
 	return nil
 }
 

@@ -60,7 +60,7 @@ type hashClass struct {
 type verification struct {
 	digest digest
 	at     time.Time
-	user   any // the user's name, a string; made an any once, and not at every request
+	user   any // the user's name, a string of its own; an any already, which spares each request an allocation
 }
 
 // parseUsers reads an htpasswd file. Lines are "user:hash" or
@@ -132,8 +132,17 @@ func splitUserLine(line string) (user, hash, problem string) {
 
 // isLocked reports whether hash is one of the marks of an account without
 // log-in, as in /etc/shadow: "*", "!", "!!", "x", nothing, a hash behind "!".
+// It is strict: a text that is no htpasswd file must not pass for one.
 func isLocked(hash string) bool {
-	return hash == "" || hash == "x" || hash[0] == '!' || hash[0] == '*'
+	switch rest := strings.TrimLeft(hash, "!"); rest {
+	case "", "*", "*LK*", "*NP*":
+		return true
+	case hash:
+		return hash == "x"
+	default:
+		_, err := crypt.Parse(rest)
+		return err == nil
+	}
 }
 
 // classify counts an entry to its class and returns the position of the class.
@@ -190,7 +199,7 @@ func (e *entry) recall(sum *digest, notBefore time.Time) *verification {
 }
 
 func (e *entry) remember(sum *digest, at time.Time) {
-	e.verified.Store(&verification{*sum, at, e.user})
+	e.verified.Store(&verification{*sum, at, strings.Clone(e.user)})
 }
 
 // userStore is the live user table of one file: its last good version.
@@ -218,7 +227,7 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	if old != nil {
 		next.inherit(old) // what was verified in the meantime
 	}
-	next.log(logger, s.path)
+	next.log(logger, s.path, "bad line skipped; whom it names is denied")
 	next.warnOfWeak(logger, s.path)
 	if len(next.entries) == 0 {
 		logger.Warn("file names no user: nobody in it can log in", zap.String("file", s.path))

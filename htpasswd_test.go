@@ -102,6 +102,8 @@ func TestParseUsers(t *testing.T) {
 		{name: "F8 UTF-16", text: "\xff\xfea\x00:\x00!\x00\n\x00", problem: "control character in the user name"},
 		{name: "F8 one good line among NULs", text: "\x00\x00:\n\x00alice:" + h + "\nbob:" + h + "\n\x00", want: "bob+", bad: 3},
 		{name: "F8 plain-text passwords", text: "alice:secret1\nbob:secret2\n", want: "", problem: "unknown password hash format"},
+		{name: "F8 a text with exclamation marks", text: "<script>s={ok:!1,e:502}</script>\nnote: *important*, the file has moved\n", problem: "valid user:hash line"},
+		{name: "F8 YAML with tags", text: "Resources:\n  Key: !Ref Foo\n  Name: bar\n", problem: "valid user:hash line"},
 		{name: "F9 lock marks", text: "a:*\nb:!\nc:!!\nd:x\ne:\nf:!" + bcrypt4Secret1 + "\ng:*LK*\nh:!*", want: "a! b! c! d! e! f! g! h!"},
 		{name: "F8 marks of locked accounts count, or a lock would not take effect", text: "alice:!\nbob:rubbish", want: "alice! bob-", bad: 1},
 		{name: "F9 almost lock marks", text: "a:xx\nb:X\nc:-\nd:" + h, want: "a- b- c- d+", bad: 3},

@@ -100,11 +100,11 @@ func (f *findings) verdict(expected string) error {
 // isBlank reports whether c is a blank of ASCII. Others are parts of names.
 func isBlank(c rune) bool { return strings.ContainsRune(blanks, c) }
 
-// log writes one warning for each of the first bad lines and duplicates, and
-// one for the rest.
-func (f *findings) log(logger *zap.Logger, path string) {
+// log writes one warning for each of the first bad lines, of which badLine
+// says what it means, and of the duplicates, and one for the rest.
+func (f *findings) log(logger *zap.Logger, path, badLine string) {
 	for _, b := range f.bad {
-		logger.Warn("bad line skipped; whom it names is denied",
+		logger.Warn(badLine,
 			zap.String("file", path), zap.Int("line", b.line), zap.String("reason", b.text))
 	}
 	for _, line := range f.duplicates {

@@ -198,6 +198,7 @@ func (h *Handler) provisionFiles() error {
 		}
 		h.users = append(h.users, store)
 	}
+	h.users.warnOfShadowed(h.logger)
 	for _, name := range h.GroupFiles {
 		store, err := acquire(h, name, newGroupStore)
 		if err != nil {

@@ -1,7 +1,9 @@
 package caddyhtpasswd
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -99,6 +101,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if len(pool) == 0 {
 		return nil
 	}
+	markClientBody(r)
 	plan := g.plan.Load()
 	if plan == nil || !plan.fits(pool) {
 		plan = g.replan(pool)
@@ -109,6 +112,30 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		}
 	}
 	return nil
+}
+
+// markClientBody has what goes wrong while the body of the request is read
+// told from what goes wrong with the server. Caddy takes both for a failure of
+// the server, and with passive checks, which groups have unless told
+// otherwise, any client could take all servers out by breaking off uploads.
+func markClientBody(r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	if _, marked := r.Body.(*clientBody); !marked {
+		r.Body = &clientBody{r.Body}
+	}
+}
+
+// clientBody is a request body whose errors count as the client's doing.
+type clientBody struct{ io.ReadCloser }
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: reading the request: %w", context.Canceled, err)
+	}
+	return n, err
 }
 
 // replan makes and stores the plan for the pool.

@@ -105,7 +105,7 @@ func selected(g *UpstreamGroup, pool reverseproxy.UpstreamPool, n int) []string 
 	order := make([]string, n)
 	for i := range order {
 		order[i] = "-"
-		if u := g.Select(pool, nil, nil); u != nil {
+		if u := g.Select(pool, bareRequest, nil); u != nil {
 			order[i] = u.Dial
 		}
 	}
@@ -228,7 +228,7 @@ func TestSelectPools(t *testing.T) {
 	if got := strings.Join(order, ""); got != "aabacaaaabacaa" {
 		t.Errorf("the same addresses again: got %s", got)
 	}
-	if u := g.Select(nil, nil, nil); u != nil {
+	if u := g.Select(nil, bareRequest, nil); u != nil {
 		t.Error("an empty pool has", u)
 	}
 
@@ -239,7 +239,7 @@ func TestSelectPools(t *testing.T) {
 		if i%2 == 1 {
 			pool = plainPool("f", "g")
 		}
-		counts[g.Select(pool, nil, nil).Dial]++
+		counts[g.Select(pool, bareRequest, nil).Dial]++
 	}
 	for _, name := range []string{"d", "e", "f", "g"} {
 		if got := counts[name]; got < 800 || got > 1200 {
@@ -278,7 +278,7 @@ func TestSelectConcurrently(t *testing.T) {
 	got := run(func(i int) {
 		if i == 0 {
 			switches["a"].off.Store(rand.IntN(2) == 0)
-			g.Select(other, nil, nil)
+			g.Select(other, bareRequest, nil)
 		}
 	})
 	if strings.Contains(got, "d=") || strings.Contains(got, "-=") {
@@ -291,11 +291,14 @@ func TestSelectAllocates(t *testing.T) {
 		g, names := testGroup(t, "a:5 b:1 c:1")
 		pool, switches := switchedPool(t, names...)
 		switches["a"].off.Store(off)
-		if n := testing.AllocsPerRun(100, func() { g.Select(pool, nil, nil) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() { g.Select(pool, bareRequest, nil) }); n > 0 {
 			t.Errorf("a off: %t: %v allocations", off, n)
 		}
 	}
 }
+
+// bareRequest is a request without a body, for policies that don't look at it.
+var bareRequest = httptest.NewRequest(http.MethodGet, "/", nil)
 
 // namedBackend is a server that answers with its name.
 func namedBackend(t testing.TB, name string) *httptest.Server {
@@ -327,8 +330,9 @@ func brokenBackend(t testing.TB) (address string, tried *atomic.Int64) {
 }
 
 // runProxy runs Caddy with the group and the proxy_pass directive that uses
-// it, and returns a function that sends a GET request and gives its answer.
-func runProxy(t *testing.T, group string) func() string {
+// it, and returns a function that sends a GET request and gives its answer. Its
+// address is written to where.
+func runProxy(t *testing.T, group string, where ...*string) func() string {
 	t.Helper()
 	var site string
 	for attempt := 0; ; attempt++ {
@@ -350,6 +354,9 @@ func runProxy(t *testing.T, group string) func() string {
 		} else if attempt == 4 {
 			t.Fatal(err)
 		}
+	}
+	for _, w := range where {
+		*w = site
 	}
 	client := &http.Client{Transport: new(http.Transport), Timeout: 30 * time.Second}
 	t.Cleanup(func() {
@@ -378,6 +385,39 @@ func answers(get func() string, n int) (all []string) {
 		all = append(all, get())
 	}
 	return all
+}
+
+// TestProxyBrokenUploads has clients break off their uploads, and send bodies
+// that are none: no server is to blame for it, and none is left out.
+func TestProxyBrokenUploads(t *testing.T) {
+	reader := func(name string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(w, name)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	var site string
+	get := runProxy(t, "server "+reader("a")+"\nserver "+reader("b"), &site)
+	for _, body := range []string{
+		"Content-Length: 100000\r\n\r\nhello",
+		"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZZ\r\n",
+	} {
+		for range 4 {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(site, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\n%s", strings.TrimPrefix(site, "http://"), body)
+			conn.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, conn) // until the server has given up on it
+			conn.Close()
+		}
+		if got := counted(answers(get, 4), "a", "b"); got != "a=2 b=2" {
+			t.Errorf("%q: then the answers are %s", body, got)
+		}
+	}
 }
 
 func TestProxyDistribution(t *testing.T) {
@@ -452,7 +492,7 @@ func BenchmarkSelect(b *testing.B) {
 			g.Servers[name] = UpstreamServer{Weight: 1 + i%5}
 		}
 		pool := plainPool(names...)
-		g.Select(pool, nil, nil)
+		g.Select(pool, bareRequest, nil)
 		b.Run(fmt.Sprintf("servers=%d", n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 		// As when one is not available: with the lock.
 		g.plan.Load().tiers[0].(*smoothRoundRobin).order = nil
@@ -464,14 +504,14 @@ func benchmarkSelect(b *testing.B, g *UpstreamGroup, pool reverseproxy.UpstreamP
 	b.Run("serial", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			g.Select(pool, nil, nil)
+			g.Select(pool, bareRequest, nil)
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				g.Select(pool, nil, nil)
+				g.Select(pool, bareRequest, nil)
 			}
 		})
 	})

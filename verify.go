@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/caddyserver/caddy/v2"
@@ -72,6 +73,23 @@ func (s userStores) find(user []byte) (found, bool) {
 		}
 	}
 	return found{}, false
+}
+
+// warnOfShadowed says how many users of a file an earlier one decides on.
+func (s userStores) warnOfShadowed(logger *zap.Logger) {
+	for i, store := range s {
+		shadowed := 0
+		entries := store.current.Load().entries
+		for j := range entries {
+			if _, ok := s[:i].find([]byte(entries[j].user)); ok {
+				shadowed++
+			}
+		}
+		if shadowed > 0 {
+			logger.Warn("users who are in an earlier file, too: that one decides, their lines here are skipped",
+				zap.String("file", store.path), zap.Int("users", shadowed))
+		}
+	}
 }
 
 // check compares credentials with the files as they are now and returns the
@@ -146,8 +164,12 @@ func (f found) key(c *credentials) string {
 // compute runs hash in a goroutine of its own, once for all who ask with the
 // same key at one moment. Each waits as long as their own context lasts.
 func compute(ctx context.Context, key string, c *credentials, hash func([]byte, *digest) bool) (bool, error) {
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx) // nobody waits for it
+	}
 	password, sum := bytes.Clone(c.password), c.digest // c is used anew when the request is over
 	result := computing.DoChan(key, func() (ok any, err error) {
+		defer clear(password)
 		defer func() {
 			if r := recover(); r != nil {
 				// What was thrown could hold the password: only its type is told.

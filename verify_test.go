@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -786,5 +787,38 @@ func TestOutcomes(t *testing.T) {
 	}
 	if outcome(0) == goodPassword {
 		t.Error("the zero value lets pass")
+	}
+}
+
+// TestVerifiedHoldsNoFile reloads a file often, with a log-in each time: what
+// is remembered is passed on, and must not keep the text of old versions.
+func TestVerifiedHoldsNoFile(t *testing.T) {
+	const size = 1 << 20
+	store, m := storeOf(t, "alice:"+bcrypt4Secret1), &memory{now: clock}
+	var before, after memStats
+	before.read()
+	const versions = 40
+	for i := range versions {
+		text := fmt.Sprintf("alice:%s\nuser%d:%s\n#%s", bcrypt4Secret1, i, shaSecret1, strings.Repeat("x", size))
+		for j := range i {
+			text = fmt.Sprintf("user%d:%s\n", j, shaSecret1) + text
+		}
+		reloadStore(t, store, text)
+		runSteps(t, userStores{store}, m, []step{{fmt.Sprintf("user%d", i), "secret1", goodPassword, 1}})
+	}
+	runtime.GC()
+	after.read()
+	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > versions/4*size {
+		t.Errorf("%d bytes are held after %d versions of %d", held, versions, size)
+	}
+}
+
+// TestWarnOfShadowed is F4 across files.
+func TestWarnOfShadowed(t *testing.T) {
+	logger, logs := observed()
+	one, two := storeOf(t, "alice:!\nbob:rubbish\nzoe:"+shaSecret1), storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1)
+	userStores{one, two}.warnOfShadowed(logger)
+	if got := logs.FilterField(zap.Int("users", 2)).Len(); got != 1 || logs.Len() != 1 {
+		t.Error(logText(logs))
 	}
 }

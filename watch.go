@@ -132,6 +132,7 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	if current || sig == f.refused {
 		f.first = time.Time{}
 		if current {
+			f.refused, f.emptySince = signature{}, time.Time{}
 			f.recover(logger)
 		}
 		return rest

@@ -411,6 +411,39 @@ func TestYoungFile(t *testing.T) {
 	w.serves("F22 the same signature", "alice", "ann")
 }
 
+// TestBackAndForth points a symlink at one file and another: what was said of
+// the one is forgotten when the other is in force.
+func TestBackAndForth(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"good": fileA, "bad": "<html>\n", "empty": ""} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o640))
+	}
+	link := filepath.Join(dir, "link")
+	point := func(name string) {
+		must(t, os.Symlink(name, link+".new"))
+		must(t, os.Rename(link+".new", link))
+	}
+	point("good")
+	w := watch(t, link)
+	for range 2 {
+		point("bad")
+		w.pass(testPoll)
+		w.logged("F20 a bad one", "file can't be used")
+		point("good")
+		w.pass(testPoll)
+		w.logged("F20 the good one", "file is good again")
+	}
+	for range 2 {
+		point("empty")
+		w.pass(testPoll)
+		w.serves("F1 a grace each time", "alice", "ann")
+		point("good")
+		w.pass(testPoll)
+		w.serves("F1 the good one again", "alice", "ann")
+		w.pass(time.Hour)
+	}
+}
+
 func TestHalfWritten(t *testing.T) {
 	t.Run("F23 a pause shorter than the settling time", func(t *testing.T) {
 		w := watchText(t, fileA)
