@@ -808,6 +808,7 @@ func TestVerifiedHoldsNoFile(t *testing.T) {
 	}
 	runtime.GC()
 	after.read()
+	runtime.KeepAlive(store)
 	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > versions/4*size {
 		t.Errorf("%d bytes are held after %d versions of %d", held, versions, size)
 	}
