@@ -45,7 +45,7 @@ xcaddy:
 	build/caddy validate --config examples/Caddyfile
 
 bench:
-	$(GO) test -run '^$$' -bench 'Verified|Users' -count 6 .
+	$(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 .
 	$(GO) test -run '^$$' -bench 'Parse|Select' .
 	$(GO) test -run '^$$' -bench . ./internal/crypt
 

@@ -28,16 +28,6 @@ const (
 	shaSecret1      = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="                            // htpasswd -nbs alice secret1
 )
 
-// tableOf parses a file that has to be good.
-func tableOf(t testing.TB, text string) *userTable {
-	t.Helper()
-	table, err := parseUsers(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return table
-}
-
 // observed returns a logger for every level, and what is logged to it.
 func observed() (*zap.Logger, *observer.ObservedLogs) {
 	core, logs := observer.New(zapcore.DebugLevel)

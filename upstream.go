@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -132,7 +133,7 @@ type clientBody struct{ io.ReadCloser }
 
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%w: reading the request: %w", context.Canceled, err)
 	}
 	return n, err
