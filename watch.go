@@ -41,8 +41,9 @@ const (
 // from what it finds on disk. The goroutine (follow) only calls it: on a
 // notice of the operating system, when look asked for it, and at every poll.
 type followedFile struct {
-	path string                                      // absolute
-	load func(text string, logger *zap.Logger) error // parses and swaps in
+	path  string // absolute
+	fetch func(path string) (text string, sig signature, mode fs.FileMode, err error)
+	load  func(text string, logger *zap.Logger) error // parses and swaps in
 
 	mu         sync.Mutex
 	text       string    // what was loaded last
@@ -64,7 +65,7 @@ type followedFile struct {
 }
 
 func newFollowedFile(path string, load func(string, *zap.Logger) error) *followedFile {
-	return &followedFile{path: path, load: load, stop: make(chan struct{}), done: make(chan struct{})}
+	return &followedFile{path: path, fetch: readFile, load: load, stop: make(chan struct{}), done: make(chan struct{})}
 }
 
 // reload reads the file now, whatever was read before, and returns what is
@@ -76,7 +77,12 @@ func (f *followedFile) reload(logger *zap.Logger) error {
 	if sig, err := sign(f.path); err == nil && sig.youngAt(time.Now()) && !f.loadedAt.IsZero() && sig != f.loaded {
 		time.Sleep(settleTime) // somebody may be writing the second half of it
 	}
-	if err := f.read(time.Now(), logger); err != nil {
+	err := f.read(time.Now(), false, logger)
+	for deadline := time.Now().Add(maxSettle); errors.Is(err, errChanging); {
+		time.Sleep(settleTime)
+		err = f.read(time.Now(), time.Now().After(deadline), logger)
+	}
+	if err != nil {
 		if !f.loadedAt.IsZero() {
 			f.fail(err, logger)
 		}
@@ -146,22 +152,34 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	if wait := min(settleTime-now.Sub(f.since), maxSettle-now.Sub(f.first)); wait > 0 {
 		return wait
 	}
+	err = f.read(now, now.Sub(f.first) >= maxSettle, logger)
+	if errors.Is(err, errChanging) {
+		return settleTime
+	}
 	f.first = time.Time{}
-	if err := f.read(now, logger); err != nil {
+	if err != nil {
 		f.fail(err, logger)
 		return rest
 	}
 	if f.loaded != sig || f.young {
-		return settleTime // changed while it was read, or fresh, or empty
+		return settleTime // it changed meanwhile, or is fresh, or empty
 	}
 	return rest
 }
 
+// errChanging is for a file that did not stand still while it was read: half
+// of what was read may be of one version, and half of another.
+var errChanging = errors.New("changes while it is read")
+
 // read reads the file and loads what it says. It notes which version that was.
-func (f *followedFile) read(now time.Time, logger *zap.Logger) error {
-	text, sig, mode, err := readFile(f.path)
+// Text of more than one version is taken only if anything has to be.
+func (f *followedFile) read(now time.Time, anything bool, logger *zap.Logger) error {
+	text, sig, mode, err := f.fetch(f.path)
 	if err != nil {
 		return err
+	}
+	if sig == (signature{}) && !anything {
+		return errChanging
 	}
 	f.warnOfMode(mode, logger)
 	if f.text != "" && !hasLines(text) && hasLines(f.text) {

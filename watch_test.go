@@ -5,6 +5,7 @@ package caddyhtpasswd
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -409,6 +410,48 @@ func TestYoungFile(t *testing.T) {
 	must(t, err)
 	w.pass(testPoll)
 	w.serves("F22 the same signature", "alice", "ann")
+}
+
+// TestTorn has a file change while it is read: what was read is not taken,
+// unless that goes on and on.
+func TestTorn(t *testing.T) {
+	torn := func(w *watched) {
+		w.fetch = func(path string) (string, signature, fs.FileMode, error) {
+			text, _, mode, err := readFile(path)
+			return text[:len(fileHalf)], signature{}, mode, err
+		}
+	}
+	w := watchText(t, fileA)
+	torn(w)
+	replace(t, w.path, fileB)
+	w.notice()
+	w.pass(2 * settleTime)
+	w.serves("F23 torn", "alice", "ann")
+	w.fetch = readFile
+	w.pass(2 * settleTime)
+	w.serves("F23 whole", "alice", "bob")
+
+	torn(w)
+	replace(t, w.path, fileA)
+	w.notice()
+	w.pass(maxSettle + settleTime)
+	w.serves("F23 torn for too long", "alice")
+	w.fetch = readFile
+	w.pass(2 * settleTime)
+	w.serves("F23 whole at last", "alice", "ann")
+
+	// A reload waits as long.
+	var reads int
+	w.fetch = func(path string) (string, signature, fs.FileMode, error) {
+		text, sig, mode, err := readFile(path)
+		if reads++; reads < 3 {
+			sig = signature{}
+		}
+		return text, sig, mode, err
+	}
+	replace(t, w.path, fileB)
+	must(t, w.reload(w.logger))
+	w.serves("F23 reloaded", "alice", "bob")
 }
 
 // TestBackAndForth points a symlink at one file and another: what was said of
