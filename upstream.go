@@ -102,7 +102,9 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if len(pool) == 0 {
 		return nil
 	}
-	markClientBody(r)
+	if !markClientBody(r) {
+		return nil // what one server has read of it can't be sent to the next: the error of that one stands
+	}
 	plan := g.plan.Load()
 	if plan == nil || !plan.fits(pool) {
 		plan = g.replan(pool)
@@ -119,20 +121,30 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 // told from what goes wrong with the server. Caddy takes both for a failure of
 // the server, and with passive checks, which groups have unless told
 // otherwise, any client could take all servers out by breaking off uploads.
-func markClientBody(r *http.Request) {
+// It reports false for a body that has been read from already; one that is
+// buffered is a new one at each try.
+func markClientBody(r *http.Request) bool {
 	if r.Body == nil || r.Body == http.NoBody {
-		return
+		return true
 	}
-	if _, marked := r.Body.(*clientBody); !marked {
-		r.Body = &clientBody{r.Body}
+	if body, marked := r.Body.(*clientBody); marked {
+		return !body.begun.Load()
 	}
+	r.Body = &clientBody{ReadCloser: r.Body}
+	return true
 }
 
 // clientBody is a request body whose errors count as the client's doing.
-type clientBody struct{ io.ReadCloser }
+type clientBody struct {
+	io.ReadCloser
+	begun atomic.Bool // the transport reads in a goroutine of its own
+}
 
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.begun.Store(true)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%w: reading the request: %w", context.Canceled, err)
 	}

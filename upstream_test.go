@@ -420,6 +420,44 @@ func TestProxyBrokenUploads(t *testing.T) {
 	}
 }
 
+// TestProxyBodyBegun has a server break off in the middle of a request's body:
+// what it has read can't be sent to the next one, which is not to blame either.
+func TestProxyBodyBegun(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.ReadFull(conn, make([]byte, 4096))
+			conn.(*net.TCPConn).SetLinger(0)
+			conn.Close()
+		}
+	}()
+	var site string
+	get := runProxy(t, "server http://"+ln.Addr().String()+"\nserver "+namedBackend(t, "b").URL, &site)
+	r, err := http.NewRequest(http.MethodGet, site, strings.NewReader(strings.Repeat("x", 200<<10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: new(http.Transport), Timeout: 30 * time.Second}).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	if got := counted(answers(get, 4), "b"); got != "b=4" {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
 func TestProxyDistribution(t *testing.T) {
 	a, b := namedBackend(t, "a"), namedBackend(t, "b")
 	get := runProxy(t, "server "+a.URL+" weight=3\nserver "+b.URL)

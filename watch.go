@@ -74,13 +74,12 @@ func newFollowedFile(path string, load func(string, *zap.Logger) error) *followe
 func (f *followedFile) reload(logger *zap.Logger) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if sig, err := sign(f.path); err == nil && sig.youngAt(time.Now()) && !f.loadedAt.IsZero() && sig != f.loaded {
-		time.Sleep(settleTime) // somebody may be writing the second half of it
-	}
-	err := f.read(time.Now(), false, logger)
-	for deadline := time.Now().Add(maxSettle); errors.Is(err, errChanging); {
+	deadline := time.Now().Add(maxSettle)
+	settled := f.awaitSettled(deadline)
+	err := f.read(time.Now(), settled, time.Now().After(deadline), logger)
+	for errors.Is(err, errChanging) {
 		time.Sleep(settleTime)
-		err = f.read(time.Now(), time.Now().After(deadline), logger)
+		err = f.read(time.Now(), signature{}, time.Now().After(deadline), logger)
 	}
 	if err != nil {
 		if !f.loadedAt.IsZero() {
@@ -90,6 +89,25 @@ func (f *followedFile) reload(logger *zap.Logger) error {
 	}
 	f.startOnce.Do(func() { go f.follow() })
 	return nil
+}
+
+// awaitSettled waits until a file that is in use, and has just changed, stands
+// still, at most until the deadline: somebody may be writing the rest of it.
+// It returns the signature that stood still, if it had to wait for one.
+func (f *followedFile) awaitSettled(deadline time.Time) signature {
+	last, err := sign(f.path)
+	if err != nil || f.loadedAt.IsZero() || last == f.loaded || !last.youngAt(time.Now()) {
+		return signature{}
+	}
+	for time.Now().Before(deadline) {
+		time.Sleep(settleTime)
+		sig, err := sign(f.path)
+		if err != nil || sig == last {
+			return sig
+		}
+		last = sig
+	}
+	return last
 }
 
 // Destruct stops following. It implements caddy.Destructor.
@@ -152,7 +170,7 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	if wait := min(settleTime-now.Sub(f.since), maxSettle-now.Sub(f.first)); wait > 0 {
 		return wait
 	}
-	err = f.read(now, now.Sub(f.first) >= maxSettle, logger)
+	err = f.read(now, sig, now.Sub(f.first) >= maxSettle, logger)
 	if errors.Is(err, errChanging) {
 		return settleTime
 	}
@@ -172,13 +190,15 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 var errChanging = errors.New("changes while it is read")
 
 // read reads the file and loads what it says. It notes which version that was.
-// Text of more than one version is taken only if anything has to be.
-func (f *followedFile) read(now time.Time, anything bool, logger *zap.Logger) error {
+// Text of more than one version, or of another than has settled (if that is
+// known), is taken only if anything has to be.
+func (f *followedFile) read(now time.Time, settled signature, anything bool, logger *zap.Logger) error {
 	text, sig, mode, err := f.fetch(f.path)
 	if err != nil {
 		return err
 	}
-	if sig == (signature{}) && !anything {
+	known := settled != signature{}
+	if !anything && (sig == signature{} || known && sig != settled) {
 		return errChanging
 	}
 	f.warnOfMode(mode, logger)
