@@ -53,6 +53,22 @@ func (t *userTable) states() string {
 	return strings.Join(all, " ")
 }
 
+// refused reports whether err is the problem that a file is to be refused for;
+// without one there must be no error.
+func refused(t *testing.T, err error, problem string) bool {
+	t.Helper()
+	if problem == "" {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return false
+	}
+	if err == nil || !strings.Contains(err.Error(), problem) {
+		t.Errorf("error %v, want one with %q", err, problem)
+	}
+	return true
+}
+
 func TestParseUsers(t *testing.T) {
 	const (
 		h    = shaSecret1
@@ -105,14 +121,8 @@ func TestParseUsers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			table, err := parseUsers(test.text)
-			if test.problem != "" {
-				if err == nil || !strings.Contains(err.Error(), test.problem) {
-					t.Errorf("error %v, want one with %q", err, test.problem)
-				}
+			if refused(t, err, test.problem) {
 				return
-			}
-			if err != nil {
-				t.Fatal(err)
 			}
 			if got := table.states(); got != test.want {
 				t.Errorf("got  %q\nwant %q", got, test.want)
@@ -391,14 +401,8 @@ func TestParseGroups(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			table, err := parseGroups(test.text)
-			if test.problem != "" {
-				if err == nil || !strings.Contains(err.Error(), test.problem) {
-					t.Errorf("error %v, want one with %q", err, test.problem)
-				}
+			if refused(t, err, test.problem) {
 				return
-			}
-			if err != nil {
-				t.Fatal(err)
 			}
 			var all []string
 			for _, user := range slices.Sorted(maps.Keys(table.groups)) {

@@ -54,11 +54,4 @@ func (s signature) sameFile(other signature) bool {
 
 // youngAt reports whether the file changed so shortly before now that it can
 // change again within the resolution of its times.
-func (s signature) youngAt(now time.Time) bool {
-	limit := settleTime
-	if s.ctime%int64(time.Second) == 0 {
-		limit += 2 * time.Second // most likely the file system knows no parts of a second
-	}
-	age := now.Sub(time.Unix(0, s.ctime))
-	return -limit < age && age < limit
-}
+func (s signature) youngAt(now time.Time) bool { return isYoung(s.ctime, now) }

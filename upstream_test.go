@@ -336,12 +336,7 @@ func runProxy(t *testing.T, group string, where ...*string) func() string {
 	t.Helper()
 	var site string
 	for attempt := 0; ; attempt++ {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		site = "http://" + ln.Addr().String()
-		ln.Close()
+		site = fmt.Sprintf("http://127.0.0.1:%d", freePorts(t, 1)[0])
 		config, err := adaptCaddyfile(t.TempDir(), fmt.Sprintf(
 			"{\nadmin off\npersist_config off\nstorage file_system %s\nlog {\noutput discard\n}\nupstream web {\n%s\n}\n}\n%s {\nproxy_pass web\n}\n",
 			t.TempDir(), group, site))

@@ -77,9 +77,9 @@ func (s userStores) find(user []byte) (found, bool) {
 
 // warnOfShadowed says how many users of a file an earlier one decides on.
 func (s userStores) warnOfShadowed(logger *zap.Logger) {
-	for i, store := range s {
+	for i := 1; i < len(s); i++ {
 		shadowed := 0
-		entries := store.current.Load().entries
+		entries := s[i].current.Load().entries
 		for j := range entries {
 			if _, ok := s[:i].find([]byte(entries[j].user)); ok {
 				shadowed++
@@ -87,7 +87,7 @@ func (s userStores) warnOfShadowed(logger *zap.Logger) {
 		}
 		if shadowed > 0 {
 			logger.Warn("users who are in an earlier file, too: that one decides, their lines here are skipped",
-				zap.String("file", store.path), zap.Int("users", shadowed))
+				zap.String("file", s[i].path), zap.Int("users", shadowed))
 		}
 	}
 }

@@ -322,6 +322,17 @@ func withAdvice(err error) error {
 	return err
 }
 
+// isYoung reports whether a change, in nanoseconds since 1970, was so shortly
+// before now that another one can have the same time.
+func isYoung(changed int64, now time.Time) bool {
+	limit := settleTime
+	if changed%int64(time.Second) == 0 {
+		limit += 2 * time.Second // most likely the file system knows no parts of a second
+	}
+	age := now.Sub(time.Unix(0, changed))
+	return -limit < age && age < limit
+}
+
 // folderNotices are the notices of changes in the folder of a file. The
 // folder is watched, not the file: most changes put another file in its place.
 type folderNotices struct {

@@ -774,6 +774,16 @@ func knows(t *testing.T, h *Handler, user string, want outcome) {
 	})
 }
 
+// folderWithFile makes a folder that can be put away, with a file in it.
+func folderWithFile(t *testing.T) (dir, path string) {
+	t.Helper()
+	dir = t.TempDir() + "/d"
+	path = dir + "/f"
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.WriteFile(path, []byte(fileA), 0o640))
+	return dir, path
+}
+
 // quiet waits until the file of a handler is not looked at any more before
 // the next notice or poll.
 func quiet(t *testing.T, path string) {
@@ -846,10 +856,7 @@ func TestFollow(t *testing.T) {
 	})
 	t.Run("F24 the folder made anew, by the poll, and then by notice", func(t *testing.T) {
 		put(t, 20*time.Millisecond)
-		dir := t.TempDir() + "/d"
-		path := dir + "/f"
-		must(t, os.Mkdir(dir, 0o755))
-		must(t, os.WriteFile(path, []byte(fileA), 0o640))
+		dir, path := folderWithFile(t)
 		h := provision(t, &Handler{Files: []string{path}})
 		must(t, os.RemoveAll(dir))
 		must(t, os.Mkdir(dir, 0o755))
@@ -863,10 +870,7 @@ func TestFollow(t *testing.T) {
 	})
 	t.Run("F24 the folder renamed and another in its place", func(t *testing.T) {
 		put(t, 20*time.Millisecond)
-		dir := t.TempDir() + "/d"
-		path := dir + "/f"
-		must(t, os.Mkdir(dir, 0o755))
-		must(t, os.WriteFile(path, []byte(fileA), 0o640))
+		dir, path := folderWithFile(t)
 		h := provision(t, &Handler{Files: []string{path}})
 		must(t, os.Mkdir(dir+".new", 0o755))
 		must(t, os.WriteFile(dir+".new/f", []byte(fileB), 0o640))
@@ -977,10 +981,7 @@ func stackHas(function string) bool {
 func TestDestructNeverHangs(t *testing.T) {
 	put(t, time.Hour)
 	for i := range 25 { // which of two channels is taken is by chance
-		dir := t.TempDir() + "/d"
-		path := dir + "/f"
-		must(t, os.Mkdir(dir, 0o755))
-		must(t, os.WriteFile(path, []byte(fileA), 0o640))
+		dir, path := folderWithFile(t)
 		f := newFollowedFile(path, newUserStore(path).load)
 		must(t, f.reload(zap.NewNop()))
 		eventually(t, "the folder is watched, the file looked at", func() bool {
