@@ -9,7 +9,9 @@ CADDY   := v2.11.9
 XCADDY  := v0.4.5
 LINTER  := v2.15.0
 # The real programs that the tests compare with, by command and Debian package.
-TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light curl:curl
+TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light curl:curl argon2:argon2
+# Debian's packages are for its own Python, which need not be the first on the path.
+PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
 .PHONY: test tools check unit xcaddy bench lint fuzz
 
@@ -21,6 +23,7 @@ tools:
 	@missing=; for tool in $(TOOLS); do \
 		PATH="$$PATH:/usr/sbin" command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
 	done; \
+	{ $(PASSLIB); } || missing="$$missing python3-passlib python3-argon2"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "installing$$missing"; \

@@ -25,6 +25,8 @@ const (
 	bcrypt6Secret1  = "$2y$06$bD3BcEy3/CZvKelPYphkiOZGwGsnP/n8OkkoIDVtf7U7CBbPcNJIG" // htpasswd -nbB -C 6 alice secret1
 	apr1Secret1     = "$apr1$Hse2nJ7N$ZREGY5i0imc3467PrksTg/"                        // htpasswd -nbm alice secret1
 	apr1Secret2     = "$apr1$f.IlLLKL$HrW9sdnWeM1RSiGem9NTT/"                        // htpasswd -nbm alice secret2
+	phcEnd          = "c2FsdHNhbHQ$AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA"      // salt and digest of nothing
+	digest43        = "japDxBfHcSVGcyn00bW518Ndv09CHo6WdVnm01mosE2"                  // of 32 bytes, for crypt(3)
 	shaSecret1      = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="                            // htpasswd -nbs alice secret1
 )
 
@@ -114,6 +116,15 @@ func TestParseUsers(t *testing.T) {
 		{name: "F8 marks of locked accounts count, or a lock would not take effect", text: "alice:!\nbob:rubbish", want: "alice! bob-", bad: 1},
 		{name: "F9 almost lock marks", text: "a:xx\nb:X\nc:-\nd:" + h, want: "a- b- c- d+", bad: 3},
 		{name: "F9 unknown prefixes", text: "a:$9$x$y\nb:{MD5}AMr9EmGC6KnnwBuy8N/QBJa+ck8=\nc:plain\nd:{sha}AMr9EmGC6KnnwBuy8N/QBJa+ck8=\ne:" + h, want: "a- b- c- d- e+", bad: 4},
+		{name: "F10 truncated hashes", text: "a:" + h[:len(h)-1] + "\nb:" + bcrypt4Secret1[:59] + "\nc:" + apr1Secret1[:36] + "\nd:rqXexS6ZhobK\ne:$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$AQIDBAUGBwgJCgsM\nf:" + h, want: "a- b- c- d- e- f+", bad: 5},
+		{name: "F11 bcrypt costs", text: "a:$2y$31$" + bcrypt4Secret1[7:] + "\nb:$2y$99$" + bcrypt4Secret1[7:] + "\nc:$2y$-4$" + bcrypt4Secret1[7:] + "\nd:" + h, want: "a- b- c- d+", bad: 3},
+		{name: "F12 argon2 costs", text: "a:$argon2id$v=19$m=4194304,t=1,p=1$" + phcEnd + "\nb:$argon2id$v=19$m=64,t=0,p=1$" + phcEnd + "\nc:$argon2id$v=19$m=64,t=1,p=0$" + phcEnd +
+			"\nd:$argon2i$v=19$m=64,t=1,p=1$" + phcEnd[11:] + "\ne:$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$\nf:$argon2id$v=19$m=64,t=4294967295,p=1$" + phcEnd + "\ng:" + h, want: "a- b- c- d- e- f- g+", bad: 6},
+		{name: "F13 rounds", text: "a:$5$rounds=999999999$s$" + digest43 + "\nb:$5$rounds=10$s$" + digest43 + "\nc:$5$rounds=0$s$" + digest43 + "\nd:$5$rounds=0100$s$" + digest43 + "\ne:$5$rounds=4294967295$s$" + digest43 +
+			"\nf:$pbkdf2-sha256$4294967295$" + phcEnd + "\ng:$5$rounds=1000$s$" + digest43, want: "a- b- c- d- e- f- g+", bad: 6},
+		{name: "F14 scrypt and yescrypt costs", text: "a:$scrypt$ln=40,r=8,p=1$" + phcEnd + "\nb:$7$z6..../....salt$" + digest43 + "\nc:$y$jzT$salt$" + digest43 + "\nd:$y$jFT$salt$" + digest43 + "\ne:$y$j9T$salt$" + digest43, want: "a- b- c- d- e+", bad: 4},
+		{name: "DES in a file as of old", text: "alice:rqXexS6ZhobKA\nbob:rqXexS6ZhobKA:1001:1001:Bob:/home/bob:/bin/sh\n", want: "alice+ bob+"},
+		{name: "{PLAIN}", text: "a:{PLAIN}secret\nb:{PLAIN}\nc:{PLAIN}two words\nd:{PLAIN}x:y\ne:{PLAIN}\x01", want: "a+ b- c+ d+ e-", bad: 2},
 		{name: "name of 255 bytes", text: name255 + ":" + h, want: name255 + "+"},
 		{name: "name of 256 bytes", text: name255 + "n:" + h + "\nalice:" + h, want: "alice+", bad: 1},
 		{name: "control characters in the name", text: "a\x00b:" + h + "\na\tb:" + h + "\na\x7fb:" + h + "\na\x1bb:" + h + "\nalice:" + h, want: "alice+", bad: 4},
@@ -342,9 +353,9 @@ func TestFindAcrossFiles(t *testing.T) {
 
 // TestHashAsPassword gives each user their own hash for a password.
 func TestHashAsPassword(t *testing.T) {
-	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "{PLAIN}x", "x", "*"} {
+	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "x", "*"} {
 		stores := userStores{storeOf(t, "alice:"+hash+"\nbob:"+shaSecret1)}
-		for _, password := range []string{hash, strings.TrimPrefix(hash, "{PLAIN}"), strings.TrimPrefix(hash, "!")} {
+		for _, password := range []string{hash, strings.TrimPrefix(hash, "!")} {
 			if got, _ := checkIn(t, stores, "alice", password, &memory{now: clock}); got == goodPassword {
 				t.Errorf("F9: %q is a good password for %q", password, hash)
 			}

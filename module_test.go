@@ -383,6 +383,47 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
+// TestEveryFormat has users with hashes of all formats in one file.
+func TestEveryFormat(t *testing.T) {
+	text, err := os.ReadFile("internal/crypt/testdata/vectors.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var users strings.Builder
+	formats := make(map[string]bool)
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSpace(line), "\t")
+		if len(f) == 4 && f[2] == `"secret"` && !formats[f[0]] {
+			formats[f[0]] = true
+			fmt.Fprintf(&users, "%s:%s\n", f[0], f[3])
+		}
+	}
+	if len(formats) < 16 {
+		t.Fatalf("only %d formats", len(formats))
+	}
+	s := site(t, nil, map[string]string{"users": users.String()}, https(`
+	htpasswd {
+		file {dir}/users
+	}
+	respond {http.auth.user.id}`))
+	for format := range formats {
+		t.Run(format, func(t *testing.T) {
+			s := s.in(t)
+			for range 2 { // the second time from memory
+				if a := s.get("/", format, "secret"); a.status != 200 || a.body != format {
+					t.Errorf("right password: %+v", a)
+				}
+			}
+			for _, wrong := range []string{"Secret", "secre", "secret ", "secreu", ""} {
+				checkStatus(t, s.get("/", format, wrong), 401, restricted)
+			}
+		})
+	}
+	if log := s.log(); !strings.Contains(log, `"entries":{"descrypt":1,"md5crypt":1,"plain":1,"sha1":1}`) {
+		t.Error("no warning that counts the weak ones")
+	}
+}
+
 // R12: the decision is the same for every method and way to send a body, and
 // nothing of the body goes anywhere before it.
 func TestMethods(t *testing.T) {

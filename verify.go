@@ -199,6 +199,10 @@ func hashed(class crypt.Class, hash string, password []byte) bool {
 // hashCount counts the hash computations of the process.
 var hashCount atomic.Int64
 
+// maxDecoyClasses bounds the work for a file in which each line has a cost of
+// its own. Files of people have a handful of classes.
+const maxDecoyClasses = 256
+
 // decoy picks an entry for a name that can't log in, by weighted rendezvous
 // hashing over the classes of the files: names fall on classes as entries do,
 // the same name always on the same class, and an edit of a file moves few.
@@ -208,7 +212,7 @@ func (s userStores) decoy(user []byte) (found, bool) {
 	name := decoyKey(string(user))
 	for _, store := range s {
 		table := store.current.Load()
-		for i := range table.classes {
+		for i := range table.classes[:min(len(table.classes), maxDecoyClasses)] {
 			class := &table.classes[i]
 			// Uniform in (0, 1); its logarithm over the weight is least for each class in proportion to the weight.
 			u := (float64(mix(name^mix(class.key^store.key))>>11) + 0.5) / (1 << 53)

@@ -69,5 +69,3 @@ func parseBcrypt(hash string) (string, error) {
 	}
 	return cost, nil
 }
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }

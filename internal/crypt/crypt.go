@@ -5,7 +5,6 @@ package crypt
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -48,21 +47,31 @@ type Format struct {
 // come last.
 var formats = []*Format{
 	bcryptFormat,
-	apr1Format,
-	md5cryptFormat,
+	argon2idFormat,
+	argon2iFormat,
+	scryptFormat,
+	yescryptFormat,
 	sha256cryptFormat,
 	sha512cryptFormat,
-	sha1Format,
+	pbkdf2SHA256Format,
+	pbkdf2SHA512Format,
+	pbkdf2SHA1Format,
+	apr1Format,
 	ssha1Format,
+	md5cryptFormat,
+	sha1Format,
+	plainFormat,
+	descryptFormat,
 }
 
 // Class is what decides how long one verification takes: the format and its
 // cost. Classes compare with ==.
 type Class struct {
 	Format *Format
-	// Cost is "04" to "14" (log2 of the iterations) for bcrypt, "1000" to
-	// "1000000" (rounds) for sha256crypt and sha512crypt, with the default
-	// written out as "5000", and "" where the cost is fixed.
+	// Cost is what the hash says of it, such as "10" for bcrypt or
+	// "m=65536,t=3,p=4" for argon2id. For sha256crypt and sha512crypt it is
+	// the rounds, with the default written out as "5000". It is "" where the
+	// cost is fixed.
 	Cost string
 }
 
@@ -86,7 +95,7 @@ func Parse(hash string) (Class, error) {
 	if hash == "" {
 		return Class{}, fmt.Errorf("%w: the hash is empty", ErrUnknownFormat)
 	}
-	return Class{}, fmt.Errorf("%w (plain-text passwords are not accepted)", ErrUnknownFormat)
+	return Class{}, fmt.Errorf("%w (a plain-text password is taken behind {PLAIN} only)", ErrUnknownFormat)
 }
 
 func (f *Format) claims(hash string) bool {
@@ -152,6 +161,7 @@ var (
 	errNoDigest = errors.New("no $ between salt and digest")
 	errSaltLen  = errors.New("the salt is too long")
 	errSaltChar = errors.New("the salt has a character that is not allowed")
+	errSalt     = errors.New("the salt has the wrong length or characters")
 	errDigest   = errors.New("the digest has the wrong length or characters")
 )
 
@@ -178,18 +188,37 @@ func splitCrypt(s string, maxSalt, digestLen, lastBits int) (salt, digest string
 	return salt, digest, nil
 }
 
-// maxBase64 bounds what decodeBase64 takes, in characters and in bytes.
-const maxBase64 = 128
+// cryptLen is how many characters n bytes have in the base64 of crypt(3).
+func cryptLen(n int) int { return (n*8 + 5) / 6 }
 
-// decodeBase64 decodes standard base64 into dst and returns the byte count. It
-// is strict: no line breaks, unused bits zero, padding complete or, with enc
-// base64.RawStdEncoding, absent.
-func decodeBase64(dst *[maxBase64]byte, enc *base64.Encoding, s string) (n int, ok bool) {
-	// The decoder skips line breaks even in strict mode.
-	if len(s) > maxBase64 || strings.ContainsAny(s, "\r\n") {
+// decodeCrypt decodes the base64 of crypt(3) into dst, four characters to three
+// bytes, the lowest bits first. It is strict: unused bits are zero.
+func decodeCrypt(dst *[maxBase64]byte, s string) (n int, ok bool) {
+	if len(s) > maxBase64 || !cryptAlphabet.containsAll(s) {
 		return 0, false
 	}
-	var src [maxBase64]byte
-	n, err := enc.Strict().Decode(dst[:], src[:copy(src[:], s)])
-	return n, err == nil
+	for ; s != ""; s = s[min(4, len(s)):] {
+		value, size := uint32(0), 0
+		for ; size < min(4, len(s)); size++ {
+			value |= uint32(cryptAlphabet[s[size]]) << (6 * size)
+		}
+		for left := size * 6; left >= 8; left -= 8 {
+			dst[n] = byte(value)
+			n++
+			value >>= 8
+		}
+		if size == 1 || value != 0 {
+			return 0, false
+		}
+	}
+	return n, true
+}
+
+// decodeCryptNumber returns the number whose digits s has, the lowest first.
+// All are of the alphabet of crypt(3).
+func decodeCryptNumber(s string) (n int64) {
+	for i := range len(s) {
+		n |= int64(cryptAlphabet[s[i]]) << (6 * i)
+	}
+	return n
 }

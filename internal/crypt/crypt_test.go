@@ -12,6 +12,11 @@ const (
 	digest22 = "6JQCBm3Ekd7hxkHn5y2rG."
 	digest43 = "japDxBfHcSVGcyn00bW518Ndv09CHo6WdVnm01mosE2"
 	digest86 = digest43 + digest43
+
+	argonDigest = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA"
+	argonEnd    = "c29tZXNhbHQ$" + argonDigest
+	pbkdf2End   = "c2FsdA$" + argonDigest
+
 	bcrypt53 = "abcdefghijklmnopqrstuuyvPXIbu7xe6/CED2DzX8z6Si09MlzlW"
 )
 
@@ -24,12 +29,15 @@ func TestParseErrors(t *testing.T) {
 		{"$2b", "unknown"},
 		{"{SHA", "unknown"},
 		{"{sha}5en6G6MezRroT3XKqkdPOmY/BfQ=", "unknown"},
-		{"{PLAIN}secret", "unknown"},
+		{"{plain}secret", "unknown"},
 		{"$2k$05$" + bcrypt53, "unknown"},
 		{"$3$$" + digest22, "unknown"},
 		{"$md5$salt$" + digest22, "unknown"},
-		{"$y$j9T$salt$" + digest43, "unknown"},
-		{"rqXexS6ZhobKA", "unknown"},
+		{"$gy$j9T$salt$" + digest43, "unknown"},
+		{"$argon2d$v=19$m=64,t=1,p=1$" + argonEnd, "unknown"},
+		{"$scrypt", "unknown"},
+		{"$pbkdf2-sha1$1000$" + pbkdf2End, "unknown"},
+		{"{PLAIN", "unknown"},
 		{"*0", "unknown"},
 		{"!", "unknown"},
 
@@ -80,7 +88,7 @@ func TestParseErrors(t *testing.T) {
 		{"$5$rounds=1000", "rounds= is not"},
 		{"$5$rounds=$" + digest43, "rounds= is not"},
 		{"$5$rounds=$salt$" + digest43, "rounds= is not"},
-		{"$5$rounds=0$salt$" + digest43, "rounds= is not"},
+		{"$5$rounds=0$salt$" + digest43, "range"},
 		{"$5$rounds=0100$salt$" + digest43, "rounds= is not"},
 		{"$5$rounds=05000$salt$" + digest43, "rounds= is not"},
 		{"$5$rounds=+5000$salt$" + digest43, "rounds= is not"},
@@ -115,6 +123,142 @@ func TestParseErrors(t *testing.T) {
 		{"{SSHA}" + strings.Repeat("A", 113), "ssha1: not"},
 		{"{SSHA}" + strings.Repeat("A", 114), "ssha1: not"},
 		{"{SSHA}" + strings.Repeat("A", 1<<20), "ssha1: not"},
+
+		{"rqXexS6ZhobK", "unknown"},
+		{"rqXexS6ZhobKAA", "unknown"},
+		{"rqXexS6ZhobKB", "unknown"}, // a bit more in the last character than DES has
+		{"rqXexS6Zhob-A", "unknown"},
+		{"*qXexS6ZhobKA", "unknown"},
+		{"r\xffXexS6ZhobKA", "unknown"},
+		{"_J9..rasmBYk8r9AiWNc", "unknown"}, // extended DES
+
+		{"$argon2id$", "version"},
+		{"$argon2id$v=16$m=64,t=1,p=1$" + argonEnd, "version"},
+		{"$argon2i$m=64,t=1,p=1$" + argonEnd, "argon2i: the version"},
+		{"$argon2id$v=19$", "not written"},
+		{"$argon2id$v=19$m=64,t=1$" + argonEnd, "not written"},
+		{"$argon2id$v=19$t=1,m=64,p=1$" + argonEnd, "not written"},
+		{"$argon2id$v=19$m=64,t=1,p=1,keyid=aGk$" + argonEnd, "not written"},
+		{"$argon2id$v=19$m=064,t=1,p=1$" + argonEnd, "not written"},
+		{"$argon2id$v=19$m=64,t=-1,p=1$" + argonEnd, "not written"},
+		{"$argon2id$v=19$m=64,t=1,p=$" + argonEnd, "not written"},
+		{"$argon2id$v=19$m=64,t=1,p=1" + argonEnd, "not written"},
+		{"$argon2id$v=19$m=64,t=0,p=1$" + argonEnd, "t is 0"},
+		{"$argon2id$v=19$m=64,t=1,p=0$" + argonEnd, "p is not"},
+		{"$argon2id$v=19$m=65536,t=1,p=256$" + argonEnd, "p is not"},
+		{"$argon2id$v=19$m=65536,t=1,p=4294967297$" + argonEnd, "p is not"},
+		{"$argon2id$v=19$m=0,t=1,p=1$" + argonEnd, "m is less"},
+		{"$argon2id$v=19$m=31,t=1,p=4$" + argonEnd, "m is less"},
+		{"$argon2id$v=19$m=262145,t=1,p=4$" + argonEnd, "memory"},
+		{"$argon2id$v=19$m=4194304,t=1,p=1$" + argonEnd, "memory"}, // 4 GiB
+		{"$argon2id$v=19$m=18446744073709551680,t=1,p=1$" + argonEnd, "memory"},
+		{"$argon2id$v=19$m=64,t=4294967297,p=1$" + argonEnd, "longer"},
+		{"$argon2id$v=19$m=8,t=98305,p=1$" + argonEnd, "longer"},
+		{"$argon2id$v=19$m=262144,t=4,p=1$" + argonEnd, "longer"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ", "no $"},
+		{"$argon2id$v=19$m=64,t=1,p=1$$" + argonDigest, "salt"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbA$" + argonDigest, "salt"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHR$" + argonDigest, "salt"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ=$" + argonDigest, "salt"},
+		{"$argon2id$v=19$m=64,t=1,p=1$" + strings.Repeat("A", 87) + "$" + argonDigest, "salt"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$", "digest"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAA", "digest"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 32), "digest"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$" + argonDigest[:42] + "B", "digest"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$" + argonDigest + "=", "digest"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$" + argonDigest + "$", "digest"},
+		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 1<<20), "digest"},
+
+		{"$scrypt$", "not written"},
+		{"$scrypt$ln=4,r=8$" + argonEnd, "not written"},
+		{"$scrypt$n=4,r=8,p=1$" + argonEnd, "not written"},
+		{"$scrypt$ln=04,r=8,p=1$" + argonEnd, "not written"},
+		{"$scrypt$ln=0,r=8,p=1$" + argonEnd, "is 0"},
+		{"$scrypt$ln=4,r=0,p=1$" + argonEnd, "is 0"},
+		{"$scrypt$ln=4,r=8,p=0$" + argonEnd, "is 0"},
+		{"$scrypt$ln=19,r=8,p=1$" + argonEnd, "memory"},
+		{"$scrypt$ln=18,r=9,p=1$" + argonEnd, "memory"},
+		{"$scrypt$ln=64,r=8,p=1$" + argonEnd, "memory"},
+		{"$scrypt$ln=63,r=1,p=1$" + argonEnd, "memory"},
+		{"$scrypt$ln=18446744073709551620,r=8,p=1$" + argonEnd, "memory"},
+		{"$scrypt$ln=1,r=4294967297,p=4294967297$" + argonEnd, "memory"},
+		{"$scrypt$ln=1,r=1,p=2097152$" + argonEnd, "memory"},
+		{"$scrypt$ln=1,r=600000,p=1$" + argonEnd, "longer"},
+		{"$scrypt$ln=17,r=8,p=3$" + argonEnd, "longer"},
+		{"$scrypt$ln=4,r=8,p=1$" + argonDigest, "no $"},
+		{"$scrypt$ln=4,r=8,p=1$c29tZXNhbHR$" + argonDigest, "salt"},
+		{"$scrypt$ln=4,r=8,p=1$c29tZXNhbHQ$" + argonDigest[:22], "digest"},
+		{"$scrypt$ln=4,r=8,p=1$c29tZXNhbHQ$" + argonDigest + "AAAA", "digest"},
+		{"$scrypt$ln=4,r=8,p=1$c29tZXNhbHQ$", "digest"},
+
+		{"$7$", "11 characters"},
+		{"$7$86..../...", "11 characters"},
+		{"$7$86....$....salt$" + digest43, "11 characters"},
+		{"$7$101$abcdefghijkl$" + digest86, "11 characters"}, // Mosquitto's
+		{"$7$.6..../....salt$" + digest43, "is 0"},
+		{"$7$8...../....salt$" + digest43, "is 0"},
+		{"$7$86.........salt$" + digest43, "is 0"},
+		{"$7$z6..../....salt$" + digest43, "memory"},
+		{"$7$8zzzzzzzzzzsalt$" + digest43, "memory"},
+		{"$7$I6..../....salt$" + digest43, "memory"}, // 2^20 times 8
+		{"$7$F6....1....salt$" + digest43, "longer"},
+		{"$7$86..../....salt", "no $"},
+		{"$7$86..../....sa\tlt$" + digest43, "salt"},
+		{"$7$86..../...." + strings.Repeat("s", 65) + "$" + digest43, "salt"},
+		{"$7$86..../....salt$" + digest43[:42], "digest"},
+		{"$7$86..../....salt$" + digest43[:42] + "E", "digest"},
+
+		{"$y$", "j9T"},
+		{"$y$j9T", "j9T"},
+		{"$y$j9Tsalt$" + digest43, "j9T"},
+		{"$y$j9", "j9T"},
+		{"$y$k9T$salt$" + digest43, "j9T"},
+		{"$y$.9T$salt$" + digest43, "j9T"},
+		{"$y$j\xffT$salt$" + digest43, "j9T"},
+		{"$y$j9k$salt$" + digest43, "j9T"}, // numbers of two digits
+		{"$y$jk.T$salt$" + digest43, "j9T"},
+		{"$y$j9T.$salt$" + digest43, "j9T"},
+		{"$y$jFT$salt$" + digest43, "memory"}, // 1 GiB
+		{"$y$jjj$salt$" + digest43, "memory"},
+		{"$y$jI5$salt$" + digest43, "memory"},
+		{"$y$j9T$" + digest43, "no $"},
+		{"$y$j9T$salt0$" + digest43, "salt"},
+		{"$y$j9T$sz$" + digest43, "salt"},
+		{"$y$j9T$sa-t$" + digest43, "salt"},
+		{"$y$j9T$" + strings.Repeat(".", 87) + "$" + digest43, "salt"},
+		{"$y$j9T$salt$" + digest43[:42], "digest"},
+		{"$y$j9T$salt$" + digest43 + ".", "digest"},
+		{"$y$j9T$salt$" + digest43[:42] + "E", "digest"},
+
+		{"$pbkdf2-sha256$", "iterations"},
+		{"$pbkdf2-sha256$" + pbkdf2End, "iterations"},
+		{"$pbkdf2-sha256$0$" + pbkdf2End, "iterations"},
+		{"$pbkdf2-sha256$01000$" + pbkdf2End, "iterations"},
+		{"$pbkdf2-sha256$-1$" + pbkdf2End, "iterations"},
+		{"$pbkdf2-sha256$1e3$" + pbkdf2End, "iterations"},
+		{"$pbkdf2-sha256$i=1000$" + pbkdf2End, "iterations"},
+		{"$pbkdf2-sha256$i=0,l=32$" + pbkdf2End, "iterations"},
+		{"$pbkdf2-sha256$4000001$" + pbkdf2End, "longer"},
+		{"$pbkdf2-sha256$18446744073709551617$" + pbkdf2End, "longer"},
+		{"$pbkdf2-sha512$2000001$" + pbkdf2End, "longer"},
+		{"$pbkdf2$4294967297$" + pbkdf2End, "longer"},
+		{"$pbkdf2-sha256$1000$" + argonDigest, "no $"},
+		{"$pbkdf2-sha256$1000$$" + argonDigest, "salt"},
+		{"$pbkdf2-sha256$1000$c2Fsd+$" + argonDigest, "salt"},
+		{"$pbkdf2-sha256$1000$c2FsdA==$" + argonDigest, "salt"},
+		{"$pbkdf2-sha256$1000$c2FsdA$" + argonDigest[:42], "digest"},
+		{"$pbkdf2-sha256$1000$c2FsdA$" + argonDigest[:22], "digest"},
+		{"$pbkdf2-sha256$1000$c2FsdA$" + argonDigest + "=", "digest"},
+		{"$pbkdf2-sha256$i=1000,l=16$c2FsdA$" + argonDigest[:22], "digest"},
+		{"$pbkdf2-sha256$i=1000,l=31$c2FsdA$" + argonDigest, "digest"},
+		{"$pbkdf2-sha512$1000$c2FsdA$" + argonDigest, "digest"},
+		{"$pbkdf2$1000$c2FsdA$" + argonDigest, "digest"},
+
+		{"{PLAIN}", "1 to 1024"},
+		{"{PLAIN}" + strings.Repeat("p", MaxPasswordLen+1), "1 to 1024"},
+		{"{PLAIN}secret\x00", "control"},
+		{"{PLAIN}sec\tret", "control"},
+		{"{PLAIN}\x7f", "control"},
 	}
 	for _, tt := range tests {
 		start := time.Now()
@@ -166,6 +310,24 @@ func TestParseAccepts(t *testing.T) {
 		{"{SSHA}" + strings.Repeat("A", 29) + "A==", "ssha1", "", false},
 		{"{SSHA}" + strings.Repeat("A", 30), "ssha1", "", false},
 		{"{SSHA}" + strings.Repeat("A", 112), "ssha1", "", false},
+		{"rqXexS6ZhobKA", "descrypt", "", true},
+		{"$argon2id$v=19$m=262144,t=3,p=255$" + argonEnd, "argon2id", "m=262144,t=3,p=255", false},
+		{"$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + argonDigest[:21] + "A", "argon2i", "m=8,t=1,p=1", false},
+		{"$argon2id$v=19$m=8,t=98304,p=1$" + strings.Repeat("A", 86) + "$" + argonDigest, "argon2id", "m=8,t=98304,p=1", false},
+		{"$scrypt$ln=1,r=1,p=1$$" + argonDigest, "scrypt", "ln=1,r=1,p=1", false},
+		{"$scrypt$ln=17,r=8,p=1$" + argonEnd, "scrypt", "ln=17,r=8,p=1", false},
+		{"$7$/6..../....$" + digest43, "scrypt", "/6..../....", false},
+		{"$7$CU..../...." + strings.Repeat("~", 64) + "$" + digest43, "scrypt", "CU..../....", false},
+		{"$y$j9T$$" + digest43, "yescrypt", "j9T", false},
+		{"$y$jDT$" + strings.Repeat("z", 85) + "1$" + digest43, "yescrypt", "jDT", false},
+		{"$pbkdf2-sha256$1$AA$" + argonDigest, "pbkdf2-sha256", "1", false},
+		{"$pbkdf2-sha256$29000$" + strings.Repeat(".", 85) + "A$" + argonDigest, "pbkdf2-sha256", "29000", false},
+		{"$pbkdf2-sha256$i=4000000,l=32$+/AA$" + argonDigest, "pbkdf2-sha256", "i=4000000,l=32", false},
+		{"$pbkdf2-sha512$2000000$c2FsdA$" + strings.Repeat("A", 86), "pbkdf2-sha512", "2000000", false},
+		{"$pbkdf2$1000$c2FsdA$" + strings.Repeat("A", 27), "pbkdf2-sha1", "1000", false},
+		{"{PLAIN}!", "plain", "", true},
+		{"{PLAIN}" + strings.Repeat("p", MaxPasswordLen), "plain", "", true},
+		{"{PLAIN}{PLAIN}", "plain", "", true},
 	}
 	for _, tt := range tests {
 		c, err := Parse(tt.hash)
@@ -190,7 +352,7 @@ func TestBcryptUnusedSaltBits(t *testing.T) {
 			continue
 		}
 		hash := v.hash[:28] + "v" + v.hash[29:]
-		if c := mustParse(t, hash); !c.Verify(hash, []byte(v.password)) || c.Verify(hash, altered(v.password)) {
+		if c := mustParse(t, hash); !c.Verify(hash, []byte(v.password)) || c.Verify(hash, altered(v.format, v.password)) {
 			t.Errorf("%q does not verify as %q does", hash, v.hash)
 		}
 	}

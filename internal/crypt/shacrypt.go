@@ -81,17 +81,13 @@ func cutRounds(s string) (rounds, rest string, err error) {
 	if !ok {
 		return shaCryptDefaultRounds, s, nil
 	}
-	rounds, rest, ok = strings.Cut(s, "$")
-	if !ok || rounds == "" || rounds[0] == '0' {
+	n, end, ok := cutNumber(s)
+	if !ok {
 		return "", "", errRoundsSyntax
 	}
-	n := 0
-	for i := range len(rounds) {
-		if !isDigit(rounds[i]) {
-			return "", "", errRoundsSyntax
-		}
-		// Stopping at the cap keeps the sum from overflowing.
-		n = min(n*10+int(rounds[i]-'0'), shaCryptMaxRounds+1)
+	rounds = s[:len(s)-len(end)]
+	if rest, ok = strings.CutPrefix(end, "$"); !ok {
+		return "", "", errRoundsSyntax
 	}
 	if n < shaCryptMinRounds || n > shaCryptMaxRounds {
 		return "", "", errRoundsRange

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os/exec"
 	"strings"
@@ -18,42 +19,81 @@ const perlCrypt = `while (<STDIN>) { my ($p, $s) = split; print crypt(pack("H*",
 const perlSSHA = `use Digest::SHA qw(sha1); use MIME::Base64;
 while (<STDIN>) { my ($p, $s) = split; print "{SSHA}", encode_base64(sha1(pack("H*", $p) . $s) . $s, ""), "\n" }`
 
+// passlibHash reads passwords in hex and writes passlib's hashes, as the Python
+// expression behind it makes them.
+const passlibHash = `import sys, random, passlib.hash as h
+for p in map(bytes.fromhex, sys.stdin): print((%s).hash(p))`
+
+// hashesPerTool is how many passwords each tool is given. Of each format at
+// least one tool makes as many.
+const hashesPerTool = 200
+
 // TestAgainstTools verifies random passwords against hashes made on the spot.
 func TestAgainstTools(t *testing.T) {
+	crypt := func(setting func() string) func(*testing.T, [][]byte) []string {
+		return func(t *testing.T, p [][]byte) []string { return perlLines(t, perlCrypt, p, setting) }
+	}
+	passlib := func(expression string) func(*testing.T, [][]byte) []string {
+		return func(t *testing.T, p [][]byte) []string {
+			return outputLines(t, strings.NewReader(hexLines(p)), python(t), "-c", fmt.Sprintf(passlibHash, expression))
+		}
+	}
 	tests := []struct {
 		format string
 		tool   string
 		make   func(t *testing.T, passwords [][]byte) []string
 	}{
-		{"bcrypt", "perl", func(t *testing.T, p [][]byte) []string {
-			return perlLines(t, perlCrypt, p, func() string {
-				return "$2" + string("aby"[rand.IntN(3)]) + "$04$" + randomSalt(21) + "u"
-			})
-		}},
+		{"bcrypt", "perl", crypt(func() string {
+			return "$2" + string("aby"[rand.IntN(3)]) + "$04$" + randomSalt(21) + "u"
+		})},
 		{"bcrypt", "htpasswd", func(t *testing.T, p [][]byte) []string { return htpasswd(t, p, "-niBC4") }},
+		{"argon2id", "argon2", func(t *testing.T, p [][]byte) []string { return argon2Program(t, p, "-id") }},
+		{"argon2id", "python3", passlib(`h.argon2.using(type="ID", rounds=random.randint(1, 3), memory_cost=random.randint(32, 99), parallelism=random.randint(1, 4))`)},
+		{"argon2i", "argon2", func(t *testing.T, p [][]byte) []string { return argon2Program(t, p, "-i") }},
+		{"argon2i", "python3", passlib(`h.argon2.using(type="I", rounds=random.randint(1, 3), memory_cost=random.randint(32, 99), parallelism=random.randint(1, 4))`)},
+		{"scrypt", "python3", passlib(`h.scrypt.using(rounds=random.randint(1, 9), block_size=random.randint(1, 9), parallelism=random.randint(1, 3))`)},
+		{"scrypt", "perl", crypt(func() string {
+			return "$7$" + randomDigit(2, 9) + randomDigit(1, 9) + "...." + randomDigit(1, 3) + "...." + randomSalt(rand.IntN(40)) + "$"
+		})},
+		{"yescrypt", "perl", crypt(func() string {
+			return "$y$j" + randomDigit(1, 9) + randomDigit(0, 40) + "$" + randomSalt(4*rand.IntN(21)) + "$"
+		})},
+		{"sha256crypt", "perl", crypt(func() string { return randomSHACrypt("$5$") })},
+		{"sha256crypt", "openssl", func(t *testing.T, p [][]byte) []string { return openssl(t, p, "-5") }},
+		{"sha512crypt", "perl", crypt(func() string { return randomSHACrypt("$6$") })},
+		{"sha512crypt", "openssl", func(t *testing.T, p [][]byte) []string { return openssl(t, p, "-6") }},
+		{"pbkdf2-sha256", "python3", passlib(`h.pbkdf2_sha256.using(rounds=random.randint(1, 999), salt_size=random.randint(1, 64))`)},
+		{"pbkdf2-sha512", "python3", passlib(`h.pbkdf2_sha512.using(rounds=random.randint(1, 999), salt_size=random.randint(1, 64))`)},
+		{"pbkdf2-sha1", "python3", passlib(`h.pbkdf2_sha1.using(rounds=random.randint(1, 999), salt_size=random.randint(1, 64))`)},
 		{"apr1", "openssl", func(t *testing.T, p [][]byte) []string { return openssl(t, p, "-apr1") }},
 		{"apr1", "htpasswd", func(t *testing.T, p [][]byte) []string { return htpasswd(t, p, "-nim") }},
-		{"md5crypt", "openssl", func(t *testing.T, p [][]byte) []string { return openssl(t, p, "-1") }},
-		{"md5crypt", "perl", func(t *testing.T, p [][]byte) []string {
-			return perlLines(t, perlCrypt, p, func() string { return "$1$" + randomSalt(rand.IntN(9)) + "$" })
-		}},
-		{"sha256crypt", "perl", func(t *testing.T, p [][]byte) []string {
-			return perlLines(t, perlCrypt, p, func() string { return randomSHACrypt("$5$") })
-		}},
-		{"sha512crypt", "perl", func(t *testing.T, p [][]byte) []string {
-			return perlLines(t, perlCrypt, p, func() string { return randomSHACrypt("$6$") })
-		}},
-		{"sha1", "htpasswd", func(t *testing.T, p [][]byte) []string { return htpasswd(t, p, "-nis") }},
 		{"ssha1", "perl", func(t *testing.T, p [][]byte) []string {
 			return perlLines(t, perlSSHA, p, func() string { return randomSalt(1 + rand.IntN(64)) })
 		}},
+		{"ssha1", "python3", passlib(`h.ldap_salted_sha1.using(salt_size=random.randint(4, 16))`)},
+		{"md5crypt", "openssl", func(t *testing.T, p [][]byte) []string { return openssl(t, p, "-1") }},
+		{"md5crypt", "perl", crypt(func() string { return "$1$" + randomSalt(rand.IntN(9)) + "$" })},
+		{"sha1", "htpasswd", func(t *testing.T, p [][]byte) []string { return htpasswd(t, p, "-nis") }},
+		{"sha1", "python3", passlib(`h.ldap_sha1`)},
+		{"descrypt", "perl", crypt(func() string { return randomSalt(2) })},
+		{"descrypt", "htpasswd", func(t *testing.T, p [][]byte) []string { return htpasswd(t, p, "-nid") }},
+	}
+	tested := map[string]bool{"plain": true} // no tool makes it
+	for _, tt := range tests {
+		tested[tt.format] = true
+	}
+	for _, f := range formats {
+		if !tested[f.Name] {
+			t.Errorf("no tool for %s", f.Name)
+		}
 	}
 	for _, tt := range tests {
 		t.Run(tt.format+"/"+tt.tool, func(t *testing.T) {
+			t.Parallel()
 			if _, err := exec.LookPath(tt.tool); err != nil {
 				t.Skipf("%s is not installed", tt.tool)
 			}
-			passwords := randomPasswords(20)
+			passwords := randomPasswords(hashesPerTool)
 			hashes := tt.make(t, passwords)
 			if len(hashes) != len(passwords) {
 				t.Fatalf("%d hashes for %d passwords", len(hashes), len(passwords))
@@ -69,7 +109,7 @@ func TestAgainstTools(t *testing.T) {
 				if !c.Verify(hashes[i], p) {
 					t.Errorf("%q does not verify %x", hashes[i], p)
 				}
-				if c.Verify(hashes[i], altered(string(p))) {
+				if c.Verify(hashes[i], altered(tt.format, string(p))) {
 					t.Errorf("%q verifies %x with a byte changed", hashes[i], p)
 				}
 			}
@@ -109,12 +149,37 @@ func randomSHACrypt(prefix string) string {
 	return prefix + rounds + randomSalt(rand.IntN(17)) + "$"
 }
 
+// randomDigit returns a digit of crypt(3) with a value from low to high.
+func randomDigit(low, high int) string {
+	return cryptDigits[low+rand.IntN(high-low+1):][:1]
+}
+
 func perlLines(t *testing.T, script string, passwords [][]byte, setting func() string) []string {
 	var in bytes.Buffer
 	for _, p := range passwords {
 		fmt.Fprintf(&in, "%s %s\n", hex.EncodeToString(p), setting())
 	}
 	return outputLines(t, &in, "perl", "-e", script)
+}
+
+func hexLines(passwords [][]byte) string {
+	var lines strings.Builder
+	for _, p := range passwords {
+		fmt.Fprintln(&lines, hex.EncodeToString(p))
+	}
+	return lines.String()
+}
+
+// argon2Program takes passwords of at most 127 bytes; these are cut to that.
+func argon2Program(t *testing.T, passwords [][]byte, flag string) []string {
+	var hashes []string
+	for i, p := range passwords {
+		passwords[i] = p[:min(len(p), 127)]
+		lanes := 1 + rand.IntN(4)
+		hashes = append(hashes, outputLines(t, bytes.NewReader(passwords[i]), "argon2", randomSalt(8+rand.IntN(9)), flag, "-e",
+			"-t", fmt.Sprint(1+rand.IntN(3)), "-k", fmt.Sprint(8*lanes+rand.IntN(64)), "-p", fmt.Sprint(lanes))...)
+	}
+	return hashes
 }
 
 func openssl(t *testing.T, passwords [][]byte, flag string) []string {
@@ -132,7 +197,7 @@ func htpasswd(t *testing.T, passwords [][]byte, flags string) []string {
 	return hashes
 }
 
-func outputLines(t *testing.T, in *bytes.Buffer, name string, args ...string) []string {
+func outputLines(t *testing.T, in io.Reader, name string, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = in
@@ -141,4 +206,17 @@ func outputLines(t *testing.T, in *bytes.Buffer, name string, args ...string) []
 		t.Skipf("%s: %v", name, err)
 	}
 	return strings.Fields(string(out))
+}
+
+// python is a Python that has passlib: on Debian the system's, which need not
+// be the first on the path.
+func python(tb testing.TB) string {
+	tb.Helper()
+	for _, name := range []string{"/usr/bin/python3", "python3"} {
+		if exec.Command(name, "-c", "import passlib.hash, argon2").Run() == nil {
+			return name
+		}
+	}
+	tb.Skip("python3 with passlib and argon2-cffi is not installed")
+	return ""
 }

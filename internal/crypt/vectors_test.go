@@ -44,13 +44,25 @@ func mustParse(tb testing.TB, hash string) Class {
 	return c
 }
 
-// altered returns password with one byte changed, one that bcrypt looks at.
-func altered(password string) []byte {
+// used is how many bytes of a password a format looks at.
+func used(format string) int {
+	switch format {
+	case "bcrypt":
+		return 72
+	case "descrypt":
+		return 8
+	default:
+		return MaxPasswordLen
+	}
+}
+
+// altered returns password with one byte changed, one that format looks at.
+func altered(format, password string) []byte {
 	b := []byte(password)
 	if len(b) == 0 {
 		return []byte("x")
 	}
-	b[min(len(b), 72)-1] ^= 1
+	b[min(len(b), used(format))-1] ^= 1
 	return b
 }
 
@@ -65,7 +77,7 @@ func TestVectors(t *testing.T) {
 		if !c.Verify(v.hash, []byte(v.password)) {
 			t.Errorf("%q does not verify %q", v.hash, v.password)
 		}
-		if wrong := altered(v.password); c.Verify(v.hash, wrong) {
+		if wrong := altered(v.format, v.password); c.Verify(v.hash, wrong) {
 			t.Errorf("%q verifies %q", v.hash, wrong)
 		}
 		count[v.format]++
@@ -77,9 +89,9 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// A hash with its end missing or with a character more is no hash. {SSHA} can
-// not tell: its salt has any length, so there such a text may be a hash, but
-// not one of the same password.
+// A hash with its end missing or with a character more is no hash. {SSHA} and
+// {PLAIN} can't tell, as there is no length, and Argon2 can't for one of the
+// lengths: there such a text may be a hash, but not one of the same password.
 func TestTruncatedAndExtended(t *testing.T) {
 	for _, v := range vectors(t) {
 		class := mustParse(t, v.hash)
@@ -88,7 +100,8 @@ func TestTruncatedAndExtended(t *testing.T) {
 				return // {SSHA} with and without padding is the same hash
 			}
 			c, err := Parse(hash)
-			if err == nil && c.Format.Name != "ssha1" {
+			if err == nil && c.Format.Name != "ssha1" && c.Format.Name != "plain" &&
+				!(strings.HasPrefix(c.Format.Name, "argon2") && len(hash)-strings.LastIndexByte(hash, '$') == 23) {
 				t.Errorf("Parse accepts %q, made from %q", hash, v.hash)
 			}
 			if class.Verify(hash, []byte(v.password)) {
@@ -115,7 +128,8 @@ func TestParseDoesNotAllocate(t *testing.T) {
 // No part of the salt or digest may reach a log through an error.
 func TestErrorsDoNotQuoteTheHash(t *testing.T) {
 	for _, v := range vectors(t) {
-		body := v.hash[strings.LastIndexAny(v.hash[:len(v.hash)-20], "$}")+1:]
+		body := v.hash[strings.LastIndexAny(v.hash[:max(0, len(v.hash)-20)], "$}")+1:]
+		body = strings.TrimPrefix(body, plainPrefix)
 		var broken []string
 		for n := range len(v.hash) {
 			broken = append(broken, v.hash[:n], v.hash[:n]+"!"+v.hash[n:], v.hash[:n]+v.hash[n+1:])
@@ -179,19 +193,60 @@ func TestPasswordLength(t *testing.T) {
 	}
 }
 
-func TestBcryptIgnoresPastByte72(t *testing.T) {
-	seen := 0
+// TestIgnoredBytes: bytes past the 72nd don't count with bcrypt, nor past the
+// 8th with DES, as everywhere else; and all count with the others.
+func TestIgnoredBytes(t *testing.T) {
+	seen := make(map[string]int)
 	for _, v := range vectors(t) {
-		if v.format != "bcrypt" || len(v.password) <= 72 {
+		n := min(used(v.format), 199)
+		if len(v.password) <= n {
 			continue
 		}
-		seen++
+		seen[v.format]++
 		c := mustParse(t, v.hash)
-		if !c.Verify(v.hash, []byte(v.password[:72])) || !c.Verify(v.hash, []byte(v.password[:72]+"other")) {
-			t.Errorf("%q: a byte past the 72nd counts", v.hash)
+		ignored := n == used(v.format)
+		if c.Verify(v.hash, []byte(v.password[:n])) != ignored || c.Verify(v.hash, []byte(v.password[:n]+"other")) != ignored {
+			t.Errorf("%q: bytes past the %dth don't count: %v", v.hash, n, !ignored)
 		}
 	}
-	if seen == 0 {
-		t.Error("no vector with a longer password")
+	for _, f := range formats {
+		if seen[f.Name] == 0 {
+			t.Errorf("no vector of %s with a long password", f.Name)
+		}
+	}
+}
+
+// The eighth bit of each byte doesn't count with DES, as everywhere else.
+func TestDESIgnoresTheTopBit(t *testing.T) {
+	for _, v := range vectors(t) {
+		if v.format != "descrypt" || v.password == "" {
+			continue
+		}
+		p := []byte(v.password)
+		p[0] ^= 0x80
+		if c := mustParse(t, v.hash); !c.Verify(v.hash, p) {
+			t.Errorf("%q: the top bit counts", v.hash)
+		}
+	}
+}
+
+// Nothing here makes the PHC spelling of PBKDF2; it holds the same numbers.
+func TestPBKDF2Spellings(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, v := range vectors(t) {
+		if !strings.HasPrefix(v.format, "pbkdf2-") {
+			continue
+		}
+		seen[v.format] = true
+		parts := strings.SplitN(strings.ReplaceAll(v.hash, ".", "+"), "$", 4)
+		length := map[string]string{"pbkdf2-sha1": "20", "pbkdf2-sha256": "32", "pbkdf2-sha512": "64"}[v.format]
+		hash := "$" + parts[1] + "$i=" + parts[2] + ",l=" + length + "$" + parts[3]
+		c := mustParse(t, hash)
+		if !c.Verify(hash, []byte(v.password)) || c.Verify(hash, altered(v.format, v.password)) {
+			t.Errorf("%q does not verify as %q does", hash, v.hash)
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("only %v", seen)
 	}
 }

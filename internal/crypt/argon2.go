@@ -1,0 +1,103 @@
+package crypt
+
+import (
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"strings"
+
+	"golang.org/x/crypto/argon2"
+)
+
+// argon2idFormat and argon2iFormat are Argon2 of RFC 9106, version 1.3, in the
+// PHC string format, as from the argon2 program and PHP's password_hash:
+//
+//	$argon2id$v=19$m=65536,t=3,p=4$salt$digest     (Argon2i: $argon2i$)
+//
+// m is memory in KiB, t passes, p lanes; each lane keeps a core busy.
+var (
+	argon2idFormat = newArgon2("argon2id", argon2.IDKey)
+	argon2iFormat  = newArgon2("argon2i", argon2.Key)
+)
+
+const (
+	argon2Version = "v=19$"
+
+	argon2MaxMemory = maxMemory >> 10
+	argon2MaxWork   = 3 << 18 // m times t: three passes over 256 MiB take about a second
+	argon2MaxLanes  = 255     // what the library can count
+	argon2MinSalt   = 8       // bytes, as in RFC 9106
+
+	argon2DigestLen      = 32 // bytes, as all tools make it
+	argon2ShortDigestLen = 16 // as argon2-cffi and passlib made it until 2021
+)
+
+var (
+	errArgon2Version = errors.New("the version is not 1.3, written v=19")
+	errArgon2Params  = errors.New("the parameters are not written as in m=65536,t=3,p=4")
+	errArgon2Range   = errors.New("t is 0, or p is not in the range 1 to 255, or m is less than 8 times p")
+	errArgon2Salt    = errors.New("the salt has less than 8 bytes")
+	errArgon2Digest  = errors.New("the digest is not 32 or 16 bytes long")
+)
+
+type argon2Hash struct {
+	cost   string
+	params [3]int64 // m, t, p
+	saltAndDigest
+}
+
+func newArgon2(name string, key func(password, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte) *Format {
+	prefix := "$" + name + "$"
+	return &Format{
+		Name:     name,
+		prefixes: []string{prefix},
+		parse: func(hash string) (string, error) {
+			var h argon2Hash
+			err := h.parse(hash[len(prefix):])
+			return h.cost, err
+		},
+		verify: func(hash string, password []byte) bool {
+			var h argon2Hash
+			if h.parse(hash[len(prefix):]) != nil {
+				return false
+			}
+			got := key(password, h.salt(), uint32(h.params[1]), uint32(h.params[0]), uint8(h.params[2]), //nolint:gosec // parse has bounded them
+				uint32(h.digestLen)) //nolint:gosec // at most maxBase64
+			return subtle.ConstantTimeCompare(got, h.digest()) == 1
+		},
+	}
+}
+
+// parse fills h from what is behind the prefix.
+func (h *argon2Hash) parse(s string) error {
+	s, ok := strings.CutPrefix(s, argon2Version)
+	if !ok {
+		return errArgon2Version
+	}
+	rest, ok := cutNumbers(s, h.params[:], "$", "m=", ",t=", ",p=")
+	if !ok {
+		return errArgon2Params
+	}
+	m, t, p := h.params[0], h.params[1], h.params[2]
+	switch {
+	case t < 1 || p < 1 || p > argon2MaxLanes || m < 8*p:
+		return errArgon2Range
+	case m > argon2MaxMemory:
+		return errMemory
+	case t > argon2MaxWork/m:
+		return errTime
+	}
+	if err := h.decode(rest, base64.RawStdEncoding); err != nil {
+		return err
+	}
+	if h.saltLen < argon2MinSalt {
+		return errArgon2Salt
+	}
+	// Nothing says how long the digest is. Were any length taken, a truncated
+	// hash would be a good one that never matches.
+	if h.digestLen != argon2DigestLen && h.digestLen != argon2ShortDigestLen {
+		return errArgon2Digest
+	}
+	h.cost = s[:len(s)-len(rest)-1]
+	return nil
+}

@@ -1,0 +1,39 @@
+package crypt
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+)
+
+// plainFormat is {PLAIN} and the password itself, as nginx takes it. Nothing
+// without that prefix is ever taken for a plain password.
+var plainFormat = &Format{
+	Name:     "plain",
+	Weak:     true,
+	prefixes: []string{plainPrefix},
+	parse: func(hash string) (string, error) {
+		password := hash[len(plainPrefix):]
+		if password == "" || len(password) > MaxPasswordLen {
+			return "", errPlainLen
+		}
+		for i := range len(password) {
+			if c := password[i]; c < ' ' || c == 0x7f {
+				return "", errPlainControl
+			}
+		}
+		return "", nil
+	},
+	verify: func(hash string, password []byte) bool {
+		// Digests have one length, whatever the passwords'.
+		want, got := sha256.Sum256([]byte(hash[len(plainPrefix):])), sha256.Sum256(password)
+		return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	},
+}
+
+const plainPrefix = "{PLAIN}"
+
+var (
+	errPlainLen     = errors.New("the password is not 1 to 1024 bytes long")
+	errPlainControl = errors.New("the password has a control character, which no client can send")
+)

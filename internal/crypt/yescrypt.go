@@ -1,0 +1,75 @@
+package crypt
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+
+	"github.com/go-crypt/x/yescrypt"
+)
+
+// yescryptFormat is yescrypt as crypt(3) makes it, which is the default for
+// passwords of many Linux distributions:
+//
+//	$y$jNR$salt$digest
+//
+// j is for the only flags in use; N and R stand for the logarithm of N and for
+// r, each less 1, as digits of crypt(3).
+var yescryptFormat = &Format{
+	Name:     "yescrypt",
+	prefixes: []string{yescryptPrefix},
+	parse: func(hash string) (string, error) {
+		var h yescryptHash
+		err := h.parse(hash[len(yescryptPrefix):])
+		return h.cost, err
+	},
+	verify: func(hash string, password []byte) bool {
+		var h yescryptHash
+		if h.parse(hash[len(yescryptPrefix):]) != nil {
+			return false
+		}
+		got, err := yescrypt.Key(password, h.salt(), 1<<h.ln, int(h.r), 1, sha256.Size)
+		return err == nil && subtle.ConstantTimeCompare(got, h.digest()) == 1
+	},
+}
+
+const (
+	yescryptPrefix  = "$y$"
+	yescryptCostLen = 3
+	yescryptFlags   = 'j'
+
+	// Digits from here on begin numbers of more than one character.
+	yescryptOneDigit = 48
+)
+
+var errYescryptParams = errors.New("the parameters are not j and two characters of ./0-9A-Za-j, as in j9T")
+
+type yescryptHash struct {
+	cost  string
+	ln, r int64
+	saltAndDigest
+}
+
+// parse fills h from what is behind the prefix.
+func (h *yescryptHash) parse(s string) error {
+	if len(s) <= yescryptCostLen || s[0] != yescryptFlags || s[yescryptCostLen] != '$' ||
+		cryptAlphabet[s[1]] >= yescryptOneDigit || cryptAlphabet[s[2]] >= yescryptOneDigit {
+		return errYescryptParams
+	}
+	h.cost = s[:yescryptCostLen]
+	h.ln, h.r = int64(cryptAlphabet[s[1]])+1, int64(cryptAlphabet[s[2]])+1
+	// The time needs no bound of its own: all of 256 MiB take less than a second.
+	if h.r<<h.ln > maxMemory/128 {
+		return errMemory
+	}
+	salt, digest, err := splitCrypt(s[yescryptCostLen+1:], cryptLen(maxSalt), cryptLen(sha256.Size), 4)
+	if err != nil {
+		return err
+	}
+	var ok bool
+	if h.saltLen, ok = decodeCrypt(&h.saltBytes, salt); !ok {
+		return errSalt
+	}
+	h.digestLen, _ = decodeCrypt(&h.digestBytes, digest)
+	return nil
+}
