@@ -101,17 +101,18 @@ func (s userStores) check(ctx context.Context, c *credentials, m *memory) (outco
 		return malformed, nil, nil
 	}
 	for {
-		f, ok := s.find(c.user)
-		if !ok {
-			return unknownUser, nil, s.pretend(ctx, c)
-		}
-		if f.state != usable {
-			return deniedUser, nil, s.pretend(ctx, c)
-		}
-		if !m.off {
+		f, known := s.find(c.user)
+		if known && f.state == usable && !m.off {
 			if v := f.recall(&c.digest, m.oldest()); v != nil {
 				return goodPassword, v.user, nil
 			}
+		}
+		decoy := s.decoy(c.user) // for those who need none, too: it takes as long as a weak hash
+		if !known {
+			return unknownUser, nil, pretend(ctx, decoy, c)
+		}
+		if f.state != usable {
+			return deniedUser, nil, pretend(ctx, decoy, c)
 		}
 		ok, err := verify(ctx, f, c, m)
 		if err != nil || !ok {
@@ -144,13 +145,12 @@ func verify(ctx context.Context, f found, c *credentials, m *memory) (bool, erro
 
 // pretend does for a name that can't log in what a wrong password makes of one
 // that can: a hash of the same cost. The result is thrown away.
-func (s userStores) pretend(ctx context.Context, c *credentials) error {
-	f, ok := s.decoy(c.user)
-	if !ok {
+func pretend(ctx context.Context, decoy found, c *credentials) error {
+	if decoy.entry == nil {
 		return nil // nobody can log in: there is nothing to hide
 	}
-	_, err := compute(ctx, "decoy\x00"+f.key(c), c, func(password []byte, _ *digest) bool {
-		hashed(f.class(), f.hash, password)
+	_, err := compute(ctx, "decoy\x00"+decoy.key(c), c, func(password []byte, _ *digest) bool {
+		hashed(decoy.class(), decoy.hash, password)
 		return false // and shared with nobody who could be right
 	})
 	return err
@@ -206,8 +206,8 @@ const maxDecoyClasses = 256
 // decoy picks an entry for a name that can't log in, by weighted rendezvous
 // hashing over the classes of the files: names fall on classes as entries do,
 // the same name always on the same class, and an edit of a file moves few.
-func (s userStores) decoy(user []byte) (found, bool) {
-	var best found
+// Where nobody can log in there is none: its entry is nil.
+func (s userStores) decoy(user []byte) (best found) {
 	least := math.Inf(1)
 	name := decoyKey(string(user))
 	for _, store := range s {
@@ -222,7 +222,7 @@ func (s userStores) decoy(user []byte) (found, bool) {
 			}
 		}
 	}
-	return best, best.entry != nil
+	return best
 }
 
 // mix spreads the bits of x (the finalizer of SplitMix64).

@@ -561,11 +561,11 @@ func TestCheckCancelled(t *testing.T) {
 	}{{"alice", wrongPassword}, {"bob", deniedUser}} {
 		// The computation that this one waits for doesn't come to an end.
 		c := credentialsOf(test.user, "secret1")
-		f, ok := stores.find(c.user)
+		f, _ := stores.find(c.user)
 		if f.state != usable {
-			f, ok = stores.decoy(c.user)
+			f = stores.decoy(c.user)
 		}
-		if !ok {
+		if f.entry == nil {
 			t.Fatal("no entry")
 		}
 		started, end := make(chan struct{}), make(chan struct{})
@@ -698,8 +698,8 @@ func TestDecoys(t *testing.T) {
 			}
 			got := map[string]float64{}
 			for i := range names {
-				f, ok := stores.decoy(fmt.Appendf(nil, "name%d", i))
-				if !ok || f.state != usable {
+				f := stores.decoy(fmt.Appendf(nil, "name%d", i))
+				if f.entry == nil || f.state != usable {
 					t.Fatal("no decoy")
 				}
 				for j := range stores {
@@ -722,6 +722,30 @@ func TestDecoys(t *testing.T) {
 	}
 }
 
+// TestDecoyClassesAreBounded is about a file with a cost of its own in each
+// line: it must not make the choice of a decoy slow.
+func TestDecoyClassesAreBounded(t *testing.T) {
+	var text strings.Builder
+	for i := range 4 * maxDecoyClasses {
+		fmt.Fprintf(&text, "user%d:$5$rounds=%d$s$%s\n", i, 1000+i, digest43)
+	}
+	stores := userStores{storeOf(t, text.String())}
+	if n := len(stores[0].current.Load().classes); n != 4*maxDecoyClasses {
+		t.Fatalf("%d classes", n)
+	}
+	chosen := make(map[uint32]bool)
+	for i := range 20_000 {
+		f := stores.decoy(fmt.Appendf(nil, "name%d", i))
+		if f.entry == nil {
+			t.Fatal("no decoy")
+		}
+		chosen[f.entry.class] = true
+	}
+	if len(chosen) != maxDecoyClasses {
+		t.Errorf("%d classes are chosen from", len(chosen))
+	}
+}
+
 // TestDecoyStays is that the same name costs the same tomorrow (T7).
 func TestDecoyStays(t *testing.T) {
 	const names = 10_000
@@ -730,8 +754,8 @@ func TestDecoyStays(t *testing.T) {
 		reloadStore(t, s, text)
 		all := make([]string, names)
 		for i := range all {
-			f, ok := userStores{s}.decoy(fmt.Appendf(nil, "name%d", i))
-			if ok {
+			f := userStores{s}.decoy(fmt.Appendf(nil, "name%d", i))
+			if f.entry != nil {
 				all[i] = f.class().Format.Name + f.class().Cost
 			}
 		}
