@@ -19,10 +19,12 @@ const (
 	maxSalt = 64 // bytes; tools use 8 to 32
 )
 
-var errMemory = errors.New("it would take more than 256 MiB of memory")
-
-// errTime is for costs that would let a few requests hold every core.
-var errTime = errors.New("it would take longer than about a second")
+// Costs above these bounds would let a few requests hold every core or all
+// memory.
+var (
+	errMemory = errors.New("one check would take more than 256 MiB of memory; set the password again with lower parameters")
+	errTime   = errors.New("one check would take longer than about a second; set the password again with lower parameters")
+)
 
 // cutNumber takes a decimal number without leading zeros off the front of s.
 func cutNumber(s string) (n int64, rest string, ok bool) {
