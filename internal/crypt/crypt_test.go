@@ -127,6 +127,7 @@ func TestParseErrors(t *testing.T) {
 		{"rqXexS6ZhobK", "unknown"},
 		{"rqXexS6ZhobKAA", "unknown"},
 		{"rqXexS6ZhobKB", "unknown"}, // a bit more in the last character than DES has
+		{"rqXexS6ZhobKC", "unknown"},
 		{"rqXexS6Zhob-A", "unknown"},
 		{"*qXexS6ZhobKA", "unknown"},
 		{"r\xffXexS6ZhobKA", "unknown"},
@@ -220,10 +221,13 @@ func TestParseErrors(t *testing.T) {
 		{"$y$j9T.$salt$" + digest43, "j9T"},
 		{"$y$jFT$salt$" + digest43, "memory"}, // 1 GiB
 		{"$y$jjj$salt$" + digest43, "memory"},
+		{"$y$jEE$salt$" + digest43, "memory"}, // 17 times 2^17
+		{"$y$jk.$salt$" + digest43, "j9T"},
 		{"$y$jI5$salt$" + digest43, "memory"},
 		{"$y$j9T$" + digest43, "no $"},
 		{"$y$j9T$salt0$" + digest43, "salt"},
 		{"$y$j9T$sz$" + digest43, "salt"},
+		{"$y$j9T$salt.$" + digest43, "salt"},
 		{"$y$j9T$sa-t$" + digest43, "salt"},
 		{"$y$j9T$" + strings.Repeat(".", 87) + "$" + digest43, "salt"},
 		{"$y$j9T$salt$" + digest43[:42], "digest"},
