@@ -183,8 +183,11 @@ func TestParseErrors(t *testing.T) {
 		{"$scrypt$ln=63,r=1,p=1$" + argonEnd, "memory"},
 		{"$scrypt$ln=18446744073709551620,r=8,p=1$" + argonEnd, "memory"},
 		{"$scrypt$ln=1,r=4294967297,p=4294967297$" + argonEnd, "memory"},
-		{"$scrypt$ln=1,r=1,p=2097152$" + argonEnd, "memory"},
-		{"$scrypt$ln=1,r=600000,p=1$" + argonEnd, "longer"},
+		{"$scrypt$ln=24,r=1099511627776,p=1099511627776$" + argonEnd, "memory"}, // products that overflow
+		{"$scrypt$ln=24,r=1,p=1099511627776$" + argonEnd, "memory"},
+		{"$scrypt$ln=20,r=2,p=1099511627776$" + argonEnd, "longer"},
+		{"$scrypt$ln=1,r=1,p=32769$" + argonEnd, "longer"},
+		{"$scrypt$ln=1,r=32769,p=1$" + argonEnd, "longer"},
 		{"$scrypt$ln=17,r=8,p=3$" + argonEnd, "longer"},
 		{"$scrypt$ln=4,r=8,p=1$" + argonDigest, "no $"},
 		{"$scrypt$ln=4,r=8,p=1$c29tZXNhbHR$" + argonDigest, "salt"},
@@ -201,6 +204,8 @@ func TestParseErrors(t *testing.T) {
 		{"$7$86.........salt$" + digest43, "is 0"},
 		{"$7$z6..../....salt$" + digest43, "memory"},
 		{"$7$8zzzzzzzzzzsalt$" + digest43, "memory"},
+		{"$7$MzzzzzzzzzzSalt$" + digest43, "memory"},
+		{"$7$EV..../....salt$" + digest43, "memory"}, // 2^16 times 33
 		{"$7$I6..../....salt$" + digest43, "memory"}, // 2^20 times 8
 		{"$7$F6....1....salt$" + digest43, "longer"},
 		{"$7$86..../....salt", "no $"},
@@ -319,7 +324,9 @@ func TestParseAccepts(t *testing.T) {
 		{"$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + argonDigest[:21] + "A", "argon2i", "m=8,t=1,p=1", false},
 		{"$argon2id$v=19$m=8,t=98304,p=1$" + strings.Repeat("A", 86) + "$" + argonDigest, "argon2id", "m=8,t=98304,p=1", false},
 		{"$scrypt$ln=1,r=1,p=1$$" + argonDigest, "scrypt", "ln=1,r=1,p=1", false},
-		{"$scrypt$ln=17,r=8,p=1$" + argonEnd, "scrypt", "ln=17,r=8,p=1", false},
+		{"$scrypt$ln=18,r=8,p=1$" + argonEnd, "scrypt", "ln=18,r=8,p=1", false},
+		{"$scrypt$ln=4,r=1,p=32768$" + argonEnd, "scrypt", "ln=4,r=1,p=32768", false},
+		{"$7$EU..../....salt$" + digest43, "scrypt", "EU..../....", false}, // the dearest but two that crypt(3) offers
 		{"$7$/6..../....$" + digest43, "scrypt", "/6..../....", false},
 		{"$7$CU..../...." + strings.Repeat("~", 64) + "$" + digest43, "scrypt", "CU..../....", false},
 		{"$y$j9T$$" + digest43, "yescrypt", "j9T", false},

@@ -118,7 +118,7 @@ func isSlow(c Class, hash string) bool {
 		return h.parse(hash[len(c.Format.prefixes[0]):]) != nil || h.params[0]*h.params[1] > 256
 	case scryptFormat:
 		var h scryptHash
-		return h.parse(hash) != nil || h.r*h.p*(1<<h.ln+scryptFixed) > 1<<12
+		return h.parse(hash) != nil || h.r*h.p<<h.ln > 1<<12
 	case yescryptFormat:
 		var h yescryptHash
 		return h.parse(hash[len(yescryptPrefix):]) != nil || h.r<<h.ln > 1<<10

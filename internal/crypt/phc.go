@@ -13,8 +13,9 @@ const (
 	// maxMemory is how many bytes one verification may use.
 	maxMemory = 256 << 20
 
-	// maxNumber stands for any larger number, far above every bound.
-	maxNumber = 1 << 40
+	// maxNumber stands for any larger number. It is above every bound, and the
+	// product of two fits into an int64.
+	maxNumber = 1 << 30
 
 	maxSalt = 64 // bytes; tools use 8 to 32
 )

@@ -44,9 +44,9 @@ const (
 	scryptCryptNumberLen = 5
 
 	scryptMaxLn = 24 // N alone is then over every bound
-	// N*r*p, with scryptFixed added to N for the PBKDF2 before and after.
-	scryptMaxWork = 1 << 21
-	scryptFixed   = 8
+	// N*r*p, and r*p for the PBKDF2 before and after, which needs 128 bytes for each.
+	scryptMaxWork  = 1 << 21
+	scryptMaxFixed = 1 << 15
 )
 
 var (
@@ -108,15 +108,14 @@ func (h *scryptHash) parseCrypt(s string) error {
 	return nil
 }
 
-// checkCost bounds memory, 128*r*(N+p) bytes, and time.
+// checkCost bounds memory, which is 128*r*N bytes for the most part, and time.
 func (h *scryptHash) checkCost() error {
-	if h.ln < 1 || h.r < 1 || h.p < 1 {
+	switch {
+	case h.ln < 1 || h.r < 1 || h.p < 1:
 		return errScryptRange
-	}
-	if h.ln > scryptMaxLn || h.r > maxMemory/128 || h.p > maxMemory/128 || h.r*(1<<h.ln+h.p) > maxMemory/128 {
+	case h.ln > scryptMaxLn || h.r<<h.ln > maxMemory/128:
 		return errMemory
-	}
-	if h.r*h.p*(1<<h.ln+scryptFixed) > scryptMaxWork {
+	case h.r*h.p > scryptMaxFixed || h.r*h.p<<h.ln > scryptMaxWork:
 		return errTime
 	}
 	return nil
