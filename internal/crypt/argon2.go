@@ -74,7 +74,7 @@ func (h *argon2Hash) parse(s string) error {
 	if !ok {
 		return errArgon2Version
 	}
-	rest, ok := cutNumbers(s, h.params[:], "$", "m=", ",t=", ",p=")
+	rest, ok := cutNumbers(s, h.params[:], "m=", ",t=", ",p=")
 	if !ok {
 		return errArgon2Params
 	}

@@ -209,7 +209,7 @@ func desBlock(l, r uint32, keys *[16]sixes, swapEven, swapOdd uint32) (uint32, u
 		even := bits.RotateLeft32(r, 29) & groups
 		odd := bits.RotateLeft32(r, 1) & groups
 		swap := (even ^ even>>16) & swapEven
-		even ^= swap ^ swap<<16 ^ uint32(key>>32) //nolint:gosec // the upper half
+		even ^= swap ^ swap<<16 ^ uint32(key>>32)
 		swap = (odd ^ odd>>16) & swapOdd
 		odd ^= swap ^ swap<<16 ^ uint32(key) //nolint:gosec // the lower half
 		f := desSP[0][even>>24&0x3f] ^ desSP[2][even>>16&0x3f] ^ desSP[4][even>>8&0x3f] ^ desSP[6][even&0x3f] ^

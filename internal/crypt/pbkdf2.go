@@ -26,7 +26,13 @@ var (
 	pbkdf2SHA512Format = newPBKDF2("pbkdf2-sha512", "$pbkdf2-sha512$", sha512.Size, 2_000_000, sha512.New)
 )
 
+const (
+	pbkdf2MinDigest = 16 // bytes
+	pbkdf2MaxDigest = 64
+)
+
 var (
+	errPBKDF2Length     = errors.New("l is not in the range 16 to 64")
 	errPBKDF2Iterations = errors.New("the iterations are not a decimal number from 1, written as in 29000 or i=29000,l=32")
 	errPBKDF2Salt       = errors.New("the salt is empty")
 )
@@ -54,7 +60,7 @@ func newPBKDF2(name, prefix string, digestLen int, maxIterations int64, newHash 
 			if h.parse(hash[len(prefix):], digestLen, maxIterations) != nil {
 				return false
 			}
-			got, err := pbkdf2.Key(newHash, string(password), h.salt(), int(h.iterations), digestLen)
+			got, err := pbkdf2.Key(newHash, string(password), h.salt(), int(h.iterations), h.digestLen)
 			return err == nil && subtle.ConstantTimeCompare(got, h.digest()) == 1
 		},
 	}
@@ -63,29 +69,36 @@ func newPBKDF2(name, prefix string, digestLen int, maxIterations int64, newHash 
 // parse fills h from what is behind the prefix.
 func (h *pbkdf2Hash) parse(s string, digestLen int, maxIterations int64) error {
 	enc := base64.RawStdEncoding
-	var params [2]int64 // iterations and length of the digest
-	rest, ok := cutNumbers(s, params[:], "$", "i=", ",l=")
+	var params [2]int64 // iterations and bytes of the digest
+	rest, ok := cutNumbers(s, params[:], "i=", ",l=")
 	if !ok {
 		enc = passlibBase64
 		params[1] = int64(digestLen)
-		rest, ok = cutNumbers(s, params[:], "$", "")
+		rest, ok = cutNumbers(s, params[:], "")
+	}
+	if !ok || params[0] < 1 {
+		return errPBKDF2Iterations
+	}
+	length := params[1]
+	if length < pbkdf2MinDigest || length > pbkdf2MaxDigest {
+		return errPBKDF2Length
 	}
 	h.iterations = params[0]
-	switch {
-	case !ok || h.iterations < 1:
-		return errPBKDF2Iterations
-	case h.iterations > maxIterations:
+	// Each further digestLen bytes take all the iterations again.
+	blocks := (length + int64(digestLen) - 1) / int64(digestLen)
+	if h.iterations*blocks > maxIterations {
 		return errTime
 	}
 	h.cost = s[:len(s)-len(rest)-1]
 	if err := h.decode(rest, enc); err != nil {
 		return err
 	}
-	// A shorter digest is the beginning of a longer one, so there is one length.
+	// A shorter digest is the beginning of a longer one: it must be as long as
+	// is written, or as what the hash function makes.
 	switch {
 	case h.saltLen == 0:
 		return errPBKDF2Salt
-	case h.digestLen != digestLen || params[1] != int64(digestLen):
+	case int64(h.digestLen) != length:
 		return errDigest
 	}
 	return nil

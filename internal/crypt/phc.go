@@ -39,9 +39,9 @@ func cutNumber(s string) (n int64, rest string, ok bool) {
 	return n, s[i:], true
 }
 
-// cutNumbers takes names[0], a number, names[1], a number and so on, and end
-// off the front of s, and puts the numbers into values.
-func cutNumbers(s string, values []int64, end string, names ...string) (rest string, ok bool) {
+// cutNumbers takes names[0], a number, names[1], a number and so on, and $ off
+// the front of s, and puts the numbers into values.
+func cutNumbers(s string, values []int64, names ...string) (rest string, ok bool) {
 	for i, name := range names {
 		if s, ok = strings.CutPrefix(s, name); !ok {
 			return "", false
@@ -50,7 +50,7 @@ func cutNumbers(s string, values []int64, end string, names ...string) (rest str
 			return "", false
 		}
 	}
-	return strings.CutPrefix(s, end)
+	return strings.CutPrefix(s, "$")
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

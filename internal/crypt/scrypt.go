@@ -52,7 +52,7 @@ const (
 var (
 	errScryptParams = errors.New("the parameters are not written as in ln=16,r=8,p=1")
 	errScryptRange  = errors.New("ln, r or p is 0")
-	errScryptCrypt  = errors.New("N, r and p are not 11 characters of ./0-9A-Za-z")
+	errScryptCrypt  = errors.New("the first 11 characters, for N, r and p, are not")
 )
 
 type scryptHash struct {
@@ -68,7 +68,7 @@ func (h *scryptHash) parse(hash string) error {
 	}
 	s := hash[len(scryptPrefix):]
 	var params [3]int64
-	rest, ok := cutNumbers(s, params[:], "$", "ln=", ",r=", ",p=")
+	rest, ok := cutNumbers(s, params[:], "ln=", ",r=", ",p=")
 	if !ok {
 		return errScryptParams
 	}

@@ -58,7 +58,7 @@ func (h *yescryptHash) parse(s string) error {
 	}
 	h.cost = s[:yescryptCostLen]
 	h.ln, h.r = int64(cryptAlphabet[s[1]])+1, int64(cryptAlphabet[s[2]])+1
-	// The time needs no bound of its own: all of 256 MiB take less than a second.
+	// The time needs no bound of its own: all of 256 MiB take about a second.
 	if h.r<<h.ln > maxMemory/128 {
 		return errMemory
 	}
