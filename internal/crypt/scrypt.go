@@ -52,7 +52,7 @@ const (
 var (
 	errScryptParams = errors.New("the parameters are not written as in ln=16,r=8,p=1")
 	errScryptRange  = errors.New("ln, r or p is 0")
-	errScryptCrypt  = errors.New("the first 11 characters, for N, r and p, are not")
+	errScryptCrypt  = errors.New("the 11 characters of N, r and p are not of ./0-9A-Za-z")
 )
 
 type scryptHash struct {
