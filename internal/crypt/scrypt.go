@@ -44,9 +44,10 @@ const (
 	scryptCryptNumberLen = 5
 
 	scryptMaxLn = 24 // N alone is then over every bound
-	// N*r*p, and r*p for the PBKDF2 before and after, which needs 128 bytes for each.
+	// N*r*p, and r*p, of which each takes 384 bytes at most beside the N*r: so
+	// little that they need not count. Tools have 8 to 128 for it.
 	scryptMaxWork  = 1 << 21
-	scryptMaxFixed = 1 << 15
+	scryptMaxFixed = 1 << 12
 )
 
 var (
@@ -99,7 +100,8 @@ func (h *scryptHash) parseCrypt(s string) error {
 	if err := h.checkCost(); err != nil {
 		return err
 	}
-	salt, digest, err := splitCrypt(s[scryptCryptCostLen:], maxSalt, cryptLen(sha256.Size), 4)
+	// crypt_gensalt(3) encodes up to 64 bytes, and what it wrote is the salt.
+	salt, digest, err := splitCrypt(s[scryptCryptCostLen:], cryptLen(maxSalt), cryptLen(sha256.Size), 4)
 	if err != nil {
 		return err
 	}

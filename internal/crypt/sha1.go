@@ -59,11 +59,12 @@ const (
 
 	sha1Base64Len = 28
 	ssha1MaxSalt  = 64 // bytes; tools use 4 to 16
+	ssha1MinSalt  = 4  // so that most hashes with their end missing are none
 )
 
 var (
 	errSHA1  = errors.New("not the base64 of a 20-byte digest")
-	errSSHA1 = errors.New("not the base64 of a 20-byte digest and a salt of 1 to 64 bytes")
+	errSSHA1 = errors.New("not the base64 of a 20-byte digest and a salt of 4 to 64 bytes")
 )
 
 func decodeSHA1(raw *[maxBase64]byte, hash string) (digest []byte, ok bool) {
@@ -82,7 +83,7 @@ func decodeSSHA1(raw *[maxBase64]byte, hash string) (digest, salt []byte, ok boo
 		enc = base64.StdEncoding
 	}
 	n, ok := decodeBase64(raw, enc, s)
-	if !ok || n <= sha1.Size || n > sha1.Size+ssha1MaxSalt {
+	if !ok || n < sha1.Size+ssha1MinSalt || n > sha1.Size+ssha1MaxSalt {
 		return nil, nil, false
 	}
 	return raw[:sha1.Size], raw[sha1.Size:n], true

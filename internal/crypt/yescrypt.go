@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-
-	"github.com/go-crypt/x/yescrypt"
 )
 
 // yescryptFormat is yescrypt as crypt(3) makes it, which is the default for
@@ -28,7 +26,7 @@ var yescryptFormat = &Format{
 		if h.parse(hash[len(yescryptPrefix):]) != nil {
 			return false
 		}
-		got, err := yescrypt.Key(password, h.salt(), 1<<h.ln, int(h.r), 1, sha256.Size)
+		got, err := yescryptKey(password, h.salt(), h.ln, h.r)
 		return err == nil && subtle.ConstantTimeCompare(got, h.digest()) == 1
 	},
 }

@@ -1,0 +1,36 @@
+package crypt
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/go-crypt/x/yescrypt"
+)
+
+// TestYescryptKey compares with another implementation, over parameters that
+// no tool on the machine can be made to use.
+func TestYescryptKey(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	randomBytes := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(random.IntN(256))
+		}
+		return b
+	}
+	for i := range 100 {
+		ln, r := int64(1+random.IntN(10)), int64(1+random.IntN(48))
+		if i%20 == 0 {
+			ln, r = 12, 32 // from here on the password is hashed twice
+		}
+		password, salt := randomBytes(random.IntN(200)), randomBytes(random.IntN(maxSalt+1))
+		want, err := yescrypt.Key(password, salt, 1<<ln, int(r), 1, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := yescryptKey(password, salt, ln, r); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("N 2^%d, r %d, password %x, salt %x: %x, %v, want %x", ln, r, password, salt, got, err, want)
+		}
+	}
+}
