@@ -1,7 +1,8 @@
-# make test    everything that has to hold before a commit
-# make bench   the figures in the README
-# make lint    golangci-lint, where it can be had
-# make fuzz    each fuzz target for a minute
+# make test         everything that has to hold before a commit
+# make bench        the figures in the README
+# make bench-flood  what a flood of wrong passwords does, beside nginx and basic_auth
+# make lint         golangci-lint, where it can be had
+# make fuzz         each fuzz target for a minute
 
 GO      ?= go
 PLUGIN  := github.com/seed10b5b978/caddy-htpasswd
@@ -13,7 +14,7 @@ TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light cu
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check unit xcaddy bench lint fuzz
+.PHONY: test tools check unit xcaddy bench bench-flood lint fuzz
 
 test: tools check unit xcaddy
 
@@ -51,6 +52,9 @@ bench:
 	$(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 .
 	$(GO) test -run '^$$' -bench 'Parse|Select' .
 	$(GO) test -run '^$$' -bench . ./internal/crypt
+
+bench-flood:
+	$(GO) run ./internal/floodbench
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...

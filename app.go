@@ -1,9 +1,12 @@
 package caddyhtpasswd
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,14 +26,59 @@ const (
 // App holds the settings that all sites of the process share. It need not be
 // configured: everything has a default.
 type App struct {
+	// How many log-ins may fail before no more are checked for a while.
+	Throttle *Throttle `json:"throttle,omitempty"`
+
+	// How many password hashes are computed at a time. Whoever needs one more
+	// waits for their turn. Default: half the processor cores, at least 1.
+	MaxHashes int `json:"max_hashes,omitempty"`
+
 	// How often to look at the password and group files where the operating
 	// system gives no notice of a change: network file systems, the target of
 	// a symlink rewritten elsewhere, a folder made anew. Default: 5s; at least
 	// 100ms. Below 400ms it makes no difference.
 	Poll caddy.Duration `json:"poll,omitempty"`
 
+	limits [budgetCount]limit
 	logger *zap.Logger
 }
+
+// Throttle bounds how many passwords can be guessed. A wrong password and an
+// unknown user count as one failure for each of the budgets; the same wrong
+// password again does not. While one of them is used up, no password is
+// looked at, and the answer is 429 with Retry-After.
+type Throttle struct {
+	// For one client and one user together. Default: 10 failures in 1m.
+	Login *Budget `json:"login,omitempty"`
+
+	// For one client, by its address, with whatever user names. An IPv6 /64 is
+	// one client. Default: 30 failures in 1m.
+	Client *Budget `json:"client,omitempty"`
+
+	// For one user name within its file, from wherever. Clients that have
+	// verified the user's present password are not held to it, nor to the one
+	// for clients. It begins anew when the user's line changes. Default: 100
+	// failures in 1h.
+	User *Budget `json:"user,omitempty"`
+}
+
+// Budget is a number of failures within a window of time. The window begins
+// with the first one.
+type Budget struct {
+	// Whether there is no limit.
+	Off bool `json:"off,omitempty"`
+
+	// How many failures there may be, 1 to 1000000. Default: see there.
+	Failures int `json:"failures,omitempty"`
+
+	// How long they count, 1s to 720h. Default: see there.
+	Window caddy.Duration `json:"window,omitempty"`
+}
+
+const (
+	minWindow = time.Second
+	maxWindow = 30 * 24 * time.Hour
+)
 
 // CaddyModule returns the Caddy module information.
 func (App) CaddyModule() caddy.ModuleInfo {
@@ -46,11 +94,45 @@ const appName = "htpasswd"
 
 // Provision sets the defaults. Nothing takes effect before Start.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.setDefaults(ctx.Logger())
+	return nil
+}
+
+func (a *App) setDefaults(logger *zap.Logger) {
+	a.logger = logger
 	if a.Poll == 0 {
 		a.Poll = caddy.Duration(defaultPoll)
 	}
-	return nil
+	if a.MaxHashes == 0 {
+		a.MaxHashes = max(runtime.GOMAXPROCS(0)/2, 1)
+	}
+	a.limits = defaultLimits
+	for b, budget := range a.budgets() {
+		budget.override(&a.limits[b])
+	}
+}
+
+// budgets returns what is configured of each budget, nil for nothing.
+func (a *App) budgets() (budgets [budgetCount]*Budget) {
+	if t := a.Throttle; t != nil {
+		budgets[loginBudget], budgets[clientBudget], budgets[userBudget] = t.Login, t.Client, t.User
+	}
+	return budgets
+}
+
+func (b *Budget) override(l *limit) {
+	if b == nil {
+		return
+	}
+	if b.Window != 0 {
+		l.window = time.Duration(b.Window)
+	}
+	if b.Failures != 0 {
+		l.failures = b.Failures
+	}
+	if b.Off {
+		l.failures = 0
+	}
 }
 
 // Validate refuses settings that make no sense.
@@ -58,12 +140,35 @@ func (a *App) Validate() error {
 	if a.Poll < caddy.Duration(minPoll) {
 		return fmt.Errorf("poll is %s, but must be at least %s", time.Duration(a.Poll), minPoll)
 	}
+	if a.MaxHashes < 0 {
+		return fmt.Errorf("max_hashes is %d, but must be at least 1", a.MaxHashes)
+	}
+	for i, b := range a.budgets() {
+		if err := b.validate(); err != nil {
+			return fmt.Errorf("throttle %s: %w", budget(i), err)
+		}
+	}
+	return nil
+}
+
+func (b *Budget) validate() error {
+	switch {
+	case b == nil:
+		return nil
+	case b.Off && (b.Failures != 0 || b.Window != 0):
+		return errors.New("either off, or a number of failures and a window")
+	case b.Failures < 0 || b.Failures > maxFailures:
+		return fmt.Errorf("%d failures, but must be 1 to %d", b.Failures, maxFailures)
+	case b.Window != 0 && (b.Window < caddy.Duration(minWindow) || b.Window > caddy.Duration(maxWindow)):
+		return fmt.Errorf("the window is %s, but must be %s to %s", time.Duration(b.Window), minWindow, maxWindow)
+	}
 	return nil
 }
 
 // Start puts the settings in force.
 func (a *App) Start() error {
 	running.start(a)
+	sharedGuard.slots.settingsChanged()
 	return nil
 }
 
@@ -71,6 +176,7 @@ func (a *App) Start() error {
 // were: then this one was started, and refused after all.
 func (a *App) Stop() error {
 	running.stop(a)
+	sharedGuard.slots.settingsChanged()
 	return nil
 }
 
@@ -80,6 +186,8 @@ var running appStack
 
 // appStack knows which settings are in force: those of the app started last.
 type appStack struct {
+	current atomic.Pointer[App] // the last one; nil for none
+
 	mu      sync.Mutex
 	apps    []*App
 	changed chan struct{}
@@ -100,11 +208,31 @@ func (s *appStack) stop(a *App) {
 }
 
 func (s *appStack) notify() {
+	var last *App
+	if len(s.apps) > 0 {
+		last = s.apps[len(s.apps)-1]
+	}
+	s.current.Store(last)
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil
 	}
 }
+
+// settings returns the app whose settings hold.
+func (s *appStack) settings() *App {
+	if a := s.current.Load(); a != nil {
+		return a
+	}
+	return defaultApp()
+}
+
+// defaultApp holds while none is running.
+var defaultApp = sync.OnceValue(func() *App {
+	a := new(App)
+	a.setDefaults(caddy.Log().Named(appName))
+	return a
+})
 
 // inForce returns the app whose settings hold, and a channel that is closed
 // when another's do.
@@ -114,10 +242,7 @@ func (s *appStack) inForce() (*App, <-chan struct{}) {
 	if s.changed == nil {
 		s.changed = make(chan struct{})
 	}
-	if len(s.apps) == 0 {
-		return &App{Poll: caddy.Duration(defaultPoll), logger: caddy.Log().Named(appName)}, s.changed
-	}
-	return s.apps[len(s.apps)-1], s.changed
+	return s.settings(), s.changed
 }
 
 // Interface guards

@@ -1,6 +1,8 @@
 package caddyhtpasswd
 
 import (
+	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -84,21 +86,38 @@ func TestAppStackNotices(t *testing.T) {
 }
 
 func TestAppSettings(t *testing.T) {
+	defaults := [budgetCount]limit{{10, time.Minute}, {30, time.Minute}, {100, time.Hour}}
+	half := max(runtime.GOMAXPROCS(0)/2, 1)
 	for _, test := range []struct {
 		name    string
+		json    string
 		poll    time.Duration
-		want    time.Duration
+		hashes  int
+		limits  [budgetCount]limit
 		problem string
 	}{
-		{"nothing said: the default", 0, 5 * time.Second, ""},
-		{"the least", 500 * time.Millisecond, 500 * time.Millisecond, ""},
-		{"long", 24 * time.Hour, 24 * time.Hour, ""},
-		{"too little", 100*time.Millisecond - 1, 0, "poll is 99.999999ms, but must be at least 100ms"},
-		{"negative", -time.Second, 0, "poll is -1s"},
+		{"nothing said: the defaults", `{}`, 5 * time.Second, half, defaults, ""},
+		{"the least", `{"poll": "100ms", "max_hashes": 1}`, 100 * time.Millisecond, 1, defaults, ""},
+		{"much", `{"poll": "24h", "max_hashes": 1000}`, 24 * time.Hour, 1000, defaults, ""},
+		{"too little", `{"poll": 99999999}`, 0, 0, defaults, "poll is 99.999999ms, but must be at least 100ms"},
+		{"negative", `{"poll": "-1s"}`, 0, 0, defaults, "poll is -1s"},
+		{"negative hashes", `{"max_hashes": -1}`, 0, 0, defaults, "max_hashes is -1, but must be at least 1"},
+		{"budgets", `{"throttle": {"login": {"failures": 1, "window": "1s"}, "client": {"failures": 1000000, "window": "720h"}, "user": {"off": true}}}`,
+			5 * time.Second, half, [budgetCount]limit{{1, time.Second}, {1000000, 720 * time.Hour}, {0, time.Hour}}, ""},
+		{"parts of budgets", `{"throttle": {"login": {"failures": 1}, "client": {"window": "2m"}, "user": {}}}`,
+			5 * time.Second, half, [budgetCount]limit{{1, time.Minute}, {30, 2 * time.Minute}, {100, time.Hour}}, ""},
+		{"off and on", `{"throttle": {"user": {"off": true, "failures": 1}}}`, 0, 0, defaults, "throttle user: either off, or"},
+		{"negative failures", `{"throttle": {"login": {"failures": -1}}}`, 0, 0, defaults, "throttle login: -1 failures, but must be 1 to 1000000"},
+		{"too many failures", `{"throttle": {"login": {"failures": 1000001}}}`, 0, 0, defaults, "throttle login: 1000001 failures"},
+		{"too short", `{"throttle": {"client": {"window": "999ms"}}}`, 0, 0, defaults, "throttle client: the window is 999ms, but must be 1s to 720h"},
+		{"too long", `{"throttle": {"client": {"window": "721h"}}}`, 0, 0, defaults, "throttle client: the window is 721h"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before, changed := running.inForce()
-			a := &App{Poll: caddy.Duration(test.poll)}
+			a := new(App)
+			if err := json.Unmarshal([]byte(test.json), a); err != nil {
+				t.Fatal(err)
+			}
 			if err := a.Provision(configContext(t)); err != nil {
 				t.Fatal(err)
 			}
@@ -109,22 +128,22 @@ func TestAppSettings(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || time.Duration(a.Poll) != test.want {
-				t.Errorf("%s, %v", time.Duration(a.Poll), err)
+			if err != nil || time.Duration(a.Poll) != test.poll || a.MaxHashes != test.hashes || a.limits != test.limits {
+				t.Errorf("%s, %d, %v, %v", time.Duration(a.Poll), a.MaxHashes, a.limits, err)
 			}
-			if now, _ := running.inForce(); isClosed(changed) || now.Poll != before.Poll {
+			if now := running.settings(); isClosed(changed) || now != before {
 				t.Error("X3 in force before it is started")
 			}
 			if err := a.Start(); err != nil {
 				t.Fatal(err)
 			}
-			if now, _ := running.inForce(); now != a || !isClosed(changed) {
+			if now, _ := running.inForce(); now != a || running.settings() != a || !isClosed(changed) {
 				t.Error("not in force when started")
 			}
 			if err := a.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			if now, _ := running.inForce(); now == a {
+			if now := running.settings(); now != before {
 				t.Error("in force when stopped")
 			}
 		})

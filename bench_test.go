@@ -116,6 +116,7 @@ func benchmarkRequests(b *testing.B, h caddyhttp.MiddlewareHandler, user string)
 	r.SetBasicAuth(user, benchPassword)
 	header := r.Header["Authorization"]
 	vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	vars[caddyhttp.ClientIPVarKey] = "192.0.2.1"
 	w := httptest.NewRecorder()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -2,8 +2,10 @@ package caddyhtpasswd
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,8 +25,13 @@ func init() {
 // parseOption sets up the app from the global option. Syntax:
 //
 //	htpasswd {
-//	    poll <interval>
+//	    throttle   login|client|user <failures> <window>
+//	    throttle   [login|client|user] off
+//	    max_hashes <n>
+//	    poll       <interval>
 //	}
+//
+// Subdirective throttle can be repeated, once for each budget.
 func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
 	if existing != nil {
@@ -33,25 +40,94 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if d.NextArg() {
 		return nil, d.Errf("the global option %s takes a block, but no argument: '%s'", appName, d.Val())
 	}
-	app := new(App)
-	s := &subdirectives{Dispenser: d, of: "the global option " + appName, known: []string{"poll"}}
+	p := optionParser{app: new(App), s: &subdirectives{
+		Dispenser:  d,
+		of:         "the global option " + appName,
+		known:      []string{"throttle", "max_hashes", "poll"},
+		repeatable: []string{"throttle"},
+	}}
 	for d.NextBlock(0) {
-		if err := s.check(); err != nil {
+		if err := p.s.check(); err != nil {
 			return nil, err
 		}
-		switch d.Val() {
-		case "poll":
-			interval, err := s.duration("an interval such as 5s")
-			if err != nil {
-				return nil, err
-			}
-			if interval < minPoll {
-				return nil, d.Errf("poll: must be at least %s", minPoll)
-			}
-			app.Poll = caddy.Duration(interval)
+		if err := p.parse(d.Val()); err != nil {
+			return nil, err
 		}
 	}
-	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(app, nil)}, nil
+	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(p.app, nil)}, nil
+}
+
+// optionParser reads the block of the global option into the app.
+type optionParser struct {
+	app *App
+	s   *subdirectives
+}
+
+func (p *optionParser) parse(subdirective string) error {
+	switch subdirective {
+	case "throttle":
+		return p.parseThrottle()
+	case "max_hashes":
+		n, err := p.s.number("a number of hash computations", math.MaxInt32)
+		p.app.MaxHashes = n
+		return err
+	case "poll":
+		interval, err := p.s.duration("an interval such as 5s", minPoll)
+		p.app.Poll = caddy.Duration(interval)
+		return err
+	}
+	return nil
+}
+
+func (p *optionParser) parseThrottle() error {
+	const expected = "'login', 'client' or 'user' with a number of failures and a window such as 1m, or 'off'"
+	args, err := p.s.arguments(expected)
+	if err != nil {
+		return err
+	}
+	if p.app.Throttle == nil {
+		p.app.Throttle = new(Throttle)
+	}
+	t := p.app.Throttle
+	budgets := map[string][]**Budget{"login": {&t.Login}, "client": {&t.Client}, "user": {&t.User}}
+	which, ok := budgets[args[0]]
+	switch {
+	case ok:
+		args = args[1:]
+	case args[0] == "off":
+		which = []**Budget{&t.Login, &t.Client, &t.User}
+	default:
+		return p.s.Errf("throttle: expected %s, not '%s'", expected, args[0])
+	}
+	b, err := p.parseBudget(args)
+	if err != nil {
+		return err
+	}
+	for _, slot := range which {
+		if *slot != nil {
+			return p.s.Err("throttle: that budget is set already; one line has to say it all")
+		}
+		*slot = b
+	}
+	return nil
+}
+
+func (p *optionParser) parseBudget(args []string) (*Budget, error) {
+	if len(args) == 1 && args[0] == "off" {
+		return &Budget{Off: true}, nil
+	}
+	if len(args) != 2 {
+		return nil, p.s.Err("throttle: expected a number of failures and a window such as 1m, or 'off'")
+	}
+	failures, err := strconv.Atoi(args[0])
+	if err != nil || failures < 1 || failures > maxFailures {
+		return nil, p.s.Errf("throttle: expected a number of failures, 1 to %d, not '%s'; to have no limit, write 'off'", maxFailures, args[0])
+	}
+	window, err := caddy.ParseDuration(args[1])
+	if err != nil || window < minWindow || window > maxWindow {
+		return nil, p.s.Errf("throttle: expected a window of %s to %s, such as 1m, not '%s'", minWindow, maxWindow, args[1])
+	}
+	return &Budget{Failures: failures, Window: caddy.Duration(window)}, nil
 }
 
 // parseDirective sets up the handler from Caddyfile tokens. Syntax:
@@ -147,7 +223,7 @@ func (p *directiveParser) parseCache() (*Cache, error) {
 		p.NextArg()
 		return &Cache{Off: true}, p.s.noBlock("cache")
 	}
-	maxAge, err := p.s.duration(expected)
+	maxAge, err := p.s.duration(expected, 0)
 	return &Cache{MaxAge: caddy.Duration(maxAge)}, err
 }
 
@@ -284,8 +360,9 @@ func (s *subdirectives) argument(expected string) (string, error) {
 	return args[0], nil
 }
 
-// duration returns the only argument of the subdirective, above zero.
-func (s *subdirectives) duration(expected string) (time.Duration, error) {
+// duration returns the only argument of the subdirective, of at least least
+// and above zero.
+func (s *subdirectives) duration(expected string, least time.Duration) (time.Duration, error) {
 	name := s.Val()
 	text, err := s.argument(expected)
 	if err != nil {
@@ -295,7 +372,24 @@ func (s *subdirectives) duration(expected string) (time.Duration, error) {
 	if err != nil || duration <= 0 {
 		return 0, s.Errf("%s: expected %s, not '%s'", name, expected, text)
 	}
+	if duration < least {
+		return 0, s.Errf("%s: must be at least %s", name, least)
+	}
 	return duration, nil
+}
+
+// number returns the only argument of the subdirective, from 1 to most.
+func (s *subdirectives) number(expected string, most int) (int, error) {
+	name := s.Val()
+	text, err := s.argument(expected)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, s.Errf("%s: expected %s, 1 to %d, not '%s'", name, expected, most, text)
+	}
+	return n, nil
 }
 
 // noArgument refuses arguments.

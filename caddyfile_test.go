@@ -106,6 +106,11 @@ func TestCaddyfileOption(t *testing.T) {
 		{"least poll", "htpasswd {\npoll 100ms\n}", `{"poll": 100000000}`},
 		{"empty block", "htpasswd {\n}", `{}`},
 		{"no block", "htpasswd", `{}`},
+		{"max_hashes", "htpasswd {\nmax_hashes 3\n}", `{"max_hashes": 3}`},
+		{"one budget", "htpasswd {\nthrottle login 3 1m\n}", `{"throttle": {"login": {"failures": 3, "window": 60000000000}}}`},
+		{"all budgets", "htpasswd {\nthrottle login 1 1s\nthrottle user 1000000 30d\nthrottle client off\n}", `{"throttle": {
+			"login": {"failures": 1, "window": 1000000000}, "client": {"off": true}, "user": {"failures": 1000000, "window": 2592000000000000}}}`},
+		{"no budgets", "htpasswd {\nthrottle off\n}", `{"throttle": {"login": {"off": true}, "client": {"off": true}, "user": {"off": true}}}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			config, err := adapted("{\n" + row.option + "\n}\nexample.com {\n}\n")
@@ -247,6 +252,25 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"poll with a block", "htpasswd {\npoll 5s {\n}\n}", "3", []string{"poll", "no block"}},
 		{"poll out of range", "htpasswd {\npoll 99999999h\n}", "3", []string{"poll", "an interval such as 5s"}},
 		{"a subdirective of the directive", "htpasswd {\nfile a\n}", "3", []string{"'file'", "poll"}},
+		{"max_hashes 0", "htpasswd {\nmax_hashes 0\n}", "3", []string{"max_hashes", "1 to", "'0'"}},
+		{"max_hashes text", "htpasswd {\nmax_hashes all\n}", "3", []string{"max_hashes", "a number of hash computations", "'all'"}},
+		{"max_hashes twice", "htpasswd {\nmax_hashes 1\nmax_hashes 2\n}", "4", []string{"max_hashes", "line 3"}},
+		{"throttle nothing", "htpasswd {\nthrottle\n}", "3", []string{"throttle", "'login'", "'off'"}},
+		{"throttle unknown", "htpasswd {\nthrottle ip 3 1m\n}", "3", []string{"throttle", "'ip'", "'client'"}},
+		{"throttle without numbers", "htpasswd {\nthrottle login\n}", "3", []string{"throttle", "number of failures", "'off'"}},
+		{"throttle without window", "htpasswd {\nthrottle login 3\n}", "3", []string{"throttle", "window"}},
+		{"throttle too many", "htpasswd {\nthrottle login 3 1m 2m\n}", "3", []string{"throttle", "window"}},
+		{"throttle off with more", "htpasswd {\nthrottle off login\n}", "3", []string{"throttle", "'off'"}},
+		{"throttle 0", "htpasswd {\nthrottle login 0 1m\n}", "3", []string{"throttle", "1 to 1000000", "'0'", "'off'"}},
+		{"throttle negative", "htpasswd {\nthrottle login -3 1m\n}", "3", []string{"throttle", "'-3'"}},
+		{"throttle the wrong way round", "htpasswd {\nthrottle login 1m 3\n}", "3", []string{"throttle", "'1m'"}},
+		{"throttle window without unit", "htpasswd {\nthrottle login 3 60\n}", "3", []string{"throttle", "'60'", "1m"}},
+		{"throttle window too short", "htpasswd {\nthrottle login 3 10ms\n}", "3", []string{"throttle", "1s to 720h", "'10ms'"}},
+		{"throttle window too long", "htpasswd {\nthrottle login 3 31d\n}", "3", []string{"throttle", "1s to 720h", "'31d'"}},
+		{"throttle the same twice", "htpasswd {\nthrottle login 3 1m\nthrottle user off\nthrottle login off\n}", "5", []string{"throttle", "set already"}},
+		{"throttle off and one on", "htpasswd {\nthrottle off\nthrottle login 3 1m\n}", "4", []string{"throttle", "set already"}},
+		{"throttle one on and off", "htpasswd {\nthrottle login 3 1m\nthrottle off\n}", "4", []string{"throttle", "set already"}},
+		{"throttle with a block", "htpasswd {\nthrottle login 3 1m {\n}\n}", "3", []string{"throttle", "no block"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := adapted("{\n" + row.text + "\n}\nexample.com {\n}\n")

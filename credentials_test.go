@@ -89,8 +89,8 @@ func TestParseCredentials(t *testing.T) {
 				if c.digest != (digest{}) {
 					t.Error("a digest of malformed credentials")
 				}
-				if got, _, err := (userStores)(nil).check(t.Context(), c, nil); got != malformed || err != nil {
-					t.Error(got, err)
+				if v, err := handlerOf(nil, new(memory)).check(t.Context(), "", c); v.outcome != malformed || err != nil {
+					t.Error(v, err)
 				}
 				return
 			}

@@ -27,6 +27,8 @@ type server struct {
 	port   int    // of https://localhost; plain HTTP is on httpPort
 	http   int
 	client *http.Client
+
+	guesses int // sent so far
 }
 
 // startServer runs a Caddyfile, in which {dir}, {https} and {http} stand for a
@@ -34,6 +36,7 @@ type server struct {
 // HTTP. What it logs, at every level, goes to the file log in the folder.
 func startServer(t testing.TB, caddyfile string) *server {
 	t.Helper()
+	sharedGuard = newGuard(running.settings, time.Now) // else the failures of one test would be those of the next
 	ports := freePorts(t, 2)
 	s := &server{t: t, dir: t.TempDir(), port: ports[0], http: ports[1]}
 	s.client = &http.Client{
@@ -102,6 +105,15 @@ func (s *server) adapt(caddyfile string) ([]byte, error) {
 		"writer": map[string]any{"output": "file", "filename": filepath.Join(s.dir, "log"), "roll": false},
 	}}}
 	if apps, ok := root["apps"].(map[string]any); ok {
+		if !strings.Contains(caddyfile, "throttle") { // most tests are about something else
+			app, _ := apps["htpasswd"].(map[string]any)
+			if app == nil {
+				app = make(map[string]any)
+			}
+			off := map[string]any{"off": true}
+			app["throttle"] = map[string]any{"login": off, "client": off, "user": off}
+			apps["htpasswd"] = app
+		}
 		if app, ok := apps["http"].(map[string]any); ok && app["http_port"] == nil { // else the redirects would be on port 80
 			for _, server := range app["servers"].(map[string]any) {
 				if server := server.(map[string]any); server["automatic_https"] == nil {

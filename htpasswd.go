@@ -35,6 +35,7 @@ type entry struct {
 	class    uint32 // position in classes; without meaning unless usable
 	state    entryState
 	verified atomic.Pointer[verification]
+	known    atomic.Pointer[acquaintance]
 }
 
 // entryState says whether an entry can match at all. One that can't stays in
@@ -61,6 +62,26 @@ type verification struct {
 	digest digest
 	at     time.Time
 	user   any // the user's name, a string of its own; an any already, which spares each request an allocation
+}
+
+// acquaintance is who has verified the present password of an entry.
+type acquaintance struct {
+	clients [8]atomic.Uint64 // keys of the last ones
+	next    atomic.Uint32    // counts them
+	guesses atomic.Int32     // comparisons with the password that are not decided yet
+}
+
+// includes reports whether a client is among the last ones.
+func (a *acquaintance) includes(client uint64) bool {
+	if a == nil || client == noClient {
+		return false
+	}
+	for i := range a.clients {
+		if a.clients[i].Load() == client {
+			return true
+		}
+	}
+	return false
 }
 
 // parseUsers reads an htpasswd file. Lines are "user:hash" or
@@ -172,12 +193,13 @@ func (t *userTable) find(user []byte) *entry {
 func (t *userTable) inherit(old *userTable) {
 	for i := range old.entries {
 		e := &old.entries[i]
-		v := e.verified.Load()
-		if v == nil {
+		v, known := e.verified.Load(), e.known.Load()
+		if v == nil && known == nil {
 			continue
 		}
 		if j, ok := t.index[e.user]; ok && t.entries[j].sameAs(e) {
 			t.entries[j].verified.CompareAndSwap(nil, v)
+			t.entries[j].known.CompareAndSwap(nil, known)
 		}
 	}
 }
@@ -188,14 +210,31 @@ func (e *entry) sameAs(other *entry) bool {
 	return e.state == usable && other.state == usable && e.hash == other.hash
 }
 
-// recall returns what is remembered if sum is of the password that matched
-// last, at or after notBefore, and otherwise nil.
-func (e *entry) recall(sum *digest, notBefore time.Time) *verification {
-	v := e.verified.Load()
-	if v == nil || subtle.ConstantTimeCompare(v.digest[:], sum[:]) != 1 || v.at.Before(notBefore) {
+// is reports whether sum is of the password that matched.
+func (v *verification) is(sum *digest) bool {
+	return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1
+}
+
+// acquaintance returns who has verified the present password, nil for nobody.
+func (e *entry) acquaintance() *acquaintance {
+	if e == nil {
 		return nil
 	}
-	return v
+	return e.known.Load()
+}
+
+// meet notes that a client has verified the present password.
+func (e *entry) meet(client uint64) {
+	known := e.known.Load()
+	if known == nil {
+		known = new(acquaintance)
+		if !e.known.CompareAndSwap(nil, known) {
+			known = e.known.Load()
+		}
+	}
+	if client != noClient && !known.includes(client) {
+		known.clients[(known.next.Add(1)-1)%uint32(len(known.clients))].Store(client)
+	}
 }
 
 func (e *entry) remember(sum *digest, at time.Time) {

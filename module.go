@@ -13,11 +13,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -82,7 +83,9 @@ type Handler struct {
 	acquired  []any // keys in the pool
 	exempt    caddyhttp.MatcherSets
 	memory    memory
+	guard     *guard
 	challenge string // where the realm has no placeholders
+	warnOfXFF func() // once
 	logger    *zap.Logger
 }
 
@@ -119,7 +122,11 @@ const defaultRealm = "Restricted"
 
 // Provision checks the settings and reads the files.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.logger, h.guard = ctx.Logger(), sharedGuard
+	h.warnOfXFF = sync.OnceFunc(func() {
+		h.logger.Warn("trusted_proxies without trusted_proxies_strict: clients can forge the address that failed log-ins are counted by; " +
+			"add trusted_proxies_strict beside it, in the global option servers")
+	})
 	if _, err := ctx.App(appName); err != nil { // has to run, configured or not
 		return err
 	}
@@ -276,22 +283,23 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	}
 	c := parseCredentials(login.sent[0])
 	defer c.release()
-	// Here the budgets of failures will be looked at, and again when it is this request's turn to hash.
-	result, user, err := h.users.check(r.Context(), c, &h.memory)
+	v, err := h.check(r.Context(), login.clientIP(), c)
 	if err != nil {
-		return h.unchecked(r, err)
+		return h.unchecked(w, r, err)
 	}
-	if result != goodPassword {
-		h.logFailure(r, c, result.String())
+	if v.outcome != goodPassword {
+		if v.isCheap() {
+			h.guard.awaitRefusal(r.Context())
+		}
 		return h.unauthorized(w, r)
 	}
-	name := user.(string)
+	name := v.user.(string)
 	groups := h.groups.of(name)
 	if !h.Require.admits(name, groups) {
-		h.logFailure(r, c, "not among those required")
+		h.logRefusal(attemptOf(login.clientIP(), c.user), "log-in failed", zap.String("reason", "not among those required"))
 		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
-	h.identify(r, user, groups)
+	h.identify(r, v.user, groups)
 	if h.UserHeader != "" {
 		login.userHeader = h.UserHeader
 	}
@@ -310,6 +318,9 @@ const statusClientGone = 499
 
 // unauthorized asks for a password.
 func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
+	if mayForgeAddress(r) {
+		h.warnOfXFF()
+	}
 	value := h.challenge
 	if value == "" {
 		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
@@ -319,13 +330,38 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)
 }
 
-// unchecked is for credentials that could be neither right nor wrong.
-func (h *Handler) unchecked(r *http.Request, err error) error {
+// mayForgeAddress reports whether the client can choose the address that its
+// failures are counted by: of the addresses in X-Forwarded-For, Caddy takes the
+// leftmost, which may come from the client, unless told otherwise.
+func mayForgeAddress(r *http.Request) bool {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted && server != nil && server.TrustedProxiesStrict == 0
+}
+
+// unchecked is for credentials that were not checked to the end: it can't be
+// said whether they are right.
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) error {
+	if refusal, ok := errors.AsType[*throttled](err); ok {
+		h.guard.awaitRefusal(r.Context())
+		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
+		return caddyhttp.Error(http.StatusTooManyRequests, err)
+	}
+	if errors.Is(err, errOverloaded) {
+		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
+		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+	}
 	if r.Context().Err() != nil {
 		return caddyhttp.Error(statusClientGone, err) // nobody is there to read it
 	}
 	h.logger.Error("checking a password failed", zap.Error(err))
 	return caddyhttp.Error(http.StatusInternalServerError, err)
+}
+
+// retryAfter is the value of a Retry-After header, in whole seconds (RFC 9110,
+// section 10.2.3).
+func retryAfter(wait time.Duration) string {
+	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
 // admits reports whether a user in these groups may pass.
@@ -344,19 +380,6 @@ func (h *Handler) identify(r *http.Request, user any, groups []string) {
 	}
 	if h.UserHeader != "" {
 		r.Header[h.UserHeader] = []string{user.(string)}
-	}
-}
-
-// logFailure writes the one line about a log-in that failed.
-func (h *Handler) logFailure(r *http.Request, c *credentials, reason string) {
-	if line := h.logger.Check(zapcore.WarnLevel, "log-in failed"); line != nil {
-		client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-		line.Write(
-			zap.String("client_ip", client),
-			zap.String("user", shorten(c.user)),
-			zap.String("reason", reason),
-			zap.String("realm", h.Realm),
-		)
 	}
 }
 

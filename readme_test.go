@@ -79,6 +79,39 @@ func TestReadmeOptions(t *testing.T) {
 	}
 }
 
+// TestSecurityPage looks that the tests which docs/security.md names are there.
+func TestSecurityPage(t *testing.T) {
+	page, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("internal/crypt/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, name := range append(names, more...) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(text)
+	}
+	promised := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(page), -1)
+	if len(promised) < 30 {
+		t.Errorf("only %d tests", len(promised))
+	}
+	for _, p := range promised {
+		if !strings.Contains(tests.String(), "\nfunc "+p[1]+"(") {
+			t.Errorf("there is no %s", p[1])
+		}
+	}
+}
+
 // TestReadmeConfigurations adapts each Caddyfile, and provisions the JSON.
 func TestReadmeConfigurations(t *testing.T) {
 	s := startServer(t, "")

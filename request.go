@@ -18,6 +18,7 @@ const (
 	headerChallenge      = "Www-Authenticate"
 	headerConnection     = "Connection"
 	headerForwardedProto = "X-Forwarded-Proto"
+	headerRetryAfter     = "Retry-After"
 )
 
 // login is what the client sent as Authorization. It stays with the request
@@ -27,6 +28,14 @@ const (
 type login struct {
 	sent       []string // values of the header
 	userHeader string   // the field that a handler has set to the user's name
+	vars       map[string]any
+}
+
+// clientIP returns the client's address as Caddy sees it, by trusted_proxies,
+// or "" where there is none.
+func (l *login) clientIP() string {
+	address, _ := l.vars[caddyhttp.ClientIPVarKey].(string)
+	return address
 }
 
 const loginVar = "htpasswd.login"
@@ -46,7 +55,7 @@ func takeLogin(r *http.Request) *login {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	l, behind := vars[loginVar].(*login)
 	if !behind {
-		l = &login{sent: values}
+		l = &login{sent: values, vars: vars}
 		if vars != nil {
 			vars[loginVar] = l
 		}

@@ -2,7 +2,6 @@ package caddyhtpasswd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -39,6 +38,16 @@ func credentialsOf(user, password string) *credentials {
 	return parseCredentials("Basic " + encoded(user+":"+password))
 }
 
+// freely is a guard that lets everybody guess, and compute as they like.
+var freely = newGuard(func() *App {
+	return &App{MaxHashes: 1 << 10, logger: zap.NewNop()}
+}, clock)
+
+// handlerOf returns a handler for files.
+func handlerOf(stores userStores, m *memory) *Handler {
+	return &Handler{users: stores, memory: *m, guard: freely, logger: zap.NewNop(), Realm: defaultRealm}
+}
+
 // checkIn checks credentials with stores.
 func checkIn(t testing.TB, stores userStores, user, password string, m *memory) (outcome, string) {
 	t.Helper()
@@ -49,23 +58,32 @@ func checkWith(t testing.TB, ctx context.Context, stores userStores, user, passw
 	t.Helper()
 	c := credentialsOf(user, password)
 	defer c.release()
-	got, name, err := stores.check(ctx, c, m)
+	v, err := handlerOf(stores, m).check(ctx, "", c)
 	if err != nil {
 		t.Error(err)
 	}
-	user, _ = name.(string)
-	return got, user
+	user, _ = v.user.(string)
+	return v.outcome, user
+}
+
+// hashCount is how many hashes were computed so far.
+func (g *guard) hashCount() (n int64) {
+	g.hashes.Range(func(_, count any) bool {
+		n += count.(*atomic.Int64).Load()
+		return true
+	})
+	return n
 }
 
 // hashesIn returns how many hashes f computes.
 func hashesIn(f func()) int64 {
-	before := hashCount.Load()
+	before := freely.hashCount()
 	f()
-	return hashCount.Load() - before
+	return freely.hashCount() - before
 }
 
 // waiting is a context that calls a function when, for the first time,
-// someone is about to wait for it: in compute, that is when the computation
+// someone is about to wait for it: in slots.do, that is when the computation
 // has been started or joined.
 type waiting struct {
 	context.Context
@@ -133,7 +151,7 @@ func TestCheck(t *testing.T) {
 			{"alice", "secret1", goodPassword, 0},
 		}},
 		{"a wrong password is not remembered as right", file, on, []step{
-			{"alice", "secret2", wrongPassword, 1}, {"alice", "secret2", wrongPassword, 1}, {"alice", "secret1", goodPassword, 1},
+			{"alice", "secret2", wrongPassword, 1}, {"alice", "secret2", wrongPassword, 0}, {"alice", "secret1", goodPassword, 1},
 		}},
 		{"what one user has shown is nothing for another", "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret1, on, []step{
 			{"alice", "secret1", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}, {"bob", "secret2", wrongPassword, 1},
@@ -142,7 +160,7 @@ func TestCheck(t *testing.T) {
 			{"alice", "secret1", goodPassword, 1}, {"alice", "secret1", goodPassword, 1}, {"alice", "secret2", wrongPassword, 1},
 		}},
 		{"T7 one hash for a name that can't log in, known or not", file, on, []step{
-			{"mallory", "x", unknownUser, 1}, {"mallory", "x", unknownUser, 1}, {"carol", "x", deniedUser, 1}, {"dave", "rubbish", deniedUser, 1},
+			{"mallory", "x", unknownUser, 1}, {"mallory", "x", unknownUser, 0}, {"carol", "x", deniedUser, 1}, {"dave", "rubbish", deniedUser, 1},
 			{"dave", "secret1", deniedUser, 1}, {"", "", unknownUser, 1}, {"Alice", "secret1", unknownUser, 1},
 		}},
 		{"T7 the same with the cache off", file, off, []step{{"mallory", "x", unknownUser, 1}, {"carol", "x", deniedUser, 1}, {"dave", "x", deniedUser, 1}}},
@@ -169,8 +187,8 @@ func TestCheckMalformed(t *testing.T) {
 		n := hashesIn(func() {
 			c := parseCredentials(header)
 			defer c.release()
-			if got, user, err := stores.check(t.Context(), c, &memory{now: clock}); got != malformed || user != nil || err != nil {
-				t.Errorf("R6 %q: %v %q %v", header, got, user, err)
+			if v, err := handlerOf(stores, &memory{now: clock}).check(t.Context(), "", c); v != (verdict{outcome: malformed}) || err != nil {
+				t.Errorf("R6 %q: %v %v", header, v, err)
 			}
 		})
 		if n != 0 {
@@ -313,7 +331,7 @@ func TestSwapWhileHashing(t *testing.T) {
 				}
 				// What was verified on the way is remembered where it still holds, and nowhere else.
 				again := int64(1)
-				if got == goodPassword && !off || len(store.current.Load().classes) == 0 {
+				if got != goodPassword || !off {
 					again = 0
 				}
 				runSteps(t, userStores{store}, m, []step{{"alice", test.password, test.want, again}})
@@ -333,7 +351,7 @@ func TestSwapWhileHashing(t *testing.T) {
 		stores, m := userStores{store}, &memory{now: clock}
 		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
 		reloadStore(t, store, "alice:"+bcrypt4Secret2)
-		runSteps(t, stores, m, []step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret1", wrongPassword, 1}})
+		runSteps(t, stores, m, []step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret1", wrongPassword, 0}})
 	})
 }
 
@@ -387,7 +405,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	group.Wait()
-	runSteps(t, stores, &memory{now: clock}, []step{{"bob", "secret2", wrongPassword, 1}, {"carol", "secret2", wrongPassword, 1}})
+	runSteps(t, stores, &memory{now: clock}, []step{{"bob", "secret4", wrongPassword, 1}, {"carol", "secret4", wrongPassword, 1}})
 }
 
 // TestNothingShared is X6: the same user in two files, down to the same line.
@@ -406,7 +424,7 @@ func TestNothingShared(t *testing.T) {
 	})
 	t.Run("X6 the same line at the same time", func(t *testing.T) {
 		one, two := storeOf(t, "alice:"+bcrypt4Secret1), storeOf(t, "alice:"+bcrypt4Secret1)
-		release := hold(t, userStores{one}, "alice", "secret1", true)
+		release := hold(t, userStores{one}, "alice", "secret1")
 		within(t, "the other file waits for the computation of this one", func() {
 			runSteps(t, userStores{two}, m, []step{{"alice", "secret1", goodPassword, 1}})
 		})
@@ -415,24 +433,30 @@ func TestNothingShared(t *testing.T) {
 }
 
 // hold starts a computation for a user, as a check does, that lasts until the
-// function it returns is called, and then comes to result.
-func hold(t testing.TB, stores userStores, user, password string, result bool) (release func()) {
+// function it returns is called, and then comes to the password being right.
+func hold(t testing.TB, stores userStores, user, password string) (release func()) {
 	t.Helper()
 	c := credentialsOf(user, password)
-	f, ok := stores.find(c.user)
-	if !ok {
-		t.Fatal("unknown")
+	f := stores.find(c.user)
+	if !f.isUsable() {
+		t.Fatal("not usable")
 	}
 	started, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		got, err := compute(context.Background(), f.key(c), c, func([]byte, *digest) bool {
-			close(started)
-			<-end
-			return result
+		v, own, err := freely.slots.do(context.Background(), &check{
+			key:     (&trial{found: f, c: c}).key(f),
+			refused: func() error { return nil },
+			begin: func() func() verdict {
+				return func() verdict {
+					close(started)
+					<-end
+					return verdict{outcome: goodPassword, user: user}
+				}
+			},
 		})
-		if got != result || err != nil {
-			t.Errorf("%v, %v", got, err)
+		if v.outcome != goodPassword || !own || err != nil {
+			t.Errorf("%v, %v, %v", v, own, err)
 		}
 		c.release()
 	}()
@@ -474,7 +498,7 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	m := &memory{now: clock}
 	store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+bcrypt4Secret1)
 	stores := userStores{store}
-	release := hold(t, stores, "alice", "secret1", true)
+	release := hold(t, stores, "alice", "secret1")
 	within(t, "T7 others don't wait for alice", func() {
 		runSteps(t, stores, m, []step{
 			{"alice", "secret2", wrongPassword, 1},
@@ -497,136 +521,6 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	})
 	if n != 0 {
 		t.Errorf("%d hashes", n)
-	}
-}
-
-// TestCancelledWaiters is T10: one who goes away takes nobody along, not even
-// the one who came first.
-func TestCancelledWaiters(t *testing.T) {
-	for first := range 3 {
-		t.Run(fmt.Sprintf("T10 number %d of 3 goes", first), func(t *testing.T) {
-			store := storeOf(t, "alice:"+bcrypt4Secret1)
-			end := make(chan struct{})
-			type result struct {
-				ok  bool
-				err error
-			}
-			results := make([]chan result, 3)
-			gone := errors.New("gone")
-			ctxs := make([]context.Context, 3)
-			cancels := make([]context.CancelCauseFunc, 3)
-			for i := range 3 {
-				joined := make(chan struct{})
-				results[i] = make(chan result, 1)
-				ctxs[i], cancels[i] = context.WithCancelCause(t.Context())
-				go func() {
-					c := credentialsOf("alice", "secret1")
-					f, _ := userStores{store}.find(c.user)
-					ok, err := compute(whenWaiting(ctxs[i], func() { close(joined) }), f.key(c), c, func(password []byte, sum *digest) bool {
-						<-end
-						// What the computation has is its own: the credentials may be in use for another request.
-						return string(password) == "secret1" && *sum != (digest{})
-					})
-					c.release()
-					results[i] <- result{ok, err}
-				}()
-				<-joined
-			}
-			cancels[first](gone)
-			if r := <-results[first]; r.ok || !errors.Is(r.err, gone) {
-				t.Errorf("%+v", r)
-			}
-			close(end)
-			for i := range 3 {
-				if i == first {
-					continue
-				}
-				if r := <-results[i]; !r.ok || r.err != nil {
-					t.Errorf("%d: %+v", i, r)
-				}
-				cancels[i](nil)
-			}
-		})
-	}
-}
-
-// TestCheckCancelled is about a check whose context is over: an error, never
-// a verdict of the password.
-func TestCheckCancelled(t *testing.T) {
-	store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:!")
-	stores, m := userStores{store}, &memory{now: clock}
-	for _, test := range []struct {
-		user string
-		want outcome
-	}{{"alice", wrongPassword}, {"bob", deniedUser}} {
-		// The computation that this one waits for doesn't come to an end.
-		c := credentialsOf(test.user, "secret1")
-		f, _ := stores.find(c.user)
-		if f.state != usable {
-			f = stores.decoy(c.user)
-		}
-		if f.entry == nil {
-			t.Fatal("no entry")
-		}
-		started, end := make(chan struct{}), make(chan struct{})
-		go compute(context.Background(), f.key(c), c, func([]byte, *digest) bool { //nolint:errcheck // what it says is another's business
-			close(started)
-			<-end
-			return true
-		})
-		<-started
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		got, user, err := stores.check(ctx, c, m)
-		if got == goodPassword || user != nil || !errors.Is(err, context.Canceled) {
-			t.Errorf("T10 %s: %v %q %v", test.user, got, user, err)
-		}
-		close(end)
-	}
-}
-
-// TestPanic is T10: a panic while hashing is an error for all who wait, and
-// nothing of the password gets into it.
-func TestPanic(t *testing.T) {
-	const canary = "CANARY"
-	for name, panics := range map[string]func(password []byte){
-		"a text":  func(p []byte) { panic("can't hash " + string(p)) },
-		"bytes":   func(p []byte) { panic(p) },
-		"error":   func(p []byte) { panic(fmt.Errorf("can't hash %s", p)) },
-		"runtime": func(p []byte) { _ = p[len(p)] }, //nolint:staticcheck // is to panic
-		"nil":     func([]byte) { panic(nil) },      //nolint:govet // is to panic
-	} {
-		t.Run("T10 "+name, func(t *testing.T) {
-			store := storeOf(t, "alice:"+bcrypt4Secret1)
-			end := make(chan struct{})
-			errs := make(chan error, 10)
-			for range 10 {
-				joined := make(chan struct{})
-				go func() {
-					c := credentialsOf("alice", canary)
-					defer c.release()
-					f, _ := userStores{store}.find(c.user)
-					ok, err := compute(whenWaiting(t.Context(), func() { close(joined) }), f.key(c), c, func(p []byte, _ *digest) bool {
-						<-end
-						panics(p)
-						return true
-					})
-					if ok {
-						t.Error("good")
-					}
-					errs <- err
-				}()
-				<-joined
-			}
-			close(end)
-			for range 10 {
-				if err := <-errs; err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "panic") {
-					t.Error(err)
-				}
-			}
-			// Afterwards all is well.
-			runSteps(t, userStores{store}, &memory{now: clock}, []step{{"alice", canary, wrongPassword, 1}, {"alice", "secret1", goodPassword, 1}})
-		})
 	}
 }
 
@@ -802,7 +696,7 @@ func backwards(text string) string {
 
 func TestOutcomes(t *testing.T) {
 	seen := map[string]bool{}
-	for o := malformed; o <= goodPassword; o++ {
+	for o := undecided; o <= goodPassword; o++ {
 		if s := o.String(); s == "" || seen[s] {
 			t.Errorf("%d: %q", o, s)
 		} else {

@@ -83,8 +83,8 @@ type pwxBoxes struct {
 
 // pwxRound is a round of pwxform for one of its four lanes.
 func pwxRound(x, y uint64, s0, s1 *pwxBox) (uint64, uint64) {
-	a, b := &s0[uint8(x>>4)], &s1[uint8(x>>36)]
-	return ((x>>32)*uint64(uint32(x)) + a[0]) ^ b[0], ((y>>32)*uint64(uint32(y)) + a[1]) ^ b[1]
+	a, b := &s0[uint8(x>>4)], &s1[uint8(x>>36)] //nolint:gosec // 8 bits of it
+	return ((x>>32)*uint64(uint32(x)) + a[0]) ^ b[0], ((y>>32)*uint64(uint32(y)) + a[1]) ^ b[1] //nolint:gosec // the lower halves
 }
 
 // mix is blockmix_pwxform, over all of block.
@@ -131,7 +131,7 @@ var salsaSteps = [8][4]uint8{
 func salsa20(block *[8]uint64, rounds int) {
 	var x [16]uint32
 	for i, v := range block {
-		x[i*10%16], x[(i*10+5)%16] = uint32(v), uint32(v>>32)
+		x[i*10%16], x[(i*10+5)%16] = uint32(v), uint32(v>>32) //nolint:gosec // two halves
 	}
 	for range rounds / 2 {
 		for _, s := range &salsaSteps {
@@ -143,7 +143,7 @@ func salsa20(block *[8]uint64, rounds int) {
 		}
 	}
 	for i, v := range block {
-		block[i] = uint64(uint32(v)+x[i*10%16]) | uint64(uint32(v>>32)+x[(i*10+5)%16])<<32
+		block[i] = uint64(uint32(v)+x[i*10%16]) | uint64(uint32(v>>32)+x[(i*10+5)%16])<<32 //nolint:gosec // two halves
 	}
 }
 
@@ -162,7 +162,7 @@ func loadShuffled(dst []uint64, src []byte) {
 }
 
 func storeShuffled(dst []byte, src []uint64) {
-	put := func(i int, v uint64) { binary.LittleEndian.PutUint32(dst[4*(i&^15|i*5&15):], uint32(v)) }
+	put := func(i int, v uint64) { binary.LittleEndian.PutUint32(dst[4*(i&^15|i*5&15):], uint32(v)) } //nolint:gosec // the lower half
 	for i, v := range src {
 		put(2*i, v)
 		put(2*i+1, v>>32)

@@ -1,0 +1,565 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// flooded is a handler in the time of synctest, which goes on when everybody
+// waits. Its hashes take hashTime of that each.
+type flooded struct {
+	*Handler
+	t     testing.TB
+	store *userStore
+}
+
+const hashTime = 50 * time.Millisecond
+
+// underFlood runs f with a handler for a file, and settings.
+func underFlood(t *testing.T, settings *App, file string, f func(t *testing.T, h *flooded)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		if settings.MaxHashes == 0 {
+			settings.MaxHashes = 1
+		}
+		store := storeOf(t, file)
+		h := handlerOf(userStores{store}, &memory{now: time.Now})
+		h.guard = newGuard(settingsOf(settings), time.Now)
+		h.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
+			time.Sleep(hashTime)
+			return class.Verify(hash, password)
+		}
+		f(t, &flooded{h, t, store})
+		h.guard.slots.isIdle(t)
+	})
+}
+
+// login tries to log in and says in a word what came of it.
+func (h *flooded) login(ip, user, password string) string {
+	h.t.Helper()
+	c := credentialsOf(user, password)
+	defer c.release()
+	v, err := h.check(h.t.Context(), ip, c)
+	switch {
+	case errors.As(err, new(*throttled)):
+		return "throttled"
+	case err != nil:
+		return err.Error()
+	}
+	return v.outcome.String()
+}
+
+func (h *flooded) expect(ip, user, password, want string) {
+	h.t.Helper()
+	if got := h.login(ip, user, password); got != want {
+		h.t.Errorf("%s from %s with %q: %s, want %s", user, ip, password, got, want)
+	}
+}
+
+// results counts what came of many log-ins.
+type results struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+func (r *results) add(result string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.count == nil {
+		r.count = make(map[string]int)
+	}
+	r.count[result]++
+}
+
+// spent is what a flood has cost.
+type spent struct{ hashes, comparisons int64 }
+
+func (h *flooded) spent() spent { return spent{h.guard.hashCount(), h.guard.comparisons.Load()} }
+
+const (
+	wrong      = "wrong password"
+	good       = "good password"
+	nobody     = "unknown user"
+	overBudget = "throttled"
+)
+
+// TestGuessing is T1, T2 and T3: ten thousand wrong passwords come to no more
+// hashes, and no more comparisons with the right one, than the budget says,
+// wherever they come from, one by one and all at once.
+func TestGuessing(t *testing.T) {
+	const n = 10_000
+	for _, test := range []struct {
+		name     string
+		settings App
+		from, as func(i int) string
+		budget   int64
+		verified bool // alice has logged in before, from home
+		home     string
+	}{
+		{"T1 one user, one address", App{}, at("192.0.2.1"), at("alice"), 10, true, "192.0.2.99"},
+		{"T1 one user, her own address", App{}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
+		{"T1 one user who has never been here", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
+		{"T1 one user, no such name", App{}, at("192.0.2.1"), at("nobody"), 10, true, "192.0.2.99"},
+		{"T1 one user, locked", App{}, at("192.0.2.1"), at("locked"), 10, true, "192.0.2.99"},
+		{"T1 a budget of one", App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
+		{"T1 three slots", App{MaxHashes: 3}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
+		{"T1 no address: the user's budget", App{}, at(""), at("alice"), 100, true, ""},
+		{"T2 one user, many addresses", App{}, numbered("192.0.%d.%d"), at("alice"), 100, true, "198.51.100.1"},
+		{"T2 no such user, many addresses", App{}, numbered("192.0.%d.%d"), at("nobody"), 100, true, "198.51.100.1"},
+		{"T3 many users, one address", App{}, at("192.0.2.1"), numbered("user%d%d"), 30, true, "192.0.2.99"},
+		{"T6 one user, one /64", App{}, numbered("2001:db8::%x:%x"), at("alice"), 10, true, "192.0.2.99"},
+	} {
+		for _, atOnce := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, all at once: %v", test.name, atOnce), func(t *testing.T) {
+				settings := test.settings
+				underFlood(t, &settings, "alice:"+shaSecret1+"\nlocked:!\n", func(t *testing.T, h *flooded) {
+					if test.verified {
+						h.expect(test.home, "alice", "secret1", good)
+					}
+					before := h.spent()
+					var r results
+					var group sync.WaitGroup
+					for i := range n {
+						guess := func() { r.add(h.login(test.from(i), test.as(i), fmt.Sprint("guess", i))) }
+						if atOnce {
+							group.Go(guess)
+						} else {
+							guess()
+						}
+					}
+					group.Wait()
+					after := h.spent()
+					most := test.budget
+					if atOnce {
+						most += int64(settings.MaxHashes) - 1 // those under way
+					}
+					if got := after.hashes - before.hashes; got < test.budget || got > most {
+						t.Errorf("%d hashes for a budget of %d", got, test.budget)
+					}
+					if got := after.comparisons - before.comparisons; got > most+int64(settings.MaxHashes) {
+						t.Errorf("%d comparisons for a budget of %d", got, test.budget)
+					}
+					if got := r.count[overBudget]; got < n-int(most) || got > n-int(test.budget) {
+						t.Errorf("%v", r.count)
+					}
+					// The right password is no better than a guess, but where it was verified before.
+					if test.as(0) == "alice" && test.as(1) == "alice" {
+						h.expect(test.from(n+1), "alice", "secret1", overBudget)
+						if test.verified && test.home != test.from(0) {
+							h.expect(test.home, "alice", "secret1", good)
+						}
+						time.Sleep(time.Hour)
+						h.expect(test.from(n+1), "alice", "secret1", good)
+					}
+				})
+			})
+		}
+	}
+}
+
+func at(s string) func(int) string { return func(int) string { return s } }
+
+func numbered(format string) func(int) string {
+	return func(i int) string { return fmt.Sprintf(format, i>>8, i&255) }
+}
+
+// TestGuessesWithoutWaiting is T1 for one who doesn't wait for the answer:
+// what was compared with the right password is spent all the same.
+func TestGuessesWithoutWaiting(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		const home = "192.0.2.99"
+		h.expect(home, "alice", "secret1", good)
+		before := h.spent()
+		for i := range 1000 {
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				c := credentialsOf("alice", fmt.Sprint("guess", i))
+				defer c.release()
+				h.check(ctx, home, c)
+			}()
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+		}
+		time.Sleep(time.Minute / 2)
+		if got := h.spent().comparisons - before.comparisons; got > 10+1 {
+			t.Errorf("%d comparisons", got)
+		}
+		h.expect(home, "alice", "secret1", overBudget)
+	})
+}
+
+// TestKnownClients is the last part of T2: a user's last eight clients are
+// held to the login budget alone, until the entry changes.
+func TestKnownClients(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1+"\nbob:"+shaSecret1, func(t *testing.T, h *flooded) {
+		for i := range 9 {
+			h.expect(fmt.Sprint("198.51.100.", i), "alice", "secret1", good)
+		}
+		flood := func() {
+			for i := range 101 {
+				h.login(fmt.Sprint("192.0.2.", i), "alice", fmt.Sprint("guess", i))
+			}
+		}
+		flood()
+		h.expect("198.51.100.0", "alice", "secret1", overBudget) // the ninth took its place
+		h.expect("198.51.100.1", "alice", "secret1", good)
+		h.expect("198.51.100.8", "alice", "secret1", good)
+		h.expect("198.51.100.8", "alice", "guess", wrong)
+		// The client's own budget is no matter either, but for others from there.
+		for i := range 31 {
+			h.login("198.51.100.8", fmt.Sprint("user", i), "guess")
+		}
+		h.expect("198.51.100.8", "alice", "secret1", good)
+		h.expect("198.51.100.8", "bob", "secret1", overBudget)
+		// An edit of the file that leaves the entry as it is changes nothing.
+		reloadStore(t, h.store, "zoe:!\nalice:"+shaSecret1)
+		h.expect("198.51.100.8", "alice", "secret1", good)
+		h.expect("198.51.100.0", "alice", "secret1", overBudget)
+		// T13: another password clears the user's budgets, and nobody is known any more.
+		reloadStore(t, h.store, "alice:"+apr1Secret2)
+		h.expect("198.51.100.0", "alice", "secret2", good)
+		flood()
+		h.expect("198.51.100.1", "alice", "secret2", overBudget)
+		h.expect("198.51.100.0", "alice", "secret2", good)
+	})
+}
+
+// TestKnownWrong is T12.
+func TestKnownWrong(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!", func(t *testing.T, h *flooded) {
+		for _, user := range []string{"alice", "nobody", "locked"} {
+			before := h.spent()
+			for i := range 1000 {
+				if got := h.login("192.0.2.1", user, "old"); got == good || got == overBudget {
+					t.Fatalf("T12 %s, time %d: %s", user, i, got)
+				}
+			}
+			if got := h.spent().hashes - before.hashes; got != 1 {
+				t.Errorf("T12 %s: %d hashes", user, got)
+			}
+		}
+		var group sync.WaitGroup
+		before := h.spent()
+		for range 1000 {
+			group.Go(func() { h.login("192.0.2.1", "alice", "older") })
+		}
+		group.Wait()
+		if got := h.spent().hashes - before.hashes; got != 1 {
+			t.Errorf("T12 all at once: %d hashes", got)
+		}
+		h.expect("192.0.2.1", "alice", "secret1", good) // nothing spent
+		reloadStore(t, h.store, "alice:"+apr1Secret2+"\nnobody:"+shaSecret1)
+		h.expect("192.0.2.1", "alice", "secret2", good)
+		h.expect("192.0.2.1", "alice", "secret1", wrong)
+		h.expect("192.0.2.1", "nobody", "secret1", good)
+		reloadStore(t, h.store, "alice:"+shaSecret1)
+		h.expect("192.0.2.1", "alice", "secret1", good) // right again the moment the file says so
+	})
+}
+
+// TestPasswordChangeOpens is T13: whoever has used up everything gets in at
+// once when the administrator sets another password, also while it waits.
+func TestPasswordChangeOpens(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		for i := range 12 {
+			h.login("192.0.2.1", "alice", fmt.Sprint("guess", i))
+		}
+		for i := range 100 {
+			h.login(fmt.Sprint("192.0.3.", i), "alice", fmt.Sprint("guess", i))
+		}
+		h.expect("192.0.2.1", "alice", "secret2", overBudget)
+		h.expect("192.0.4.1", "alice", "secret2", overBudget)
+		reloadStore(t, h.store, "alice:"+apr1Secret2)
+		h.expect("192.0.2.1", "alice", "secret2", good)
+		h.expect("192.0.4.1", "alice", "secret2", good)
+	})
+	t.Run("T13 while it waits for its turn", func(t *testing.T) {
+		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+			go h.login("192.0.2.7", "nobody", "x")
+			synctest.Wait()
+			done := make(chan string)
+			go func() { done <- h.login("192.0.2.1", "alice", "secret2") }()
+			synctest.Wait()
+			reloadStore(t, h.store, "alice:"+apr1Secret2)
+			if got := <-done; got != good {
+				t.Error(got)
+			}
+			if got := h.spent().hashes; got != 2 {
+				t.Errorf("%d hashes", got)
+			}
+		})
+	})
+}
+
+// TestSprayFlat is T4: however many names and addresses, the memory is the
+// same, and who is not among them gets in.
+func TestSprayFlat(t *testing.T) {
+	g := newGuard(settingsOf(new(App)), time.Now)
+	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &memory{now: clock})
+	h.guard = g
+	spray := func(n int) {
+		for range n {
+			c := credentialsOf(fmt.Sprint("user", rand.Uint64()), fmt.Sprint(rand.Uint64()))
+			h.check(t.Context(), fmt.Sprintf("10.%d.%d.%d", rand.IntN(256), rand.IntN(256), rand.IntN(256)), c)
+			c.release()
+		}
+	}
+	var before, after memStats
+	spray(1000)
+	before.read()
+	spray(30_000)
+	after.read()
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<18 {
+		t.Errorf("T4 %d bytes more", grown)
+	}
+	runtime.KeepAlive(h)
+	g.slots.isIdle(t)
+	if got, _ := checkIn(t, h.users, "alice", "secret1", &h.memory); got != goodPassword {
+		t.Errorf("T4 %v", got)
+	}
+}
+
+// TestSameWork is T7: with a file of mixed formats, known, unknown and locked
+// names take one hash each, of the formats alike, and are throttled alike.
+func TestSameWork(t *testing.T) {
+	const users = 300
+	var file strings.Builder
+	for i := range users {
+		fmt.Fprintf(&file, "known%d:%s\nlocked%d:!\n", i, []string{bcrypt4Secret1, apr1Secret1, shaSecret1}[i%3], i)
+	}
+	byFormat := make(map[string]map[string]int64)
+	for _, kind := range []string{"known", "locked", "unknown"} {
+		underFlood(t, &App{}, file.String(), func(t *testing.T, h *flooded) {
+			for i := range users {
+				user, ip := fmt.Sprint(kind, i), fmt.Sprintf("10.0.%d.%d", i>>8, i&255)
+				for guess := range 12 {
+					before := h.spent()
+					start := time.Now()
+					got := h.login(ip, user, fmt.Sprint("guess", guess))
+					hashes, took := h.spent().hashes-before.hashes, time.Since(start)
+					if (got == overBudget) != (guess >= 10) || hashes == 1 != (guess < 10) || took != time.Duration(hashes)*hashTime {
+						t.Fatalf("T7 %s, guess %d: %s with %d hashes in %s", user, guess, got, hashes, took)
+					}
+				}
+			}
+			counts := make(map[string]int64)
+			h.guard.hashes.Range(func(format, count any) bool {
+				counts[format.(*crypt.Format).Name] = count.(*atomic.Int64).Load() / 10
+				return true
+			})
+			byFormat[kind] = counts
+			if n := h.spent().comparisons; n != 0 {
+				t.Errorf("T7 %d comparisons with what nobody has shown", n)
+			}
+		})
+	}
+	for kind, counts := range byFormat {
+		for format, n := range counts {
+			if n < users/3-60 || n > users/3+60 { // six standard deviations, nearly
+				t.Errorf("T7 %s: %d of %s, want about %d", kind, n, format, users/3)
+			}
+		}
+		if len(counts) != 3 {
+			t.Errorf("T7 %s: %v", kind, counts)
+		}
+	}
+}
+
+// TestPeopleFirst is T8: two hundred people log in for the first time after a
+// restart, while a flood keeps the slots busy.
+func TestPeopleFirst(t *testing.T) {
+	var file strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&file, "person%d:%s\n", i, shaSecret1)
+	}
+	for _, test := range []struct {
+		name   string
+		floods func(i int) string // addresses
+		homes  func(i int) string
+		off    bool
+		most   time.Duration // for the last person
+	}{
+		{"a flood from one address", at("192.0.2.1"), numbered("10.0.%d.%d"), true, 202 * hashTime},
+		{"one address for all people, too", at("192.0.2.1"), at("10.0.0.1"), true, 202 * hashTime},
+		{"with budgets", at("192.0.2.1"), at("10.0.0.1"), false, 232 * hashTime},
+	} {
+		t.Run("T8 "+test.name, func(t *testing.T) {
+			settings := &App{MaxHashes: 2}
+			if test.off {
+				off := &Budget{Off: true}
+				settings.Throttle = &Throttle{off, off, off}
+			}
+			underFlood(t, settings, file.String(), func(t *testing.T, h *flooded) {
+				var stop atomic.Bool
+				var flood, people sync.WaitGroup
+				for i := range 32 {
+					flood.Go(func() {
+						for j := 0; !stop.Load(); j++ {
+							if h.login(test.floods(i), "person0", fmt.Sprint(i, " guess ", j)) == overBudget {
+								time.Sleep(time.Millisecond) // the network takes its time
+							}
+						}
+					})
+				}
+				time.Sleep(time.Second)
+				var r results
+				start := time.Now()
+				for i := range 200 {
+					if !test.off && i == 0 {
+						continue // guessed at: throttled
+					}
+					people.Go(func() { r.add(h.login(test.homes(i), fmt.Sprint("person", i), "secret1")) })
+				}
+				people.Wait()
+				if took := time.Since(start); took > test.most/2 || r.count[good] < 199 || len(r.count) != 1 {
+					t.Errorf("%v after %s", r.count, took)
+				}
+				stop.Store(true)
+				flood.Wait()
+			})
+		})
+	}
+	t.Run("T8 only who waited 10 s gets 503", func(t *testing.T) {
+		off := &Budget{Off: true}
+		underFlood(t, &App{Throttle: &Throttle{off, off, off}}, file.String(), func(t *testing.T, h *flooded) {
+			var r results
+			var group sync.WaitGroup
+			for i := range 400 {
+				group.Go(func() {
+					start := time.Now()
+					got := h.login(fmt.Sprintf("10.0.%d.%d", i>>8, i&255), "nobody", fmt.Sprint(i))
+					if (got == errOverloaded.Error()) != (time.Since(start) == maxWait && got != nobody) {
+						t.Errorf("%s after %s", got, time.Since(start))
+					}
+					r.add(got)
+				})
+			}
+			group.Wait()
+			if n := r.count[nobody]; n < 199 || n > 201 || len(r.count) != 2 {
+				t.Error(r.count)
+			}
+		})
+	})
+}
+
+// TestClockJumps is T11.
+func TestClockJumps(t *testing.T) {
+	now := clock()
+	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &memory{now: clock})
+	h.guard = newGuard(settingsOf(new(App)), func() time.Time { return now })
+	x := &flooded{h, t, h.users[0]}
+	for i := range 11 {
+		x.login("192.0.2.1", "alice", fmt.Sprint("guess", i))
+	}
+	x.expect("192.0.2.1", "alice", "secret1", overBudget)
+	for _, jump := range []time.Duration{-24 * time.Hour, 0, 24 * time.Hour, -10 * 365 * 24 * time.Hour} {
+		now = clock().Add(jump)
+		for i := range 11 {
+			x.login("192.0.2.1", "alice", fmt.Sprint("guess", jump, i))
+		}
+		x.expect("192.0.2.1", "alice", "secret1", overBudget)
+		now = now.Add(2 * time.Hour) // two windows, however the clock jumped
+		x.expect("192.0.2.1", "alice", "secret1", good)
+	}
+}
+
+// TestFailureLog is about what is written: one line for each failure and for
+// each budget that is used up, and under a flood a bounded number, with a
+// count of the rest.
+func TestFailureLog(t *testing.T) {
+	logger, logs := observed()
+	lines := func(message string) (n int) {
+		for _, entry := range logs.TakeAll() {
+			if strings.Contains(entry.Message, message) {
+				n++
+			}
+		}
+		return n
+	}
+	settings := &App{Throttle: &Throttle{Client: &Budget{Off: true}, User: &Budget{Off: true}}}
+	underFlood(t, settings, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		h.logger, settings.logger = logger, logger
+		h.expect("192.0.2.1", "alice", "guess", wrong)
+		got := logs.All()[0].ContextMap()
+		want := map[string]any{"client_ip": "192.0.2.1", "user": "alice", "reason": wrong, "realm": "Restricted"}
+		if logs.Len() != 1 || !maps.Equal(got, want) {
+			t.Errorf("%v", got)
+		}
+		h.expect("192.0.2.1", "alice", "guess", wrong)
+		if got := logs.All()[1].ContextMap(); got["repeated"] != true || got["reason"] != wrong {
+			t.Errorf("%v", got)
+		}
+		logs.TakeAll()
+		for i := range 20 {
+			h.login("192.0.2.1", "alice", fmt.Sprint("guess", i))
+		}
+		got = logs.All()[logs.Len()-1].ContextMap()
+		want = map[string]any{"client_ip": "192.0.2.1", "user": "alice", "budget": "login", "failures": int64(10), "window": time.Minute, "realm": "Restricted"}
+		if !maps.Equal(got, want) {
+			t.Errorf("%v", got)
+		}
+		if n := lines(""); n != 9+1 {
+			t.Errorf("%d lines for 9 failures and a lock", n)
+		}
+		// Who goes away leaves a line, too.
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(hashTime/2, cancel)
+		c := credentialsOf("bob", "guess")
+		if _, err := h.check(ctx, "192.0.2.1", c); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		c.release()
+		time.Sleep(hashTime)
+		if n := lines("log-in failed"); n != 1 {
+			t.Errorf("%d lines for one who went away", n)
+		}
+		// A flood.
+		time.Sleep(time.Hour)
+		logs.TakeAll()
+		const n = 5000
+		for i := range n {
+			h.login("192.0.2.1", fmt.Sprint("user", i), "guess")
+		}
+		time.Sleep(2 * leftOutEvery)
+		all := logs.TakeAll()
+		leftOut := int64(0)
+		for _, entry := range all {
+			if n, ok := entry.ContextMap()["lines"].(int64); ok {
+				leftOut += n
+			}
+		}
+		counts := int(n * hashTime / leftOutEvery)
+		if written := len(all); written > failureBurst+failureLines*int(n*hashTime/time.Second)+counts+2 {
+			t.Errorf("%d lines", written)
+		}
+		if listed := len(slices.DeleteFunc(all, func(e observer.LoggedEntry) bool { return e.Message != "log-in failed" })); int64(listed)+leftOut != n {
+			t.Errorf("%d lines and %d left out, of %d", listed, leftOut, n)
+		}
+	})
+	t.Run("not at this level", func(t *testing.T) {
+		l := newFailureLog(settingsOf(new(App)))
+		for range 2 * failureBurst {
+			l.write(clock(), zap.NewNop(), "never seen")
+		}
+		if l.leftOut != 0 {
+			t.Error("counts what is not wanted")
+		}
+	})
+}

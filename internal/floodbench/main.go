@@ -1,0 +1,129 @@
+// Command floodbench measures what a flood of wrong passwords does to people
+// with good ones, and to an open page of the same server: for Caddy with this
+// plugin, for Caddy's own basic_auth, and for nginx. It prints the table of
+// the README and of docs/security.md.
+//
+//	go run ./internal/floodbench [-seconds 10] [-only htpasswd]
+//
+// All of it runs on this machine, servers and load; compare the ratios of one
+// run. People have two connections, the flood 32 and another address; it ends
+// by itself. Everything is HTTPS, with bcrypt hashes of cost 10.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+)
+
+var (
+	seconds = flag.Int("seconds", 10, "how long each measurement takes")
+	only    = flag.String("only", "", "measure only the servers with this in their name")
+	caddy   = flag.String("caddy", "", "a Caddy with the plugin; made from this folder if not given")
+	loader  = flag.String("load", "", "used by itself")
+)
+
+// site is a server to measure.
+type site struct {
+	name  string
+	start func(dir string) (*server, error)
+	flood load
+}
+
+func main() {
+	log.SetFlags(0)
+	flag.Parse()
+	if *loader != "" {
+		runLoader(*loader)
+		return
+	}
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
+	dir, err := os.MkdirTemp("", "floodbench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	if err := prepare(dir); err != nil {
+		return err
+	}
+	fromOne := load{Kind: "flood", From: "127.0.0.2", Connections: 32, User: "victim"}
+	rotating, spray := fromOne, fromOne
+	rotating.Rotate = true
+	spray.Rotate, spray.User = true, ""
+	fmt.Println("| server | flood | people, requests/s | of calm | p99 | times calm | open page, requests/s | of calm | p99 | times calm | flood, answers/s | memory before and after |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
+	for _, s := range []site{
+		{"htpasswd, defaults: flood from one address", startCaddy(htpasswdSite("")), fromOne},
+		{"htpasswd, `throttle off`", startCaddy(htpasswdSite("throttle off")), fromOne},
+		{"htpasswd, defaults: flood from ever new addresses", startCaddy(htpasswdSite("")), rotating},
+		{"htpasswd, defaults: ever new addresses and users", startCaddy(htpasswdSite("")), spray},
+		{"Caddy's basic_auth", startCaddy(basicAuthSite), fromOne},
+		{"nginx", startNginx, fromOne},
+	} {
+		if !strings.Contains(s.name, *only) {
+			continue
+		}
+		if err := measure(dir, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// measure prints the row of one server.
+func measure(dir string, s site) error {
+	server, err := s.start(dir)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	people := load{Kind: "people", URL: server.url + "/private", From: "127.0.0.1", Connections: 2, User: "person", Password: password}
+	open := load{Kind: "open", URL: server.url + "/open", From: "127.0.0.1", Connections: 2}
+	duration := time.Duration(*seconds) * time.Second
+
+	if _, err := people.run(time.Second); err != nil { // logs in
+		return err
+	}
+	calmPeople, err := people.run(duration)
+	if err != nil {
+		return err
+	}
+	calmOpen, err := open.run(duration)
+	if err != nil {
+		return err
+	}
+	before := server.memory()
+
+	flood := s.flood
+	flood.URL = server.url + "/private"
+	end, err := flood.start(2*duration + 4*time.Second)
+	if err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Second) // until it is in full swing
+	floodedPeople, err := people.run(duration)
+	if err != nil {
+		return err
+	}
+	floodedOpen, err := open.run(duration)
+	if err != nil {
+		return err
+	}
+	flooded, err := end()
+	if err != nil {
+		return err
+	}
+	name, kind, _ := strings.Cut(s.name, ": ")
+	fmt.Printf("| %s | %s | %s | %s | %.0f: %s | %s |\n", name, kind,
+		floodedPeople.beside(calmPeople), floodedOpen.beside(calmOpen), flooded.rate(), flooded.statuses(),
+		fmt.Sprintf("%d and %d MB", before>>20, server.memory()>>20))
+	return nil
+}

@@ -1,0 +1,304 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// These tests are about budgets as a client sees them, through a real Caddy.
+
+// throttleSite is a Caddyfile of one site with settings in global options.
+func throttleSite(global, rest string) string {
+	return "{\n" + global + "\n}\n" + https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n"+rest)
+}
+
+const (
+	threePerHour = "htpasswd {\n\tthrottle login 3 1h\n}"
+
+	behindProxies = "servers {\n\ttrusted_proxies static private_ranges\n\ttrusted_proxies_strict\n}\n"
+)
+
+// guess sends wrong passwords, always others, and returns the last answer.
+func (s *server) guess(n int, user string, header http.Header) (a answer) {
+	s.t.Helper()
+	for range n {
+		s.guesses++
+		h := http.Header{"Authorization": {basic(user, fmt.Sprint("guess", s.guesses))}}
+		for name, values := range header {
+			h[name] = values
+		}
+		a = s.send("/", h)
+	}
+	return a
+}
+
+func checkThrottled(t testing.TB, a answer, most time.Duration) {
+	t.Helper()
+	checkStatus(t, a, http.StatusTooManyRequests, "")
+	after, err := strconv.Atoi(a.header.Get("Retry-After"))
+	if err != nil || after < 1 || time.Duration(after)*time.Second > most {
+		t.Errorf("Retry-After: %q, want 1 to %s", a.header["Retry-After"], most)
+	}
+}
+
+func TestThrottledAnswers(t *testing.T) {
+	app := newWitness(t)
+	s := site(t, app, map[string]string{"users": alice + bob}, "# throttle: the defaults\n"+https(`
+	handle_errors 429 {
+		respond "{err.status_code} {err.message}"
+	}
+	htpasswd {
+		file {dir}/users
+		exempt /open
+	}
+	reverse_proxy {app}`))
+	for version, client := range s.clients() {
+		t.Run(version, func(t *testing.T) {
+			s := s.in(t, client)
+			user := map[string]string{"HTTP/1.1": "alice", "HTTP/2": "nobody"}[version]
+			checkStatus(t, s.guess(10, user, nil), 401, restricted)
+			n := hashes(func() {
+				a := s.guess(20, user, nil)
+				checkThrottled(t, a, time.Minute)
+				if a.body != "429 too many failed log-ins" {
+					t.Errorf("R17 %q", a.body)
+				}
+				checkThrottled(t, s.get("/", user, "secret"), time.Minute)
+			})
+			if n != 0 {
+				t.Errorf("T1 %d hashes over the budget", n)
+			}
+			checkStatus(t, s.get("/", "", ""), 401, restricted)
+			app.none(t)
+			checkStatus(t, s.get("/open", "", ""), 200, "")
+			checkStatus(t, s.get("/open", user, "guess"), 200, "")
+			app.taken()
+		})
+	}
+	s.get("/", "bob", "hunter2")
+	if seen := app.taken(); len(seen) != 1 {
+		t.Errorf("bob, who has done nothing, comes through %d times", len(seen))
+	}
+	lines := strings.Count(s.log(), `"log-in failed"`)
+	locks := regexp.MustCompile(`"too many failed log-ins: .*"budget":"login","failures":10,"window":60`).FindAllString(s.log(), -1)
+	if lines != 20 || len(locks) != 2 {
+		t.Errorf("%d lines for 20 failures, %d for 2 locks", lines, len(locks))
+	}
+	for _, secret := range []string{"guess1", "secret", "Basic "} {
+		if strings.Contains(strings.ReplaceAll(s.log(), `Basic realm`, ""), secret) {
+			t.Errorf("R16 %q is in the log", secret)
+		}
+	}
+}
+
+// TestForwardedFor is T5.
+func TestForwardedFor(t *testing.T) {
+	from := func(addresses ...string) http.Header {
+		return http.Header{"X-Forwarded-For": {strings.Join(addresses, ", ")}}
+	}
+	for _, row := range []struct {
+		name   string
+		global string
+		test   func(t *testing.T, s *server)
+	}{
+		{"T5 an untrusted client can't choose its address", threePerHour, func(t *testing.T, s *server) {
+			for i := range 4 {
+				a := s.guess(1, "alice", from(fmt.Sprint("192.0.2.", i)))
+				if i == 3 {
+					checkThrottled(t, a, time.Hour)
+				}
+			}
+		}},
+		{"T5 behind a trusted proxy the client's address counts", behindProxies + threePerHour, func(t *testing.T, s *server) {
+			checkThrottled(t, s.guess(4, "alice", from("192.0.2.1")), time.Hour)
+			checkStatus(t, s.guess(1, "alice", from("192.0.2.2")), 401, restricted)
+			checkStatus(t, s.send("/", http.Header{"X-Forwarded-For": {"192.0.2.2"}, "Authorization": {basic("alice", "secret")}}), 200, "")
+		}},
+		{"T5 what the client adds on the left is nothing", behindProxies + threePerHour, func(t *testing.T, s *server) {
+			for i := range 4 {
+				a := s.guess(1, "alice", from(fmt.Sprint("198.51.100.", i), "192.0.2.1"))
+				if i == 3 {
+					checkThrottled(t, a, time.Hour)
+				}
+			}
+			// The victim whose address the attacker has sent is not locked out.
+			checkThrottled(t, s.guess(5, "alice", from("203.0.113.7", "192.0.2.1")), time.Hour)
+			checkStatus(t, s.send("/", http.Header{"X-Forwarded-For": {"203.0.113.7"}, "Authorization": {basic("alice", "secret")}}), 200, "")
+		}},
+		{"T6 one /64 is one client", behindProxies + threePerHour, func(t *testing.T, s *server) {
+			for i := range 4 {
+				a := s.guess(1, "alice", from(fmt.Sprintf("2001:db8:1:1:%x::1", i)))
+				if i == 3 {
+					checkThrottled(t, a, time.Hour)
+				}
+			}
+			checkStatus(t, s.guess(1, "alice", from("2001:db8:1:2::1")), 401, restricted)
+		}},
+		{"T2 one user from everywhere", behindProxies + "htpasswd {\n\tthrottle login off\n\tthrottle client off\n\tthrottle user 5 1h\n}", func(t *testing.T, s *server) {
+			good := func(address string) answer {
+				return s.send("/", http.Header{"X-Forwarded-For": {address}, "Authorization": {basic("alice", "secret")}})
+			}
+			checkStatus(t, good("203.0.113.7"), 200, "")
+			for i := range 5 {
+				checkStatus(t, s.guess(1, "alice", from(fmt.Sprint("192.0.2.", i))), 401, restricted)
+			}
+			checkThrottled(t, s.guess(1, "alice", from("192.0.2.99")), time.Hour)
+			checkThrottled(t, good("192.0.2.98"), time.Hour)
+			checkStatus(t, good("203.0.113.7"), 200, "")
+		}},
+		{"T3 many users from one address", behindProxies + "htpasswd {\n\tthrottle client 5 1h\n}", func(t *testing.T, s *server) {
+			for i := range 5 {
+				checkStatus(t, s.guess(1, fmt.Sprint("user", i), from("192.0.2.1")), 401, restricted)
+			}
+			checkThrottled(t, s.guess(1, "alice", from("192.0.2.1")), time.Hour)
+			checkStatus(t, s.guess(1, "alice", from("192.0.2.2")), 401, restricted)
+		}},
+		{"throttle off", "htpasswd {\n\tthrottle off\n}", func(t *testing.T, s *server) {
+			checkStatus(t, s.guess(150, "alice", nil), 401, restricted)
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			row.test(t, site(t, nil, map[string]string{"users": alice}, throttleSite(row.global, "")))
+		})
+	}
+}
+
+// TestForwardedForWarning is about Caddy's default, by which a client can choose
+// its address.
+func TestForwardedForWarning(t *testing.T) {
+	const warning = "trusted_proxies without trusted_proxies_strict"
+	for global, want := range map[string]int{
+		"servers {\n\ttrusted_proxies static private_ranges\n}": 1,
+		behindProxies: 0,
+		"":            0,
+	} {
+		s := site(t, nil, map[string]string{"users": alice}, throttleSite(global, ""))
+		for range 3 {
+			s.get("/", "", "")
+		}
+		if got := strings.Count(s.log(), warning); got != want {
+			t.Errorf("%q: %d warnings, not %d", global, got, want)
+		}
+	}
+}
+
+// TestThrottleAcrossReloads is the other half of X2, and of X3: budgets
+// outlive a reload, and settings are in force from it on.
+func TestThrottleAcrossReloads(t *testing.T) {
+	s := site(t, nil, map[string]string{"users": alice + bob}, throttleSite(threePerHour, ""))
+	checkThrottled(t, s.guess(4, "alice", nil), time.Hour)
+	if err := s.reload(throttleSite(threePerHour, "\theader X-Version 2\n")); err != nil {
+		t.Fatal(err)
+	}
+	checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
+	for _, refused := range []string{
+		throttleSite("htpasswd {\n\tthrottle off\n}", "\tnonsense\n"),
+		strings.ReplaceAll(throttleSite("htpasswd {\n\tthrottle off\n}", ""), "{dir}/users", "{dir}/missing"),
+		throttleSite("htpasswd {\n\tthrottle login 0 1h\n}", ""),
+	} {
+		if err := s.reload(refused); err == nil {
+			t.Fatalf("taken: %s", refused)
+		}
+		checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
+		checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
+	}
+	checkThrottled(t, s.guess(1, "bob", nil), time.Hour) // his fourth
+	if err := s.reload(throttleSite("htpasswd {\n\tthrottle login 4 1h\n}", "")); err != nil {
+		t.Fatal(err)
+	}
+	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
+	checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
+	checkThrottled(t, s.get("/", "bob", "hunter2"), time.Hour)
+	// T13: the file says otherwise, and that is that.
+	s.write("users", alice+"bob:"+shaSecret1+"\n")
+	eventually(t, "bob has another password", func() bool {
+		return s.get("/", "bob", "secret1").status == 200
+	})
+}
+
+// TestUnixSocket is a site without addresses: only names can be told apart.
+func TestUnixSocket(t *testing.T) {
+	s := startServer(t, "")
+	s.write("users", alice+bob)
+	socket := filepath.Join(s.dir, "s")
+	if err := s.reload("{\n\thtpasswd {\n\t\tthrottle login 1 1h\n\t\tthrottle client 2 1h\n\t\tthrottle user 3 1h\n\t}\n}\n" +
+		"http://localhost {\n\tbind unix/{dir}/s\n\thtpasswd {\n\t\tfile {dir}/users\n\t\tallow_http\n\t}\n\trespond ok\n}\n"); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	t.Cleanup(client.CloseIdleConnections)
+	s.client = client
+	get := func(user, password string) answer {
+		r, err := http.NewRequest(http.MethodGet, "http://localhost/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth(user, password)
+		return s.do(r)
+	}
+	checkStatus(t, get("alice", "secret"), 200, "")
+	for i := range 3 {
+		for _, user := range []string{"alice", "nobody"} {
+			checkStatus(t, get(user, fmt.Sprint("guess", i)), 401, restricted)
+		}
+	}
+	for _, user := range []string{"alice", "nobody"} {
+		checkThrottled(t, get(user, "secret"), time.Hour)
+	}
+	checkStatus(t, get("bob", "hunter2"), 200, "")
+}
+
+// TestNothingSpent is about what is no failure: R1, R4, R6, R7, R9, R18, and a
+// good user who may not pass.
+func TestNothingSpent(t *testing.T) {
+	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n"+threePerHour+"\n}\n"+https(`
+	htpasswd {
+		file {dir}/users
+		require user bob
+	}
+	respond ok`)+"http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n}\n")
+	long := strings.Repeat("x", 1025)
+	for _, row := range []struct {
+		name   string
+		header http.Header
+		status int
+	}{
+		{"R1 no credentials", nil, 401},
+		{"R1 malformed", authorization("Basic !"), 401},
+		{"R4 two", authorization(basic("bob", "1"), basic("bob", "2")), 400},
+		{"R6 control character", authorization(basic("bob", "x\r\n")), 401},
+		{"R7 NUL", authorization(basic("bob", "hunter2\x00hunter2")), 401},
+		{"R9 too long", authorization(basic("bob", long)), 401},
+		{"not among those required", authorization(basic("alice", "secret")), 403},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := s.in(t)
+			for range 5 {
+				checkStatus(t, s.send("/", row.header), row.status, restricted)
+			}
+		})
+	}
+	t.Run("R18 plain HTTP", func(t *testing.T) {
+		s := s.in(t)
+		if n := hashes(func() {
+			for i := range 5 {
+				checkStatus(t, s.plain("/", authorization(basic("bob", fmt.Sprint(i)))), 403, "")
+			}
+		}); n != 0 {
+			t.Errorf("%d hashes", n)
+		}
+	})
+	checkStatus(t, s.guess(2, "bob", nil), 401, restricted)
+	checkStatus(t, s.get("/", "bob", "hunter2"), 200, "")
+	checkStatus(t, s.get("/", "alice", "secret"), 403, "")
+}
