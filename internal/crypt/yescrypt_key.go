@@ -83,7 +83,7 @@ type pwxBoxes struct {
 
 // pwxRound is a round of pwxform for one of its four lanes.
 func pwxRound(x, y uint64, s0, s1 *pwxBox) (uint64, uint64) {
-	a, b := &s0[uint8(x>>4)], &s1[uint8(x>>36)] //nolint:gosec // 8 bits of it
+	a, b := &s0[uint8(x>>4)], &s1[uint8(x>>36)]                                                 //nolint:gosec // 8 bits of it
 	return ((x>>32)*uint64(uint32(x)) + a[0]) ^ b[0], ((y>>32)*uint64(uint32(y)) + a[1]) ^ b[1] //nolint:gosec // the lower halves
 }
 
