@@ -39,7 +39,7 @@ type App struct {
 	// 100ms. Below 400ms it makes no difference.
 	Poll caddy.Duration `json:"poll,omitempty"`
 
-	limits [budgetCount]limit
+	limits [scopeCount]limit
 	logger *zap.Logger
 }
 
@@ -56,7 +56,7 @@ type Throttle struct {
 	Client *Budget `json:"client,omitempty"`
 
 	// For one user name within its file, from wherever. Clients that have
-	// verified the user's present password are not held to it, nor to the one
+	// verified the user's current password are not held to it, nor to the one
 	// for clients. It begins anew when the user's line changes. Default: 100
 	// failures in 1h.
 	User *Budget `json:"user,omitempty"`
@@ -68,10 +68,12 @@ type Budget struct {
 	// Whether there is no limit.
 	Off bool `json:"off,omitempty"`
 
-	// How many failures there may be, 1 to 1000000. Default: see there.
+	// How many failures there may be, 1 to 1000000. Default: as said for the
+	// budget in throttle.
 	Failures int `json:"failures,omitempty"`
 
-	// How long they count, 1s to 720h. Default: see there.
+	// How long they count, 1s to 720h. Default: as said for the budget in
+	// throttle.
 	Window caddy.Duration `json:"window,omitempty"`
 }
 
@@ -107,17 +109,21 @@ func (a *App) setDefaults(logger *zap.Logger) {
 		a.MaxHashes = max(runtime.GOMAXPROCS(0)/2, 1)
 	}
 	a.limits = defaultLimits
-	for b, budget := range a.budgets() {
-		budget.override(&a.limits[b])
+	for s := range scopeCount {
+		a.Throttle.budget(s).override(&a.limits[s])
 	}
 }
 
-// budgets returns what is configured of each budget, nil for nothing.
-func (a *App) budgets() (budgets [budgetCount]*Budget) {
-	if t := a.Throttle; t != nil {
-		budgets[loginBudget], budgets[clientBudget], budgets[userBudget] = t.Login, t.Client, t.User
+// budget returns what is configured for a scope, nil for nothing.
+func (t *Throttle) budget(s scope) *Budget {
+	if t == nil {
+		return nil
 	}
-	return budgets
+	return *t.of(s)
+}
+
+func (t *Throttle) of(s scope) **Budget {
+	return [...]**Budget{loginScope: &t.Login, clientScope: &t.Client, userScope: &t.User}[s]
 }
 
 func (b *Budget) override(l *limit) {
@@ -143,9 +149,9 @@ func (a *App) Validate() error {
 	if a.MaxHashes < 0 {
 		return fmt.Errorf("max_hashes is %d, but must be at least 1", a.MaxHashes)
 	}
-	for i, b := range a.budgets() {
-		if err := b.validate(); err != nil {
-			return fmt.Errorf("throttle %s: %w", budget(i), err)
+	for s := range scopeCount {
+		if err := a.Throttle.budget(s).validate(); err != nil {
+			return fmt.Errorf("throttle %s: %w", s, err)
 		}
 	}
 	return nil
@@ -156,7 +162,7 @@ func (b *Budget) validate() error {
 	case b == nil:
 		return nil
 	case b.Off && (b.Failures != 0 || b.Window != 0):
-		return errors.New("either off, or a number of failures and a window")
+		return errors.New("must be either off, or a number of failures and a window")
 	case b.Failures < 0 || b.Failures > maxFailures:
 		return fmt.Errorf("%d failures, but must be 1 to %d", b.Failures, maxFailures)
 	case b.Window != 0 && (b.Window < caddy.Duration(minWindow) || b.Window > caddy.Duration(maxWindow)):

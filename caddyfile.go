@@ -85,29 +85,28 @@ func (p *optionParser) parseThrottle() error {
 	if err != nil {
 		return err
 	}
-	if p.app.Throttle == nil {
-		p.app.Throttle = new(Throttle)
+	name, rest := args[0], args[1:]
+	if name == "off" {
+		rest = args
+	} else if !slices.Contains(scopeNames[:], name) {
+		return p.s.Errf("throttle: expected %s, not '%s'", expected, name)
 	}
-	t := p.app.Throttle
-	budgets := map[string][]**Budget{"login": {&t.Login}, "client": {&t.Client}, "user": {&t.User}}
-	which, ok := budgets[args[0]]
-	switch {
-	case ok:
-		args = args[1:]
-	case args[0] == "off":
-		which = []**Budget{&t.Login, &t.Client, &t.User}
-	default:
-		return p.s.Errf("throttle: expected %s, not '%s'", expected, args[0])
-	}
-	b, err := p.parseBudget(args)
+	b, err := p.parseBudget(rest)
 	if err != nil {
 		return err
 	}
-	for _, slot := range which {
-		if *slot != nil {
-			return p.s.Err("throttle: that budget is set already; one line has to say it all")
+	if p.app.Throttle == nil {
+		p.app.Throttle = new(Throttle)
+	}
+	for s := range scopeCount {
+		if name != "off" && name != s.String() {
+			continue
 		}
-		*slot = b
+		set := p.app.Throttle.of(s)
+		if *set != nil {
+			return p.s.Errf("throttle %s is set already; one line has to say it all", s)
+		}
+		*set = b
 	}
 	return nil
 }

@@ -107,6 +107,16 @@ func (c *credentials) decode(encoded string) bool {
 	return !hasControl(user) && !hasControl(password)
 }
 
+// clone returns a copy for what goes on when the request is over. It is to be
+// released, too.
+func (c *credentials) clone() *credentials {
+	d := credentialsPool.Get().(*credentials)
+	n := copy(d.decoded[:], c.decoded[:len(c.user)+1+len(c.password)])
+	d.user, d.password = d.decoded[:len(c.user)], d.decoded[len(c.user)+1:n]
+	d.digest, d.malformed, d.used = c.digest, false, c.used
+	return d
+}
+
 // release gives c back to the pool, without what it held.
 func (c *credentials) release() {
 	clear(c.encoded[:c.used])

@@ -52,10 +52,8 @@ func decoyKey(parts ...string) uint64 {
 		mac.Write([]byte(p))
 		mac.Write([]byte{0})
 	}
-	return be64(mac.Sum(nil))
+	return binary.BigEndian.Uint64(mac.Sum(nil))
 }
-
-func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
 
 // instanceKey is derived from Caddy's persistent instance ID; without one the
 // decoys are others after a restart.

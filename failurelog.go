@@ -1,7 +1,7 @@
 package caddyhtpasswd
 
 import (
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,15 +22,12 @@ const (
 // failureLog bounds the rate of lines about failures, for all handlers
 // together, and counts what is left out.
 type failureLog struct {
-	settings func() *App
-	limiter  *rate.Limiter
-
-	mu      sync.Mutex
-	leftOut int
+	limiter *rate.Limiter
+	leftOut atomic.Int64
 }
 
-func newFailureLog(settings func() *App) *failureLog {
-	return &failureLog{settings: settings, limiter: rate.NewLimiter(failureLines, failureBurst)}
+func newFailureLog() *failureLog {
+	return &failureLog{limiter: rate.NewLimiter(failureLines, failureBurst)}
 }
 
 // write writes a line, or counts it.
@@ -40,51 +37,33 @@ func (l *failureLog) write(now time.Time, logger *zap.Logger, message string, fi
 	}
 	if l.limiter.AllowN(now, 1) {
 		logger.Warn(message, fields...)
-		return
+	} else if l.leftOut.Add(1) == 1 {
+		time.AfterFunc(leftOutEvery, func() {
+			logger.Warn("too many failed log-ins to list each: lines left out", zap.Int64("lines", l.leftOut.Swap(0)))
+		})
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.leftOut == 0 {
-		time.AfterFunc(leftOutEvery, l.count)
-	}
-	l.leftOut++
 }
-
-// count writes how many lines were left out.
-func (l *failureLog) count() {
-	l.mu.Lock()
-	n := l.leftOut
-	l.leftOut = 0
-	l.mu.Unlock()
-	l.settings().logger.Warn("too many failed log-ins to list each: lines left out", zap.Int("lines", n))
-}
-
-// attempt is what the log tells about who tried to log in.
-type attempt struct {
-	ip   string
-	user string
-}
-
-// attemptOf copies what is needed when the request is over.
-func attemptOf(ip string, user []byte) attempt { return attempt{ip, shorten(user)} }
 
 // logFailure writes the one line about a log-in that failed.
-func (h *Handler) logFailure(a attempt, v verdict) {
-	fields := []zap.Field{zap.String("reason", v.outcome.String())}
-	if v.repeated {
-		fields = append(fields, zap.Bool("repeated", true)) // no guess: the same as before
+func (h *Handler) logFailure(ip string, user []byte, v verdict) {
+	reason := zap.String("reason", v.outcome.String())
+	if v.repeated { // no guess: the same as before
+		h.logRefusal(ip, user, "log-in failed", reason, zap.Bool("repeated", true))
+	} else {
+		h.logRefusal(ip, user, "log-in failed", reason)
 	}
-	h.logRefusal(a, "log-in failed", fields...)
 }
 
-// logLock writes the one line about a budget that is used up.
-func (h *Handler) logLock(a attempt, b budget) {
-	l := h.guard.settings().limits[b]
-	h.logRefusal(a, "too many failed log-ins: no more are checked until the window ends",
-		zap.String("budget", b.String()), zap.Int("failures", l.failures), zap.Duration("window", l.window))
+// logUsedUp writes the one line about a budget that is used up.
+func (h *Handler) logUsedUp(ip string, user []byte, s scope) {
+	l := h.guard.settings().limits[s]
+	h.logRefusal(ip, user, "too many failed log-ins: this budget is used up, and the answer 429 until its window ends",
+		zap.Stringer("budget", s), zap.Int("failures", l.failures), zap.Duration("window", l.window))
 }
 
-func (h *Handler) logRefusal(a attempt, message string, fields ...zap.Field) {
-	h.guard.report.write(h.guard.now(), h.logger, message,
-		append([]zap.Field{zap.String("client_ip", a.ip), zap.String("user", a.user)}, append(fields, zap.String("realm", h.Realm))...)...)
+func (h *Handler) logRefusal(ip string, user []byte, message string, fields ...zap.Field) {
+	all := []zap.Field{zap.String("client_ip", ip), zap.String("user", shorten(user))}
+	all = append(all, fields...)
+	all = append(all, zap.String("realm", h.Realm))
+	h.guard.report.write(h.guard.now(), h.logger, message, all...)
 }

@@ -35,7 +35,7 @@ type entry struct {
 	class    uint32 // position in classes; without meaning unless usable
 	state    entryState
 	verified atomic.Pointer[verification]
-	known    atomic.Pointer[acquaintance]
+	known    atomic.Pointer[knownClients]
 }
 
 // entryState says whether an entry can match at all. One that can't stays in
@@ -64,20 +64,21 @@ type verification struct {
 	user   any // the user's name, a string of its own; an any already, which spares each request an allocation
 }
 
-// acquaintance is who has verified the present password of an entry.
-type acquaintance struct {
-	clients [8]atomic.Uint64 // keys of the last ones
-	next    atomic.Uint32    // counts them
-	guesses atomic.Int32     // comparisons with the password that are not decided yet
+// knownClients are the clients from which the current password of an entry was
+// verified, the last eight of them, and the guesses at it that are open.
+type knownClients struct {
+	clients [8]atomic.Uint64 // their keys
+	added   atomic.Uint32
+	guesses atomic.Int32 // comparisons with the password whose outcome is not spent yet
 }
 
-// includes reports whether a client is among the last ones.
-func (a *acquaintance) includes(client uint64) bool {
-	if a == nil || client == noClient {
+// includes reports whether a client is among them.
+func (k *knownClients) includes(client uint64) bool {
+	if k == nil || client == noClient {
 		return false
 	}
-	for i := range a.clients {
-		if a.clients[i].Load() == client {
+	for i := range k.clients {
+		if k.clients[i].Load() == client {
 			return true
 		}
 	}
@@ -215,25 +216,25 @@ func (v *verification) is(sum *digest) bool {
 	return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1
 }
 
-// acquaintance returns who has verified the present password, nil for nobody.
-func (e *entry) acquaintance() *acquaintance {
+// knownClients returns where the current password was verified, nil for nowhere.
+func (e *entry) knownClients() *knownClients {
 	if e == nil {
 		return nil
 	}
 	return e.known.Load()
 }
 
-// meet notes that a client has verified the present password.
-func (e *entry) meet(client uint64) {
+// addKnown notes that a client has verified the current password.
+func (e *entry) addKnown(client uint64) {
 	known := e.known.Load()
 	if known == nil {
-		known = new(acquaintance)
+		known = new(knownClients)
 		if !e.known.CompareAndSwap(nil, known) {
 			known = e.known.Load()
 		}
 	}
 	if client != noClient && !known.includes(client) {
-		known.clients[(known.next.Add(1)-1)%uint32(len(known.clients))].Store(client)
+		known.clients[(known.added.Add(1)-1)%uint32(len(known.clients))].Store(client)
 	}
 }
 

@@ -283,7 +283,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	}
 	c := parseCredentials(login.sent[0])
 	defer c.release()
-	v, err := h.check(r.Context(), login.clientIP(), c)
+	v, err := h.check(r.Context(), login.clientIP, c)
 	if err != nil {
 		return h.unchecked(w, r, err)
 	}
@@ -296,7 +296,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	name := v.user.(string)
 	groups := h.groups.of(name)
 	if !h.Require.admits(name, groups) {
-		h.logRefusal(attemptOf(login.clientIP(), c.user), "log-in failed", zap.String("reason", "not among those required"))
+		h.logRefusal(login.clientIP, c.user, "log-in failed", zap.String("reason", "not among those required"))
 		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
@@ -330,19 +330,10 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)
 }
 
-// mayForgeAddress reports whether the client can choose the address that its
-// failures are counted by: of the addresses in X-Forwarded-For, Caddy takes the
-// leftmost, which may come from the client, unless told otherwise.
-func mayForgeAddress(r *http.Request) bool {
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return trusted && server != nil && server.TrustedProxiesStrict == 0
-}
-
 // unchecked is for credentials that were not checked to the end: it can't be
 // said whether they are right.
 func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) error {
-	if refusal, ok := errors.AsType[*throttled](err); ok {
+	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
 		return caddyhttp.Error(http.StatusTooManyRequests, err)

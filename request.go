@@ -28,14 +28,7 @@ const (
 type login struct {
 	sent       []string // values of the header
 	userHeader string   // the field that a handler has set to the user's name
-	vars       map[string]any
-}
-
-// clientIP returns the client's address as Caddy sees it, by trusted_proxies,
-// or "" where there is none.
-func (l *login) clientIP() string {
-	address, _ := l.vars[caddyhttp.ClientIPVarKey].(string)
-	return address
+	clientIP   string   // as Caddy sees it, by trusted_proxies; "" where there is no address
 }
 
 const loginVar = "htpasswd.login"
@@ -55,7 +48,8 @@ func takeLogin(r *http.Request) *login {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	l, behind := vars[loginVar].(*login)
 	if !behind {
-		l = &login{sent: values, vars: vars}
+		l = &login{sent: values}
+		l.clientIP, _ = vars[caddyhttp.ClientIPVarKey].(string)
 		if vars != nil {
 			vars[loginVar] = l
 		}
@@ -83,7 +77,7 @@ func isEncrypted(r *http.Request) bool {
 	if len(values) == 0 {
 		return r.TLS != nil
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
+	if !isFromTrustedProxy(r) {
 		return r.TLS != nil
 	}
 	for _, value := range values {
@@ -94,6 +88,19 @@ func isEncrypted(r *http.Request) bool {
 		}
 	}
 	return true
+}
+
+func isFromTrustedProxy(r *http.Request) bool {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
+}
+
+// mayForgeAddress reports whether the client can choose the address that its
+// failures are counted by: of the addresses in X-Forwarded-For, Caddy takes the
+// leftmost, which may come from the client, unless told otherwise.
+func mayForgeAddress(r *http.Request) bool {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return server != nil && server.TrustedProxiesStrict == 0 && isFromTrustedProxy(r)
 }
 
 // removeField removes a field from what the client sent, in any spelling that

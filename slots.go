@@ -18,9 +18,9 @@ const (
 	manyWaiting = 16 << 10
 )
 
-// errOverloaded is for checks that waited too long for their turn, or that
-// there was no room for.
-var errOverloaded = errors.New("too many passwords to check at the moment")
+// errOverloaded is for those who waited too long for their turn, or whom there
+// was no room for.
+var errOverloaded = errors.New("too many passwords are waiting to be checked; try again later")
 
 // slots are where hashes are computed: at most max at a time. Whoever wants
 // one waits for their turn. Turns go round the clients, one each, those without
@@ -28,170 +28,169 @@ var errOverloaded = errors.New("too many passwords to check at the moment")
 // more than one of them. Equal checks share one turn.
 type slots struct {
 	max       func() int
-	isSuspect func(client uint64) bool // has failed lately
+	hasFailed func(client uint64) bool // lately
 
 	mu      sync.Mutex
 	busy    int
 	waiting int
-	shared  map[string]*sharedCheck
-	lines   map[uint64]*line // of the clients with somebody who waits
-	round   [2]list.List     // of *line: clients without failures, and those with
+	calls   map[any]*call
+	queues  map[uint64]*clientQueue
+	rounds  [2]list.List // of *clientQueue: clients without failures, and those with
 }
 
-// check is what waits for a turn.
-type check struct {
+// waiter is one check that waits for its turn.
+type waiter struct {
 	client uint64
-	key    string // equal ones have the same result
+	key    any // comparable; equal ones have the same result
 
-	// refused is asked when the turn has come, and says why there shall be
-	// none after all.
+	// refused is asked when the turn has come, and says why there shall be none
+	// after all. It is called with the slots locked, so it must be quick.
 	refused func() error
-	// begin is called then, while the one who waits is still there, and returns
-	// what to compute, maybe when they are gone.
+	// begin is called then, likewise, while the one who waits is still there. It
+	// returns what to compute, maybe when they are gone.
 	begin func() func() verdict
 
-	group *sharedCheck
-	place *list.Element // in the line; nil while not waiting for a turn
+	call  *call
+	place *list.Element // in the client's queue; nil while not waiting for a turn
 	done  chan result
 }
 
-// sharedCheck are equal checks. While they wait each has its own place; when
-// the first one's turn comes, its result is for all.
-type sharedCheck struct {
-	members []*check
+// call is one computation, and all who wait for it. Before it runs each has a
+// place of their own; when the first one's turn comes, the result is for all.
+type call struct {
+	waiters []*waiter
 	running bool
 }
 
-// line is those who wait for a turn, of one client.
-type line struct {
-	client uint64
-	checks list.List // of *check
-	round  *list.List
-	place  *list.Element // in the round
+// clientQueue are those of one client who wait for a turn.
+type clientQueue struct {
+	client  uint64
+	waiters list.List // of *waiter
+	round   *list.List
+	place   *list.Element // in the round
 }
 
 type result struct {
 	verdict verdict
 	err     error
-	own     bool // computed for the one who gets it
 }
 
-// do has c computed, or gets the result of an equal check. It waits for that
-// until ctx is over, and at most maxWait for a turn.
-func (s *slots) do(ctx context.Context, c *check) (verdict verdict, own bool, err error) {
+// do has w computed, or gets the result of an equal one, which is marked as
+// repeated then. It waits for that until ctx is over, and at most maxWait for a
+// turn.
+func (s *slots) do(ctx context.Context, w *waiter) (verdict, error) {
 	if ctx.Err() != nil {
-		return verdict, false, context.Cause(ctx)
+		return verdict{}, context.Cause(ctx)
 	}
-	c.done = make(chan result, 1)
-	if !s.enter(c) {
-		return verdict, false, errOverloaded
+	w.done = make(chan result, 1)
+	if !s.enter(w) {
+		return verdict{}, errOverloaded
 	}
 	timeout := time.NewTimer(maxWait)
 	defer timeout.Stop()
 	for {
 		select {
-		case r := <-c.done:
-			return r.verdict, r.own, r.err
+		case r := <-w.done:
+			return r.verdict, r.err
 		case <-timeout.C:
-			if s.leaveIfWaiting(c) {
-				err = errOverloaded
+			if s.leaveIfWaiting(w) {
+				return verdict{}, errOverloaded
 			}
 		case <-ctx.Done():
-			s.leave(c)
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return verdict, false, err
+			s.leave(w)
+			return verdict{}, context.Cause(ctx)
 		}
 	}
 }
 
-// enter lets c wait for its turn, or for the result of an equal check that has
+// enter lets w wait for its turn, or for the result of an equal one that has
 // its turn already. It reports false if there is no room.
-func (s *slots) enter(c *check) bool {
+func (s *slots) enter(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.shared == nil {
-		s.shared, s.lines = make(map[string]*sharedCheck), make(map[uint64]*line)
+	if s.calls == nil {
+		s.calls, s.queues = make(map[any]*call), make(map[uint64]*clientQueue)
 	}
-	group := s.shared[c.key]
-	if group == nil || !group.running {
-		if s.waiting >= 2*manyWaiting || s.waiting >= manyWaiting && s.lines[c.client] != nil {
+	c := s.calls[w.key]
+	if c == nil || !c.running {
+		if s.waiting >= 2*manyWaiting || s.waiting >= manyWaiting && s.queues[w.client] != nil {
 			return false
 		}
 	}
-	if group == nil {
-		group = new(sharedCheck)
-		s.shared[c.key] = group
+	if c == nil {
+		c = new(call)
+		s.calls[w.key] = c
 	}
-	c.group = group
-	group.members = append(group.members, c)
-	if !group.running {
-		s.queue(c)
+	w.call = c
+	c.waiters = append(c.waiters, w)
+	if !c.running {
+		s.enqueue(w)
 		s.dispatch()
 	}
 	return true
 }
 
-// leave takes c out. A computation that has begun goes on to its end.
-func (s *slots) leave(c *check) {
+// leave takes w out. A computation that has begun goes on to its end.
+func (s *slots) leave(w *waiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(c)
+	s.remove(w)
 }
 
-// leaveIfWaiting takes c out, unless its turn, or an equal one's, has come.
-func (s *slots) leaveIfWaiting(c *check) bool {
+// leaveIfWaiting takes w out, unless its turn, or an equal one's, has come.
+func (s *slots) leaveIfWaiting(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.place == nil {
+	if w.place == nil {
 		return false
 	}
-	s.remove(c)
+	s.remove(w)
 	return true
 }
 
 // dispatch gives free slots to those whose turn it is.
 func (s *slots) dispatch() {
 	for s.busy < s.max() {
-		c := s.next()
-		if c == nil {
+		w := s.next()
+		if w == nil {
 			return
 		}
-		if err := c.refused(); err != nil {
-			s.remove(c)
-			c.done <- result{err: err}
+		if err := w.refused(); err != nil {
+			s.remove(w)
+			w.done <- result{err: err}
 			continue
 		}
-		for _, member := range c.group.members {
-			s.unqueue(member)
+		for _, other := range w.call.waiters {
+			s.dequeue(other)
 		}
 		s.busy++
-		c.group.running = true
-		go s.run(c, c.begin())
+		w.call.running = true
+		go s.run(w, w.begin())
 	}
 }
 
-// run computes c and hands the result to all who wait for it. After a panic
-// the others are none the wiser: each of them tries for itself.
-func (s *slots) run(c *check, compute func() verdict) {
-	verdict, err := protect(compute)
+// run computes what w wants and hands the result to all who wait for it. After
+// a panic the others are none the wiser: each of them tries for itself.
+func (s *slots) run(w *waiter, compute func() verdict) {
+	v, err := protect(compute)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy--
-	group := c.group
-	group.running = false
+	c := w.call
+	c.running = false
 	if err != nil {
-		s.remove(c)
-		c.done <- result{err: err, own: true}
-		for _, other := range group.members {
-			s.queue(other)
+		s.remove(w)
+		w.done <- result{err: err}
+		for _, other := range c.waiters {
+			s.enqueue(other)
 		}
 	} else {
-		for _, member := range group.members {
-			member.done <- result{verdict: verdict, own: member == c}
+		for _, other := range c.waiters {
+			r := result{verdict: v}
+			r.verdict.repeated = v.repeated || other != w
+			other.done <- r
 		}
-		delete(s.shared, c.key)
+		delete(s.calls, w.key)
 	}
 	s.dispatch()
 }
@@ -214,69 +213,68 @@ func (s *slots) settingsChanged() {
 	s.dispatch()
 }
 
-// queue puts c at the end of its client's line, and a client who had none at
-// the end of the round.
-func (s *slots) queue(c *check) {
-	l := s.lines[c.client]
-	if l == nil {
-		l = &line{client: c.client}
-		s.lines[c.client] = l
-		s.join(l, &s.round[0])
+// enqueue puts w at the end of its client's queue, and a client who had none
+// at the end of the round.
+func (s *slots) enqueue(w *waiter) {
+	q := s.queues[w.client]
+	if q == nil {
+		q = &clientQueue{client: w.client}
+		s.queues[w.client] = q
+		q.join(&s.rounds[0])
 	}
-	c.place = l.checks.PushBack(c)
+	w.place = q.waiters.PushBack(w)
 	s.waiting++
 }
 
-func (s *slots) join(l *line, round *list.List) {
-	l.round, l.place = round, round.PushBack(l)
-}
-
-// next returns whose turn it is and moves their client to the end of the round.
-func (s *slots) next() *check {
-	for i := range s.round {
-		for round := &s.round[i]; round.Len() > 0; {
-			l := round.Front().Value.(*line)
-			round.Remove(l.place)
-			if i == 0 && s.isSuspect(l.client) {
-				s.join(l, &s.round[1])
+// next returns whose turn it is, and moves their client to the end of the round.
+func (s *slots) next() *waiter {
+	for i := range s.rounds {
+		for round := &s.rounds[i]; round.Len() > 0; {
+			q := round.Front().Value.(*clientQueue)
+			round.Remove(q.place)
+			if i == 0 && s.hasFailed(q.client) {
+				q.join(&s.rounds[1])
 				continue
 			}
-			s.join(l, round)
-			return l.checks.Front().Value.(*check)
+			q.join(round)
+			return q.waiters.Front().Value.(*waiter)
 		}
 	}
 	return nil
 }
 
-// unqueue takes c out of its client's line, if it is in it.
-func (s *slots) unqueue(c *check) {
-	if c.place == nil {
+func (q *clientQueue) join(round *list.List) {
+	q.round, q.place = round, round.PushBack(q)
+}
+
+// dequeue takes w out of its client's queue, if it is in it.
+func (s *slots) dequeue(w *waiter) {
+	if w.place == nil {
 		return
 	}
-	l := s.lines[c.client]
-	l.checks.Remove(c.place)
-	c.place = nil
+	q := s.queues[w.client]
+	q.waiters.Remove(w.place)
+	w.place = nil
 	s.waiting--
-	if l.checks.Len() == 0 {
-		l.round.Remove(l.place)
-		delete(s.lines, l.client)
+	if q.waiters.Len() == 0 {
+		q.round.Remove(q.place)
+		delete(s.queues, q.client)
 	}
 }
 
-// remove takes c out of everything.
-func (s *slots) remove(c *check) {
-	s.unqueue(c)
-	group := c.group
-	for i, member := range group.members {
-		if member == c {
-			last := len(group.members) - 1
-			group.members[i] = group.members[last]
-			group.members[last] = nil
-			group.members = group.members[:last]
+// remove takes w out of everything.
+func (s *slots) remove(w *waiter) {
+	s.dequeue(w)
+	c := w.call
+	for i, other := range c.waiters {
+		if other == w {
+			last := len(c.waiters) - 1
+			c.waiters[i], c.waiters[last] = c.waiters[last], nil
+			c.waiters = c.waiters[:last]
 			break
 		}
 	}
-	if len(group.members) == 0 && !group.running && s.shared[c.key] == group {
-		delete(s.shared, c.key)
+	if len(c.waiters) == 0 && !c.running && s.calls[w.key] == c {
+		delete(s.calls, w.key)
 	}
 }

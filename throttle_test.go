@@ -1,12 +1,15 @@
 package caddyhtpasswd
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -102,7 +105,7 @@ func TestCountersUnderSpray(t *testing.T) {
 	}
 	locked := 0
 	for range 100_000 {
-		if c.most(random.Uint64()) >= defaultLimits[loginBudget].failures {
+		if c.most(random.Uint64()) >= defaultLimits[loginScope].failures {
 			locked++
 		}
 	}
@@ -180,10 +183,14 @@ func TestOver(t *testing.T) {
 			now = clock()
 			g := newGuard(settingsOf(settings), func() time.Time { return now })
 			spread := func(t *target) *target { // keys are hashes
-				return &target{mix(t[0] + 100), map[bool]uint64{true: noClient, false: mix(t[1] + 200)}[t[1] == noClient], mix(t[2] + 300)}
+				keys := target{mix(t[0] + 100), noClient, mix(t[2] + 300)}
+				if t[clientScope] != noClient {
+					keys[clientScope] = mix(t[1] + 200)
+				}
+				return &keys
 			}
 			for _, f := range test.failures {
-				g.fail(spread(f))
+				g.spend(spread(f))
 			}
 			if wait := g.over(spread(test.t), test.acquainted, test.guesses); wait != test.wait {
 				t.Errorf("%s, want %s", wait, test.wait)
@@ -205,8 +212,8 @@ func TestFailUsesUp(t *testing.T) {
 		Login: &Budget{Failures: 2}, Client: &Budget{Off: true}, User: &Budget{Failures: 3},
 	}}), clock)
 	at := target{mix(1), mix(2), mix(3)}
-	for i, want := range [][]budget{nil, {loginBudget}, {userBudget}, nil, nil} {
-		if got := g.fail(&at); !slices.Equal(got, want) {
+	for i, want := range [][]scope{nil, {loginScope}, {userScope}, nil, nil} {
+		if got := g.spend(&at); !slices.Equal(got, want) {
 			t.Errorf("failure %d uses up %v, want %v", i+1, got, want)
 		}
 	}
@@ -227,7 +234,7 @@ func TestTargets(t *testing.T) {
 	for name, other := range map[string]target{
 		"another client": of(2, "alice", one), "X6 another file": of(1, "alice", two), "another user": of(1, "bob", one), "unknown": of(1, "alic", one),
 	} {
-		if other[loginBudget] == before[loginBudget] || other[userBudget] == before[userBudget] != (name == "another client") {
+		if other[loginScope] == before[loginScope] || other[userScope] == before[userScope] != (name == "another client") {
 			t.Errorf("%s: %x, as %x", name, other, before)
 		}
 	}
@@ -243,7 +250,7 @@ func TestTargets(t *testing.T) {
 	}
 	for _, text := range []string{"alice:" + apr1Secret1, "alice:!", "bob:!"} {
 		reloadStore(t, one, text)
-		if now := of(1, "alice", one); now[userBudget] == before[userBudget] || now[loginBudget] == before[loginBudget] {
+		if now := of(1, "alice", one); now[userScope] == before[userScope] || now[loginScope] == before[loginScope] {
 			t.Errorf("T13 after %q the budget is what it was", text)
 		}
 	}
@@ -286,7 +293,7 @@ func BenchmarkOver(b *testing.B) {
 	for _, failures := range []int{0, 5} {
 		b.Run(fmt.Sprint(failures), func(b *testing.B) {
 			for range failures {
-				g.fail(&t)
+				g.spend(&t)
 			}
 			for b.Loop() {
 				if g.over(&t, false, 0) != 0 {
@@ -309,6 +316,42 @@ func FuzzClient(f *testing.F) {
 		}
 		if key := g.client(ip); (key == noClient) != (err != nil) || key != g.client(ip) {
 			t.Errorf("%q: %x", ip, key)
+		}
+	})
+}
+
+// TestPace is about refusals without a hash: so many a second, and more wait.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(settingsOf(new(App)), time.Now)
+		second := refusalsPerCore * runtime.GOMAXPROCS(0)
+		start := time.Now()
+		for range 3*second + second/10 {
+			g.awaitRefusal(t.Context())
+		}
+		if took := time.Since(start).Round(time.Millisecond); took != 3*time.Second {
+			t.Errorf("3 seconds' refusals took %s", took)
+		}
+		// Who goes away leaves the turn to others.
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		start = time.Now()
+		for range 2 * second {
+			g.awaitRefusal(gone)
+		}
+		g.awaitRefusal(t.Context())
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("%s behind those who are gone", took)
+		}
+		// More than can be answered within maxWait are answered at once.
+		var group sync.WaitGroup
+		start = time.Now()
+		for range 12 * second {
+			group.Go(func() { g.awaitRefusal(t.Context()) })
+		}
+		group.Wait()
+		if took := time.Since(start); took > maxWait {
+			t.Errorf("the last one waited %s", took)
 		}
 	})
 }

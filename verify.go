@@ -1,10 +1,8 @@
 package caddyhtpasswd
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,14 +23,21 @@ const (
 )
 
 func (o outcome) String() string {
-	return [...]string{"undecided", "malformed credentials", "wrong password", "unknown user", "locked user or bad line", "good password"}[o]
+	return [...]string{
+		undecided:     "undecided",
+		malformed:     "malformed credentials",
+		wrongPassword: "wrong password",
+		unknownUser:   "unknown user",
+		deniedUser:    "locked user or bad line",
+		goodPassword:  "good password",
+	}[o]
 }
 
 // verdict is an outcome with what belongs to it.
 type verdict struct {
 	outcome  outcome
 	user     any  // with goodPassword: the name as it stands in the file, a string
-	repeated bool // with others: it was known already, or somebody else's to compute
+	repeated bool // it was known already, or came of somebody else's check
 }
 
 // isCheap reports whether a refusal took no hash.
@@ -89,14 +94,13 @@ func (s userStores) find(user []byte) found {
 	return found{store: s[0], table: s[0].current.Load()}
 }
 
-// decide returns the entry that decides on user now, and whether it says what
-// f says.
-func (s userStores) decide(user []byte, f found) (now found, same bool) {
-	now = s.find(user)
-	if now.entry == nil || f.entry == nil {
-		return now, now.entry == f.entry
+// equals reports whether f says what other says: of no user, or of the same one
+// in the same file.
+func (f found) equals(other found) bool {
+	if f.entry == nil || other.entry == nil {
+		return f.entry == other.entry
 	}
-	return now, now.store == f.store && now.state == f.state && now.hash == f.hash
+	return f.store == other.store && f.state == other.state && f.hash == other.hash
 }
 
 // warnOfShadowed says how many users of a file an earlier one decides on.
@@ -122,7 +126,15 @@ type trial struct {
 	target
 	ip    string
 	c     *credentials
-	guess *acquaintance // of whom another password is remembered than this; nil: not compared
+	guess *knownClients // where this guess is counted while it is open; nil: none is
+}
+
+// closeGuess ends a guess, if one is open.
+func (t *trial) closeGuess() {
+	if t.guess != nil {
+		t.guess.guesses.Add(-1)
+		t.guess = nil
+	}
 }
 
 // check compares credentials, sent from an IP address, with the files as they
@@ -132,32 +144,32 @@ type trial struct {
 // An error says that the password was not checked.
 func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict, error) {
 	if c.malformed {
-		h.logFailure(attemptOf(ip, c.user), verdict{outcome: malformed})
-		return verdict{outcome: malformed}, nil
+		v := verdict{outcome: malformed}
+		h.logFailure(ip, c.user, v)
+		return v, nil
 	}
 	client := h.guard.client(ip)
 	for {
 		t := trial{found: h.users.find(c.user), ip: ip, c: c}
 		t.set(h.guard, client, &t.found, c.user)
 		v, err := h.checkAtOnce(&t)
-		if v.outcome == goodPassword || err != nil {
-			return v, err
-		}
-		if v.outcome == undecided {
+		if v.outcome == undecided && err == nil {
 			v, err = h.checkInTurn(ctx, t)
-			h.endGuess(&t, err)
+			now := h.users.find(c.user)
+			if errors.Is(err, errStale) || err == nil && !now.equals(t.found) {
+				continue // what the files say now decides
+			}
+			if v.outcome == goodPassword && err == nil {
+				now.addKnown(client)
+			}
 		}
-		// The files may have changed in the meantime, and what they say now decides.
-		now, same := h.users.decide(c.user, t.found)
-		switch {
-		case errors.Is(err, errStale) || err == nil && !same:
-			continue
-		case err == nil && v.outcome == goodPassword:
-			now.meet(client)
-		case err == nil && v.repeated:
-			h.logFailure(attemptOf(ip, c.user), v)
+		if err != nil {
+			return verdict{}, err
 		}
-		return v, err
+		if v.repeated && v.outcome != goodPassword { // others are logged where they are found out
+			h.logFailure(ip, c.user, v)
+		}
+		return v, nil
 	}
 }
 
@@ -166,133 +178,145 @@ var errStale = errors.New("the file has changed")
 
 // checkAtOnce is what there is to say without a turn: a budget is used up, or
 // the password is known to be wrong, or known to be right. To be compared with
-// the one that was right is a guess, so only those may who have been here
-// before; all others wait for their turn. A guess that was wrong stays open,
-// and counts against what may be guessed, until its end.
+// the one that was right is a guess, so only known clients may at once; all
+// others wait for their turn. A guess that was wrong stays open, and counts
+// against what may be guessed, until it is spent.
 func (h *Handler) checkAtOnce(t *trial) (v verdict, err error) {
-	client, known := t.target[clientBudget], t.acquaintance()
-	acquainted := known.includes(client)
-	mayGuess := known != nil && t.isUsable() && !h.memory.off && (acquainted || client == noClient)
-	others := 0
-	if mayGuess {
-		others = int(known.guesses.Add(1)) - 1
-	}
-	wait := h.guard.over(&t.target, acquainted, others)
-	if wait > 0 && mayGuess { // maybe too many only at this moment
-		mayGuess = false
-		known.guesses.Add(-1)
-		wait = h.guard.over(&t.target, acquainted, 0)
-	}
-	switch {
-	case wait > 0:
-		return v, &throttled{wait}
-	case h.guard.wrong.has(t.target[userBudget], &t.c.digest):
-		v = verdict{outcome: t.failure(), repeated: true}
-	case mayGuess:
-		user, match := h.recall(t.found, &t.c.digest)
-		if match == differs {
-			t.guess = known
-			return v, nil
-		}
-		if match == matches {
-			v = verdict{outcome: goodPassword, user: user}
+	if h.openGuess(t); t.guess == nil {
+		if err := h.throttled(t); err != nil {
+			return v, err
 		}
 	}
-	if mayGuess {
-		known.guesses.Add(-1)
+	if h.guard.wrong.has(t.target[userScope], &t.c.digest) {
+		t.closeGuess()
+		return verdict{outcome: t.failure(), repeated: true}, nil
+	}
+	if t.guess == nil {
+		return v, nil
+	}
+	user, match := h.recall(t)
+	if match != differs {
+		t.closeGuess()
+	}
+	if match == matches {
+		v = verdict{outcome: goodPassword, user: user}
 	}
 	return v, nil
 }
 
-// endGuess closes a guess. Whoever goes away before its hash is computed has
-// learned that it is wrong all the same.
-func (h *Handler) endGuess(t *trial, err error) {
-	if t.guess == nil {
+// openGuess opens a guess if the password may be compared at once: by a client
+// that is known for the user's current password, or has no address, and within
+// the budgets even if all other open guesses are wrong.
+func (h *Handler) openGuess(t *trial) {
+	known, client := t.knownClients(), t.target[clientScope]
+	isKnown := known.includes(client)
+	if known == nil || !t.isUsable() || h.memory.off || !isKnown && client != noClient {
 		return
 	}
-	if err != nil && !errors.Is(err, errStale) {
-		h.fail(attemptOf(t.ip, t.c.user), &t.target, wrongPassword)
+	others := int(known.guesses.Add(1)) - 1
+	t.guess = known
+	if h.guard.over(&t.target, isKnown, others) > 0 {
+		t.closeGuess()
 	}
-	t.guess.guesses.Add(-1)
 }
 
-// fail spends budgets for an attempt that has failed, and says so.
-func (h *Handler) fail(a attempt, t *target, o outcome) {
-	usedUp := h.guard.fail(t)
-	h.logFailure(a, verdict{outcome: o})
-	for _, b := range usedUp {
-		h.logLock(a, b)
+// throttled returns an error if a budget is used up.
+func (h *Handler) throttled(t *trial) error {
+	if wait := h.guard.over(&t.target, t.knownClients().includes(t.target[clientScope]), 0); wait > 0 {
+		return &throttledError{wait}
 	}
+	return nil
 }
 
 // checkInTurn waits for a slot and computes a hash: that of the entry or, for
 // a name that can't log in, one of the same cost, whose result is thrown away.
+// Its trial is a copy, since what waits outlives the request.
 func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
-	with := h.users.decoy(t.c.user) // for those who need none, too: it takes as long as a weak hash
+	work := h.users.decoy(t.c.user) // for those who need none, too: it takes as long as a weak hash
 	if t.isUsable() {
-		with = t.found
+		work = t.found
 	}
-	if with.entry == nil { // nobody can log in: there is nothing to hide
-		return h.failed(&t, &t.c.digest, attemptOf(t.ip, t.c.user)), nil
+	if work.entry == nil { // nobody can log in: there is nothing to hide
+		return h.reject(&t), nil
 	}
 	refused := func() error {
-		if _, same := h.users.decide(t.c.user, t.found); !same {
+		if !h.users.find(t.c.user).equals(t.found) {
 			return errStale
 		}
-		if wait := h.guard.over(&t.target, t.acquaintance().includes(t.target[clientBudget]), 0); wait > 0 {
-			return &throttled{wait}
-		}
-		return nil
+		return h.throttled(&t)
 	}
-	v, own, err := h.guard.slots.do(ctx, &check{
-		client:  t.target[clientBudget],
-		key:     t.key(with),
+	v, err := h.guard.slots.do(ctx, &waiter{
+		client:  t.target[clientScope],
+		key:     t.key(work),
 		refused: refused,
 		begin: func() func() verdict {
-			password, sum, attempt := bytes.Clone(t.c.password), t.c.digest, attemptOf(t.ip, t.c.user) // t.c is used anew when the request is over
+			mine := t
+			mine.c = t.c.clone() // t's are used anew when the request is over
+			t.guess = nil        // it is mine now
 			return func() verdict {
-				defer clear(password)
-				return h.compute(&t, with, password, &sum, attempt)
+				defer mine.c.release()
+				defer mine.closeGuess()
+				return h.compute(&mine, work)
 			}
 		},
 	})
-	if !own && err == nil {
-		v.repeated = true
-		err = refused() // a guess of one's own all the same
+	if v.repeated && err == nil {
+		err = refused() // it was computed for another: this one's budgets, and the file as it is now, still decide
 	}
+	if t.guess != nil && err != nil && !errors.Is(err, errStale) {
+		h.fail(&t) // whoever goes away has learned that it is wrong all the same
+	}
+	t.closeGuess()
 	return v, err
 }
 
-// key tells trials apart: of whom, with which hash, and with which password.
-// Names that can't log in share nothing with those who could be right.
-func (t *trial) key(with found) string {
-	return strings.Join([]string{t.failure().String(), t.store.path, with.store.path, with.hash, string(t.c.user), string(t.c.digest[:])}, "\x00")
+// trialKey tells trials apart: of whom, with which hash, and with which
+// password. Those who can't log in share nothing with those who could be right.
+type trialKey struct {
+	failure     outcome
+	store, work *userStore
+	hash        string
+	user        string
+	digest      digest
 }
 
-// compute is one turn, with the hash in with: that of the entry, if this is
+func (t *trial) key(work found) trialKey {
+	return trialKey{t.failure(), t.store, work.store, work.hash, string(t.c.user), t.c.digest}
+}
+
+// compute is one turn, with the hash in work: that of the entry, if this is
 // usable. It remembers what it comes to.
-func (h *Handler) compute(t *trial, with found, password []byte, sum *digest, a attempt) verdict {
+func (h *Handler) compute(t *trial, work found) verdict {
 	// Who computed the same until a moment ago has left the result.
-	if h.guard.wrong.has(t.target[userBudget], sum) {
+	if h.guard.wrong.has(t.target[userScope], &t.c.digest) {
 		return verdict{outcome: t.failure(), repeated: true}
 	}
 	if t.isUsable() && !h.memory.off && t.guess == nil {
-		if user, match := h.recall(t.found, sum); match == matches {
+		if user, match := h.recall(t); match == matches {
 			return verdict{outcome: goodPassword, user: user}
 		}
 	}
-	if h.guard.hashed(with.class(), with.hash, password) && t.isUsable() {
-		h.remember(t.found, sum)
+	if h.guard.hashed(work.class(), work.hash, t.c.password) && t.isUsable() {
+		h.remember(t)
 		return verdict{outcome: goodPassword, user: t.user}
 	}
-	return h.failed(t, sum, a)
+	return h.reject(t)
 }
 
-// failed notes a password that is wrong.
-func (h *Handler) failed(t *trial, sum *digest, a attempt) verdict {
-	h.guard.wrong.add(t.target[userBudget], sum)
-	h.fail(a, &t.target, t.failure())
+// reject notes a password that is wrong.
+func (h *Handler) reject(t *trial) verdict {
+	h.guard.wrong.add(t.target[userScope], &t.c.digest)
+	h.fail(t)
 	return verdict{outcome: t.failure()}
+}
+
+// fail spends budgets for a password that is wrong, and says so.
+func (h *Handler) fail(t *trial) {
+	usedUp := h.guard.spend(&t.target)
+	h.logFailure(t.ip, t.c.user, verdict{outcome: t.failure()})
+	for _, s := range usedUp {
+		h.logUsedUp(t.ip, t.c.user, s)
+	}
 }
 
 // match is how a password compares with the one that an entry remembers.
@@ -304,16 +328,16 @@ const (
 	matches
 )
 
-// recall compares a password with the one that f remembers, and returns the
-// name of the user.
-func (h *Handler) recall(f found, sum *digest) (user any, m match) {
-	v := f.verified.Load()
+// recall compares a password with the one that the entry remembers, and
+// returns the name of the user.
+func (h *Handler) recall(t *trial) (user any, m match) {
+	v := t.verified.Load()
 	if v == nil {
 		return nil, unknown
 	}
 	h.guard.comparisons.Add(1)
 	switch {
-	case !v.is(sum):
+	case !v.is(&t.c.digest):
 		return nil, differs
 	case !h.memory.trusts(v.at):
 		return nil, unknown
@@ -321,13 +345,13 @@ func (h *Handler) recall(f found, sum *digest) (user any, m match) {
 	return v.user, matches
 }
 
-// remember notes the password that f matched.
-func (h *Handler) remember(f found, sum *digest) {
+// remember notes the password that the entry matched.
+func (h *Handler) remember(t *trial) {
 	if h.memory.off {
 		return
 	}
-	f.remember(sum, h.memory.now())
-	if e := f.store.current.Load().find([]byte(f.user)); e != nil && e.sameAs(f.entry) {
-		e.remember(sum, h.memory.now()) // the file was swapped while the hash was computed
+	t.remember(&t.c.digest, h.memory.now())
+	if e := t.store.current.Load().find(t.c.user); e != nil && e.sameAs(t.entry) {
+		e.remember(&t.c.digest, h.memory.now()) // the file was swapped while the hash was computed
 	}
 }
