@@ -186,6 +186,10 @@ func (a *App) Stop() error {
 	return nil
 }
 
+// Cleanup does so where Caddy gives a configuration up after its start, and
+// does not stop it.
+func (a *App) Cleanup() error { return a.Stop() }
+
 // running are the apps that were started and not stopped yet. A reload starts
 // the new one before it stops the old one.
 var running appStack
@@ -253,7 +257,8 @@ func (s *appStack) inForce() (*App, <-chan struct{}) {
 
 // Interface guards
 var (
-	_ caddy.App         = (*App)(nil)
-	_ caddy.Provisioner = (*App)(nil)
-	_ caddy.Validator   = (*App)(nil)
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
 )

@@ -1,80 +1,89 @@
 package caddyhtpasswd
 
 import (
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	counterRows = 4
-	counterBits = 16 // of a key, for the position in each row
-	counterMask = 1<<counterBits - 1
+	counterSets = 1 << 14
+	counterWays = 8 // keys in a set
 
 	countBits = 24 // of a cell; the rest is the time when its window began
 	countMask = 1<<countBits - 1
-	timeBits  = 64 - countBits
-	timeBias  = 1 << (timeBits - 1) // the clock can be set back before its beginning
+	timeBias  = 1 << (64 - countBits - 1) // the clock can be set back before its beginning
 
 	_ uint = countMask - maxFailures // a count must fit
 )
 
-// counters count failures by key in an array that never grows: each key has a
-// cell in each row, which it shares with others at random, and the least of
-// them is its number (a count-min sketch). That is never too low. It is too high
-// only if other keys have raised its cell in every row: to use up a budget so
-// takes about a million failures in one window. The keys are of a hash that
-// nobody outside can predict.
+// counters count failures by key, each in a window that begins with the key's
+// first one. They have room for 131,072 keys in an array that never grows. In a
+// set that is full, the key with the fewest failures is forgotten for a new one:
+// whoever sprays forgets only what the same spray has just counted, and to have
+// a key forgotten that has failed n times, all others in its set must have failed
+// as often. The keys are of a hash that nobody outside can predict.
 //
 // Reading takes no lock.
 type counters struct {
-	mu    sync.Mutex
-	cells [counterRows][1 << counterBits]atomic.Uint64
+	mu   sync.Mutex
+	sets [counterSets][counterWays]counter
 }
 
-func (c *counters) cell(row int, key uint64) *atomic.Uint64 {
-	return &c.cells[row][key>>(row*counterBits)&counterMask]
+// counter is the count of one key: 0 for none.
+type counter struct {
+	key  atomic.Uint64
+	cell atomic.Uint64 // count and the beginning of the window; see pack
 }
 
-// most returns the number of a key if no window has ended.
-func (c *counters) most(key uint64) int {
-	n := uint64(math.MaxUint64)
-	for row := range counterRows {
-		n = min(n, c.cell(row, key).Load()&countMask)
+// cell returns the cell of a key, 0 if there is none.
+func (c *counters) cell(key uint64) uint64 {
+	set := &c.sets[key%counterSets]
+	for i := range set {
+		if set[i].key.Load() != key {
+			continue
+		}
+		if cell := set[i].cell.Load(); set[i].key.Load() == key { // else it has just become another's
+			return cell
+		}
 	}
-	return int(n)
+	return 0
 }
+
+// most returns the number of a key if its window has not ended.
+func (c *counters) most(key uint64) int { return int(c.cell(key) & countMask) }
 
 // count returns the number of a key at a time in milliseconds, and how long
-// the first of its windows goes on.
+// its window goes on.
 func (c *counters) count(key uint64, now int64, window time.Duration) (n int, left time.Duration) {
-	n, left = math.MaxInt, math.MaxInt64
-	for row := range counterRows {
-		inRow, leftInRow := unpack(c.cell(row, key).Load(), now, window)
-		n, left = min(n, inRow), min(left, leftInRow)
-	}
-	return n, left
+	return unpack(c.cell(key), now, window)
 }
 
-// add counts one failure of a key, and returns its new number. Of its cells
-// only those are raised that would be too low.
+// add counts one failure of a key, and returns its new number.
 func (c *counters) add(key uint64, now int64, window time.Duration) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before, _ := c.count(key, now, window)
-	after := min(before+1, countMask)
-	for row := range counterRows {
-		cell := c.cell(row, key)
-		old := cell.Load()
-		switch n, _ := unpack(old, now, window); {
-		case n == 0:
-			cell.Store(pack(now, after))
-		case n < after:
-			cell.Store(old&^countMask | uint64(after)) //nolint:gosec // not negative
+	set := &c.sets[key%counterSets]
+	least, fewest := 0, countMask+1
+	for i := range set {
+		old := set[i].cell.Load()
+		n, _ := unpack(old, now, window)
+		if set[i].key.Load() == key {
+			if n == 0 {
+				old = pack(now, 0)
+			}
+			n = min(n+1, countMask)
+			set[i].cell.Store(old&^countMask | uint64(n)) //nolint:gosec // not negative
+			return n
+		}
+		if n < fewest {
+			least, fewest = i, n
 		}
 	}
-	return after
+	set[least].cell.Store(0) // before the key: nobody may read it as the new one's
+	set[least].key.Store(key)
+	set[least].cell.Store(pack(now, 1))
+	return 1
 }
 
 // pack returns a cell with a window that begins at start.

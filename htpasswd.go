@@ -67,22 +67,29 @@ type verification struct {
 // knownClients are the clients from which the current password of an entry was
 // verified, the last eight of them, and the guesses at it that are open.
 type knownClients struct {
-	clients [8]atomic.Uint64 // their keys
+	clients [knownPlaces]atomic.Uint64 // their keys
 	added   atomic.Uint32
-	guesses atomic.Int32 // comparisons with the password whose outcome is not spent yet
+	// Comparisons with the password whose outcome is not spent yet, by the
+	// client's place; the last one is of those without an address.
+	guesses [knownPlaces + 1]atomic.Int32
 }
 
-// includes reports whether a client is among them.
-func (k *knownClients) includes(client uint64) bool {
-	if k == nil || client == noClient {
-		return false
+const knownPlaces = 8
+
+// place returns the place of a client, -1 if it is not known.
+func (k *knownClients) place(client uint64) int {
+	switch {
+	case k == nil:
+		return -1
+	case client == noClient:
+		return knownPlaces
 	}
 	for i := range k.clients {
 		if k.clients[i].Load() == client {
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
 }
 
 // parseUsers reads an htpasswd file. Lines are "user:hash" or
@@ -233,8 +240,8 @@ func (e *entry) addKnown(client uint64) {
 			known = e.known.Load()
 		}
 	}
-	if client != noClient && !known.includes(client) {
-		known.clients[(known.added.Add(1)-1)%uint32(len(known.clients))].Store(client)
+	if known.place(client) < 0 {
+		known.clients[(known.added.Add(1)-1)%knownPlaces].Store(client)
 	}
 }
 

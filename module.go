@@ -296,7 +296,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	name := v.user.(string)
 	groups := h.groups.of(name)
 	if !h.Require.admits(name, groups) {
-		h.logRefusal(login.clientIP, c.user, "log-in failed", zap.String("reason", "not among those required"))
+		h.logRefusal(cheapLines, login.clientIP, c.user, "log-in failed", zap.String("reason", "not among those required"))
 		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
@@ -339,6 +339,7 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) e
 		return caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
+		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
 		return caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}

@@ -23,9 +23,10 @@ const (
 var errOverloaded = errors.New("too many passwords are waiting to be checked; try again later")
 
 // slots are where hashes are computed: at most max at a time. Whoever wants
-// one waits for their turn. Turns go round the clients, one each, those without
-// failures first, so that one with many checks makes the others wait for no
-// more than one of them. Equal checks share one turn.
+// one waits for their turn. Turns go round the clients, one each, so that one
+// with many checks makes the others wait for no more than one of them. Clients
+// without failures come first; those with get every eighth turn. Equal checks
+// share one turn.
 type slots struct {
 	max       func() int
 	hasFailed func(client uint64) bool // lately
@@ -36,6 +37,7 @@ type slots struct {
 	calls   map[any]*call
 	queues  map[uint64]*clientQueue
 	rounds  [2]list.List // of *clientQueue: clients without failures, and those with
+	passed  int          // turns that those with failures let pass
 }
 
 // waiter is one check that waits for its turn.
@@ -50,16 +52,28 @@ type waiter struct {
 	// returns what to compute, maybe when they are gone.
 	begin func() func() verdict
 
-	call  *call
-	place *list.Element // in the client's queue; nil while not waiting for a turn
-	done  chan result
+	call   *call
+	member *list.Element // of the call
+	place  *list.Element // in the client's queue; nil while not waiting for a turn
+	late   bool          // waited for maxWait, and is computed now
+	done   chan result
 }
 
 // call is one computation, and all who wait for it. Before it runs each has a
 // place of their own; when the first one's turn comes, the result is for all.
 type call struct {
-	waiters []*waiter
+	waiters list.List // of *waiter
 	running bool
+}
+
+// all yields those who wait for the call. The one it yields may be removed.
+func (c *call) all(yield func(*waiter) bool) {
+	for e := c.waiters.Front(); e != nil; {
+		w := e.Value.(*waiter)
+		if e = e.Next(); !yield(w) {
+			return
+		}
+	}
 }
 
 // clientQueue are those of one client who wait for a turn.
@@ -122,7 +136,7 @@ func (s *slots) enter(w *waiter) bool {
 		s.calls[w.key] = c
 	}
 	w.call = c
-	c.waiters = append(c.waiters, w)
+	w.member = c.waiters.PushBack(w)
 	if !c.running {
 		s.enqueue(w)
 		s.dispatch()
@@ -142,6 +156,7 @@ func (s *slots) leaveIfWaiting(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w.place == nil {
+		w.late = true
 		return false
 	}
 	s.remove(w)
@@ -160,7 +175,7 @@ func (s *slots) dispatch() {
 			w.done <- result{err: err}
 			continue
 		}
-		for _, other := range w.call.waiters {
+		for other := range w.call.all {
 			s.dequeue(other)
 		}
 		s.busy++
@@ -181,11 +196,16 @@ func (s *slots) run(w *waiter, compute func() verdict) {
 	if err != nil {
 		s.remove(w)
 		w.done <- result{err: err}
-		for _, other := range c.waiters {
-			s.enqueue(other)
+		for other := range c.all {
+			if other.late {
+				s.remove(other)
+				other.done <- result{err: errOverloaded}
+			} else {
+				s.enqueue(other)
+			}
 		}
 	} else {
-		for _, other := range c.waiters {
+		for other := range c.all {
 			r := result{verdict: v}
 			r.verdict.repeated = v.repeated || other != w
 			other.done <- r
@@ -220,27 +240,42 @@ func (s *slots) enqueue(w *waiter) {
 	if q == nil {
 		q = &clientQueue{client: w.client}
 		s.queues[w.client] = q
-		q.join(&s.rounds[0])
+		if s.hasFailed(w.client) {
+			q.join(&s.rounds[1])
+		} else {
+			q.join(&s.rounds[0])
+		}
 	}
 	w.place = q.waiters.PushBack(w)
 	s.waiting++
 }
 
+// letPass is how many turns those with failures let pass until one is theirs.
+const letPass = 7
+
 // next returns whose turn it is, and moves their client to the end of the round.
 func (s *slots) next() *waiter {
-	for i := range s.rounds {
-		for round := &s.rounds[i]; round.Len() > 0; {
-			q := round.Front().Value.(*clientQueue)
-			round.Remove(q.place)
-			if i == 0 && s.hasFailed(q.client) {
-				q.join(&s.rounds[1])
-				continue
-			}
-			q.join(round)
-			return q.waiters.Front().Value.(*waiter)
+	good, failed := &s.rounds[0], &s.rounds[1]
+	for good.Len() > 0 {
+		q := good.Front().Value.(*clientQueue)
+		if !s.hasFailed(q.client) {
+			break
 		}
+		good.Remove(q.place) // it has failed in the meantime
+		q.join(failed)
 	}
-	return nil
+	round := good
+	switch {
+	case good.Len()+failed.Len() == 0:
+		return nil
+	case good.Len() == 0 || failed.Len() > 0 && s.passed == letPass:
+		round, s.passed = failed, 0
+	case failed.Len() > 0:
+		s.passed++
+	}
+	q := round.Front().Value.(*clientQueue)
+	round.MoveToBack(q.place)
+	return q.waiters.Front().Value.(*waiter)
 }
 
 func (q *clientQueue) join(round *list.List) {
@@ -266,15 +301,8 @@ func (s *slots) dequeue(w *waiter) {
 func (s *slots) remove(w *waiter) {
 	s.dequeue(w)
 	c := w.call
-	for i, other := range c.waiters {
-		if other == w {
-			last := len(c.waiters) - 1
-			c.waiters[i], c.waiters[last] = c.waiters[last], nil
-			c.waiters = c.waiters[:last]
-			break
-		}
-	}
-	if len(c.waiters) == 0 && !c.running && s.calls[w.key] == c {
+	c.waiters.Remove(w.member)
+	if c.waiters.Len() == 0 && !c.running && s.calls[w.key] == c {
 		delete(s.calls, w.key)
 	}
 }

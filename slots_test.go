@@ -58,6 +58,7 @@ func TestTurns(t *testing.T) {
 		{"two by turns", "a1 a2 a3 b1 b2", "", "a1 b1 a2 b2 a3"},
 		{"who comes later with one goes before the rest of the others", "a1 a2 a3 a4 b1 c1", "", "a1 b1 c1 a2 a3 a4"},
 		{"without failures first", "a1 a2 b1 b2 c1", "a", "b1 c1 b2 a1 a2"},
+		{"but every eighth turn", "a1 a2 b1 c1 d1 e1 f1 g1 h1 i1 j1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 a2"},
 		{"by turns among those with failures", "a1 a2 b1 b2 c1", "ab", "c1 a1 b1 a2 b2"},
 		{"all with failures", "a1 a2 b1", "ab", "a1 b1 a2"},
 	} {
@@ -312,6 +313,53 @@ func TestOthersStay(t *testing.T) {
 	}
 }
 
+// TestAllLeave has everybody leave whom a computation is for, and another one
+// come who asks for the same: it is still the one computation.
+func TestAllLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, ran := slotsOf(1), 0
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.do(ctx, job(1, "same", time.Second, &ran))
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		v, err := s.do(t.Context(), job(2, "same", time.Second, &ran))
+		if err != nil || v.user != "same" || !v.repeated || ran != 1 {
+			t.Errorf("%v, %v, %d computations", v, err, ran)
+		}
+		s.checkIdle(t)
+	})
+}
+
+// TestPanicAgain has each of ten computations panic after six seconds: whoever
+// waits for more than maxWait does not wait for all of them.
+func TestPanicAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := slotsOf(1)
+		var group sync.WaitGroup
+		start := time.Now()
+		for range 10 {
+			group.Go(func() {
+				c := job(1, "same", 0, new(int))
+				c.begin = func() func() verdict {
+					return func() verdict {
+						time.Sleep(6 * time.Second)
+						panic("")
+					}
+				}
+				if _, err := s.do(t.Context(), c); err == nil {
+					t.Error("no error")
+				}
+			})
+		}
+		group.Wait()
+		if took := time.Since(start); took > maxWait+6*time.Second+2*time.Second {
+			t.Errorf("%s", took)
+		}
+		s.checkIdle(t)
+	})
+}
+
 // TestRefusedTurn is about budgets that are used up while checks wait.
 func TestRefusedTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -427,6 +475,25 @@ func TestRoom(t *testing.T) {
 		cancel()
 		group.Wait()
 		s.checkIdle(t)
+	})
+	t.Run("who joins a computation needs none", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := slotsOf(1)
+			var group sync.WaitGroup
+			group.Go(func() { s.do(t.Context(), job(1, "same", time.Second, new(int))) })
+			synctest.Wait()
+			ctx, cancel := context.WithCancel(t.Context())
+			for i := range 2 * manyWaiting {
+				group.Go(func() { s.do(ctx, job(uint64(2+i), fmt.Sprint(i), 0, new(int))) })
+			}
+			synctest.Wait()
+			if _, err := s.do(t.Context(), job(1, "same", time.Second, new(int))); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			group.Wait()
+			s.checkIdle(t)
+		})
 	})
 }
 

@@ -26,11 +26,11 @@ type guard struct {
 
 	verify func(class crypt.Class, hash string, password []byte) bool
 
-	spent  [scopeCount]counters
-	wrong  wrongPasswords
-	slots  slots
-	report *failureLog
-	pace   *rate.Limiter
+	spent [scopeCount]counters
+	wrong wrongPasswords
+	slots slots
+	pace  *rate.Limiter
+	lines [lineKinds]*failureLog
 
 	comparisons atomic.Int64 // with remembered passwords
 	hashes      sync.Map     // *crypt.Format to *atomic.Int64: how many were computed
@@ -43,7 +43,9 @@ func newGuard(settings func() *App, now func() time.Time) *guard {
 	g := &guard{settings: settings, now: now, began: now(), seed: maphash.MakeSeed(), verify: crypt.Class.Verify}
 	g.slots.max = func() int { return settings().MaxHashes }
 	g.slots.hasFailed = g.hasFailed
-	g.report = newFailureLog()
+	for kind := range g.lines {
+		g.lines[kind] = newFailureLog()
+	}
 	refusals := refusalsPerCore * runtime.GOMAXPROCS(0)
 	g.pace = rate.NewLimiter(rate.Limit(refusals), refusals/10)
 	return g
@@ -116,8 +118,7 @@ func isIPv4(ip string) bool {
 }
 
 // set sets the keys for a client and the name that f was looked up with. The
-// hash is part of them: an entry that changes begins anew. A name in none of
-// the files is counted as one of the first.
+// hash is part of them: an entry that changes begins anew.
 func (t *target) set(g *guard, client uint64, f *found, user []byte) {
 	name := mix(f.store.key ^ maphash.Bytes(g.seed, user))
 	if f.entry != nil {
@@ -128,14 +129,14 @@ func (t *target) set(g *guard, client uint64, f *found, user []byte) {
 
 // applies reports whether a scope has a budget for this target. Clients known
 // for the user's current password are held to the login budget alone, so that
-// a flood from elsewhere can't stop them. Without an address only the name can
-// be told apart.
-func (t *target) applies(s scope, isKnown bool) bool {
+// a flood from elsewhere can't stop them; where there is none, to the client's.
+// Without an address only the name can be told apart.
+func (t *target) applies(s scope, isKnown bool, limits *[scopeCount]limit) bool {
 	switch {
 	case t[clientScope] == noClient:
 		return s == userScope
 	case isKnown:
-		return s == loginScope
+		return s == loginScope || s == clientScope && limits[loginScope].failures == 0
 	}
 	return true
 }
@@ -147,7 +148,7 @@ func (g *guard) over(t *target, isKnown bool, guesses int) (wait time.Duration) 
 	settings := g.settings()
 	for s := range scopeCount {
 		l := settings.limits[s]
-		if l.failures == 0 || !t.applies(s, isKnown) || g.spent[s].most(t[s])+guesses < l.failures {
+		if l.failures == 0 || !t.applies(s, isKnown, &settings.limits) || g.spent[s].most(t[s])+guesses < l.failures {
 			continue // most often there was no failure at all, and no need for the time
 		}
 		if n, left := g.spent[s].count(t[s], g.clock(), l.window); n+guesses >= l.failures {
@@ -161,7 +162,7 @@ func (g *guard) over(t *target, isKnown bool, guesses int) (wait time.Duration) 
 func (g *guard) spend(t *target) (usedUp []scope) {
 	settings := g.settings()
 	for s := range scopeCount {
-		if !t.applies(s, false) {
+		if !t.applies(s, false, &settings.limits) {
 			continue
 		}
 		if l := settings.limits[s]; g.spent[s].add(t[s], g.clock(), l.window) == l.failures {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // These tests are about budgets as a client sees them, through a real Caddy.
@@ -204,6 +206,16 @@ func TestThrottleAcrossReloads(t *testing.T) {
 		checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 		checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
 	}
+	// One that Caddy gives up after it was started, and does not stop.
+	config, err := s.adapt(throttleSite("htpasswd {\n\tthrottle off\n}", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = []byte(strings.Replace(string(config), `"config":{"persist"`, `"config":{"load":{"module":"http","url":"http://127.0.0.1:1/"},"persist"`, 1))
+	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Fatalf("taken: %v", err)
+	}
+	checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 	checkThrottled(t, s.guess(1, "bob", nil), time.Hour) // his fourth
 	if err := s.reload(throttleSite("htpasswd {\n\tthrottle login 4 1h\n}", "")); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package caddyhtpasswd
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -59,7 +60,7 @@ func (m *memory) trusts(at time.Time) bool {
 type userStores []*userStore
 
 // found is an entry with the version of the file that it stands in. For a
-// name in none of the files there is none, and the file is the first.
+// name in none of the files there is none, and the file is any.
 type found struct {
 	store *userStore
 	table *userTable
@@ -126,13 +127,22 @@ type trial struct {
 	target
 	ip    string
 	c     *credentials
-	guess *knownClients // where this guess is counted while it is open; nil: none is
+	work  found         // the entry whose hash is to be computed; none if nobody can log in
+	guess *atomic.Int32 // where this guess is counted while it is open; nil: none is
+}
+
+// pretend makes the trial one of a user in the file that decoy comes from.
+func (t *trial) pretend(decoy found) {
+	t.work = decoy
+	if decoy.entry != nil {
+		t.store, t.table = decoy.store, decoy.table
+	}
 }
 
 // closeGuess ends a guess, if one is open.
 func (t *trial) closeGuess() {
 	if t.guess != nil {
-		t.guess.guesses.Add(-1)
+		t.guess.Add(-1)
 		t.guess = nil
 	}
 }
@@ -151,8 +161,20 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 	client := h.guard.client(ip)
 	for {
 		t := trial{found: h.users.find(c.user), ip: ip, c: c}
+		isUnknown := t.entry == nil
+		if isUnknown {
+			t.pretend(h.users.decoy(c.user))
+		}
 		t.set(h.guard, client, &t.found, c.user)
 		v, err := h.checkAtOnce(&t)
+		if v.outcome == goodPassword {
+			return v, nil
+		}
+		if !isUnknown { // no refusal comes sooner than one of an unknown name
+			if t.work = h.users.decoy(c.user); t.isUsable() {
+				t.work = t.found
+			}
+		}
 		if v.outcome == undecided && err == nil {
 			v, err = h.checkInTurn(ctx, t)
 			now := h.users.find(c.user)
@@ -208,21 +230,22 @@ func (h *Handler) checkAtOnce(t *trial) (v verdict, err error) {
 // that is known for the user's current password, or has no address, and within
 // the budgets even if all other open guesses are wrong.
 func (h *Handler) openGuess(t *trial) {
-	known, client := t.knownClients(), t.target[clientScope]
-	isKnown := known.includes(client)
-	if known == nil || !t.isUsable() || h.memory.off || !isKnown && client != noClient {
+	known := t.knownClients()
+	place := known.place(t.target[clientScope])
+	if place < 0 || !t.isUsable() || h.memory.off {
 		return
 	}
-	others := int(known.guesses.Add(1)) - 1
-	t.guess = known
-	if h.guard.over(&t.target, isKnown, others) > 0 {
+	t.guess = &known.guesses[place]
+	others := int(t.guess.Add(1)) - 1
+	if h.guard.over(&t.target, true, others) > 0 {
 		t.closeGuess()
 	}
 }
 
 // throttled returns an error if a budget is used up.
 func (h *Handler) throttled(t *trial) error {
-	if wait := h.guard.over(&t.target, t.knownClients().includes(t.target[clientScope]), 0); wait > 0 {
+	isKnown := t.knownClients().place(t.target[clientScope]) >= 0
+	if wait := h.guard.over(&t.target, isKnown, 0); wait > 0 {
 		return &throttledError{wait}
 	}
 	return nil
@@ -232,11 +255,7 @@ func (h *Handler) throttled(t *trial) error {
 // a name that can't log in, one of the same cost, whose result is thrown away.
 // Its trial is a copy, since what waits outlives the request.
 func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
-	work := h.users.decoy(t.c.user) // for those who need none, too: it takes as long as a weak hash
-	if t.isUsable() {
-		work = t.found
-	}
-	if work.entry == nil { // nobody can log in: there is nothing to hide
+	if t.work.entry == nil { // nobody can log in: there is nothing to hide
 		return h.reject(&t), nil
 	}
 	refused := func() error {
@@ -247,7 +266,7 @@ func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
 	}
 	v, err := h.guard.slots.do(ctx, &waiter{
 		client:  t.target[clientScope],
-		key:     t.key(work),
+		key:     t.key(&h.memory),
 		refused: refused,
 		begin: func() func() verdict {
 			mine := t
@@ -256,7 +275,7 @@ func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
 			return func() verdict {
 				defer mine.c.release()
 				defer mine.closeGuess()
-				return h.compute(&mine, work)
+				return h.compute(&mine)
 			}
 		},
 	})
@@ -270,23 +289,25 @@ func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
 	return v, err
 }
 
-// trialKey tells trials apart: of whom, with which hash, and with which
-// password. Those who can't log in share nothing with those who could be right.
+// trialKey tells trials apart: of whom, with which hash, with which password,
+// and by what memory. Those who can't log in share nothing with those who could
+// be right.
 type trialKey struct {
 	failure     outcome
 	store, work *userStore
 	hash        string
 	user        string
 	digest      digest
+	memoryOff   bool
+	maxAge      time.Duration
 }
 
-func (t *trial) key(work found) trialKey {
-	return trialKey{t.failure(), t.store, work.store, work.hash, string(t.c.user), t.c.digest}
+func (t *trial) key(m *memory) trialKey {
+	return trialKey{t.failure(), t.store, t.work.store, t.work.hash, string(t.c.user), t.c.digest, m.off, m.maxAge}
 }
 
-// compute is one turn, with the hash in work: that of the entry, if this is
-// usable. It remembers what it comes to.
-func (h *Handler) compute(t *trial, work found) verdict {
+// compute is one turn. It remembers what it comes to.
+func (h *Handler) compute(t *trial) verdict {
 	// Who computed the same until a moment ago has left the result.
 	if h.guard.wrong.has(t.target[userScope], &t.c.digest) {
 		return verdict{outcome: t.failure(), repeated: true}
@@ -296,7 +317,7 @@ func (h *Handler) compute(t *trial, work found) verdict {
 			return verdict{outcome: goodPassword, user: user}
 		}
 	}
-	if h.guard.hashed(work.class(), work.hash, t.c.password) && t.isUsable() {
+	if h.guard.hashed(t.work.class(), t.work.hash, t.c.password) && t.isUsable() {
 		h.remember(t)
 		return verdict{outcome: goodPassword, user: t.user}
 	}

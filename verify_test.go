@@ -445,7 +445,7 @@ func hold(t testing.TB, stores userStores, user, password string) (release func(
 	go func() {
 		defer close(ended)
 		v, err := freely.slots.do(context.Background(), &waiter{
-			key:     (&trial{found: f, c: c}).key(f),
+			key:     (&trial{found: f, work: f, c: c}).key(new(memory)),
 			refused: func() error { return nil },
 			begin: func() func() verdict {
 				return func() verdict {
