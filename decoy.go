@@ -26,9 +26,7 @@ func (s userStores) decoy(user []byte) (best found) {
 		table := store.current.Load()
 		for i := range table.classes[:min(len(table.classes), maxDecoyClasses)] {
 			class := &table.classes[i]
-			// Uniform in (0, 1); its logarithm over the weight is least for each class in proportion to the weight.
-			u := (float64(mix(name^mix(class.key^store.key))>>11) + 0.5) / (1 << 53)
-			if score := -math.Log(u) / float64(class.count); score < least {
+			if score := rendezvous(name^mix(class.key^store.key), class.count); score < least {
 				least = score
 				best = found{store, table, &table.entries[class.sample]}
 			}

@@ -12,9 +12,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -23,22 +27,45 @@ func init() {
 }
 
 // UpstreamGroup is a selection policy for reverse_proxy that knows weights,
-// backup servers and servers that are switched off, and shares the requests
-// fairly among the servers that are available at the moment.
+// backup servers and servers that are switched off, shares the requests fairly
+// among the servers that are available at the moment, and sends a request that
+// is tried again to a server that it was not sent to yet.
 //
 // In a Caddyfile it is what the `upstream` global option and the `proxy_pass`
 // directive become.
 type UpstreamGroup struct {
-	// How to choose among the available servers. Only `round_robin` exists
-	// in this version: smooth and weighted, so that weights 5, 1 and 1 give
-	// the order a a b a c a a. Default: `round_robin`.
+	// How to choose among the available servers:
+	//
+	// - `round_robin`: in turn, smooth and weighted, so that weights 5, 1 and 1
+	//   give the order a a b a c a a;
+	// - `least_conn`: the one with the fewest requests at the moment;
+	// - `ip_hash`: by the client's address, the one that nginx takes;
+	// - `hash`: by `hash_key`, consistently: a server more or less of n moves
+	//   about 1/n of the keys;
+	// - `random`: the one with fewer requests of two that are drawn.
+	//
+	// All of them respect the weights. Default: `round_robin`.
 	Balance string `json:"balance,omitempty"`
+
+	// What `hash` goes by: a text with placeholders, such as
+	// `{http.request.uri}`. Required for `hash`.
+	HashKey string `json:"hash_key,omitempty"`
+
+	// How long a server that was unhealthy takes to come back to its whole share
+	// of the requests. Not for `hash`, `ip_hash` and `random`. Default: 0, at once.
+	SlowStart caddy.Duration `json:"slow_start,omitempty"`
+
+	// Whether a request is sent to each server once at most, however often it may
+	// be tried again. Default: false, when all have been tried they are tried again.
+	EachOnce bool `json:"each_once,omitempty"`
 
 	// What there is to say about single servers, by their address exactly as
 	// it stands in the upstream's `dial`. A server that is not listed here
-	// has weight 1 and is neither a backup nor down. Default: none listed.
+	// has weight 1 and is neither a backup nor down; with `slow_start`, what is
+	// known of it does not outlive a reload. Default: none listed.
 	Servers map[string]UpstreamServer `json:"servers,omitempty"`
 
+	states   map[string]*serverState // acquired from the pool
 	planning sync.Mutex
 	plan     atomic.Pointer[upstreamPlan]
 }
@@ -69,18 +96,52 @@ func (*UpstreamGroup) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+// serverStates has what slow_start knows of servers, by address, for all
+// configurations: a reload must not bring a server back at once.
+var serverStates = caddy.NewUsagePool()
+
 // Provision sets up the policy.
 func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	if g.Balance == "" {
 		g.Balance = defaultBalance
 	}
+	if g.SlowStart == 0 {
+		return nil
+	}
+	g.states = make(map[string]*serverState)
+	for dial := range g.Servers {
+		state, _, err := serverStates.LoadOrNew(dial, func() (caddy.Destructor, error) { return new(serverState), nil })
+		if err != nil {
+			return err
+		}
+		g.states[dial] = state.(*serverState)
+	}
 	return nil
+}
+
+// Cleanup lets go of what slow_start knows.
+func (g *UpstreamGroup) Cleanup() error {
+	var errs []error
+	for dial := range g.states {
+		_, err := serverStates.Delete(dial)
+		errs = append(errs, err)
+	}
+	g.states = nil
+	return errors.Join(errs...)
 }
 
 // Validate ensures that the policy's configuration is valid.
 func (g *UpstreamGroup) Validate() error {
-	if _, ok := balanceMethods[g.Balance]; !ok {
+	_, known := balanceMethods[g.Balance]
+	switch {
+	case !known:
 		return fmt.Errorf("balance: unknown method %q; available: %s", g.Balance, balanceMethodNames())
+	case (g.Balance == "hash") != (g.HashKey != ""):
+		return errors.New("hash_key: required for balance hash, and for no other method")
+	case g.SlowStart < 0:
+		return fmt.Errorf("slow_start: %s: must be 0 or more", time.Duration(g.SlowStart))
+	case g.SlowStart > 0 && !slices.Contains(slowStartMethods, g.Balance):
+		return fmt.Errorf("slow_start: not for balance %s, only for %s", g.Balance, strings.Join(slowStartMethods, " and "))
 	}
 	for _, dial := range slices.Sorted(maps.Keys(g.Servers)) {
 		if w := g.Servers[dial].Weight; w < 0 || w > maxServerWeight {
@@ -89,6 +150,13 @@ func (g *UpstreamGroup) Validate() error {
 	}
 	return nil
 }
+
+// slowStartMethods are the methods in which a server can have a part of its
+// weight: in the others that would move clients back and forth.
+var slowStartMethods = []string{"least_conn", "round_robin"}
+
+// defaultBalance is the method of a group that names none.
+const defaultBalance = "round_robin"
 
 // UnmarshalCaddyfile refuses the policy as an lb_policy: weights belong to
 // servers, and there is no place for them behind lb_policy.
@@ -109,12 +177,47 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if plan == nil || !plan.fits(pool) {
 		plan = g.replan(pool)
 	}
-	for _, tier := range plan.tiers {
-		if upstream := tier.choose(pool, r); upstream != nil {
-			return upstream
-		}
+	if len(pool) == 1 {
+		return plan.choose(choice{pool: pool, request: r})
 	}
-	return nil
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	c := choice{pool: pool, request: r, tried: tried(vars, pool)}
+	upstream := plan.choose(c)
+	if upstream == nil && c.tried != nil && !g.EachOnce {
+		c.tried.servers = c.tried.servers[:0] // once more from the beginning
+		upstream = plan.choose(c)
+	}
+	if vars != nil && upstream != nil {
+		vars[lastTriedVar] = upstream
+	}
+	return upstream
+}
+
+// Caddy's retry loop asks for a server again and again with the same request.
+// What is remembered in between stands among its variables: the last server
+// always, and all of them from the first retry on.
+const (
+	lastTriedVar = "upstream_group.last"
+	allTriedVar  = "upstream_group.tried"
+)
+
+// tried returns the servers of the pool that a request was sent to already, nil
+// for none. Each handler has upstreams of its own: those of another, which the
+// request went through before, are not in the pool.
+func tried(vars map[string]any, pool reverseproxy.UpstreamPool) *triedServers {
+	last, _ := vars[lastTriedVar].(*reverseproxy.Upstream)
+	if last == nil || !slices.Contains(pool, last) {
+		return nil
+	}
+	t, _ := vars[allTriedVar].(*triedServers)
+	if t == nil || len(t.servers) > 0 && !slices.Contains(pool, t.servers[0]) {
+		t = new(triedServers)
+		vars[allTriedVar] = t
+	}
+	if !t.has(last) {
+		t.servers = append(t.servers, last)
+	}
+	return t
 }
 
 // markClientBody has what goes wrong while the body of the request is read
@@ -177,12 +280,19 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 	var primaries, backups []groupMember
 	for i, upstream := range pool {
 		server := g.Servers[upstream.Dial]
-		member := groupMember{index: i, weight: max(server.Weight, 1)}
-		switch {
-		case server.Down:
-		case server.Backup:
+		member := groupMember{
+			index:  i,
+			weight: max(server.Weight, 1),
+			down:   server.Down,
+			hash:   xxhash.Sum64String(upstream.Dial),
+			state:  g.states[upstream.Dial],
+		}
+		if member.state == nil {
+			member.state = new(serverState)
+		}
+		if server.Backup {
 			backups = append(backups, member)
-		default:
+		} else {
 			primaries = append(primaries, member)
 		}
 	}
@@ -190,7 +300,7 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 	plan := &upstreamPlan{pool: pool}
 	for _, members := range [][]groupMember{primaries, backups} {
 		if len(members) > 0 {
-			plan.tiers = append(plan.tiers, balanceMethods[g.Balance](members, start))
+			plan.tiers = append(plan.tiers, tier{members, balanceMethods[g.Balance](g, members, start)})
 		}
 	}
 	return plan
@@ -200,7 +310,24 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 // place in the pool, so it also serves another pool of the same addresses.
 type upstreamPlan struct {
 	pool  reverseproxy.UpstreamPool
-	tiers []groupBalancer // primaries, then backups; none that is empty
+	tiers []tier // primaries, then backups; none that is empty
+}
+
+// tier are servers that share the requests while those before can't take any.
+type tier struct {
+	members []groupMember
+	groupBalancer
+}
+
+// choose returns a server of the first tier that has one which can take the
+// request, or nil.
+func (p *upstreamPlan) choose(c choice) *reverseproxy.Upstream {
+	for i := range p.tiers {
+		if chosen := p.tiers[i].groupBalancer.choose(c); chosen >= 0 {
+			return c.pool[p.tiers[i].members[chosen].index]
+		}
+	}
+	return nil
 }
 
 // fits reports whether the plan is good for the pool.
@@ -221,155 +348,11 @@ func (p *upstreamPlan) fits(pool reverseproxy.UpstreamPool) bool {
 	return true
 }
 
-// groupMember is one server of a tier.
-type groupMember struct {
-	index  int // in the pool
-	weight int // at least 1
-}
-
-// available reports whether the member can take a request now.
-func (m groupMember) available(pool reverseproxy.UpstreamPool) bool {
-	return pool[m.index].Available()
-}
-
-// groupBalancer shares requests among the members of one tier.
-// It is used by many requests at once.
-type groupBalancer interface {
-	// choose returns an available member of the pool, or nil if there is none.
-	choose(pool reverseproxy.UpstreamPool, r *http.Request) *reverseproxy.Upstream
-}
-
-// defaultBalance is the method of a group that names none.
-const defaultBalance = "round_robin"
-
-// balanceMethods has the constructor of each method. The members are never
-// empty; start says where in its order the balancer begins.
-var balanceMethods = map[string]func(members []groupMember, start uint64) groupBalancer{
-	"round_robin": func(members []groupMember, start uint64) groupBalancer {
-		return newSmoothRoundRobin(members, start)
-	},
-}
-
-// balanceMethodNames lists the methods for error messages.
-func balanceMethodNames() string {
-	return strings.Join(slices.Sorted(maps.Keys(balanceMethods)), ", ")
-}
-
-// smoothRoundRobin is nginx's smooth weighted round robin: at each turn every
-// available member gains its weight, the first one with the most is chosen
-// and pays what all have gained.
-//
-// While all members are available the order repeats, so one period of it is
-// kept as a table, and choosing takes no lock. When some are not available,
-// the turns are taken over those that are, under a lock.
-type smoothRoundRobin struct {
-	members []groupMember
-
-	order  []uint16 // one period, as indexes of members; nil if that is too long
-	cursor atomic.Uint64
-
-	mu      sync.Mutex
-	current []int // what each member has gained and not paid
-}
-
-// Bounds of the table's size and of the work to make it, which the first
-// request waits for: some milliseconds.
-const (
-	maxRoundRobinOrder = 1 << 16
-	maxRoundRobinWork  = 1 << 22
-)
-
-// newSmoothRoundRobin makes a round robin that begins at the given turn.
-func newSmoothRoundRobin(members []groupMember, start uint64) *smoothRoundRobin {
-	divisor, period := 0, 0
-	for _, m := range members {
-		divisor = greatestDivisor(m.weight, divisor)
-		period += m.weight
-	}
-	period /= divisor
-
-	rr := &smoothRoundRobin{members: members, current: make([]int, len(members))}
-	if period > maxRoundRobinOrder || period > maxRoundRobinWork/len(members) {
-		return rr
-	}
-	turn := int(start % uint64(period)) //nolint:gosec // below the period
-	rr.cursor.Store(uint64(turn))
-	rr.order = make([]uint16, period)
-	current := make([]int, len(members))
-	for i := range rr.order {
-		if i == turn {
-			copy(rr.current, current)
-		}
-		rr.order[i] = uint16(takeTurn(members, current, nil)) //nolint:gosec // no more members than turns, so below 1 << 16
-	}
-	return rr
-}
-
-// choose implements groupBalancer.
-func (rr *smoothRoundRobin) choose(pool reverseproxy.UpstreamPool, _ *http.Request) *reverseproxy.Upstream {
-	if rr.order == nil || !rr.allAvailable(pool) {
-		return rr.chooseAmongAvailable(pool)
-	}
-	turn := (rr.cursor.Add(1) - 1) % uint64(len(rr.order))
-	return pool[rr.members[rr.order[turn]].index]
-}
-
-// allAvailable reports whether every member can take a request now.
-func (rr *smoothRoundRobin) allAvailable(pool reverseproxy.UpstreamPool) bool {
-	for _, m := range rr.members {
-		if !m.available(pool) {
-			return false
-		}
-	}
-	return true
-}
-
-// chooseAmongAvailable takes a turn over the members that are available.
-func (rr *smoothRoundRobin) chooseAmongAvailable(pool reverseproxy.UpstreamPool) *reverseproxy.Upstream {
-	rr.mu.Lock()
-	defer rr.mu.Unlock()
-
-	best := takeTurn(rr.members, rr.current, pool)
-	if best < 0 {
-		return nil
-	}
-	return pool[rr.members[best].index]
-}
-
-// takeTurn takes a turn over the members that are available in the pool, or
-// over all of them if pool is nil, and returns the index of the chosen one,
-// or -1 if there is none.
-func takeTurn(members []groupMember, current []int, pool reverseproxy.UpstreamPool) int {
-	best, gained := -1, 0
-	for i, m := range members {
-		if pool != nil && !m.available(pool) {
-			continue
-		}
-		current[i] += m.weight
-		gained += m.weight
-		if best < 0 || current[i] > current[best] {
-			best = i
-		}
-	}
-	if best >= 0 {
-		current[best] -= gained
-	}
-	return best
-}
-
-// greatestDivisor returns the greatest common divisor of a and b.
-func greatestDivisor(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
-}
-
 // Interface guards
 var (
 	_ caddy.Provisioner     = (*UpstreamGroup)(nil)
 	_ caddy.Validator       = (*UpstreamGroup)(nil)
+	_ caddy.CleanerUpper    = (*UpstreamGroup)(nil)
 	_ caddyfile.Unmarshaler = (*UpstreamGroup)(nil)
 	_ reverseproxy.Selector = (*UpstreamGroup)(nil)
-	_ groupBalancer         = (*smoothRoundRobin)(nil)
 )

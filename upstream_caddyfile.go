@@ -29,8 +29,9 @@ func init() {
 // option. Syntax:
 //
 //	upstream <group> {
-//	    server <address> [weight=<n>] [max_conns=<n>] [backup] [down]
-//	    balance round_robin
+//	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down]
+//	    balance    round_robin | least_conn | ip_hash | hash <key> | random
+//	    slow_start <duration>
 //	    <any other subdirective of reverse_proxy>
 //	}
 //
@@ -168,7 +169,8 @@ func groupReference(arg caddyfile.Token) (string, error) {
 // directives, so nothing changes it once it is complete.
 type groupDefinition struct {
 	name    caddyfile.Token
-	balance caddyfile.Segment
+	policy  UpstreamGroup              // balance and slow_start
+	places  map[string]caddyfile.Token // of the lines that can be there once
 	servers []*groupServer
 	lines   []caddyfile.Segment // for reverse_proxy, each server as a `to`
 }
@@ -202,6 +204,8 @@ func (g *groupDefinition) addLine(line caddyfile.Segment) error {
 		return g.addServer(line)
 	case "balance":
 		return g.setBalance(line)
+	case "slow_start":
+		return g.setSlowStart(line)
 	}
 	if err := g.checkLine(line); err != nil {
 		return err
@@ -240,22 +244,61 @@ func (g *groupDefinition) addServer(line caddyfile.Segment) error {
 
 // setBalance takes a `balance` line.
 func (g *groupDefinition) setBalance(line caddyfile.Segment) error {
+	if err := g.once(line); err != nil {
+		return err
+	}
+	if len(line) < 2 {
+		return g.errorAt(line[0], "balance: expected a method: %s", balanceMethodNames())
+	}
+	method, args := line[1].Text, line[2:]
+	if _, ok := balanceMethods[method]; !ok {
+		return g.errorAt(line[1], "balance %s: no such method; expected %s", method, balanceMethodNames())
+	}
+	g.policy.Balance = method
+	if method == "hash" {
+		if len(args) == 0 || args[0].Text == "" {
+			return g.errorAt(line[1], "balance hash: expected a key, such as {uri} or {header.X-User}")
+		}
+		if last := args[len(args)-1]; last.Text == "consistent" {
+			return g.errorAt(last, "balance hash: it is always consistent: write `balance hash <key>`")
+		}
+		g.policy.HashKey, args = args[0].Text, args[1:]
+	}
+	if len(args) > 0 {
+		return g.errorAt(args[0], "balance %s: unexpected %q: expected %s", method, args[0].Text, balanceMethodNames())
+	}
+	return nil
+}
+
+// setSlowStart takes a `slow_start` line.
+func (g *groupDefinition) setSlowStart(line caddyfile.Segment) error {
+	if err := g.once(line); err != nil {
+		return err
+	}
+	if len(line) != 2 {
+		return g.errorAt(line[0], "slow_start: expected a duration, such as 30s")
+	}
+	duration, err := caddy.ParseDuration(line[1].Text)
+	if err != nil || duration <= 0 {
+		return g.errorAt(line[1], "slow_start %s: expected a duration above zero, such as 30s", line[1].Text)
+	}
+	g.policy.SlowStart = caddy.Duration(duration)
+	return nil
+}
+
+// once notes a line that can be there once only.
+func (g *groupDefinition) once(line caddyfile.Segment) error {
 	if err := checkSemicolon(line...); err != nil {
 		return fmt.Errorf("upstream %s: %w", g.name.Text, err)
 	}
-	if g.balance != nil {
-		return g.errorAt(line[0], "balance: already given at %s", place(g.balance[0]))
+	name := line.Directive()
+	if first, ok := g.places[name]; ok {
+		return g.errorAt(line[0], "%s: already given at %s", name, place(first))
 	}
-	if len(line) < 2 {
-		return g.errorAt(line[0], "balance: expected a method; available in this version: %s", balanceMethodNames())
+	if g.places == nil {
+		g.places = make(map[string]caddyfile.Token)
 	}
-	if _, ok := balanceMethods[line[1].Text]; !ok {
-		return g.errorAt(line[1], "balance %s: no such method; available in this version: %s", line[1].Text, balanceMethodNames())
-	}
-	if len(line) > 2 {
-		return g.errorAt(line[2], "balance %s: unexpected %q: the method takes no argument", line[1].Text, line[2].Text)
-	}
-	g.balance = line
+	g.places[name] = line[0]
 	return nil
 }
 
@@ -272,7 +315,7 @@ func (g *groupDefinition) checkLine(line caddyfile.Segment) error {
 // checkDirectiveLine refuses what can't stand in the directive's block.
 func (g *groupDefinition) checkDirectiveLine(line caddyfile.Segment) error {
 	name := line.Directive()
-	if name == "server" || name == "balance" {
+	if name == "server" || name == "balance" || name == "slow_start" {
 		return errorAt(line[0], "proxy_pass %s: %s: write this line in `upstream %s` at %s", g.name.Text, name, g.name.Text, place(g.name))
 	}
 	if err := g.checkLine(line); err != nil {
@@ -291,6 +334,9 @@ func (g *groupDefinition) checkServers() error {
 	}
 	if !slices.ContainsFunc(g.servers, func(s *groupServer) bool { return !s.Down }) {
 		return g.errorAt(g.name, "every server is down: expected at least one without `down`")
+	}
+	if method := g.policy.Balance; g.policy.SlowStart > 0 && method != "" && !slices.Contains(slowStartMethods, method) {
+		return g.errorAt(g.places["slow_start"], "slow_start: not for balance %s, only for %s", method, strings.Join(slowStartMethods, " and "))
 	}
 	if !slices.ContainsFunc(g.servers, func(s *groupServer) bool { return !s.Backup }) {
 		return g.errorAt(g.name, "every server is a backup: expected at least one without `backup`")
@@ -316,34 +362,33 @@ func (g *groupDefinition) expand(directive caddyfile.Token, lines []caddyfile.Se
 	if err := h.UnmarshalCaddyfile(d); err != nil {
 		return nil, nil, err
 	}
-	g.applyServers(h)
+	g.applyServers(h, g.applyRetryDefault(h, all))
 	if err := g.applyFailDefaults(h, all); err != nil {
 		return nil, nil, err
 	}
-	g.applyRetryDefault(h, all)
 	return h, d, nil
 }
 
 // applyServers puts the policy and what the servers' parameters say into h.
-func (g *groupDefinition) applyServers(h *reverseproxy.Handler) {
-	policy := &UpstreamGroup{Servers: make(map[string]UpstreamServer)}
-	if g.balance != nil {
-		policy.Balance = g.balance[1].Text
+func (g *groupDefinition) applyServers(h *reverseproxy.Handler, eachOnce bool) {
+	policy := &UpstreamGroup{
+		Balance:   g.policy.Balance,
+		HashKey:   g.policy.HashKey,
+		SlowStart: g.policy.SlowStart,
+		EachOnce:  eachOnce,
+		Servers:   make(map[string]UpstreamServer),
 	}
 	maxConns := make(map[string]int)
 	for _, server := range g.servers {
 		for _, dial := range server.dials {
 			maxConns[dial] = server.maxConns
-			if server.UpstreamServer != (UpstreamServer{}) {
+			if server.UpstreamServer != (UpstreamServer{}) || policy.SlowStart > 0 {
 				policy.Servers[dial] = server.UpstreamServer
 			}
 		}
 	}
 	for _, upstream := range h.Upstreams {
 		upstream.MaxRequests = maxConns[upstream.Dial]
-	}
-	if h.LoadBalancing == nil {
-		h.LoadBalancing = new(reverseproxy.LoadBalancing)
 	}
 	h.LoadBalancing.SelectionPolicyRaw = caddyconfig.JSONModuleObject(policy, "policy", policy.CaddyModule().ID.Name(), nil)
 }
@@ -391,13 +436,18 @@ func (g *groupDefinition) applyFailDefaults(h *reverseproxy.Handler, lines []cad
 const defaultFailDuration = 10 * time.Second
 
 // applyRetryDefault lets h try each further server once unless the lines say
-// otherwise.
-func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []caddyfile.Segment) {
+// otherwise. It reports whether that default holds.
+func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []caddyfile.Segment) bool {
+	if h.LoadBalancing == nil {
+		h.LoadBalancing = new(reverseproxy.LoadBalancing)
+	}
 	_, hasRetries := lastOf("lb_retries", lines)
 	_, hasDuration := lastOf("lb_try_duration", lines)
-	if !hasRetries && !hasDuration {
-		h.LoadBalancing.Retries = g.usable() - 1
+	if hasRetries || hasDuration || g.usable() < 2 {
+		return false
 	}
+	h.LoadBalancing.Retries = g.usable() - 1
+	return true
 }
 
 // usable counts the servers that may get requests, backups included.

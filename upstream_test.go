@@ -199,7 +199,7 @@ func TestRoundRobinLongPeriod(t *testing.T) {
 	if got := counted(selected(g, pool, 70001), names...); got != "a=40000 b=30000 c=1" {
 		t.Error(got)
 	}
-	if rr := g.plan.Load().tiers[0].(*smoothRoundRobin); rr.order != nil {
+	if rr := g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin); rr.order != nil {
 		t.Errorf("a table of %d turns", len(rr.order))
 	}
 }
@@ -208,7 +208,7 @@ func TestRoundRobinCursorWraps(t *testing.T) {
 	g, names := testGroup(t, "a:5 b:1 c:1")
 	pool := plainPool(names...)
 	selected(g, pool, 1)
-	rr := g.plan.Load().tiers[0].(*smoothRoundRobin)
+	rr := g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin)
 	rr.cursor.Store(math.MaxUint64 - 6)
 	if got := counted(selected(g, pool, 7), names...); got != "a=5 b=1 c=1" {
 		t.Error("up to the end:", got)
@@ -478,7 +478,7 @@ func TestProxyBackup(t *testing.T) {
 }
 
 func TestProxyMaxFails(t *testing.T) {
-	for line, want := range map[string]int64{"": 1, "max_fails 3": 3, "max_fails 0": 20, "fail_duration 1h": 1} {
+	for line, want := range map[string]int64{"": 1, "max_fails 3": 3, "max_fails 0": 10, "fail_duration 1h": 1} {
 		address, tried := brokenBackend(t)
 		get := runProxy(t, "server http://"+address+"\nserver "+namedBackend(t, "b").URL+"\n"+line)
 		if got := counted(answers(get, 20), "b"); got != "b=20" {
@@ -528,7 +528,7 @@ func BenchmarkSelect(b *testing.B) {
 		g.Select(pool, bareRequest, nil)
 		b.Run(fmt.Sprintf("servers=%d", n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 		// As when one is not available: with the lock.
-		g.plan.Load().tiers[0].(*smoothRoundRobin).order = nil
+		g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin).order = nil
 		b.Run(fmt.Sprintf("servers=%d/locked", n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 	}
 }
@@ -557,6 +557,6 @@ func BenchmarkPlan(b *testing.B) {
 		members[i] = groupMember{index: i, weight: 1 + i%7}
 	}
 	for b.Loop() {
-		newSmoothRoundRobin(members, 0)
+		newSmoothRoundRobin(members, 0, 0)
 	}
 }

@@ -17,11 +17,13 @@ var refusedSubdirectives = map[string]string{
 	"lb_policy": "the group has its own policy: write `balance <method>` in it",
 
 	// nginx's
-	"least_conn":   "write `balance <method>` in the group; available in this version: " + balanceMethodNames(),
-	"ip_hash":      "write `balance <method>` in the group; available in this version: " + balanceMethodNames(),
-	"hash":         "write `balance <method>` in the group; available in this version: " + balanceMethodNames(),
-	"random":       "write `balance <method>` in the group; available in this version: " + balanceMethodNames(),
-	"slow_start":   "not available in this version: leave it out",
+	"least_conn":   "write `balance least_conn` in the group",
+	"least_time":   "there is no such method here: write `balance least_conn` in the group",
+	"ip_hash":      "write `balance ip_hash` in the group",
+	"hash":         "write `balance hash <key>` in the group",
+	"random":       "write `balance random` in the group",
+	"sticky":       "write `balance ip_hash`, or `balance hash <key>` with a key such as {cookie.session}, in the group",
+	"queue":        "write `lb_try_duration <duration>`: a request waits so long for a server",
 	"fail_timeout": "write `fail_duration <duration>`",
 	"keepalive":    "connections are kept open anyway; to limit the idle ones write `transport http { keepalive_idle_conns_per_host <n> }`",
 	"zone":         "leave it out: there is one process, and it knows the state of every server",
@@ -32,7 +34,7 @@ var refusedSubdirectives = map[string]string{
 var refusedParameters = map[string]string{
 	"max_fails":    "write `max_fails <n>` on a line of its own in the group: it holds for each of its servers",
 	"fail_timeout": "write `fail_duration <duration>` on a line of its own in the group: it holds for each of its servers",
-	"slow_start":   "not available in this version: leave it out",
+	"slow_start":   "write `slow_start <duration>` on a line of its own in the group: it holds for each of its servers",
 	"resolve":      "leave it out: the name is looked up for each new connection",
 }
 

@@ -1,0 +1,251 @@
+package caddyhtpasswd
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// These tests run one group in a real nginx and here, with the same servers
+// behind, and ask both the same.
+
+// backendVariable tells a process that it is not to test but to be a server:
+// its address and its name, with a blank between them.
+const backendVariable = "CADDY_HTPASSWD_TEST_BACKEND"
+
+func TestMain(m *testing.M) {
+	address, name, isBackend := strings.Cut(os.Getenv(backendVariable), " ")
+	if !isBackend {
+		os.Exit(m.Run())
+	}
+	err := http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, name)
+	}))
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// backend is a server in a process of its own, which can be killed and started.
+type backend struct {
+	t       *testing.T
+	name    string
+	address string
+	cmd     *exec.Cmd
+}
+
+func newBackend(t *testing.T, name string) *backend {
+	b := &backend{t: t, name: name, address: fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])}
+	t.Cleanup(b.kill)
+	b.start()
+	return b
+}
+
+func (b *backend) start() {
+	b.t.Helper()
+	b.cmd = exec.Command(os.Args[0])
+	b.cmd.Env = append(os.Environ(), backendVariable+"="+b.address+" "+b.name)
+	b.cmd.Stderr = os.Stderr
+	if err := b.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	eventually(b.t, b.name+" listens", func() bool {
+		conn, err := net.Dial("tcp", b.address)
+		return err == nil && conn.Close() == nil
+	})
+}
+
+func (b *backend) kill() {
+	if b.cmd != nil {
+		_ = b.cmd.Process.Kill()
+		_ = b.cmd.Wait()
+		b.cmd = nil
+	}
+}
+
+// twins are a Caddy and an nginx before the same servers.
+type twins struct {
+	t        *testing.T
+	caddy    int // ports
+	nginx    int
+	client   *http.Client
+	backends []*backend
+}
+
+// newTwins starts both with groups that say the same, in which {a}, {b} and so
+// on stand for the addresses of the servers.
+func newTwins(t *testing.T, names, caddyGroup, nginxGroup string) *twins {
+	t.Helper()
+	program(t, "nginx")
+	tw := &twins{t: t}
+	addresses := make(map[string]string)
+	for _, name := range strings.Split(names, "") {
+		b := newBackend(t, name)
+		tw.backends = append(tw.backends, b)
+		addresses["{"+name+"}"] = b.address
+	}
+	s := startServer(t, "")
+	tw.client, tw.caddy, tw.nginx = s.client, s.http, freePorts(t, 1)[0]
+	startNginx(t, s.dir, substitute(fmt.Sprintf(`
+		set_real_ip_from 127.0.0.1;
+		real_ip_header X-Forwarded-For;
+		upstream web {
+			%s
+		}
+		server {
+			listen 127.0.0.1:%d;
+			location / { proxy_pass http://web; }
+		}
+	`, nginxGroup, tw.nginx), addresses))
+	if err := s.reload(substitute("{\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1\n\t\ttrusted_proxies_strict\n\t}\n\tupstream web {\n"+caddyGroup+"\n\t}\n}\nhttp://127.0.0.1:{http} {\n\tproxy_pass web\n}\n", addresses)); err != nil {
+		t.Fatal(err)
+	}
+	return tw
+}
+
+// ask sends a request to one of them, and returns which server answered, or the status.
+func (tw *twins) ask(port int, method, clientIP string) string {
+	tw.t.Helper()
+	var body io.Reader
+	if method == http.MethodPost {
+		body = strings.NewReader("a body")
+	}
+	r, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d/", port), body)
+	if err != nil {
+		tw.t.Fatal(err)
+	}
+	if clientIP != "" {
+		r.Header.Set("X-Forwarded-For", clientIP)
+	}
+	resp, err := tw.client.Do(r)
+	if err != nil {
+		tw.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		tw.t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return resp.Status
+	}
+	return string(answer)
+}
+
+// TestOrderAsNginx: the order of the servers, one request after the other.
+func TestOrderAsNginx(t *testing.T) {
+	for _, test := range []struct{ name, names, caddy, nginx string }{
+		{"5/1/1", "abc", "server {a} weight=5\nserver {b}\nserver {c}", "server {a} weight=5; server {b}; server {c};"},
+		{"3/2", "ab", "server {a} weight=3\nserver {b} weight=2", "server {a} weight=3; server {b} weight=2;"},
+		{"a backup and one that is down", "abcd", "server {a}\nserver {b} backup\nserver {c} down\nserver {d} weight=2", "server {a}; server {b} backup; server {c} down; server {d} weight=2;"},
+		{"least_conn, all idle", "abc", "balance least_conn\nserver {a} weight=2\nserver {b}\nserver {c}", "least_conn; server {a} weight=2; server {b}; server {c};"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tw := newTwins(t, test.names, test.caddy, test.nginx)
+			var ours, theirs string
+			for range 21 {
+				ours += tw.ask(tw.caddy, "GET", "")
+				theirs += tw.ask(tw.nginx, "GET", "")
+			}
+			if ours != theirs {
+				t.Errorf("%s, and nginx %s", ours, theirs)
+			}
+		})
+	}
+}
+
+// TestIPHashAsNginx: each client gets the server that nginx gives it, so that
+// sessions survive the move.
+func TestIPHashAsNginx(t *testing.T) {
+	for _, test := range []struct{ name, names, caddy, nginx string }{
+		{"three", "abc", "server {a}\nserver {b}\nserver {c}", "server {a}; server {b}; server {c};"},
+		{"weights", "abc", "server {a} weight=5\nserver {b}\nserver {c} weight=2", "server {a} weight=5; server {b}; server {c} weight=2;"},
+		{"one is down", "abc", "server {a}\nserver {b} down\nserver {c}", "server {a}; server {b} down; server {c};"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tw := newTwins(t, test.names, "balance ip_hash\n"+test.caddy, "ip_hash; "+test.nginx)
+			random := rand.New(rand.NewPCG(5, 6))
+			seen := make(map[string]bool)
+			for range 150 {
+				ip := fmt.Sprintf("%d.%d.%d.%d", 1+random.IntN(126), random.IntN(256), random.IntN(256), 1+random.IntN(254))
+				if random.IntN(3) == 0 {
+					ip = fmt.Sprintf("2001:db8:%x:%x::%x:%x", random.IntN(1<<16), random.IntN(1<<16), random.IntN(1<<16), 1+random.IntN(1<<16-1))
+				}
+				ours, theirs := tw.ask(tw.caddy, "GET", ip), tw.ask(tw.nginx, "GET", ip)
+				if ours != theirs {
+					t.Errorf("%s: %s, and nginx %s", ip, ours, theirs)
+				}
+				seen[ours] = true
+			}
+			if len(seen) < 2 {
+				t.Errorf("only %v", seen)
+			}
+		})
+	}
+}
+
+// TestOutagesAsNginx kills servers and starts them again before given
+// requests: no request is lost here that nginx does not lose.
+func TestOutagesAsNginx(t *testing.T) {
+	for _, test := range []struct{ name, caddy, nginx string }{
+		{"round robin", "server {a} weight=2\nserver {b}\nserver {c} backup", "server {a} weight=2 fail_timeout=1s; server {b} fail_timeout=1s; server {c} backup fail_timeout=1s;"},
+		{"least_conn", "balance least_conn\nserver {a}\nserver {b}\nserver {c}", "least_conn; server {a} fail_timeout=1s; server {b} fail_timeout=1s; server {c} fail_timeout=1s;"},
+		{"ip_hash", "balance ip_hash\nserver {a}\nserver {b}\nserver {c}", "ip_hash; server {a} fail_timeout=1s; server {b} fail_timeout=1s; server {c} fail_timeout=1s;"},
+		{"hash", "balance hash {client_ip}\nserver {a}\nserver {b}\nserver {c}", "hash $remote_addr consistent; server {a} fail_timeout=1s; server {b} fail_timeout=1s; server {c} fail_timeout=1s;"},
+		{"random", "balance random\nserver {a}\nserver {b}\nserver {c}", "random two; server {a} fail_timeout=1s; server {b} fail_timeout=1s; server {c} fail_timeout=1s;"},
+		{"more failures allowed", "max_fails 3\nserver {a}\nserver {b}\nserver {c}", "server {a} max_fails=3 fail_timeout=1s; server {b} max_fails=3 fail_timeout=1s; server {c} max_fails=3 fail_timeout=1s;"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tw := newTwins(t, "abc", "fail_duration 1s\n"+test.caddy, test.nginx)
+			a, b, c := tw.backends[0], tw.backends[1], tw.backends[2]
+			lost, asked := 0, 0
+			for _, step := range []struct {
+				kill, start []*backend
+				requests    int
+			}{
+				{nil, nil, 10},
+				{[]*backend{a}, nil, 20},
+				{[]*backend{b}, []*backend{a}, 20},
+				{[]*backend{c}, nil, 20},
+				{nil, []*backend{b, c}, 20},
+				{[]*backend{a, b, c}, nil, 5},
+				{nil, []*backend{a, b, c}, 20},
+			} {
+				for _, backend := range step.start {
+					backend.start()
+				}
+				if len(step.start) > 0 {
+					time.Sleep(1200 * time.Millisecond) // as long as a failure counts, by nginx's clock
+				}
+				for _, backend := range step.kill {
+					backend.kill()
+				}
+				for range step.requests {
+					asked++
+					method, ip := []string{"GET", "POST"}[asked%2], fmt.Sprintf("10.%d.%d.1", asked, asked)
+					ours, theirs := tw.ask(tw.caddy, method, ip), tw.ask(tw.nginx, method, ip)
+					if len(theirs) != 1 {
+						lost++
+					}
+					if len(ours) != 1 && len(theirs) == 1 {
+						t.Errorf("request %d, %s: %s, and nginx %s", asked, method, ours, theirs)
+					}
+					if len(ours) == 1 && !slices.ContainsFunc(tw.backends, func(b *backend) bool { return b.name == ours && b.cmd != nil }) {
+						t.Errorf("request %d: answered by %s, which is dead", asked, ours)
+					}
+				}
+			}
+			if lost > 5 { // without any server
+				t.Logf("nginx has lost %d of %d requests", lost, asked)
+			}
+		})
+	}
+}
