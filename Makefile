@@ -51,6 +51,7 @@ xcaddy:
 bench:
 	$(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 .
 	$(GO) test -run '^$$' -bench 'Parse|Select' .
+	$(GO) test -run '^$$' -bench ProxyPass -benchtime 1x .
 	$(GO) test -run '^$$' -bench . ./internal/crypt
 
 bench-flood:

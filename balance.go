@@ -41,7 +41,7 @@ var balanceMethods = map[string]func(g *UpstreamGroup, members []groupMember, st
 	"hash": func(g *UpstreamGroup, members []groupMember, _ uint64) groupBalancer {
 		return &consistentHash{members, newHashKey(g.HashKey)}
 	},
-	"random": func(g *UpstreamGroup, members []groupMember, _ uint64) groupBalancer {
+	"random": func(_ *UpstreamGroup, members []groupMember, _ uint64) groupBalancer {
 		return newRandomTwo(members, rand.Uint64)
 	},
 }
@@ -82,7 +82,7 @@ func (c *choice) canTake(m *groupMember) bool {
 }
 
 // conns returns how many requests a member has at the moment.
-func (c *choice) conns(m *groupMember) int { return c.pool[m.index].Host.NumRequests() }
+func (c *choice) conns(m *groupMember) int { return c.pool[m.index].NumRequests() }
 
 // triedServers are the servers that a request was sent to already.
 type triedServers struct{ servers []*reverseproxy.Upstream }
@@ -335,7 +335,7 @@ type ipHash struct {
 func newIPHash(members []groupMember, start uint64) *ipHash {
 	b := &ipHash{members: members, others: newSmoothRoundRobin(members, 0, start)}
 	for _, m := range members {
-		b.total += uint(m.weight) //nolint:gosec // at most maxServerWeight
+		b.total += uint(m.weight)
 	}
 	return b
 }
@@ -352,8 +352,8 @@ func (b *ipHash) choose(c choice) int {
 			hash = (hash*113 + uint(octet)) % 6271
 		}
 		place, i := hash%b.total, 0
-		for ; place >= uint(b.members[i].weight); i++ { //nolint:gosec // see above
-			place -= uint(b.members[i].weight) //nolint:gosec // see above
+		for ; place >= uint(b.members[i].weight); i++ {
+			place -= uint(b.members[i].weight)
 		}
 		if c.canTake(&b.members[i]) {
 			return i

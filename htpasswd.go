@@ -72,9 +72,20 @@ type knownClients struct {
 	// Comparisons with the password whose outcome is not spent yet, by the
 	// client's place; the last one is of those without an address.
 	guesses [knownPlaces + 1]atomic.Int32
+
+	guard *guard // that name is a key of
+	name  uint64 // kept, since all but the first requests of a user need it
 }
 
 const knownPlaces = 8
+
+// nameKey returns the key of the name in a guard, 0 if it is not kept.
+func (k *knownClients) nameKey(g *guard) uint64 {
+	if k == nil || k.guard != g {
+		return 0
+	}
+	return k.name
+}
 
 // place returns the place of a client, -1 if it is not known.
 func (k *knownClients) place(client uint64) int {
@@ -232,10 +243,10 @@ func (e *entry) knownClients() *knownClients {
 }
 
 // addKnown notes that a client has verified the current password.
-func (e *entry) addKnown(client uint64) {
+func (e *entry) addKnown(client uint64, g *guard, name uint64) {
 	known := e.known.Load()
 	if known == nil {
-		known = new(knownClients)
+		known = &knownClients{guard: g, name: name}
 		if !e.known.CompareAndSwap(nil, known) {
 			known = e.known.Load()
 		}

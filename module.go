@@ -231,7 +231,7 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	exempt, err := h.isExempt(r)
 	sent := r.Header[headerAuthorization]
-	login := takeLogin(r)
+	login := takeLogin(r, sent)
 	h.removeForged(r, login)
 	if err != nil {
 		return err
@@ -283,7 +283,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	}
 	c := parseCredentials(login.sent[0])
 	defer c.release()
-	v, err := h.check(r.Context(), login.clientIP, c)
+	v, err := h.check(r.Context(), login.clientIP(), c)
 	if err != nil {
 		return h.unchecked(w, r, err)
 	}
@@ -296,7 +296,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	name := v.user.(string)
 	groups := h.groups.of(name)
 	if !h.Require.admits(name, groups) {
-		h.logRefusal(cheapLines, login.clientIP, c.user, "log-in failed", zap.String("reason", "not among those required"))
+		h.logRefusal(cheapLines, login.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
 		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)

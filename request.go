@@ -28,7 +28,14 @@ const (
 type login struct {
 	sent       []string // values of the header
 	userHeader string   // the field that a handler has set to the user's name
-	clientIP   string   // as Caddy sees it, by trusted_proxies; "" where there is no address
+	vars       map[string]any
+}
+
+// clientIP returns the client's address as Caddy sees it, by trusted_proxies, or
+// "" where there is none. A field for it would make each request's allocation larger.
+func (l *login) clientIP() string {
+	address, _ := l.vars[caddyhttp.ClientIPVarKey].(string)
+	return address
 }
 
 const loginVar = "htpasswd.login"
@@ -39,17 +46,16 @@ func (*login) Format(fmt.State, rune) {}
 // String implements fmt.Stringer, and so what placeholders show.
 func (*login) String() string { return "" }
 
-// takeLogin takes Basic credentials out of the request. They leave it in
-// place, not in a copy: the routes that handle errors see the same header, and
-// can lead to another server. Where a handler further up has taken them,
-// those are the client's, and of the header only what is left of them goes.
-func takeLogin(r *http.Request) *login {
-	values := r.Header[headerAuthorization]
+// takeLogin takes Basic credentials out of the request, given the values of
+// its Authorization header. They leave it in place, not in a copy: the routes
+// that handle errors see the same header, and can lead to another server. Where
+// a handler further up has taken them, those are the client's, and of the
+// header only what is left of them goes.
+func takeLogin(r *http.Request, values []string) *login {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	l, behind := vars[loginVar].(*login)
 	if !behind {
-		l = &login{sent: values}
-		l.clientIP, _ = vars[caddyhttp.ClientIPVarKey].(string)
+		l = &login{sent: values, vars: vars}
 		if vars != nil {
 			vars[loginVar] = l
 		}

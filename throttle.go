@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,25 +105,21 @@ func (g *guard) client(ip string) uint64 {
 	return max(maphash.Bytes(g.seed, bytes[:8]), noClient+1)
 }
 
+// isIPv4 tells the addresses of IPv4 from all else that Caddy has as client_ip:
+// those of IPv6, and what stands for none.
 func isIPv4(ip string) bool {
-	dots := 0
-	for i := range len(ip) {
-		switch c := ip[i]; {
-		case c == '.':
-			dots++
-		case c < '0' || c > '9':
-			return false
-		}
-	}
-	return dots == 3
+	return ip != "" && '0' <= ip[0] && ip[0] <= '9' && strings.IndexByte(ip, ':') < 0
 }
 
 // set sets the keys for a client and the name that f was looked up with. The
 // hash is part of them: an entry that changes begins anew.
 func (t *target) set(g *guard, client uint64, f *found, user []byte) {
-	name := mix(f.store.key ^ maphash.Bytes(g.seed, user))
-	if f.entry != nil {
-		name = mix(name ^ maphash.String(g.seed, f.hash))
+	name := f.knownClients().nameKey(g)
+	if name == 0 {
+		name = mix(f.store.key ^ maphash.Bytes(g.seed, user))
+		if f.entry != nil {
+			name = mix(name ^ maphash.String(g.seed, f.hash))
+		}
 	}
 	t[loginScope], t[clientScope], t[userScope] = mix(name^client), client, name
 }
@@ -148,7 +145,13 @@ func (g *guard) over(t *target, isKnown bool, guesses int) (wait time.Duration) 
 	settings := g.settings()
 	for s := range scopeCount {
 		l := settings.limits[s]
-		if l.failures == 0 || !t.applies(s, isKnown, &settings.limits) || g.spent[s].most(t[s])+guesses < l.failures {
+		if l.failures == 0 || !t.applies(s, isKnown, &settings.limits) {
+			continue
+		}
+		if g.spent[s].most(t[s])+guesses < l.failures {
+			if isKnown {
+				break // there is no other budget for this one
+			}
 			continue // most often there was no failure at all, and no need for the time
 		}
 		if n, left := g.spent[s].count(t[s], g.clock(), l.window); n+guesses >= l.failures {

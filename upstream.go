@@ -323,7 +323,7 @@ type tier struct {
 // request, or nil.
 func (p *upstreamPlan) choose(c choice) *reverseproxy.Upstream {
 	for i := range p.tiers {
-		if chosen := p.tiers[i].groupBalancer.choose(c); chosen >= 0 {
+		if chosen := p.tiers[i].choose(c); chosen >= 0 {
 			return c.pool[p.tiers[i].members[chosen].index]
 		}
 	}

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
@@ -515,39 +518,128 @@ func TestProxyMaxConns(t *testing.T) {
 	}
 }
 
+// BenchmarkSelect is the choice of a server for a request as Caddy hands it over.
 func BenchmarkSelect(b *testing.B) {
-	for _, n := range []int{3, 10, 1000} {
-		g := &UpstreamGroup{Balance: defaultBalance, Servers: make(map[string]UpstreamServer)}
-		var names []string
-		for i := range n {
-			name := fmt.Sprintf("10.0.0.%d:%d", i%250, 8000+i)
-			names = append(names, name)
-			g.Servers[name] = UpstreamServer{Weight: 1 + i%5}
+	for _, method := range slices.Sorted(maps.Keys(balanceMethods)) {
+		for _, n := range []int{3, 10, 1000} {
+			var servers []string
+			for i := range n {
+				servers = append(servers, fmt.Sprintf("server%d:%d", i, 1+i%5))
+			}
+			g, names := groupOf(b, method, strings.Join(servers, " "))
+			pool := plainPool(names...)
+			if method == "hash" {
+				b.Run(fmt.Sprintf("hash-path/servers=%d", n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
+				g, _ = groupOf(b, method, strings.Join(servers, " "))
+				g.HashKey = "no placeholder, which is Caddy's to replace"
+			}
+			b.Run(fmt.Sprintf("%s/servers=%d", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
+			if method == defaultBalance {
+				// As when one is not available: with the lock.
+				g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin).order = nil
+				b.Run(fmt.Sprintf("%s/servers=%d/locked", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
+			}
 		}
-		pool := plainPool(names...)
-		g.Select(pool, bareRequest, nil)
-		b.Run(fmt.Sprintf("servers=%d", n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
-		// As when one is not available: with the lock.
-		g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin).order = nil
-		b.Run(fmt.Sprintf("servers=%d/locked", n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 	}
 }
 
 func benchmarkSelect(b *testing.B, g *UpstreamGroup, pool reverseproxy.UpstreamPool) {
+	choose := func() func() {
+		r := proxied("/some/path", "192.0.2.1")
+		vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+		return func() {
+			delete(vars, lastTriedVar) // the request is new each time
+			g.Select(pool, r, nil)
+		}
+	}
 	b.Run("serial", func(b *testing.B) {
 		b.ReportAllocs()
+		one := choose()
 		for b.Loop() {
-			g.Select(pool, bareRequest, nil)
+			one()
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
+			one := choose()
 			for pb.Next() {
-				g.Select(pool, bareRequest, nil)
+				one()
 			}
 		})
 	})
+}
+
+// BenchmarkProxyPass compares requests a second through proxy_pass and through
+// a plain reverse_proxy to the same servers: rounds of both by turns, and the
+// median of the ratios.
+func BenchmarkProxyPass(b *testing.B) {
+	one, two := namedBackend(b, "a"), namedBackend(b, "b")
+	ports := freePorts(b, 2)
+	config, err := adaptCaddyfile(b.TempDir(), fmt.Sprintf(`{
+		admin off
+		persist_config off
+		storage file_system %s
+		log {
+			output discard
+		}
+		upstream web {
+			server %s
+			server %[3]s
+		}
+	}
+	http://127.0.0.1:%[4]d {
+		proxy_pass web
+	}
+	http://127.0.0.1:%[5]d {
+		reverse_proxy %[2]s %[3]s {
+			lb_policy round_robin
+			lb_retries 1
+			fail_duration 10s
+		}
+	}`, b.TempDir(), one.URL, two.URL, ports[0], ports[1]))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { caddy.Stop() })
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	round := func(port int) float64 {
+		var n atomic.Int64
+		var group sync.WaitGroup
+		start := time.Now()
+		for range 4 {
+			group.Go(func() {
+				for time.Since(start) < 300*time.Millisecond {
+					resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					n.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		return float64(n.Load()) / time.Since(start).Seconds()
+	}
+	for b.Loop() {
+		var ratios, ours []float64
+		for range 21 {
+			with, without := round(ports[0]), round(ports[1])
+			ratios, ours = append(ratios, with/without), append(ours, with)
+		}
+		slices.Sort(ratios)
+		slices.Sort(ours)
+		b.ReportMetric(ours[10], "requests/s")
+		b.ReportMetric(ratios[10], "ratio")
+		b.ReportMetric(ratios[5], "ratio-25%")
+		b.ReportMetric(ratios[15], "ratio-75%")
+	}
 }
 
 // BenchmarkPlan is what the first request pays.

@@ -182,7 +182,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 				continue // what the files say now decides
 			}
 			if v.outcome == goodPassword && err == nil {
-				now.addKnown(client)
+				now.addKnown(client, h.guard, t.target[userScope])
 			}
 		}
 		if err != nil {
@@ -199,7 +199,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 var errStale = errors.New("the file has changed")
 
 // checkAtOnce is what there is to say without a turn: a budget is used up, or
-// the password is known to be wrong, or known to be right. To be compared with
+// the password is known to be right, or known to be wrong. To be compared with
 // the one that was right is a guess, so only known clients may at once; all
 // others wait for their turn. A guess that was wrong stays open, and counts
 // against what may be guessed, until it is spent.
@@ -208,20 +208,15 @@ func (h *Handler) checkAtOnce(t *trial) (v verdict, err error) {
 		if err := h.throttled(t); err != nil {
 			return v, err
 		}
+	} else if user, match := h.recall(t); match != differs {
+		t.closeGuess()
+		if match == matches {
+			return verdict{outcome: goodPassword, user: user}, nil
+		}
 	}
 	if h.guard.wrong.has(t.target[userScope], &t.c.digest) {
-		t.closeGuess()
+		t.closeGuess() // it is no news
 		return verdict{outcome: t.failure(), repeated: true}, nil
-	}
-	if t.guess == nil {
-		return v, nil
-	}
-	user, match := h.recall(t)
-	if match != differs {
-		t.closeGuess()
-	}
-	if match == matches {
-		v = verdict{outcome: goodPassword, user: user}
 	}
 	return v, nil
 }

@@ -60,7 +60,7 @@ func run() error {
 	rotating, spray := fromOne, fromOne
 	rotating.Rotate = true
 	spray.Rotate, spray.User = true, ""
-	fmt.Println("| server | flood from | people, requests/s | of calm | p99 | times calm | open page, requests/s | of calm | p99 | times calm | flood, answers/s | memory at its begin and end |")
+	fmt.Println("| server | flood from | people, requests/s | of calm | p99 | times calm | open page, requests/s | of calm | p99 | times calm | flood, answers/s | memory when it begins, in the middle, at its end |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, s := range []site{
 		{"htpasswd", "one address", startCaddy(htpasswdSite("")), fromOne},
@@ -118,6 +118,7 @@ func measure(dir string, s site) error {
 	if err != nil {
 		return err
 	}
+	middle := server.memory()
 	floodedOpen, err := open.run(duration)
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func measure(dir string, s site) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| %s | %s | %s | %s | %.0f: %s | %d and %d MB |\n", s.name, s.from,
-		floodedPeople.beside(calmPeople), floodedOpen.beside(calmOpen), flooded.rate(), flooded.statuses(), begin>>20, server.memory()>>20)
+	fmt.Printf("| %s | %s | %s | %s | %.0f: %s | %d, %d, %d MB |\n", s.name, s.from,
+		floodedPeople.beside(calmPeople), floodedOpen.beside(calmOpen), flooded.rate(), flooded.statuses(), begin>>20, middle>>20, server.memory()>>20)
 	return nil
 }
