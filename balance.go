@@ -39,7 +39,7 @@ var balanceMethods = map[string]func(g *UpstreamGroup, members []groupMember, st
 		return newIPHash(members, start)
 	},
 	"hash": func(g *UpstreamGroup, members []groupMember, _ uint64) groupBalancer {
-		return &consistentHash{members, newHashKey(g.HashKey)}
+		return newConsistentHash(members, g.HashKey)
 	},
 	"random": func(_ *UpstreamGroup, members []groupMember, _ uint64) groupBalancer {
 		return newRandomTwo(members, rand.Uint64)
@@ -384,6 +384,12 @@ func clientNetwork(r *http.Request) (key [16]byte, n int) {
 type consistentHash struct {
 	members []groupMember
 	key     hashKey
+	equal   bool // all weights are the same
+}
+
+func newConsistentHash(members []groupMember, key string) *consistentHash {
+	other := func(m groupMember) bool { return m.weight != members[0].weight }
+	return &consistentHash{members, newHashKey(key), !slices.ContainsFunc(members, other)}
 }
 
 // choose implements groupBalancer.
@@ -395,7 +401,13 @@ func (b *consistentHash) choose(c choice) int {
 		if !c.canTake(m) {
 			continue
 		}
-		if score := rendezvous(key^m.hash, m.weight); score < least {
+		var score float64
+		if b.equal {
+			score = -float64(mix(key ^ m.hash)) // in the same order, without a logarithm
+		} else {
+			score = rendezvous(key^m.hash, m.weight)
+		}
+		if score < least {
 			best, least = i, score
 		}
 	}
@@ -413,10 +425,11 @@ func rendezvous(hash uint64, weight int) float64 {
 type hashKey struct {
 	text        string
 	placeholder string // if text is just one
+	fixed       bool   // if it has none
 }
 
 func newHashKey(text string) hashKey {
-	k := hashKey{text: text}
+	k := hashKey{text: text, fixed: !strings.Contains(text, "{")}
 	if strings.HasPrefix(text, "{") && strings.IndexByte(text, '}') == len(text)-1 {
 		k.placeholder = text[1 : len(text)-1]
 	}
@@ -424,6 +437,9 @@ func newHashKey(text string) hashKey {
 }
 
 func (k hashKey) hash(r *http.Request) uint64 {
+	if k.fixed {
+		return xxhash.Sum64String(k.text)
+	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if k.placeholder != "" {
 		value, _ := repl.GetString(k.placeholder)

@@ -536,6 +536,7 @@ func BenchmarkSelect(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/servers=%d", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 			if method == defaultBalance {
 				// As when one is not available: with the lock.
+				g.Select(pool, bareRequest, nil)
 				g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin).order = nil
 				b.Run(fmt.Sprintf("%s/servers=%d/locked", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 			}
