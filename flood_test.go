@@ -398,6 +398,17 @@ func TestKnownWrong(t *testing.T) {
 		if got := h.spent().hashes - before.hashes; got != 1 {
 			t.Errorf("T12 all at once: %d hashes", got)
 		}
+		// Two sites with the same file, which share no computation.
+		other := &flooded{handlerOf(h.users, &memory{now: time.Now, off: true}), t, h.store}
+		other.guard = h.guard
+		before = h.spent()
+		for _, site := range []*flooded{h, other} {
+			group.Go(func() { site.login("192.0.2.1", "alice", "oldest") })
+		}
+		group.Wait()
+		if got := h.spent().hashes - before.hashes; got != 1 {
+			t.Errorf("T12 two sites at once: %d hashes", got)
+		}
 		h.expect("192.0.2.1", "alice", "secret1", good) // nothing spent
 		reloadStore(t, h.store, "alice:"+apr1Secret2+"\nnobody:"+shaSecret1)
 		h.expect("192.0.2.1", "alice", "secret2", good)
