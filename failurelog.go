@@ -71,7 +71,7 @@ func (h *Handler) logFailure(ip string, user []byte, v verdict) {
 func (h *Handler) logUsedUp(ip string, user []byte, s scope) {
 	l := h.guard.settings().limits[s]
 	h.logRefusal(usedUpLines, ip, user, "too many failed log-ins: this budget is used up, and the answer 429 until its window ends",
-		zap.Stringer("budget", s), zap.Int("failures", l.failures), zap.Duration("window", l.window))
+		zap.Stringer("budget", s), zap.Int("failures", l.failures), zap.String("window", l.window.String()))
 }
 
 func (h *Handler) logRefusal(kind lineKind, ip string, user []byte, message string, fields ...zap.Field) {

@@ -655,7 +655,7 @@ func TestFailureLog(t *testing.T) {
 			h.login("192.0.2.1", "alice", fmt.Sprint("guess", i))
 		}
 		got = logs.All()[logs.Len()-1].ContextMap()
-		want = map[string]any{"client_ip": "192.0.2.1", "user": "alice", "budget": "login", "failures": int64(10), "window": time.Minute, "realm": "Restricted"}
+		want = map[string]any{"client_ip": "192.0.2.1", "user": "alice", "budget": "login", "failures": int64(10), "window": "1m0s", "realm": "Restricted"}
 		if !maps.Equal(got, want) {
 			t.Errorf("%v", got)
 		}

@@ -90,7 +90,7 @@ func TestThrottledAnswers(t *testing.T) {
 		t.Errorf("bob, who has done nothing, comes through %d times", len(seen))
 	}
 	lines := strings.Count(s.log(), `"log-in failed"`)
-	locks := regexp.MustCompile(`"too many failed log-ins: this budget .*"budget":"login","failures":10,"window":60`).FindAllString(s.log(), -1)
+	locks := regexp.MustCompile(`"too many failed log-ins: this budget .*"budget":"login","failures":10,"window":"1m0s"`).FindAllString(s.log(), -1)
 	if lines != 20 || len(locks) != 2 {
 		t.Errorf("%d lines for 20 failures, %d for 2 locks", lines, len(locks))
 	}
