@@ -38,8 +38,8 @@ var balanceMethods = map[string]func(g *UpstreamGroup, members []groupMember, st
 	"ip_hash": func(_ *UpstreamGroup, members []groupMember, start uint64) groupBalancer {
 		return newIPHash(members, start)
 	},
-	"hash": func(g *UpstreamGroup, members []groupMember, _ uint64) groupBalancer {
-		return newConsistentHash(members, g.HashKey)
+	"hash": func(g *UpstreamGroup, members []groupMember, start uint64) groupBalancer {
+		return newConsistentHash(members, g.HashKey, start)
 	},
 	"random": func(_ *UpstreamGroup, members []groupMember, _ uint64) groupBalancer {
 		return newRandomTwo(members, rand.Uint64)
@@ -66,6 +66,9 @@ type groupMember struct {
 	down   bool         // switched off; it is here since ip_hash leaves it its clients' places
 	hash   uint64       // of its address: the same wherever and whenever Caddy runs
 	state  *serverState // for slow_start
+	// It was unhealthy when it was looked at last. That depends on the health
+	// checks of the handler, so each has its own.
+	wasAway *atomic.Bool
 }
 
 // choice is one request that a server is to be chosen for.
@@ -82,18 +85,23 @@ func (c *choice) canTake(m *groupMember) bool {
 }
 
 // conns returns how many requests a member has at the moment.
-func (c *choice) conns(m *groupMember) int { return c.pool[m.index].NumRequests() }
+func (c *choice) conns(m *groupMember) int64 { return int64(c.pool[m.index].NumRequests()) }
 
 // triedServers are the servers that a request was sent to already.
-type triedServers struct{ servers []*reverseproxy.Upstream }
-
-func (t *triedServers) has(u *reverseproxy.Upstream) bool {
-	return t != nil && slices.Contains(t.servers, u)
+type triedServers struct {
+	request *http.Request
+	servers []*reverseproxy.Upstream
 }
 
-// serverState is what slow_start knows of a server. It outlives reloads.
+// has reports whether a server is among them. Those of a dynamic source are others
+// each time, with the same address.
+func (t *triedServers) has(u *reverseproxy.Upstream) bool {
+	return t != nil && slices.ContainsFunc(t.servers, func(tried *reverseproxy.Upstream) bool { return tried == u || tried.Dial == u.Dial })
+}
+
+// serverState is what slow_start knows of a server. It outlives reloads, and is
+// the same for all groups.
 type serverState struct {
-	down  atomic.Bool  // was so when it was looked at last
 	since atomic.Int64 // when it came back, in nanoseconds since 1970; 0 if it was never away
 }
 
@@ -102,17 +110,21 @@ func (*serverState) Destruct() error { return nil }
 
 // observe notes whether the server is healthy, and returns what part of
 // its weight it has by now, in thousandths.
-func (s *serverState) observe(healthy bool, now time.Time, slowStart time.Duration) int {
-	if !healthy {
-		s.down.Store(true)
+func (m *groupMember) observe(c *choice, now time.Time, slowStart time.Duration) int {
+	if !c.pool[m.index].Healthy() {
+		m.wasAway.Store(true)
 		return 0
 	}
-	if s.down.Load() && s.down.CompareAndSwap(true, false) {
-		s.since.Store(now.UnixNano())
+	if m.wasAway.Load() && m.wasAway.CompareAndSwap(true, false) {
+		m.state.since.Store(now.UnixNano())
 	}
-	since := s.since.Load()
+	since := m.state.since.Load()
 	age := time.Duration(now.UnixNano() - since)
-	if since == 0 || age >= slowStart || age < 0 {
+	switch {
+	case since == 0 || age >= slowStart:
+		return wholeWeight
+	case age < 0: // the clock was set back
+		m.state.since.Store(0)
 		return wholeWeight
 	}
 	return max(int(age*wholeWeight/slowStart), 1)
@@ -128,20 +140,20 @@ type weights struct {
 	slowStart time.Duration // 0: off
 	now       func() time.Time
 
-	whole   []int // those of all members when none starts slowly
-	current []int // those for one choice; 0 for a member that can't take it
+	whole   []int64 // those of all members when none starts slowly
+	current []int64 // those for one choice; 0 for a member that can't take it
 }
 
 func newWeights(members []groupMember, slowStart time.Duration) weights {
-	w := weights{members: members, slowStart: slowStart, now: time.Now, current: make([]int, len(members))}
+	w := weights{members: members, slowStart: slowStart, now: time.Now, current: make([]int64, len(members))}
 	for _, m := range members {
 		switch {
 		case m.down:
 			w.whole = append(w.whole, 0)
 		case slowStart > 0:
-			w.whole = append(w.whole, m.weight*wholeWeight)
+			w.whole = append(w.whole, int64(m.weight)*wholeWeight)
 		default:
-			w.whole = append(w.whole, m.weight)
+			w.whole = append(w.whole, int64(m.weight))
 		}
 	}
 	return w
@@ -163,7 +175,7 @@ func (w *weights) noneStarts(c *choice) bool {
 	now := w.now()
 	for i := range w.members {
 		m := &w.members[i]
-		if !m.down && m.state.observe(c.pool[m.index].Healthy(), now, w.slowStart) != wholeWeight {
+		if !m.down && m.observe(c, now, w.slowStart) != wholeWeight {
 			return false
 		}
 	}
@@ -181,14 +193,14 @@ func (w *weights) take(c *choice) {
 		w.current[i] = 0
 		part := wholeWeight
 		if w.slowStart > 0 && !m.down {
-			part = m.state.observe(c.pool[m.index].Healthy(), now, w.slowStart)
+			part = m.observe(c, now, w.slowStart)
 		}
 		if !c.canTake(m) {
 			continue
 		}
 		w.current[i] = w.whole[i]
 		if part != wholeWeight {
-			w.current[i] = max(w.whole[i]*part/wholeWeight, 1)
+			w.current[i] = max(w.whole[i]*int64(part)/wholeWeight, 1)
 		}
 	}
 }
@@ -206,7 +218,7 @@ type smoothRoundRobin struct {
 
 	weights // under mu, but for areWhole
 	mu      sync.Mutex
-	gained  []int // by each member, and not paid
+	gained  []int64 // by each member, and not paid
 }
 
 // Bounds of the table's size and of the work to make it, which the first
@@ -218,8 +230,8 @@ const (
 
 // newSmoothRoundRobin makes a round robin that begins at the given turn.
 func newSmoothRoundRobin(members []groupMember, slowStart time.Duration, start uint64) *smoothRoundRobin {
-	rr := &smoothRoundRobin{weights: newWeights(members, slowStart), gained: make([]int, len(members))}
-	divisor, period := 0, 0
+	rr := &smoothRoundRobin{weights: newWeights(members, slowStart), gained: make([]int64, len(members))}
+	var divisor, period int64
 	for _, w := range rr.whole {
 		divisor = greatestDivisor(w, divisor)
 		period += w
@@ -227,13 +239,13 @@ func newSmoothRoundRobin(members []groupMember, slowStart time.Duration, start u
 	if divisor > 0 {
 		period /= divisor
 	}
-	if period == 0 || period > maxRoundRobinOrder || period > maxRoundRobinWork/len(members) {
+	if period == 0 || period > maxRoundRobinOrder || period > maxRoundRobinWork/int64(len(members)) {
 		return rr
 	}
 	turn := int(start % uint64(period)) //nolint:gosec // below the period
 	rr.cursor.Store(uint64(turn))
 	rr.order = make([]uint16, period)
-	gained := make([]int, len(members))
+	gained := make([]int64, len(members))
 	for i := range rr.order {
 		if i == turn {
 			copy(rr.gained, gained)
@@ -256,8 +268,8 @@ func (rr *smoothRoundRobin) choose(c choice) int {
 
 // takeTurn takes a turn over the members that have a weight, and returns the
 // index of the chosen one, or -1 if there is none.
-func takeTurn(weights, gained []int) int {
-	best, total := -1, 0
+func takeTurn(weights, gained []int64) int {
+	best, total := -1, int64(0)
 	for i, w := range weights {
 		if w == 0 {
 			continue
@@ -275,7 +287,7 @@ func takeTurn(weights, gained []int) int {
 }
 
 // greatestDivisor returns the greatest common divisor of a and b.
-func greatestDivisor(a, b int) int {
+func greatestDivisor(a, b int64) int64 {
 	for b != 0 {
 		a, b = b, a%b
 	}
@@ -288,12 +300,12 @@ func greatestDivisor(a, b int) int {
 type leastConn struct {
 	mu sync.Mutex
 	weights
-	gained []int
-	conns  []int
+	gained []int64
+	conns  []int64
 }
 
 func newLeastConn(members []groupMember, slowStart time.Duration) *leastConn {
-	return &leastConn{weights: newWeights(members, slowStart), gained: make([]int, len(members)), conns: make([]int, len(members))}
+	return &leastConn{weights: newWeights(members, slowStart), gained: make([]int64, len(members)), conns: make([]int64, len(members))}
 }
 
 // choose implements groupBalancer.
@@ -341,7 +353,7 @@ func newIPHash(members []groupMember, start uint64) *ipHash {
 }
 
 // ipHashTries is how many places nginx looks at before it takes any server.
-const ipHashTries = 20
+const ipHashTries = 21
 
 // choose implements groupBalancer.
 func (b *ipHash) choose(c choice) int {
@@ -385,16 +397,21 @@ type consistentHash struct {
 	members []groupMember
 	key     hashKey
 	equal   bool // all weights are the same
+	others  *smoothRoundRobin
 }
 
-func newConsistentHash(members []groupMember, key string) *consistentHash {
+func newConsistentHash(members []groupMember, key string, start uint64) *consistentHash {
 	other := func(m groupMember) bool { return m.weight != members[0].weight }
-	return &consistentHash{members, newHashKey(key), !slices.ContainsFunc(members, other)}
+	return &consistentHash{members, newHashKey(key), !slices.ContainsFunc(members, other), newSmoothRoundRobin(members, 0, start)}
 }
 
 // choose implements groupBalancer.
 func (b *consistentHash) choose(c choice) int {
-	key := b.key.hash(c.request)
+	text := b.key.of(c.request)
+	if text == "" { // else all who have no cookie, say, would go to one server
+		return b.others.choose(c)
+	}
+	key := xxhash.Sum64String(text)
 	best, least := -1, math.Inf(1)
 	for i := range b.members {
 		m := &b.members[i]
@@ -425,27 +442,30 @@ func rendezvous(hash uint64, weight int) float64 {
 type hashKey struct {
 	text        string
 	placeholder string // if text is just one
-	fixed       bool   // if it has none
 }
 
 func newHashKey(text string) hashKey {
-	k := hashKey{text: text, fixed: !strings.Contains(text, "{")}
+	k := hashKey{text: text}
 	if strings.HasPrefix(text, "{") && strings.IndexByte(text, '}') == len(text)-1 {
 		k.placeholder = text[1 : len(text)-1]
 	}
 	return k
 }
 
-func (k hashKey) hash(r *http.Request) uint64 {
-	if k.fixed {
-		return xxhash.Sum64String(k.text)
-	}
+// of returns the key of a request.
+func (k hashKey) of(r *http.Request) string {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if k.placeholder != "" {
 		value, _ := repl.GetString(k.placeholder)
-		return xxhash.Sum64String(value)
+		return value
 	}
-	return xxhash.Sum64String(repl.ReplaceAll(k.text, ""))
+	return repl.ReplaceAll(k.text, "")
+}
+
+// hasPlaceholder reports whether a key differs from request to request.
+func hasPlaceholder(key string) bool {
+	_, rest, open := strings.Cut(key, "{")
+	return open && strings.IndexByte(rest, '}') > 0
 }
 
 // randomTwo draws two members by their weights, and chooses the one with fewer
@@ -476,7 +496,7 @@ func (b *randomTwo) choose(c choice) int {
 	if two < 0 {
 		return one
 	}
-	if c.conns(&b.members[two])*b.members[one].weight < c.conns(&b.members[one])*b.members[two].weight {
+	if c.conns(&b.members[two])*int64(b.members[one].weight) < c.conns(&b.members[one])*int64(b.members[two].weight) {
 		return two
 	}
 	return one

@@ -125,6 +125,36 @@ func TestMethodsRetry(t *testing.T) {
 	}
 }
 
+// TestTriedIsOfThePass is a request that goes through the same handler twice, as
+// with a named route: Caddy hands over another copy of it, and what was tried for
+// the first is nothing for the second.
+func TestTriedIsOfThePass(t *testing.T) {
+	g, names := groupOf(t, "ip_hash", "a b")
+	pool := plainPool(names...)
+	r := proxied("/", "192.0.2.1")
+	first := g.Select(pool, r, nil)
+	again := *r
+	if second := g.Select(pool, &again, nil); second != first {
+		t.Errorf("%s, and %s", first.Dial, second.Dial)
+	}
+	if third := g.Select(pool, &again, nil); third == first {
+		t.Error("a retry goes to the same server")
+	}
+}
+
+// TestTriedByAddress is a source that makes upstreams anew at each try.
+func TestTriedByAddress(t *testing.T) {
+	g, names := groupOf(t, "ip_hash", "a b c")
+	r := proxied("/", "192.0.2.1")
+	seen := make(map[string]bool)
+	for range 3 {
+		seen[g.Select(plainPool(names...), r, nil).Dial] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("%v", seen)
+	}
+}
+
 // TestTriedIsOfTheHandler is a request that goes through two handlers with the
 // same servers: what the first one tried is nothing for the second.
 func TestTriedIsOfTheHandler(t *testing.T) {
@@ -134,8 +164,9 @@ func TestTriedIsOfTheHandler(t *testing.T) {
 	for range 10 {
 		r := proxied("/", "")
 		first := one.Select(pools[0], r, nil)
-		second := two.Select(pools[1], r, nil)
-		again := two.Select(pools[1], r, nil)
+		copied := *r // as each handler makes one
+		second := two.Select(pools[1], &copied, nil)
+		again := two.Select(pools[1], &copied, nil)
 		if first.Dial != second.Dial || again.Dial == second.Dial {
 			t.Fatalf("%s, then %s and %s", first.Dial, second.Dial, again.Dial)
 		}
@@ -294,11 +325,28 @@ func TestHashKeys(t *testing.T) {
 		{"{one}", "2", false},
 		{"{nothing}", "", true},
 		{"plain", "plain", true},
-		{"{http.vars.client_ip}", "{one}", false},
+		{"{http.vars.client_ip}", "192.0.2.1", true},
+		{"{http.request.uri.path}", "/a", true},
+		{"{http.request.header.X-User}", "alice", true},
 	} {
-		if got := newHashKey(test.key).hash(r) == newHashKey(test.same).hash(r); got != test.equal {
+		if got := newHashKey(test.key).of(r) == newHashKey(test.same).of(r); got != test.equal {
 			t.Errorf("%s is as %s: %v", test.key, test.same, got)
 		}
+	}
+}
+
+// TestHashWithoutKey is about requests that have none, such as those without the
+// cookie: they go to each server in turn, not all to one.
+func TestHashWithoutKey(t *testing.T) {
+	g, names := groupOf(t, "hash", "a:2 b c")
+	g.HashKey = "{http.request.cookie.session}"
+	pool := plainPool(names...)
+	order := ""
+	for range 8 {
+		order += g.Select(pool, proxied("/", ""), nil).Dial
+	}
+	if order != "abcaabca" {
+		t.Error(order)
 	}
 }
 
@@ -360,7 +408,6 @@ func TestSlowStart(t *testing.T) {
 			pool, switches := switchedPool(t, names...)
 			now := clock()
 			share := func() int {
-				g.plan.CompareAndSwap(nil, nil)
 				if g.plan.Load() == nil {
 					g.Select(pool, proxied("/", ""), nil)
 				}
@@ -391,6 +438,22 @@ func TestSlowStart(t *testing.T) {
 			near("back", share(), 1) // a thousandth of its weight
 			now = now.Add(25 * time.Second)
 			near("after a quarter", share(), 200) // 1/4 of 1 1/4
+			setRequests(pool[0].Host, 1)
+			pool[0].MaxRequests = 1 // full, which is no reason to begin anew
+			near("full", share(), 0)
+			pool[0].MaxRequests = 0
+			setRequests(pool[0].Host, 0)
+			near("no longer full", share(), 200)
+			now = now.Add(-time.Hour) // the clock is set back: better too much than nothing
+			near("T11 in the past", share(), 500)
+			now = now.Add(time.Hour)
+			near("T11 and back", share(), 500)
+			switches["a"].off.Store(true) // once more
+			share()
+			switches["a"].off.Store(false)
+			share()
+			now = now.Add(25 * time.Second)
+			near("after a quarter of the second time", share(), 200)
 			now = now.Add(50 * time.Second)
 			near("after three quarters", share(), 429) // 3/4 of 1 3/4
 			// A reload keeps what is known.
@@ -413,6 +476,51 @@ func TestSlowStart(t *testing.T) {
 				t.Error("still held")
 			}
 		})
+	}
+}
+
+// TestSlowStartIsOfTheHandler has two handlers with the same servers, of which
+// one finds a server unhealthy: the other one goes on with it.
+func TestSlowStartIsOfTheHandler(t *testing.T) {
+	var groups [2]*UpstreamGroup
+	var pools [2]reverseproxy.UpstreamPool
+	var names []string
+	for i := range groups {
+		groups[i], names = groupOf(t, "round_robin", "a b")
+		groups[i].SlowStart = caddy.Duration(time.Hour)
+		if err := groups[i].Provision(caddy.Context{}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { groups[i].Cleanup() })
+	}
+	pools[0] = plainPool(names...)
+	pool, switches := switchedPool(t, names...)
+	pools[1] = pool
+	switches["a"].off.Store(true)
+	var order []string
+	for range 20 {
+		groups[1].Select(pools[1], proxied("/", ""), nil)
+		order = append(order, groups[0].Select(pools[0], proxied("/", ""), nil).Dial)
+	}
+	if got := counted(order, "a", "b"); got != "a=10 b=10" {
+		t.Error(got)
+	}
+}
+
+// TestSlowStartOfBackups has a backup come back long before it is needed.
+func TestSlowStartOfBackups(t *testing.T) {
+	g, names := groupOf(t, "round_robin", "a x:1:backup y:1:backup")
+	g.SlowStart = caddy.Duration(time.Nanosecond) // over at once when it is noticed
+	pool, switches := switchedPool(t, names...)
+	switches["a"].off.Store(true)
+	switches["x"].off.Store(true)
+	selected(g, pool, 3)
+	switches["a"].off.Store(false)
+	switches["x"].off.Store(false)
+	selected(g, pool, 3)
+	x := g.plan.Load().tiers[1].members[0]
+	if x.wasAway.Load() || x.state.since.Load() == 0 {
+		t.Error("nobody has noticed that x is back")
 	}
 }
 

@@ -135,9 +135,11 @@ func (g *UpstreamGroup) Validate() error {
 	_, known := balanceMethods[g.Balance]
 	switch {
 	case !known:
-		return fmt.Errorf("balance: unknown method %q; available: %s", g.Balance, balanceMethodNames())
+		return fmt.Errorf("balance: unknown method %q; available: %s", g.Balance, strings.Join(slices.Sorted(maps.Keys(balanceMethods)), ", "))
 	case (g.Balance == "hash") != (g.HashKey != ""):
 		return errors.New("hash_key: required for balance hash, and for no other method")
+	case g.HashKey != "" && !hasPlaceholder(g.HashKey):
+		return fmt.Errorf("hash_key: %q has no placeholder such as {http.request.uri}: all requests would go to one server", g.HashKey)
 	case g.SlowStart < 0:
 		return fmt.Errorf("slow_start: %s: must be 0 or more", time.Duration(g.SlowStart))
 	case g.SlowStart > 0 && !slices.Contains(slowStartMethods, g.Balance):
@@ -181,7 +183,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		return plan.choose(choice{pool: pool, request: r})
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	c := choice{pool: pool, request: r, tried: tried(vars, pool)}
+	c := choice{pool: pool, request: r, tried: tried(vars, r)}
 	upstream := plan.choose(c)
 	if upstream == nil && c.tried != nil && !g.EachOnce {
 		c.tried.servers = c.tried.servers[:0] // once more from the beginning
@@ -189,32 +191,34 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	}
 	if vars != nil && upstream != nil {
 		vars[lastTriedVar] = upstream
+		if c.tried == nil {
+			vars[triedForVar] = r
+		}
 	}
 	return upstream
 }
 
-// Caddy's retry loop asks for a server again and again with the same request.
-// What is remembered in between stands among its variables: the last server
-// always, and all of them from the first retry on.
+// Caddy's retry loop asks for a server again and again with the same request,
+// of which each pass through a handler has a copy of its own. What is remembered
+// in between stands among its variables: the copy, the last server, and from the
+// first retry on all of them.
 const (
+	triedForVar  = "upstream_group.request"
 	lastTriedVar = "upstream_group.last"
 	allTriedVar  = "upstream_group.tried"
 )
 
-// tried returns the servers of the pool that a request was sent to already, nil
-// for none. Each handler has upstreams of its own: those of another, which the
-// request went through before, are not in the pool.
-func tried(vars map[string]any, pool reverseproxy.UpstreamPool) *triedServers {
-	last, _ := vars[lastTriedVar].(*reverseproxy.Upstream)
-	if last == nil || !slices.Contains(pool, last) {
+// tried returns the servers that a request was sent to already, nil for none.
+func tried(vars map[string]any, r *http.Request) *triedServers {
+	if before, _ := vars[triedForVar].(*http.Request); before != r {
 		return nil
 	}
 	t, _ := vars[allTriedVar].(*triedServers)
-	if t == nil || len(t.servers) > 0 && !slices.Contains(pool, t.servers[0]) {
-		t = new(triedServers)
+	if t == nil || t.request != r {
+		t = &triedServers{request: r}
 		vars[allTriedVar] = t
 	}
-	if !t.has(last) {
+	if last, _ := vars[lastTriedVar].(*reverseproxy.Upstream); last != nil && !t.has(last) {
 		t.servers = append(t.servers, last)
 	}
 	return t
@@ -286,6 +290,8 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 			down:   server.Down,
 			hash:   xxhash.Sum64String(upstream.Dial),
 			state:  g.states[upstream.Dial],
+
+			wasAway: new(atomic.Bool),
 		}
 		if member.state == nil {
 			member.state = new(serverState)
@@ -297,7 +303,7 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 		}
 	}
 
-	plan := &upstreamPlan{pool: pool}
+	plan := &upstreamPlan{pool: pool, slowStart: time.Duration(g.SlowStart)}
 	for _, members := range [][]groupMember{primaries, backups} {
 		if len(members) > 0 {
 			plan.tiers = append(plan.tiers, tier{members, balanceMethods[g.Balance](g, members, start)})
@@ -309,8 +315,9 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 // upstreamPlan is what was worked out for a pool. It knows servers by their
 // place in the pool, so it also serves another pool of the same addresses.
 type upstreamPlan struct {
-	pool  reverseproxy.UpstreamPool
-	tiers []tier // primaries, then backups; none that is empty
+	pool      reverseproxy.UpstreamPool
+	tiers     []tier // primaries, then backups; none that is empty
+	slowStart time.Duration
 }
 
 // tier are servers that share the requests while those before can't take any.
@@ -324,10 +331,24 @@ type tier struct {
 func (p *upstreamPlan) choose(c choice) *reverseproxy.Upstream {
 	for i := range p.tiers {
 		if chosen := p.tiers[i].choose(c); chosen >= 0 {
+			p.observe(&c, p.tiers[i+1:])
 			return c.pool[p.tiers[i].members[chosen].index]
 		}
 	}
 	return nil
+}
+
+// observe notes for slow_start how servers are that get no requests now.
+func (p *upstreamPlan) observe(c *choice, tiers []tier) {
+	if p.slowStart == 0 || len(tiers) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, t := range tiers {
+		for i := range t.members {
+			t.members[i].observe(c, now, p.slowStart)
+		}
+	}
 }
 
 // fits reports whether the plan is good for the pool.

@@ -262,6 +262,9 @@ func (g *groupDefinition) setBalance(line caddyfile.Segment) error {
 		if last := args[len(args)-1]; last.Text == "consistent" {
 			return g.errorAt(last, "balance hash: it is always consistent: write `balance hash <key>`")
 		}
+		if key := args[0].Text; !hasPlaceholder(key) {
+			return g.errorAt(args[0], "balance hash %s: expected a key with a placeholder, such as {uri} (nginx: $request_uri) or {client_ip}: by this one all requests would go to one server", key)
+		}
 		g.policy.HashKey, args = args[0].Text, args[1:]
 	}
 	if len(args) > 0 {
@@ -447,8 +450,16 @@ func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []cad
 		return false
 	}
 	h.LoadBalancing.Retries = g.usable() - 1
+	if _, hasMatch := lastOf("lb_retry_match", lines); !hasMatch {
+		h.LoadBalancing.RetryMatchRaw = caddyhttp.RawMatcherSets{{"method": caddyconfig.JSON(idempotentMethods, nil)}}
+	}
 	return true
 }
+
+// idempotentMethods are those that a request can be sent again with, whatever
+// became of it the first time (RFC 9110, section 9.2.2; nginx takes the same).
+// Caddy on its own takes only GET.
+var idempotentMethods = []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 
 // usable counts the servers that may get requests, backups included.
 func (g *groupDefinition) usable() int {

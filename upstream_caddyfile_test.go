@@ -172,6 +172,8 @@ func TestAdaptFailDefaults(t *testing.T) {
 		{both + "max_fails 0\nlb_retries 0", "", ``},
 		{both + "max_fails 0\nlb_retries 5", "lb_retries 7", `"retries":7`},
 		{both + "max_fails 0", "lb_try_duration 3s", `"try_duration":3000000000`},
+		{both + "max_fails 0", "lb_retries 2\nlb_retry_match {\nmethod POST\n}", `"retries":2,"retry_match":[{"method":["POST"]}]`},
+		{both + "max_fails 0\nlb_retry_match {\nmethod POST\n}", "", `"retry_match":[{"method":["POST"]}],"retries":1`},
 	} {
 		got := adaptedProxies(t, "{\nupstream web {\n"+tt.group+"\n}\n}\n:80 {\nproxy_pass web {\n"+tt.directive+"\n}\n}\n", nil)
 		var h struct {
@@ -184,6 +186,9 @@ func TestAdaptFailDefaults(t *testing.T) {
 		delete(h.LoadBalancing, "selection_policy")
 		if h.HealthChecks != nil {
 			h.LoadBalancing["health_checks"] = h.HealthChecks
+		}
+		if strings.Contains(tt.want, `"retries"`) && !strings.Contains(tt.group+tt.directive, "lb_retr") { // nginx's default
+			tt.want += `,"retry_match":[{"method":["GET","HEAD","OPTIONS","TRACE","PUT","DELETE"]}]`
 		}
 		out, _ := json.Marshal(h.LoadBalancing)
 		t.Run(tt.group+"/"+tt.directive, func(t *testing.T) { sameJSON(t, string(out), "{"+tt.want+"}") })
@@ -312,6 +317,11 @@ func TestUpstreamErrors(t *testing.T) {
 		"slow_start":                               {"slow_start: expected a duration", ":3"},
 		"slow_start 0":                             {"slow_start 0: expected a duration above zero", ":3"},
 		"slow_start x":                             {"slow_start x: expected a duration above zero", ":3"},
+		"balance hash $request_uri":                {"balance hash $request_uri: expected a key with a placeholder, such as {uri} (nginx: $request_uri)", ":3"},
+		"balance hash {uri":                        {"balance hash {uri: expected a key with a placeholder", ":3"},
+		"server a service=http":                    {"dynamic srv", ":3"},
+		"server a drain":                           {"mark the server `down`", ":3"},
+		"resolver 127.0.0.1;":                      {"resolver: leave it out", ":3"},
 		"slow_start 1s 2s":                         {"slow_start: expected a duration", ":3"},
 		"slow_start 1s\nslow_start 2s":             {"slow_start: already given at", ":3,", ":4"},
 		"server a\nserver b\nslow_start 1s\nbalance ip_hash": {"slow_start: not for balance ip_hash, only for least_conn and round_robin", ":5"},
@@ -388,10 +398,11 @@ func TestUpstreamGroupValidate(t *testing.T) {
 		`{"balance": "least_conn"}`:                 "",
 		`{"balance": "ip_hash"}`:                    "",
 		`{"balance": "random"}`:                     "",
-		`{"balance": "hash", "hash_key": "x"}`:      "",
+		`{"balance": "hash", "hash_key": "{x}"}`:    "",
 		`{"balance": "hash"}`:                       "hash_key: required for balance hash",
+		`{"balance": "hash", "hash_key": "x"}`:      `hash_key: "x" has no placeholder`,
 		`{"hash_key": "x"}`:                         "hash_key: required for balance hash, and for no other",
-		`{"balance": "least_time"}`:                 `unknown method "least_time"; available: hash <key>, ip_hash, least_conn, random, round_robin`,
+		`{"balance": "least_time"}`:                 `unknown method "least_time"; available: hash, ip_hash, least_conn, random, round_robin`,
 		`{"slow_start": "30s"}`:                     "",
 		`{"slow_start": "-1s"}`:                     "slow_start: -1s: must be 0 or more",
 		`{"slow_start": "1s", "balance": "random"}`: "slow_start: not for balance random, only for least_conn and round_robin",

@@ -528,11 +528,6 @@ func BenchmarkSelect(b *testing.B) {
 			}
 			g, names := groupOf(b, method, strings.Join(servers, " "))
 			pool := plainPool(names...)
-			if method == "hash" {
-				b.Run(fmt.Sprintf("hash-path/servers=%d", n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
-				g, _ = groupOf(b, method, strings.Join(servers, " "))
-				g.HashKey = "no placeholder, which is Caddy's to replace"
-			}
 			b.Run(fmt.Sprintf("%s/servers=%d", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 			if method == defaultBalance {
 				// As when one is not available: with the lock.
@@ -549,7 +544,7 @@ func benchmarkSelect(b *testing.B, g *UpstreamGroup, pool reverseproxy.UpstreamP
 		r := proxied("/some/path", "192.0.2.1")
 		vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 		return func() {
-			delete(vars, lastTriedVar) // the request is new each time
+			delete(vars, triedForVar) // the request is new each time
 			g.Select(pool, r, nil)
 		}
 	}

@@ -17,16 +17,23 @@ var refusedSubdirectives = map[string]string{
 	"lb_policy": "the group has its own policy: write `balance <method>` in it",
 
 	// nginx's
-	"least_conn":   "write `balance least_conn` in the group",
-	"least_time":   "there is no such method here: write `balance least_conn` in the group",
-	"ip_hash":      "write `balance ip_hash` in the group",
-	"hash":         "write `balance hash <key>` in the group",
-	"random":       "write `balance random` in the group",
-	"sticky":       "write `balance ip_hash`, or `balance hash <key>` with a key such as {cookie.session}, in the group",
-	"queue":        "write `lb_try_duration <duration>`: a request waits so long for a server",
-	"fail_timeout": "write `fail_duration <duration>`",
-	"keepalive":    "connections are kept open anyway; to limit the idle ones write `transport http { keepalive_idle_conns_per_host <n> }`",
-	"zone":         "leave it out: there is one process, and it knows the state of every server",
+	"least_conn":         "write `balance least_conn` in the group",
+	"least_time":         "there is no such method here: write `balance least_conn` in the group",
+	"ip_hash":            "write `balance ip_hash` in the group",
+	"hash":               "write `balance hash <key>` in the group",
+	"random":             "write `balance random` in the group",
+	"sticky":             "write `balance ip_hash`, or `balance hash <key>` with a key such as {cookie.session}, in the group",
+	"queue":              "write `lb_try_duration <duration>`: a request waits so long for a server",
+	"fail_timeout":       "write `fail_duration <duration>`",
+	"keepalive":          "connections are kept open anyway; to limit the idle ones write `transport http { keepalive_idle_conns_per_host <n> }`",
+	"resolver":           "leave it out: the system's resolver is asked for each new connection",
+	"resolver_timeout":   "leave it out: write `transport http { dial_timeout <duration> }` to limit how long a connection may take",
+	"state":              "write the servers into the group, and `caddy reload` after a change",
+	"ntlm":               "there is none: NTLM ties a log-in to a connection",
+	"keepalive_timeout":  "write `transport http { keepalive <duration> }`",
+	"keepalive_requests": "leave it out: there is no such limit",
+	"keepalive_time":     "leave it out: there is no such limit",
+	"zone":               "leave it out: there is one process, and it knows the state of every server",
 }
 
 // refusedParameters says what to write in place of nginx's parameters of a
@@ -36,6 +43,9 @@ var refusedParameters = map[string]string{
 	"fail_timeout": "write `fail_duration <duration>` on a line of its own in the group: it holds for each of its servers",
 	"slow_start":   "write `slow_start <duration>` on a line of its own in the group: it holds for each of its servers",
 	"resolve":      "leave it out: the name is looked up for each new connection",
+	"service":      "not in a group: for SRV records use reverse_proxy with `dynamic srv`",
+	"route":        "leave it out: write `balance hash {cookie.<name>}` for sessions that stay with a server",
+	"drain":        "leave it out: mark the server `down` and `caddy reload`; requests under way are brought to an end",
 }
 
 // blockLines returns the lines of the block that follows, with the blocks
