@@ -378,6 +378,13 @@ func TestRandom(t *testing.T) {
 	switches["a"].off.Store(false)
 	switches["c"].off.Store(false)
 
+	// Of two that are idle it is the first: all get their shares.
+	idle := make(map[string]string)
+	for i := range 20_000 {
+		idle[fmt.Sprint(i)] = pool[b.choose(choice{pool: pool})].Dial
+	}
+	checkShares(t, idle, map[string]float64{"a": 5, "b": 1, "c": 2})
+
 	// Of two, the one with fewer requests: the busiest of all never.
 	busy(pool, "a=10 b=0 c=1")
 	for range 1000 {
@@ -435,7 +442,9 @@ func TestSlowStart(t *testing.T) {
 			switches["a"].off.Store(true)
 			near("off", share(), 0)
 			switches["a"].off.Store(false)
-			near("back", share(), 1) // a thousandth of its weight
+			if got := share() + share(); got < 1 || got > 3 { // a thousandth of its weight
+				t.Errorf("back: a gets %d of 2000", got)
+			}
 			now = now.Add(25 * time.Second)
 			near("after a quarter", share(), 200) // 1/4 of 1 1/4
 			setRequests(pool[0].Host, 1)
@@ -476,6 +485,24 @@ func TestSlowStart(t *testing.T) {
 				t.Error("still held")
 			}
 		})
+	}
+}
+
+// TestOutageInMidPeriod is a round robin that begins in the middle of its order,
+// as after a change of the pool, and loses its table at once.
+func TestOutageInMidPeriod(t *testing.T) {
+	members := []groupMember{{index: 0, weight: 5}, {index: 1, weight: 1}, {index: 2, weight: 1}}
+	pool := plainPool("a", "b", "c")
+	for start := range uint64(7) {
+		rr := newSmoothRoundRobin(members, 0, start)
+		rr.order = nil
+		order := ""
+		for range 7 {
+			order += pool[rr.choose(choice{pool: pool})].Dial
+		}
+		if want := ("aabacaa" + "aabacaa")[start : start+7]; order != want {
+			t.Errorf("from turn %d on: %s, want %s", start, order, want)
+		}
 	}
 }
 

@@ -12,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
 // These tests are about budgets as a client sees them, through a real Caddy.
@@ -228,6 +232,46 @@ func TestThrottleAcrossReloads(t *testing.T) {
 	eventually(t, "bob has another password", func() bool {
 		return s.get("/", "bob", "secret1").status == 200
 	})
+}
+
+// TestMoreHashes starts a configuration with more slots while somebody waits for
+// one: they are used at once.
+func TestMoreHashes(t *testing.T) {
+	config := func(n int) string {
+		return throttleSite(fmt.Sprintf("htpasswd {\n\tmax_hashes %d\n\tthrottle off\n}", n), "")
+	}
+	s := site(t, nil, map[string]string{"users": alice}, config(1))
+	held, end := make(chan struct{}, 2), make(chan struct{})
+	sharedGuard.verify = func(crypt.Class, string, []byte) bool {
+		held <- struct{}{}
+		<-end
+		return false
+	}
+	statuses := make(chan int)
+	for i := range 2 {
+		go func() { statuses <- s.send("/", authorization(basic("alice", fmt.Sprint("guess", i)))).status }()
+	}
+	<-held
+	eventually(t, "one waits", func() bool {
+		sharedGuard.slots.mu.Lock()
+		defer sharedGuard.slots.mu.Unlock()
+		return sharedGuard.slots.waiting == 1
+	})
+	app := &App{MaxHashes: 2}
+	app.setDefaults(zap.NewNop())
+	if err := app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the second one has its turn", func() { <-held })
+	close(end)
+	for range 2 {
+		if got := <-statuses; got != 401 {
+			t.Error(got)
+		}
+	}
+	if err := app.Stop(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestUnixSocket is a site without addresses: only names can be told apart.
