@@ -109,13 +109,6 @@ func (b *consistentHash) choose(c choice) int {
 	return best
 }
 
-// rendezvous is the score of one candidate in weighted rendezvous hashing: the
-// least wins, and each is that in proportion to its weight.
-func rendezvous(hash uint64, weight int) float64 {
-	u := (float64(mix(hash)>>11) + 0.5) / (1 << 53) // uniform in (0, 1)
-	return -math.Log(u) / float64(weight)
-}
-
 // hashKey is the text that a request is hashed by, with placeholders.
 type hashKey struct {
 	text        string

@@ -550,14 +550,3 @@ func TestSlowStartOfBackups(t *testing.T) {
 		t.Error("nobody has noticed that x is back")
 	}
 }
-
-// TestFairWhenOneIsDown is what Caddy's own weighted_round_robin gets wrong:
-// weights 1, 5 and 1 with the first down give 5 to 1, not 5 to 2.
-func TestFairWhenOneIsDown(t *testing.T) {
-	g, names := groupOf(t, "round_robin", "a:1 b:5 c:1")
-	pool, switches := switchedPool(t, names...)
-	switches["a"].off.Store(true)
-	if got := counted(selected(g, pool, 600), "a", "b", "c"); got != "b=500 c=100" {
-		t.Error(got)
-	}
-}

@@ -35,13 +35,6 @@ func (s userStores) decoy(user []byte) (best found) {
 	return best
 }
 
-// mix spreads the bits of x (the finalizer of SplitMix64).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // decoyKey maps parts to a number that nobody outside can predict, and that
 // is the same after a restart.
 func decoyKey(parts ...string) uint64 {

@@ -165,6 +165,11 @@ func TestMaxChanges(t *testing.T) {
 		limit, ran := 1, 0
 		s := slotsOf(1)
 		s.max = func() int { return limit }
+		set := func(n int) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			limit = n
+		}
 		var group sync.WaitGroup
 		for i := range 4 {
 			group.Go(func() { s.do(t.Context(), job(1, fmt.Sprint(i), time.Second, &ran)) })
@@ -173,17 +178,13 @@ func TestMaxChanges(t *testing.T) {
 		if ran != 1 {
 			t.Fatalf("%d run", ran)
 		}
-		s.mu.Lock()
-		limit = 3
-		s.mu.Unlock()
+		set(3)
 		s.settingsChanged()
 		synctest.Wait()
 		if ran != 3 {
 			t.Errorf("%d run with more slots", ran)
 		}
-		s.mu.Lock()
-		limit = 1
-		s.mu.Unlock()
+		set(1)
 		group.Wait()
 		s.checkIdle(t)
 	})

@@ -25,7 +25,7 @@ type guard struct {
 	began    time.Time
 	seed     maphash.Seed
 
-	verify func(class crypt.Class, hash string, password []byte) bool
+	verify func(class crypt.Class, hash string, password []byte) bool // tests have it take a while
 
 	spent [scopeCount]counters
 	wrong wrongPasswords

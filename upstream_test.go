@@ -156,7 +156,7 @@ func TestRoundRobinOrder(t *testing.T) {
 
 func TestRoundRobinDistribution(t *testing.T) {
 	for _, tt := range []struct{ servers, off, want string }{
-		{"a:1 b:5 c:1", "a", "b=500 c=100"},
+		{"a:1 b:5 c:1", "a", "b=500 c=100"}, // Caddy's weighted_round_robin: 500 to 200
 		{"a:1 b:5 c:1", "b", "a=300 c=300"},
 		{"a:1 b:5 c:1", "b c", "a=600"},
 		{"a:1 b:2 c:3 d:4", "d", "a=100 b=200 c=300"},

@@ -1,0 +1,17 @@
+package caddyhtpasswd
+
+import "math"
+
+// mix spreads the bits of x (the finalizer of SplitMix64).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// rendezvous is the score of one candidate in weighted rendezvous hashing: the
+// least wins, and each is that in proportion to its weight.
+func rendezvous(hash uint64, weight int) float64 {
+	u := (float64(mix(hash)>>11) + 0.5) / (1 << 53) // uniform in (0, 1)
+	return -math.Log(u) / float64(weight)
+}
