@@ -765,6 +765,13 @@ func followers() int {
 	return strings.Count(stacks.String(), "(*followedFile).follow(") + strings.Count(stacks.String(), "(*inotify).readEvents(")
 }
 
+// nobodyFollows waits until no goroutine follows a file: one that has said that
+// it is done may still be on its way out.
+func nobodyFollows(t *testing.T) {
+	t.Helper()
+	eventually(t, "no goroutine follows a file", func() bool { return followers() == 0 })
+}
+
 // knows waits until a handler knows a user, or doesn't any more.
 func knows(t *testing.T, h *Handler, user string, want outcome) {
 	t.Helper()
@@ -920,7 +927,7 @@ func TestFollow(t *testing.T) {
 // nothing is left when the last one is gone.
 func TestFilesAreShared(t *testing.T) {
 	put(t, time.Hour)
-	eventually(t, "no goroutine of another test", func() bool { return followers() == 0 })
+	nobodyFollows(t) // anything for another test
 	path := writeFile(t, fileA)
 	groups := writeFile(t, "admins: alice\n")
 	one, two := &Handler{Files: []string{path, path}, GroupFiles: []string{groups}}, &Handler{Files: []string{path}}
@@ -953,9 +960,7 @@ func TestFilesAreShared(t *testing.T) {
 	replace(t, path, fileB)
 	knows(t, two, "bob", goodPassword)
 	must(t, two.Cleanup())
-	if n := followers(); n != 0 {
-		t.Errorf("%d goroutines are left", n)
-	}
+	nobodyFollows(t)
 
 	// One that can't be read leaves nothing either.
 	four := &Handler{Files: []string{path, path + ".none"}}
@@ -963,9 +968,7 @@ func TestFilesAreShared(t *testing.T) {
 		t.Error("provisioned")
 	}
 	must(t, four.Cleanup())
-	if n := followers(); n != 0 {
-		t.Errorf("%d goroutines are left", n)
-	}
+	nobodyFollows(t)
 }
 
 // stackHas reports whether some goroutine is in a function.
