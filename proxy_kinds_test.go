@@ -120,7 +120,7 @@ func TestProxyWebSocket(t *testing.T) {
 // TestProxyStreams has a server send the second part of its answer when the
 // first one has come through, and likewise with the body of the request.
 func TestProxyStreams(t *testing.T) {
-	came := make(chan string)
+	came, read := make(chan string), make(chan struct{})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		controller := http.NewResponseController(w)
 		_ = controller.EnableFullDuplex()
@@ -132,11 +132,13 @@ func TestProxyStreams(t *testing.T) {
 			}
 			came <- string(buffer)
 		}
+		if rest, err := io.ReadAll(r.Body); err != nil || len(rest) > 0 {
+			t.Errorf("then %q, %v", rest, err)
+		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "first\n")
 		_ = controller.Flush()
-		came <- "answered"
-		<-came
+		<-read
 		fmt.Fprint(w, "second\n")
 	}))
 	t.Cleanup(app.Close)
@@ -155,7 +157,6 @@ func TestProxyStreams(t *testing.T) {
 			}
 		}
 		send.Close()
-		<-came // answered
 	}()
 	resp, err := (&http.Client{Transport: new(http.Transport), Timeout: 20 * time.Second}).Do(r)
 	if err != nil {
@@ -166,7 +167,7 @@ func TestProxyStreams(t *testing.T) {
 	if got, err := lines.ReadString('\n'); err != nil || got != "first\n" {
 		t.Fatalf("%q, %v", got, err)
 	}
-	came <- "read"
+	close(read)
 	if got, err := lines.ReadString('\n'); err != nil || got != "second\n" {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -493,6 +493,7 @@ func TestRoom(t *testing.T) {
 			}
 			cancel()
 			group.Wait()
+			synctest.Wait() // a check that had begun when all left it
 			s.checkIdle(t)
 		})
 	})
