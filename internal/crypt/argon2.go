@@ -27,6 +27,7 @@ const (
 	argon2MaxWork   = 3 << 18 // m times t: three passes over 256 MiB take about a second
 	argon2MaxLanes  = 255     // what the library can count
 	argon2MinSalt   = 8       // bytes, as in RFC 9106
+	argon2SaltLen   = 16      // bytes, of those made here; as in RFC 9106
 
 	argon2DigestLen      = 32 // bytes, as all tools make it
 	argon2ShortDigestLen = 16 // as argon2-cffi and passlib made it until 2021
@@ -66,6 +67,19 @@ func newArgon2(name string, key func(password, salt []byte, time, memory uint32,
 			return subtle.ConstantTimeCompare(got, h.digest()) == 1
 		},
 	}
+}
+
+// makeArgon2id uses the parameters that RFC 9106 recommends where memory is
+// scarce: 64 MiB, three passes.
+func makeArgon2id(password []byte, _ int) (string, error) {
+	const (
+		memory, passes, lanes = 64 << 10, 3, 4
+		setting               = "$argon2id$v=19$m=65536,t=3,p=4$"
+	)
+	salt := newSalt(argon2SaltLen)
+	digest := argon2.IDKey(password, salt, passes, memory, lanes, argon2DigestLen)
+	encode := base64.RawStdEncoding.EncodeToString
+	return setting + encode(salt) + "$" + encode(digest), nil
 }
 
 // parse fills h from what is behind the prefix.

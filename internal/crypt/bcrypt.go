@@ -33,6 +33,19 @@ const (
 	bcryptMaxCost = "14"
 )
 
+// bcryptMaker refuses passwords of which bytes would be ignored.
+var bcryptMaker = maker{
+	minCost: 4, maxCost: 14, usualCost: 10,
+	maxPassword: 72,
+	hash: func(password []byte, cost int) (string, error) {
+		hash, err := bcrypt.GenerateFromPassword(password, cost)
+		if err != nil {
+			return "", err
+		}
+		return "$2y$" + string(hash[4:]), nil // as htpasswd writes it, for servers that know no other
+	},
+}
+
 var bcryptAlphabet = newAlphabet("./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 
 var (

@@ -1,6 +1,6 @@
 // Package crypt knows the password hash formats found in htpasswd files: it
-// checks their syntax and verifies passwords against them. It never makes a
-// hash.
+// checks their syntax, verifies passwords against them, and makes hashes of
+// those that htpasswd makes, and of argon2id.
 package crypt
 
 import (

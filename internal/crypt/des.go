@@ -40,6 +40,13 @@ func parseDES(hash string) (string, error) {
 	return "", nil
 }
 
+// makeDES returns a hash of the first descryptMaxUsed bytes of password.
+func makeDES(password []byte, _ int) (string, error) {
+	salt := newCryptSalt(descryptSaltLen)
+	digest := descrypt(salt, password)
+	return salt + string(digest[:]), nil
+}
+
 // The tables of the Data Encryption Standard (FIPS 46-3). They number bits from
 // 1, the topmost one. Its E is not among them: see desBlock.
 var (

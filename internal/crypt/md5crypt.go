@@ -52,6 +52,12 @@ func newMD5Crypt(name, magic string, weak bool) *Format {
 	}
 }
 
+func makeAPR1(password []byte, _ int) (string, error) {
+	salt := newCryptSalt(md5cryptMaxSalt)
+	digest := md5crypt(apr1Magic, salt, password)
+	return apr1Magic + salt + "$" + string(digest[:]), nil
+}
+
 // md5crypt returns the encoded digest of password. Each MD5 input is put
 // together in one buffer on the stack, which spares an allocation per round.
 func md5crypt(magic, salt string, password []byte) [md5cryptDigestLen]byte {

@@ -31,6 +31,12 @@ var plainFormat = &Format{
 	},
 }
 
+func makePlain(password []byte, _ int) (string, error) {
+	hash := plainPrefix + string(password)
+	_, err := plainFormat.parse(hash)
+	return hash, err
+}
+
 const plainPrefix = "{PLAIN}"
 
 var (

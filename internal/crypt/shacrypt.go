@@ -5,7 +5,6 @@ import (
 	"crypto/sha512"
 	"crypto/subtle"
 	"errors"
-	"hash"
 	"strconv"
 	"strings"
 
@@ -20,11 +19,25 @@ import (
 // The digest comes from a library: it agrees with libcrypt for every salt length
 // and takes 0.4 to 1.6 times libcrypt's time, as the processor has SHA instructions or not.
 var (
-	sha256cryptFormat = newSHACrypt("sha256crypt", "$5$", 43, 4, sha256.New)
-	sha512cryptFormat = newSHACrypt("sha512crypt", "$6$", 86, 2, sha512.New)
+	sha256cryptFormat = newSHACrypt("sha256crypt", sha256cryptPrefix, 43, 4, sha256cryptKey)
+	sha512cryptFormat = newSHACrypt("sha512crypt", sha512cryptPrefix, 86, 2, sha512cryptKey)
 )
 
+// shaCryptKey returns the encoded digest of password.
+type shaCryptKey func(password []byte, salt string, rounds int) []byte
+
+func sha256cryptKey(password []byte, salt string, rounds int) []byte {
+	return gocrypt.KeySHACrypt(sha256.New, password, []byte(salt), rounds)
+}
+
+func sha512cryptKey(password []byte, salt string, rounds int) []byte {
+	return gocrypt.KeySHACrypt(sha512.New, password, []byte(salt), rounds)
+}
+
 const (
+	sha256cryptPrefix = "$5$"
+	sha512cryptPrefix = "$6$"
+
 	shaCryptMaxSalt       = 16
 	shaCryptRoundsPrefix  = "rounds="
 	shaCryptDefaultRounds = "5000" // when the hash does not name them
@@ -42,7 +55,7 @@ var (
 	errRoundsRange  = errors.New("the rounds are not in the range 1000 to 1000000")
 )
 
-func newSHACrypt(name, prefix string, digestLen, lastBits int, newHash func() hash.Hash) *Format {
+func newSHACrypt(name, prefix string, digestLen, lastBits int, key shaCryptKey) *Format {
 	split := func(hash string) (rounds, salt, digest string, err error) {
 		rounds, rest, err := cutRounds(hash[len(prefix):])
 		if err != nil {
@@ -67,8 +80,23 @@ func newSHACrypt(name, prefix string, digestLen, lastBits int, newHash func() ha
 			if err != nil {
 				return false
 			}
-			got := gocrypt.KeySHACrypt(newHash, password, []byte(salt), n)
-			return subtle.ConstantTimeCompare(got, []byte(digest)) == 1
+			return subtle.ConstantTimeCompare(key(password, salt, n), []byte(digest)) == 1
+		},
+	}
+}
+
+func newSHACryptMaker(prefix string, key shaCryptKey) maker {
+	usual, _ := strconv.Atoi(shaCryptDefaultRounds)
+	return maker{
+		minCost: shaCryptMinRounds, maxCost: shaCryptMaxRounds, usualCost: usual,
+		maxPassword: libcryptMaxPasswordLen,
+		hash: func(password []byte, rounds int) (string, error) {
+			setting := prefix
+			if rounds != usual {
+				setting += shaCryptRoundsPrefix + strconv.Itoa(rounds) + "$"
+			}
+			salt := newCryptSalt(shaCryptMaxSalt)
+			return setting + salt + "$" + string(key(password, salt, rounds)), nil
 		},
 	}
 }

@@ -1,0 +1,107 @@
+package crypt
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// TestMake makes a hash in each format and of each cost at the bounds, and
+// checks a right and a wrong password with it. What other tools say of them
+// is in the tests of "caddy htpasswd".
+func TestMake(t *testing.T) {
+	for _, test := range []struct {
+		format string
+		cost   int
+		want   Class
+		begin  string
+	}{
+		{"bcrypt", 0, Class{bcryptFormat, "10"}, "$2y$10$"},
+		{"bcrypt", 4, Class{bcryptFormat, "04"}, "$2y$04$"},
+		{"argon2id", 0, Class{argon2idFormat, "m=65536,t=3,p=4"}, "$argon2id$v=19$m=65536,t=3,p=4$"},
+		{"sha256crypt", 0, Class{sha256cryptFormat, "5000"}, "$5$"},
+		{"sha256crypt", 1000, Class{sha256cryptFormat, "1000"}, "$5$rounds=1000$"},
+		{"sha512crypt", 0, Class{sha512cryptFormat, "5000"}, "$6$"},
+		{"sha512crypt", 5000, Class{sha512cryptFormat, "5000"}, "$6$"},
+		{"sha512crypt", 1_000_000, Class{sha512cryptFormat, "1000000"}, "$6$rounds=1000000$"},
+		{"apr1", 0, Class{apr1Format, ""}, "$apr1$"},
+		{"descrypt", 0, Class{descryptFormat, ""}, ""},
+		{"sha1", 0, Class{sha1Format, ""}, "{SHA}"},
+		{"plain", 0, Class{plainFormat, ""}, "{PLAIN}"},
+	} {
+		t.Run(test.format+" "+test.want.Cost, func(t *testing.T) {
+			password := []byte("pa ss-w\u00f6rd")
+			hash, err := Make(test.format, test.cost, password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if class, err := Parse(hash); err != nil || class != test.want || !strings.HasPrefix(hash, test.begin) {
+				t.Fatalf("%s: %v, %v", hash, class, err)
+			}
+			if !test.want.Verify(hash, password) || test.want.Verify(hash, []byte("pa ss")) {
+				t.Errorf("%s is not of the password alone", hash)
+			}
+			again, err := Make(test.format, test.cost, password)
+			if salted := test.format != "sha1" && test.format != "plain"; err != nil || (again != hash) != salted {
+				t.Errorf("%s and then %s, %v", hash, again, err)
+			}
+		})
+	}
+}
+
+// TestMakeLengths makes hashes of the longest passwords, and of one byte more.
+func TestMakeLengths(t *testing.T) {
+	for format, longest := range map[string]int{
+		"bcrypt": 72, "argon2id": 1024, "sha256crypt": 511, "sha512crypt": 511, "apr1": 511, "descrypt": 1024, "sha1": 1024, "plain": 1024,
+	} {
+		t.Run(format, func(t *testing.T) {
+			cost := map[string]int{"bcrypt": 4, "sha256crypt": 1000, "sha512crypt": 1000}[format]
+			password := bytes.Repeat([]byte("a"), longest+1)
+			if hash, err := Make(format, cost, password); !errors.Is(err, ErrPasswordTooLong) {
+				t.Errorf("%q, %v", hash, err)
+			}
+			for _, password := range [][]byte{password[:longest], {}} {
+				hash, err := Make(format, cost, password)
+				if format == "plain" && len(password) == 0 {
+					if !errors.Is(err, errPlainLen) {
+						t.Error(err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if class, err := Parse(hash); err != nil || !class.Verify(hash, password) {
+					t.Errorf("%d bytes: %v, %v", len(password), class, err)
+				}
+			}
+		})
+	}
+}
+
+func TestMakeRefuses(t *testing.T) {
+	for _, test := range []struct {
+		name, format string
+		cost         int
+		password     string
+		want         string
+	}{
+		{"a format that is only read", "yescrypt", 0, "p", "unknown password hash format: no hashes of it are made"},
+		{"no format", "", 0, "p", "unknown password hash format: no hashes of it are made"},
+		{"bcrypt below its range", "bcrypt", 3, "p", "the cost is out of range: for bcrypt it is from 4 to 14"},
+		{"bcrypt above", "bcrypt", 15, "p", "the cost is out of range: for bcrypt it is from 4 to 14"},
+		{"negative", "bcrypt", -1, "p", "the cost is out of range: for bcrypt it is from 4 to 14"},
+		{"too few rounds", "sha512crypt", 999, "p", "the cost is out of range: for sha512crypt it is from 1000 to 1000000"},
+		{"too many", "sha256crypt", 1_000_001, "p", "the cost is out of range: for sha256crypt it is from 1000 to 1000000"},
+		{"a cost where there is none", "apr1", 10, "p", "the cost is out of range: for apr1 it is from 0 to 0"},
+		{"NUL", "bcrypt", 4, "canary\x00", "the password has a NUL in it, which no client can send"},
+		{"control character in plain text", "plain", 0, "canary\n", errPlainControl.Error()},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if hash, err := Make(test.format, test.cost, []byte(test.password)); err == nil || err.Error() != test.want {
+				t.Errorf("%q, %v", hash, err)
+			}
+		})
+	}
+}
