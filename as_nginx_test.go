@@ -17,23 +17,6 @@ import (
 // These tests run one group in a real nginx and here, with the same servers
 // behind, and ask both the same.
 
-// backendVariable tells a process that it is not to test but to be a server:
-// its address and its name, with a blank between them.
-const backendVariable = "CADDY_HTPASSWD_TEST_BACKEND"
-
-func TestMain(m *testing.M) {
-	address, name, isBackend := strings.Cut(os.Getenv(backendVariable), " ")
-	if !isBackend {
-		os.Exit(m.Run())
-	}
-	err := http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("X-Server", name)
-	}))
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
-
 // backend is a server in a process of its own, which can be killed and started.
 type backend struct {
 	t       *testing.T

@@ -18,8 +18,33 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
+
+// backendVariable tells a process that it is not to test but to be a server:
+// its address and its name, with a blank between them.
+const backendVariable = "CADDY_HTPASSWD_TEST_BACKEND"
+
+// caddyVariable tells a process to be caddy.
+const caddyVariable = "CADDY_HTPASSWD_TEST_CADDY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(caddyVariable) != "" {
+		caddycmd.Main()
+		os.Exit(0)
+	}
+	address, name, isBackend := strings.Cut(os.Getenv(backendVariable), " ")
+	if !isBackend {
+		os.Exit(m.Run())
+	}
+	err := http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("X-Server", name)
+	}))
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
 
 // server is a Caddy that runs in this process, as any other would: there is
 // one at a time, so tests that use it don't run in parallel.

@@ -103,49 +103,81 @@ func (k *knownClients) place(client uint64) int {
 	return -1
 }
 
+// userLine is what one line of an htpasswd file says.
+type userLine struct {
+	number     int
+	user, hash string
+	problem    string // why it is a bad line
+	duplicate  bool   // an earlier line decides
+	state      entryState
+	class      crypt.Class
+}
+
 // parseUsers reads an htpasswd file. Lines are "user:hash" or
 // "user:hash:comment"; the first line of a user decides. A bad line is noted,
 // and its user, where it names one, denied. A file with lines none of which
 // is good is an error.
 func parseUsers(text string) (*userTable, error) {
+	return parseUserLines(text, func(*userLine) {})
+}
+
+// parseUserLines is parseUsers for who wants to see each line, too.
+func parseUserLines(text string, see func(*userLine)) (*userTable, error) {
 	n := min(strings.Count(text, "\n")+1, len(text)/minLineLen+1)
 	t := &userTable{index: make(map[string]uint32, n), entries: make([]entry, 0, n)}
 	classes := make(map[crypt.Class]uint32)
-	for number, line := range lines(text) {
-		user, hash, problem := splitUserLine(line)
-		if problem != "" {
-			t.badLine(number, problem)
+	for number, text := range lines(text) {
+		l := userLine{number: number}
+		l.user, l.hash, l.problem = splitUserLine(text)
+		_, l.duplicate = t.index[l.user]
+		if l.problem == "" && !l.duplicate {
+			l.judge()
 		}
-		if user == "" {
-			continue
-		}
-		if _, ok := t.index[user]; ok {
-			t.duplicate(number)
-			continue
-		}
-		position := uint32(len(t.entries)) //nolint:gosec // a file of the largest size has fewer lines
-		t.index[user] = position
-		t.entries = append(t.entries, entry{user: user, hash: hash})
-		if problem != "" {
-			continue
-		}
-		if isLocked(hash) {
-			t.entries[position].state = locked
-			if hash != "" { // a text that is no htpasswd file at all can have a colon at the end of a line
-				t.good++
-			}
-			continue
-		}
-		class, err := crypt.Parse(hash)
-		if err != nil {
-			t.badLine(number, err.Error())
-			continue
-		}
-		t.good++
-		t.entries[position].state = usable
-		t.entries[position].class = t.classify(classes, class, position)
+		t.add(&l, classes)
+		see(&l)
 	}
 	return t, t.verdict("user:hash")
+}
+
+// judge says what the hash is.
+func (l *userLine) judge() {
+	if isLocked(l.hash) {
+		l.state = locked
+		return
+	}
+	class, err := crypt.Parse(l.hash)
+	if err != nil {
+		l.problem = err.Error()
+		return
+	}
+	l.state, l.class = usable, class
+}
+
+// add makes a line an entry, if it is the first one of its user.
+func (t *userTable) add(l *userLine, classes map[crypt.Class]uint32) {
+	if l.problem != "" {
+		t.badLine(l.number, l.problem)
+	}
+	if l.user == "" {
+		return
+	}
+	if l.duplicate {
+		t.duplicate(l.number)
+		return
+	}
+	position := uint32(len(t.entries)) //nolint:gosec // a file of the largest size has fewer lines
+	t.index[l.user] = position
+	t.entries = append(t.entries, entry{user: l.user, hash: l.hash, state: l.state})
+	switch l.state {
+	case locked:
+		if l.hash != "" { // a text that is no htpasswd file at all can have a colon at the end of a line
+			t.good++
+		}
+	case usable:
+		t.good++
+		t.entries[position].class = t.classify(classes, l.class, position)
+	case bad:
+	}
 }
 
 // splitUserLine takes a line apart. Where there is a problem, user is whom
@@ -302,7 +334,7 @@ func (t *userTable) warnOfWeak(logger *zap.Logger, path string) {
 		}
 	}
 	if len(weak) > 0 {
-		logger.Warn("weak password hashes: they work, but whoever gets hold of the file can quickly find the passwords; set these anew with: htpasswd -B",
+		logger.Warn("weak password hashes: they work, but whoever gets hold of the file can quickly find the passwords; set these anew with: caddy htpasswd",
 			zap.String("file", path), zap.Any("entries", weak))
 	}
 }

@@ -25,19 +25,32 @@ const (
 // mark and CRLF line ends are taken off.
 func lines(text string) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
-		rest := strings.TrimPrefix(text, "\uFEFF")
+		_, rest := cutMark(text)
 		for number := 1; rest != ""; number++ {
 			var line string
 			line, rest, _ = strings.Cut(rest, "\n")
-			line = strings.Trim(line, blanks)
-			if line == "" || line[0] == '#' {
-				continue
-			}
-			if !yield(number, line) {
+			line = meaning(line)
+			if line != "" && !yield(number, line) {
 				return
 			}
 		}
 	}
+}
+
+// cutMark takes a byte order mark off the front of a file.
+func cutMark(text string) (mark, rest string) {
+	const byteOrderMark = "\uFEFF"
+	rest = strings.TrimPrefix(text, byteOrderMark)
+	return text[:len(text)-len(rest)], rest
+}
+
+// meaning returns what a line says, "" if that is nothing.
+func meaning(line string) string {
+	line = strings.Trim(line, blanks)
+	if line == "" || line[0] == '#' {
+		return ""
+	}
+	return line
 }
 
 // hasLines reports whether text has a line that says something.

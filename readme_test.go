@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/caddyserver/caddy/v2"
 )
 
@@ -55,9 +58,10 @@ func TestReadmeGrammar(t *testing.T) {
 		}
 		comments.Write(regexp.MustCompile(`(?m)^//\t?`).ReplaceAll(text, nil))
 	}
+	comments.WriteString(strings.ReplaceAll(toolHelp, "\n  ", "\n")) // where it is shown to users
 	grammar := blocks(t, "README.md", "text")
-	if len(grammar) != 4 {
-		t.Errorf("%d blocks of syntax in the README, not 4", len(grammar))
+	if len(grammar) != 5 {
+		t.Errorf("%d blocks of syntax in the README, not 5", len(grammar))
 	}
 	for _, b := range grammar {
 		if !strings.Contains(comments.String(), b) {
@@ -79,6 +83,22 @@ func TestReadmeOptions(t *testing.T) {
 	}
 }
 
+// TestReadmeTool looks for each flag of "caddy htpasswd" in the README.
+func TestReadmeTool(t *testing.T) {
+	text := readText(t, "README.md")
+	cmd := new(cobra.Command)
+	setUpTool(cmd)
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		want := "`--" + flag.Name + "`"
+		if flag.Shorthand != "" {
+			want = "`-" + flag.Shorthand + "` " + want
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
+	})
+}
+
 // TestSecurityPage looks that the tests which docs/security.md names are there.
 func TestSecurityPage(t *testing.T) {
 	page, err := os.ReadFile("docs/security.md")
@@ -89,7 +109,7 @@ func TestSecurityPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := filepath.Glob("internal/crypt/*_test.go")
+	more, err := filepath.Glob("internal/*/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +267,7 @@ http {
 
 // TestReadmeDemo runs the demo and the commands of the README on it.
 func TestReadmeDemo(t *testing.T) {
-	htpasswd, curl, caddyBinary := program(t, "htpasswd"), program(t, "curl"), buildCaddy(t)
+	curl, caddyBinary := program(t, "curl"), buildCaddy(t)
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "examples"), os.DirFS("examples")); err != nil {
 		t.Fatal(err)
@@ -255,7 +275,7 @@ func TestReadmeDemo(t *testing.T) {
 	env := append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	command := func(line string) string {
 		t.Helper()
-		line = strings.NewReplacer("go run ./cmd/caddy", caddyBinary, "curl ", curl+" -s ", "htpasswd -", htpasswd+" -").Replace(line)
+		line = strings.NewReplacer("go run ./cmd/caddy", caddyBinary, "curl ", curl+" -s ").Replace(line)
 		cmd := exec.Command("sh", "-c", line)
 		cmd.Dir, cmd.Env = dir, env
 		out, _ := cmd.CombinedOutput()
@@ -294,7 +314,7 @@ func TestReadmeDemo(t *testing.T) {
 	if len(servers) != 2 {
 		t.Errorf("answers of %v, want both servers", servers)
 	}
-	command(said("htpasswd -bB examples/.htpasswd watson elementary"))
+	command(said("go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"))
 	watson := said("curl -k -u watson:elementary https://localhost:8443/api/doctor/1")
 	eventually(t, "the new user is there", func() bool { return strings.Contains(command(watson), "watson") })
 
@@ -334,10 +354,10 @@ func TestReadmeDemo(t *testing.T) {
 	others := []string{
 		"", "make test", // this
 		"xcaddy build --with github.com/seed10b5b978/caddy-htpasswd", // make xcaddy, with the checkout
-		"sudo htpasswd -cB /etc/caddy/.htpasswd alice", "sudo chgrp caddy /etc/caddy/.htpasswd", "sudo chmod 640 /etc/caddy/.htpasswd",
+		"sudo caddy htpasswd -c /etc/caddy/.htpasswd alice", // TestPrompts, TestToolNewFile
 	}
 	run := []string{ask, watson, "go run ./cmd/caddy run --config examples/Caddyfile",
-		"curl -k -i https://localhost:8443/api/doctor/1", "htpasswd -bB examples/.htpasswd watson elementary"}
+		"curl -k -i https://localhost:8443/api/doctor/1", "go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"}
 	for _, line := range console {
 		if !slices.Contains(others, line) && !slices.Contains(run, line) {
 			t.Errorf("nothing runs: %s", line)

@@ -32,15 +32,12 @@ type maker struct {
 // (of which the first 8 bytes count), sha1 and plain; others are only read.
 // The errors have nothing of the password in them.
 func Make(format string, cost int, password []byte) (string, error) {
-	m, ok := makers[format]
-	if !ok {
-		return "", fmt.Errorf("%w: no hashes of it are made", ErrUnknownFormat)
+	if err := CheckCost(format, cost); err != nil {
+		return "", err
 	}
+	m := makers[format]
 	if cost == 0 {
 		cost = m.usualCost
-	}
-	if cost < m.minCost || cost > m.maxCost {
-		return "", fmt.Errorf("%w: for %s it is from %d to %d", ErrCost, format, m.minCost, m.maxCost)
 	}
 	if len(password) > m.maxPassword {
 		return "", fmt.Errorf("%w: for %s it can have %d bytes, and has %d", ErrPasswordTooLong, format, m.maxPassword, len(password))
@@ -49,6 +46,18 @@ func Make(format string, cost int, password []byte) (string, error) {
 		return "", errors.New("the password has a NUL in it, which no client can send")
 	}
 	return m.hash(password, cost)
+}
+
+// CheckCost returns what Make would say of the cost.
+func CheckCost(format string, cost int) error {
+	m, ok := makers[format]
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: no hashes of it are made", ErrUnknownFormat)
+	case cost != 0 && (cost < m.minCost || cost > m.maxCost):
+		return fmt.Errorf("%w: for %s it is from %d to %d", ErrCost, format, m.minCost, m.maxCost)
+	}
+	return nil
 }
 
 // makers are the formats of which hashes are made, by name.

@@ -1,0 +1,215 @@
+package caddyhtpasswd
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// fileReport is what a server would make of an htpasswd file.
+type fileReport struct {
+	// Path of the file, as it was given.
+	Path string `json:"path"`
+	// Refused says why a server would not use the file, and is absent if it would.
+	Refused string `json:"refused,omitempty"`
+	// Users are those of good lines, in the order of the file.
+	Users []reportedUser `json:"users"`
+	// Formats counts the hashes of each format and cost.
+	Formats []reportedFormat `json:"formats"`
+	// BadLines are skipped.
+	BadLines []reportedLine `json:"bad_lines"`
+	// Duplicates are lines of users that have an earlier one, which decides.
+	Duplicates []int `json:"duplicates"`
+	// Mode is who can read the file, as "ls -l" shows it.
+	Mode string `json:"mode,omitempty"`
+	// Owner and Group are names, or numbers where there is no name.
+	Owner string `json:"owner,omitempty"`
+	Group string `json:"group,omitempty"`
+	// WorldReadable says that every user of the machine can read the hashes.
+	WorldReadable bool `json:"world_readable"`
+}
+
+type reportedUser struct {
+	Line   int    `json:"line"`
+	Name   string `json:"name"`
+	Locked bool   `json:"locked,omitempty"`
+	Format string `json:"format,omitempty"`
+	Cost   string `json:"cost,omitempty"`
+	Weak   bool   `json:"weak,omitempty"`
+}
+
+type reportedFormat struct {
+	Format string `json:"format"`
+	Cost   string `json:"cost,omitempty"`
+	Weak   bool   `json:"weak"`
+	Users  int    `json:"users"`
+}
+
+type reportedLine struct {
+	Line   int    `json:"line"`
+	Reason string `json:"reason"`
+}
+
+// runCheck reports on files.
+func (t *passwordTool) runCheck(paths []string) error {
+	var refused []string
+	reports := make([]*fileReport, len(paths))
+	for i, path := range paths {
+		reports[i] = newFileReport(path)
+		if reports[i].Refused != "" {
+			refused = append(refused, path)
+		}
+	}
+	var b strings.Builder
+	if t.json {
+		encoder := json.NewEncoder(&b)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(map[string]any{"files": reports}); err != nil {
+			return err
+		}
+	} else {
+		for _, report := range reports {
+			b.WriteString(report.String())
+		}
+	}
+	if err := t.write(b.String()); err != nil {
+		return err
+	}
+	if len(refused) > 0 {
+		return failed(exitNotAFile, "a server would refuse %s", strings.Join(refused, ", "))
+	}
+	return nil
+}
+
+// runList writes the names of the users who can log in.
+func (t *passwordTool) runList(path string) error {
+	report := newFileReport(path)
+	if report.Refused != "" {
+		return failed(exitNotAFile, "%s: a server would refuse it: %s", path, report.Refused)
+	}
+	var b strings.Builder
+	others := len(report.BadLines)
+	for _, user := range report.Users {
+		if user.Locked {
+			others++
+		} else {
+			b.WriteString(user.Name + "\n")
+		}
+	}
+	if err := t.write(b.String()); err != nil {
+		return err
+	}
+	if others > 0 {
+		t.say("locked accounts and bad lines, not listed: %d; more with: caddy htpasswd --check %s", others, path)
+	}
+	return nil
+}
+
+// newFileReport reads a file as a server does.
+func newFileReport(path string) *fileReport {
+	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []reportedFormat{}, BadLines: []reportedLine{}, Duplicates: []int{}}
+	text, _, mode, err := readFile(path)
+	if err != nil {
+		r.Refused = err.Error()
+		return r
+	}
+	r.Mode, r.Owner, r.Group = mode.String(), "", ""
+	r.Owner, r.Group = ownerOf(path)
+	r.WorldReadable = isWorldReadable(mode)
+	formats := make(map[crypt.Class]int)
+	_, err = parseUserLines(text, func(l *userLine) {
+		r.add(l)
+		if l.state == usable {
+			formats[l.class]++
+		}
+	})
+	if err != nil {
+		r.Refused = err.Error()
+	}
+	for class, n := range formats {
+		r.Formats = append(r.Formats, reportedFormat{class.Format.Name, class.Cost, class.Format.Weak, n})
+	}
+	slices.SortFunc(r.Formats, func(a, b reportedFormat) int {
+		return strings.Compare(a.String(), b.String())
+	})
+	return r
+}
+
+// add takes a line into the report. The name of a bad line can be a hash, if
+// its colon is missing, so it is not shown.
+func (r *fileReport) add(l *userLine) {
+	user := reportedUser{Line: l.number, Name: l.user}
+	switch {
+	case l.problem != "":
+		r.BadLines = append(r.BadLines, reportedLine{l.number, l.problem})
+		return
+	case l.duplicate:
+		r.Duplicates = append(r.Duplicates, l.number)
+		return
+	case l.state == locked:
+		user.Locked = true
+	default:
+		user.Format, user.Cost, user.Weak = l.class.Format.Name, l.class.Cost, l.class.Format.Weak
+	}
+	r.Users = append(r.Users, user)
+}
+
+// String is the report for people: a summary, and a line for each thing to
+// mend, with its place in front.
+func (r *fileReport) String() string {
+	var b strings.Builder
+	if r.Refused != "" {
+		fmt.Fprintf(&b, "%s: a server would refuse this file: %s\n", r.Path, r.Refused)
+	}
+	good := 0
+	for _, f := range r.Formats {
+		good += f.Users
+	}
+	if r.Mode != "" {
+		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", r.Path, good, r.Mode, r.Owner, r.Group)
+	}
+	for _, f := range r.Formats {
+		fmt.Fprintf(&b, "  %s: %d\n", f, f.Users)
+	}
+	if r.WorldReadable {
+		fmt.Fprintf(&b, "%s: can be read by every user of this machine; mend with: chmod o= %[1]s\n", r.Path)
+	}
+	for _, u := range r.Users {
+		if u.Weak {
+			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", r.Path, u.Line, u.Format, printable(u.Name))
+		} else if u.Locked {
+			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", r.Path, u.Line, printable(u.Name))
+		}
+	}
+	for _, l := range r.BadLines {
+		fmt.Fprintf(&b, "%s:%d: bad line, whom it names can't log in: %s\n", r.Path, l.Line, l.Reason)
+	}
+	for _, line := range r.Duplicates {
+		fmt.Fprintf(&b, "%s:%d: skipped: its user has an earlier line\n", r.Path, line)
+	}
+	return b.String()
+}
+
+func (f reportedFormat) String() string {
+	text := f.Format
+	if f.Cost != "" {
+		text += " " + f.Cost
+	}
+	if f.Weak {
+		text += " (weak)"
+	}
+	return text
+}
+
+// printable returns a name as it is unless a terminal would not show it so.
+func printable(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}

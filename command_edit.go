@@ -1,0 +1,238 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
+)
+
+// runPrint writes the line of a user to standard output.
+func (t *passwordTool) runPrint(ctx context.Context, name string, args []string) error {
+	hash, err := t.newHash(ctx, args)
+	if err != nil {
+		return err
+	}
+	return t.write(name + ":" + hash + "\n")
+}
+
+// runSet adds a user to a file or changes the password of one.
+func (t *passwordTool) runSet(ctx context.Context, path, name string, args []string) error {
+	if _, err := t.read(path, name); err != nil { // before anybody types a password
+		return err
+	}
+	hash, err := t.newHash(ctx, args)
+	if err != nil {
+		return err
+	}
+	verb, note := "Adding", ""
+	err = t.change(ctx, path, name, func(text string) (string, error) {
+		if t.create {
+			if table, _ := parseUsers(text); len(table.entries) > 0 {
+				note = fmt.Sprintf("%s is made anew; users in it before: %d", path, len(table.entries))
+			}
+			text = ""
+		}
+		text, found := editUser(text, name, hash)
+		if found > 0 {
+			verb = "Updating"
+		}
+		if found > 1 {
+			note = fmt.Sprintf("user %s has %d lines, which all say the same now", name, found)
+		}
+		return text, checkSet(text, name, hash)
+	})
+	if err != nil {
+		return err
+	}
+	if note != "" {
+		t.say("%s", note)
+	}
+	t.say("%s password for user %s", verb, name)
+	return nil
+}
+
+// checkSet makes sure that a server reads what is meant.
+func checkSet(text, name, hash string) error {
+	table, err := parseUsers(text)
+	if err != nil {
+		return failed(exitNotAFile, "%s", err)
+	}
+	if e := table.find([]byte(name)); e == nil || e.state != usable || e.hash != hash {
+		return failed(exitIllegal, "a server would not read this line as it is meant")
+	}
+	return nil
+}
+
+// runRemove takes a user out of a file.
+func (t *passwordTool) runRemove(ctx context.Context, path, name string) error {
+	found := 0
+	err := t.change(ctx, path, name, func(text string) (string, error) {
+		text, found = editUser(text, name, "")
+		if _, err := parseUsers(text); err != nil {
+			return "", failed(exitNotAFile, "%s is not removed: after that, a server would refuse the file and keep the old version, with %[1]s in it: %s", name, err)
+		}
+		return text, nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case found == 0:
+		t.say("User %s not found", name)
+	default:
+		t.say("Deleting password for user %s", name)
+	}
+	return nil
+}
+
+// runVerify checks a password as a server would.
+func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []string) error {
+	text, err := t.read(path, name)
+	if err != nil {
+		return err
+	}
+	table, err := parseUsers(text)
+	if err != nil {
+		return failed(exitNotAFile, "%s: a server would refuse it: %s", path, err)
+	}
+	e := table.find([]byte(name))
+	switch {
+	case e == nil:
+		return failed(exitIllegal, "User %s not found", name)
+	case e.state == locked:
+		return failed(exitWrong, "the account of user %s is locked", name)
+	case e.state == bad:
+		return failed(exitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", name, path)
+	}
+	password, err := t.password(ctx, args)
+	if err != nil {
+		return err
+	}
+	good, err := interruptible(ctx, func() (bool, error) {
+		return table.classes[e.class].Verify(e.hash, password), nil
+	})
+	if err != nil {
+		return err
+	}
+	if !good {
+		return failed(exitWrong, "password verification failed")
+	}
+	t.say("Password for user %s correct.", name)
+	return nil
+}
+
+// change replaces a file by what edit makes of it, while nobody else does.
+func (t *passwordTool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
+	file, err := wholefile.Open(ctx, path)
+	if errors.Is(err, context.Canceled) {
+		return errInterrupted
+	}
+	if err != nil {
+		return failed(exitFile, "%s", err)
+	}
+	defer file.Close() //nolint:errcheck // the end of the process does it, too
+	text, err := t.read(file.Path(), name)
+	if err != nil {
+		return err
+	}
+	_, err = os.Lstat(file.Path())
+	isNew := errors.Is(err, fs.ErrNotExist)
+	edited, err := edit(text)
+	if err != nil {
+		return err
+	}
+	if edited == text && !isNew {
+		return nil
+	}
+	group, advice := newFileGroup(user.LookupGroup, os.Geteuid())
+	if err := file.Replace(edited, group); err != nil {
+		return failed(exitFile, "%s", err)
+	}
+	if isNew {
+		t.say(advice, path)
+	}
+	return nil
+}
+
+// read returns the text of a file, and "" if there is none but one is to be
+// made. A file that has lines but is no password file is an error: most
+// likely another one was meant. One with no good line may be the user's own
+// bad one, to be mended.
+func (t *passwordTool) read(path, name string) (string, error) {
+	text, _, _, err := readFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && t.create:
+		return "", nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", failed(exitFile, "%s is not there; use -c to make it", path)
+	case errors.Is(err, fs.ErrPermission):
+		return "", failed(exitFile, "%s: permission denied; run this with sudo, or as the user it belongs to", path)
+	case err != nil:
+		return "", failed(exitFile, "%s: %s", path, err)
+	}
+	if table, err := parseUsers(text); err != nil && table.find([]byte(name)) == nil {
+		return "", failed(exitNotAFile, "%s is not an htpasswd file: %s", path, err)
+	}
+	return text, nil
+}
+
+// editUser returns text with hash in all lines of a user, or in a new one at the
+// end; without a hash, it takes the lines out. Found is how many there were.
+// Everything else stays as it is, bytes that mean nothing included.
+func editUser(text, name, hash string) (edited string, found int) {
+	var b strings.Builder
+	b.Grow(len(text) + len(name) + len(hash) + 3)
+	mark, rest := cutMark(text)
+	b.WriteString(mark)
+	lineEnd := "\n"
+	for line := range strings.Lines(rest) {
+		if b.Len() == len(mark) && strings.HasSuffix(line, "\r\n") {
+			lineEnd = "\r\n"
+		}
+		content := meaning(strings.TrimSuffix(line, "\n"))
+		user, _, problem := splitUserLine(content)
+		if content == "" || user != name {
+			b.WriteString(line)
+			continue
+		}
+		found++
+		if hash == "" {
+			continue
+		}
+		b.WriteString(name + ":" + hash)
+		if fields := strings.SplitN(content, ":", 3); len(fields) == 3 && problem == "" {
+			b.WriteString(":" + fields[2])
+		}
+		b.WriteString(line[len(strings.TrimRight(line, "\r\n")):])
+	}
+	if found == 0 && hash != "" {
+		if b.Len() > len(mark) && !strings.HasSuffix(rest, "\n") {
+			b.WriteString(lineEnd)
+		}
+		b.WriteString(name + ":" + hash + lineEnd)
+	}
+	return b.String(), found
+}
+
+// serverGroup is the group of Caddy in the packages for Linux.
+const serverGroup = "caddy"
+
+// newFileGroup returns the group that a new file is to have, and what to say
+// about it, with a place for the path.
+func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (group int, advice string) {
+	found, err := lookup(serverGroup)
+	if err != nil {
+		return wholefile.KeepGroup, "New file %[1]s; let the server read it: chgrp <its group> %[1]s"
+	}
+	gid, err := strconv.Atoi(found.Gid)
+	if err != nil || euid != 0 {
+		return wholefile.KeepGroup, "New file %[1]s; let the server read it: sudo chgrp " + serverGroup + " %[1]s"
+	}
+	return gid, "New file %[1]s, which the group " + serverGroup + " can read"
+}

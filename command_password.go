@@ -1,0 +1,226 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// hashFlag is a flag that chooses the format of the hash; the last one counts.
+type hashFlag struct {
+	long, short string
+	format      string // its name in crypt
+	usage       string
+}
+
+var hashFlags = []hashFlag{
+	{"bcrypt", "B", "bcrypt", "hash with bcrypt, which is what happens without a flag"},
+	{"argon2id", "", "argon2id", "hash with Argon2id: 64 MiB, three passes; for this server, not for nginx or Apache"},
+	{"sha512", "5", "sha512crypt", "hash with SHA-512 crypt"},
+	{"sha256", "2", "sha256crypt", "hash with SHA-256 crypt"},
+	{"md5", "m", "apr1", "hash with Apache's variant of MD5 crypt, apr1"},
+	{"crypt", "d", "descrypt", "hash with DES crypt, of the first 8 bytes; weak"},
+	{"sha", "s", "sha1", "hash with SHA-1 without salt, {SHA}; weak"},
+	{"plain", "p", "plain", "no hash but the password itself, {PLAIN}; weak"},
+}
+
+var errInterrupted = failed(exitInterrupted, "interrupted; nothing was changed")
+
+// newHash asks for a password and hashes it.
+func (t *passwordTool) newHash(ctx context.Context, args []string) (string, error) {
+	cost, err := t.hashCost()
+	if err != nil {
+		return "", err
+	}
+	password, err := t.password(ctx, args)
+	if err != nil {
+		return "", err
+	}
+	if err := t.checkPassword(password); err != nil {
+		return "", err
+	}
+	hash, err := interruptible(ctx, func() (string, error) { return crypt.Make(t.format, cost, password) })
+	switch {
+	case errors.Is(err, crypt.ErrPasswordTooLong):
+		return "", failed(exitTooLong, "%s", err)
+	case errors.Is(err, errInterrupted):
+		return "", err
+	case err != nil:
+		return "", failed(exitIllegal, "%s", err)
+	}
+	return hash, t.warn(hash, password)
+}
+
+// hashCost returns what -C or -r say for the format, 0 for its usual cost.
+func (t *passwordTool) hashCost() (int, error) {
+	cost, other := 0, t.cost != 0 || t.rounds != 0
+	switch t.format {
+	case "bcrypt":
+		cost, other = t.cost, t.rounds != 0
+	case "sha256crypt", "sha512crypt":
+		cost, other = t.rounds, t.cost != 0
+	}
+	if other {
+		t.say("Warning: -C is for bcrypt, -r for SHA-256 and SHA-512; it is ignored for %s", t.format)
+	}
+	if err := crypt.CheckCost(t.format, cost); err != nil {
+		return 0, failed(exitUsage, "%s", err)
+	}
+	return cost, nil
+}
+
+// checkPassword refuses what no client could log in with.
+func (t *passwordTool) checkPassword(password []byte) error {
+	switch {
+	case len(password) > crypt.MaxPasswordLen:
+		return failed(exitTooLong, "the password is longer than %d bytes, and no server takes it", crypt.MaxPasswordLen)
+	case hasControl(password):
+		return failed(exitIllegal, "the password has a control character, such as a line end, which a client can't send")
+	case t.format == "plain" && (strings.Contains(string(password), ":") || strings.Trim(string(password), blanks) != string(password)):
+		return failed(exitIllegal, "a password in plain text can't have a colon, nor a blank at its begin or end: the file would mean another one")
+	}
+	return nil
+}
+
+// warn says what is not good about a hash that was asked for.
+func (t *passwordTool) warn(hash string, password []byte) error {
+	class, err := crypt.Parse(hash)
+	if err != nil {
+		return failed(exitIllegal, "%s", err)
+	}
+	if len(password) == 0 {
+		t.say("Warning: the password is empty: whoever knows the name can log in")
+	}
+	if class.Format.Weak {
+		t.say("Warning: %s is weak: whoever gets hold of the file can quickly find the password; bcrypt is the default", class.Format.Name)
+	}
+	if t.format == "descrypt" && len(password) > 8 {
+		t.say("Warning: only the first 8 bytes of the password count")
+	}
+	return nil
+}
+
+// password returns the password, from where the flags say.
+func (t *passwordTool) password(ctx context.Context, args []string) ([]byte, error) {
+	switch {
+	case t.batch:
+		return []byte(args[0]), nil
+	case t.stdin:
+		return t.pipedPassword(ctx)
+	}
+	terminal, err := t.openTerminal()
+	if err != nil {
+		return nil, err
+	}
+	defer terminal.close()
+	if t.verify {
+		return terminal.ask(ctx, "Enter password: ")
+	}
+	return terminal.askTwice(ctx)
+}
+
+// pipedPassword reads standard input to its end, but for one line end.
+func (t *passwordTool) pipedPassword(ctx context.Context) ([]byte, error) {
+	const most = crypt.MaxPasswordLen + len("\r\n") + 1
+	text, err := interruptible(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(t.in, int64(most))) })
+	if errors.Is(err, errInterrupted) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, failed(exitFile, "reading the password from standard input: %s", err)
+	}
+	if len(text) == 0 { // most likely what should have written it has failed
+		return nil, failed(exitUsage, "there is no password on standard input; an empty one would be a line of its own")
+	}
+	password := strings.TrimSuffix(string(text), "\n")
+	return []byte(strings.TrimSuffix(password, "\r")), nil
+}
+
+// terminal is where a person types.
+type terminal struct {
+	in    *os.File
+	out   io.Writer
+	close func()
+}
+
+// openTerminal returns standard input if that is a terminal, or the one that
+// the process belongs to.
+func (t *passwordTool) openTerminal() (*terminal, error) {
+	if in, ok := t.in.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		return &terminal{in, t.err, func() {}}, nil
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, failed(exitUsage, "there is no terminal to ask for the password; with -i it is read from standard input\n%s", usageHint)
+	}
+	return &terminal{tty, tty, func() { _ = tty.Close() }}, nil
+}
+
+// typingAttempts is how often a new password can be typed in two ways.
+const typingAttempts = 3
+
+// askTwice asks for a new password until it is typed the same way twice.
+func (t *terminal) askTwice(ctx context.Context) ([]byte, error) {
+	for range typingAttempts {
+		password, err := t.ask(ctx, "New password: ")
+		if err != nil {
+			return nil, err
+		}
+		again, err := t.ask(ctx, "Re-type new password: ")
+		if err != nil {
+			return nil, err
+		}
+		if string(password) == string(again) {
+			return password, nil
+		}
+		_, _ = fmt.Fprintln(t.out, "These were two different passwords.")
+	}
+	return nil, failed(exitWrong, "no password was typed the same way twice; nothing was changed")
+}
+
+// ask reads a line without showing it. However it ends, the terminal is as before.
+func (t *terminal) ask(ctx context.Context, prompt string) ([]byte, error) {
+	fd := int(t.in.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, failed(exitFile, "the terminal: %s", err)
+	}
+	_, _ = fmt.Fprint(t.out, prompt)
+	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	_, _ = fmt.Fprintln(t.out)
+	switch {
+	case errors.Is(err, errInterrupted):
+		_ = term.Restore(fd, before)
+		return nil, err
+	case err != nil:
+		return nil, failed(exitFile, "reading the password: %s", err)
+	}
+	return line, nil
+}
+
+// interruptible returns what f does, or errInterrupted as soon as ctx ends;
+// then f is left to itself.
+func interruptible[T any](ctx context.Context, f func() (T, error)) (value T, err error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return value, errInterrupted
+	}
+}

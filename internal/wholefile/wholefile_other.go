@@ -1,0 +1,31 @@
+//go:build !unix
+
+// Package wholefile changes files that others read at any moment. It can't do
+// that on this system.
+package wholefile
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// KeepGroup is the group of a new file that gets the one of whoever makes it.
+const KeepGroup = -1
+
+// File is a file that nobody else changes by this package at the same time.
+type File struct{}
+
+// Open returns an error: owner and access rights could not be kept.
+func Open(_ context.Context, path string) (*File, error) {
+	return nil, fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", path, runtime.GOOS)
+}
+
+// Path returns the path of the file.
+func (*File) Path() string { return "" }
+
+// Close does nothing.
+func (*File) Close() error { return nil }
+
+// Replace is never called.
+func (*File) Replace(string, int) error { return nil }
