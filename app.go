@@ -94,10 +94,11 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // the global option and of the directive in the Caddyfile.
 const appName = "htpasswd"
 
-// Provision sets the defaults. Nothing takes effect before Start.
+// Provision sets the defaults, and adds the metrics to those of the
+// configuration. Nothing takes effect before Start.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.setDefaults(ctx.Logger())
-	return nil
+	return register(ctx.GetMetricsRegistry())
 }
 
 func (a *App) setDefaults(logger *zap.Logger) {

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
 // fileReport is what a server would make of an htpasswd file.
@@ -121,23 +119,24 @@ func newFileReport(path string) *fileReport {
 	r.Mode, r.Owner, r.Group = mode.String(), "", ""
 	r.Owner, r.Group = ownerOf(path)
 	r.WorldReadable = isWorldReadable(mode)
-	formats := make(map[crypt.Class]int)
-	_, err = parseUserLines(text, func(l *userLine) {
-		r.add(l)
-		if l.state == usable {
-			formats[l.class]++
-		}
-	})
+	table, err := parseUserLines(text, r.add)
 	if err != nil {
 		r.Refused = err.Error()
 	}
-	for class, n := range formats {
-		r.Formats = append(r.Formats, reportedFormat{class.Format.Name, class.Cost, class.Format.Weak, n})
+	r.Formats = table.formats()
+	return r
+}
+
+// formats counts the hashes of each format and cost.
+func (t *userTable) formats() []reportedFormat {
+	formats := []reportedFormat{}
+	for _, c := range t.classes {
+		formats = append(formats, reportedFormat{c.Format.Name, c.Cost, c.Format.Weak, c.count})
 	}
-	slices.SortFunc(r.Formats, func(a, b reportedFormat) int {
+	slices.SortFunc(formats, func(a, b reportedFormat) int {
 		return strings.Compare(a.String(), b.String())
 	})
-	return r
+	return formats
 }
 
 // add takes a line into the report. The name of a bad line can be a hash, if

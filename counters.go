@@ -86,6 +86,50 @@ func (c *counters) add(key uint64, now int64, window time.Duration) int {
 	return 1
 }
 
+// forget makes a key one that has not failed, and reports whether it had.
+func (c *counters) forget(key uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	set := &c.sets[key%counterSets]
+	for i := range set {
+		if set[i].key.Load() == key {
+			return set[i].cell.Swap(0)&countMask > 0
+		}
+	}
+	return false
+}
+
+// forgetAll does so with all keys, and returns how many had failed.
+func (c *counters) forgetAll() (n int) {
+	for key := range c.keys {
+		if c.forget(key) {
+			n++
+		}
+	}
+	return n
+}
+
+// keys yields the keys for which there is a place, failed lately or not.
+func (c *counters) keys(yield func(key uint64) bool) {
+	for i := range c.sets {
+		for j := range c.sets[i] {
+			if key := c.sets[i][j].key.Load(); key != 0 && !yield(key) {
+				return
+			}
+		}
+	}
+}
+
+// usedUp returns how many keys have failed as often as a limit allows.
+func (c *counters) usedUp(now int64, l limit) (n int) {
+	for key := range c.keys {
+		if failed, _ := c.count(key, now, l.window); failed >= l.failures {
+			n++
+		}
+	}
+	return n
+}
+
 // pack returns a cell with a window that begins at start.
 func pack(start int64, n int) uint64 {
 	return uint64(start+timeBias)<<countBits | uint64(n) //nolint:gosec // the lower bits of start are all there is

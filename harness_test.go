@@ -53,6 +53,7 @@ type server struct {
 	dir    string // file names in the Caddyfile are relative to it
 	port   int    // of https://localhost; plain HTTP is on httpPort
 	http   int
+	admin  int // of the admin API, in a Caddyfile with "admin localhost:{admin}"
 	client *http.Client
 
 	guesses int // sent so far
@@ -60,12 +61,12 @@ type server struct {
 
 // startServer runs a Caddyfile, in which {dir}, {https} and {http} stand for a
 // new folder, a port for the site https://localhost:{https}, and one for plain
-// HTTP. What it logs, at every level, goes to the file log in the folder.
+// HTTP; {admin} is one for the admin API, which is off otherwise. What it logs, at every level, goes to the file log in the folder.
 func startServer(t testing.TB, caddyfile string) *server {
 	t.Helper()
 	sharedGuard = newGuard(running.settings, time.Now) // else the failures of one test would be those of the next
-	ports := freePorts(t, 2)
-	s := &server{t: t, dir: t.TempDir(), port: ports[0], http: ports[1]}
+	ports := freePorts(t, 3)
+	s := &server{t: t, dir: t.TempDir(), port: ports[0], http: ports[1], admin: ports[2]}
 	s.client = &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
@@ -120,7 +121,7 @@ const withDefaultBudgets = "# default budgets\n"
 
 // adapt turns a Caddyfile into JSON, with the settings each test needs.
 func (s *server) adapt(caddyfile string) ([]byte, error) {
-	text := strings.NewReplacer("{dir}", s.dir, "{https}", fmt.Sprint(s.port), "{http}", fmt.Sprint(s.http)).Replace(caddyfile)
+	text := strings.NewReplacer("{dir}", s.dir, "{https}", fmt.Sprint(s.port), "{http}", fmt.Sprint(s.http), "{admin}", fmt.Sprint(s.admin)).Replace(caddyfile)
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		return nil, err
@@ -129,7 +130,12 @@ func (s *server) adapt(caddyfile string) ([]byte, error) {
 	if err := json.Unmarshal(config, &root); err != nil {
 		return nil, err
 	}
-	root["admin"] = map[string]any{"disabled": true, "config": map[string]any{"persist": false}}
+	admin, _ := root["admin"].(map[string]any)
+	if admin == nil {
+		admin = map[string]any{"disabled": true}
+	}
+	admin["config"] = map[string]any{"persist": false}
+	root["admin"] = admin
 	root["storage"] = map[string]any{"module": "file_system", "root": filepath.Join(s.dir, "storage")}
 	root["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{
 		"level":  "DEBUG",

@@ -126,8 +126,9 @@ func parseUserLines(text string, see func(*userLine)) (*userTable, error) {
 	n := min(strings.Count(text, "\n")+1, len(text)/minLineLen+1)
 	t := &userTable{index: make(map[string]uint32, n), entries: make([]entry, 0, n)}
 	classes := make(map[crypt.Class]uint32)
+	var l userLine // one for all lines: it would be allocated anew for each
 	for number, text := range lines(text) {
-		l := userLine{number: number}
+		l = userLine{number: number}
 		l.user, l.hash, l.problem = splitUserLine(text)
 		_, l.duplicate = t.index[l.user]
 		if l.problem == "" && !l.duplicate {
@@ -323,6 +324,18 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 		logger.Warn("file names no user: nobody in it can log in", zap.String("file", s.path))
 	}
 	return nil
+}
+
+// count returns how many users can log in, and how many of them by a hash that
+// is quickly undone.
+func (t *userTable) count() (users, weak int) {
+	for _, c := range t.classes {
+		users += c.count
+		if c.Format.Weak {
+			weak += c.count
+		}
+	}
+	return users, weak
 }
 
 // warnOfWeak says how many entries have a hash that is quickly undone.

@@ -234,12 +234,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	login := takeLogin(r, sent)
 	h.removeForged(r, login)
 	if err != nil {
+		h.guard.results[notChecked].Add(1)
 		return err
 	}
+	result := passedExempt
 	if !exempt {
-		if err := h.authenticate(w, r, login); err != nil {
-			return err
-		}
+		result, err = h.authenticate(w, r, login)
+	}
+	h.guard.results[result].Add(1)
+	if err != nil {
+		return err
 	}
 	if h.KeepAuthorization {
 		setOrDelete(r.Header, headerAuthorization, sent)
@@ -269,17 +273,17 @@ func (h *Handler) removeForged(r *http.Request, login *login) {
 	}
 }
 
-// authenticate returns nil if, and only if, the request may pass. Then the
-// request says who the user is.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) error {
+// authenticate returns no error if, and only if, the request may pass. Then
+// the request says who the user is.
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) (requestResult, error) {
 	if !h.AllowHTTP && !isEncrypted(r) {
-		return caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
+		return refusedNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
 	}
 	if len(login.sent) > 1 {
-		return caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
+		return ambiguousCredentials, caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
 	}
 	if len(login.sent) == 0 || !isBasic(login.sent[0]) {
-		return h.unauthorized(w, r) // no credentials: no failure either
+		return noCredentials, h.unauthorized(w, r) // no failure either
 	}
 	c := parseCredentials(login.sent[0])
 	defer c.release()
@@ -291,19 +295,19 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 		if v.isCheap() {
 			h.guard.awaitRefusal(r.Context())
 		}
-		return h.unauthorized(w, r)
+		return v.outcome.result(), h.unauthorized(w, r)
 	}
 	name := v.user.(string)
 	groups := h.groups.of(name)
 	if !h.Require.admits(name, groups) {
 		h.logRefusal(cheapLines, login.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
-		return caddyhttp.Error(http.StatusForbidden, errNotRequired)
+		return refusedForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
 	if h.UserHeader != "" {
 		login.userHeader = h.UserHeader
 	}
-	return nil
+	return passed, nil
 }
 
 var (
@@ -332,22 +336,22 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 
 // unchecked is for credentials that were not checked to the end: it can't be
 // said whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) error {
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) (requestResult, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
-		return caddyhttp.Error(http.StatusTooManyRequests, err)
+		return refusedThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
-		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+		return refusedOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	if r.Context().Err() != nil {
-		return caddyhttp.Error(statusClientGone, err) // nobody is there to read it
+		return goneAway, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
 	}
 	h.logger.Error("checking a password failed", zap.Error(err))
-	return caddyhttp.Error(http.StatusInternalServerError, err)
+	return notChecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
 // retryAfter is the value of a Retry-After header, in whole seconds (RFC 9110,

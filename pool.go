@@ -1,7 +1,10 @@
 package caddyhtpasswd
 
 import (
+	"cmp"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -27,6 +30,53 @@ type poolKey[S store] struct{ path string }
 type pooledFile[S store] struct {
 	*followedFile
 	store S
+}
+
+// fileInUse is a file that was loaded, with what it means at the moment: the
+// users or the groups.
+type fileInUse struct {
+	*followedFile
+	status fileStatus
+	store  *userStore // nil for a group file
+	users  *userTable
+	groups *groupTable
+}
+
+// filesInUse returns all files that were loaded, by path and kind.
+func filesInUse() []fileInUse {
+	var inUse []fileInUse
+	files.Range(func(_, value any) bool {
+		var f fileInUse
+		switch file := value.(type) {
+		case *pooledFile[*userStore]:
+			f.followedFile, f.store, f.users = file.followedFile, file.store, file.store.current.Load()
+		case *pooledFile[*groupStore]:
+			f.followedFile, f.groups = file.followedFile, file.store.current.Load()
+		}
+		if status := f.published.Load(); status != nil && !status.loadedAt.IsZero() {
+			f.status = *status
+			inUse = append(inUse, f)
+		}
+		return true
+	})
+	slices.SortFunc(inUse, func(a, b fileInUse) int {
+		return cmp.Or(strings.Compare(a.path, b.path), strings.Compare(a.kind(), b.kind()))
+	})
+	return inUse
+}
+
+func (f *fileInUse) kind() string {
+	if f.users != nil {
+		return "users"
+	}
+	return "groups"
+}
+
+func (f *fileInUse) findings() *findings {
+	if f.users != nil {
+		return &f.users.findings
+	}
+	return &f.groups.findings
 }
 
 // acquire returns what the file of that name means for h, read a moment ago.

@@ -290,6 +290,9 @@ func TestReadmeDemo(t *testing.T) {
 		return line
 	}
 
+	run := []string{"go run ./cmd/caddy run --config examples/Caddyfile", "curl -k -u admin:swordfish https://localhost:8443/api/doctor/1",
+		"curl -k -u watson:elementary https://localhost:8443/api/doctor/1", "curl -k -i https://localhost:8443/api/doctor/1",
+		"go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"}
 	arguments := strings.Fields(strings.TrimPrefix(said("go run ./cmd/caddy run --config examples/Caddyfile"), "go run ./cmd/caddy"))
 	log := start(t, dir, env, caddyBinary, arguments...)
 	eventually(t, "the demo answers", func() bool { return strings.Contains(command("curl -k https://localhost:8443/"), "doctor") })
@@ -317,6 +320,21 @@ func TestReadmeDemo(t *testing.T) {
 	command(said("go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"))
 	watson := said("curl -k -u watson:elementary https://localhost:8443/api/doctor/1")
 	eventually(t, "the new user is there", func() bool { return strings.Contains(command(watson), "watson") })
+
+	// The admin API.
+	for line, want := range map[string]string{
+		"curl localhost:2019/htpasswd":                              `"users":2,"formats":[{"format":"bcrypt","cost":"10","weak":false,"users":2}]`,
+		"curl -X POST localhost:2019/htpasswd/reload":               `.htpasswd","kind":"users"}]}`,
+		"curl -X DELETE localhost:2019/htpasswd/throttle/alice":     `{"forgotten":0}`,
+		"curl -X DELETE localhost:2019/htpasswd/throttle/192.0.2.7": `{"forgotten":0}`,
+		"curl -X DELETE localhost:2019/htpasswd/throttle":           `{"forgotten":`,
+		"curl localhost:2019/metrics":                               `caddy_htpasswd_requests_total{result="ok"}`,
+	} {
+		run = append(run, line)
+		if out := command(said(line)); !strings.Contains(out, want) {
+			t.Errorf("%s: %s", line, out)
+		}
+	}
 
 	// What an administrator breaks leaves the demo running.
 	for file, change := range map[string]func(string) string{
@@ -354,10 +372,8 @@ func TestReadmeDemo(t *testing.T) {
 	others := []string{
 		"", "make test", // this
 		"xcaddy build --with github.com/seed10b5b978/caddy-htpasswd", // make xcaddy, with the checkout
-		"sudo caddy htpasswd -c /etc/caddy/.htpasswd alice", // TestPrompts, TestToolNewFile
+		"sudo caddy htpasswd -c /etc/caddy/.htpasswd alice",          // TestPrompts, TestToolNewFile
 	}
-	run := []string{ask, watson, "go run ./cmd/caddy run --config examples/Caddyfile",
-		"curl -k -i https://localhost:8443/api/doctor/1", "go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"}
 	for _, line := range console {
 		if !slices.Contains(others, line) && !slices.Contains(run, line) {
 			t.Errorf("nothing runs: %s", line)

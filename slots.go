@@ -163,6 +163,13 @@ func (s *slots) leaveIfWaiting(w *waiter) bool {
 	return true
 }
 
+// state returns how many hashes are being computed, and how many checks wait.
+func (s *slots) state() (busy, waiting int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy, s.waiting
+}
+
 // dispatch gives free slots to those whose turn it is.
 func (s *slots) dispatch() {
 	for s.busy < s.max() {

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -33,15 +31,14 @@ type guard struct {
 	pace  *rate.Limiter
 	lines [lineKinds]*failureLog
 
-	comparisons atomic.Int64 // with remembered passwords
-	hashes      sync.Map     // *crypt.Format to *atomic.Int64: how many were computed
+	statistics
 }
 
 // sharedGuard is the one of this process.
 var sharedGuard = newGuard(running.settings, time.Now)
 
 func newGuard(settings func() *App, now func() time.Time) *guard {
-	g := &guard{settings: settings, now: now, began: now(), seed: maphash.MakeSeed(), verify: crypt.Class.Verify}
+	g := &guard{settings: settings, now: now, began: now(), seed: maphash.MakeSeed(), verify: crypt.Class.Verify, statistics: newStatistics()}
 	g.slots.max = func() int { return settings().MaxHashes }
 	g.slots.hasFailed = g.hasFailed
 	for kind := range g.lines {
@@ -121,8 +118,11 @@ func (t *target) set(g *guard, client uint64, f *found, user []byte) {
 			name = mix(name ^ maphash.String(g.seed, f.hash))
 		}
 	}
-	t[loginScope], t[clientScope], t[userScope] = mix(name^client), client, name
+	t[loginScope], t[clientScope], t[userScope] = loginKey(name, client), client, name
 }
+
+// loginKey is the key of a client and a name together.
+func loginKey(name, client uint64) uint64 { return mix(name ^ client) }
 
 // applies reports whether a scope has a budget for this target. Clients known
 // for the user's current password are held to the login budget alone, so that
@@ -169,19 +169,57 @@ func (g *guard) spend(t *target) (usedUp []scope) {
 			continue
 		}
 		if l := settings.limits[s]; g.spent[s].add(t[s], g.clock(), l.window) == l.failures {
+			g.usedUp[s].Add(1)
 			usedUp = append(usedUp, s)
 		}
 	}
 	return usedUp
 }
 
+// forgetAll ends all throttling, and returns how many keys had failed.
+func (g *guard) forgetAll() (n int) {
+	for s := range g.spent {
+		n += g.spent[s].forgetAll()
+	}
+	return n
+}
+
+// forgetClient ends the throttling of the client with an IP address.
+func (g *guard) forgetClient(ip string) int {
+	return g.forget(clientScope, g.client(ip), userScope)
+}
+
+// forgetUser ends the throttling of a name in all files.
+func (g *guard) forgetUser(name string) (n int) {
+	for _, f := range filesInUse() {
+		if f.store == nil {
+			continue
+		}
+		var t target
+		t.set(g, noClient, &found{f.store, f.users, f.users.find([]byte(name))}, []byte(name))
+		n += g.forget(userScope, t[userScope], clientScope)
+	}
+	return n
+}
+
+// forget forgets the failures of a key, and those of log-ins that it makes
+// together with any key of the other scope.
+func (g *guard) forget(s scope, key uint64, other scope) (n int) {
+	if g.spent[s].forget(key) {
+		n++
+	}
+	for otherKey := range g.spent[other].keys {
+		if g.spent[loginScope].forget(loginKey(key, otherKey)) {
+			n++
+		}
+	}
+	return n
+}
+
 // hashed is the one place where passwords are hashed, and counted by format.
 func (g *guard) hashed(class crypt.Class, hash string, password []byte) bool {
-	count, ok := g.hashes.Load(class.Format)
-	if !ok {
-		count, _ = g.hashes.LoadOrStore(class.Format, new(atomic.Int64))
-	}
-	count.(*atomic.Int64).Add(1)
+	start := time.Now()
+	defer func() { g.hashTimes.WithLabelValues(class.Format.Name).Observe(time.Since(start).Seconds()) }()
 	return g.verify(class, hash, password)
 }
 

@@ -351,13 +351,15 @@ func (h *Handler) recall(t *trial) (user any, m match) {
 	if v == nil {
 		return nil, unknown
 	}
-	h.guard.comparisons.Add(1)
-	switch {
-	case !v.is(&t.c.digest):
+	if !v.is(&t.c.digest) {
+		h.guard.misses.Add(1)
 		return nil, differs
-	case !h.memory.trusts(v.at):
+	}
+	if !h.memory.trusts(v.at) {
+		h.guard.misses.Add(1)
 		return nil, unknown
 	}
+	h.guard.hits.Add(1)
 	return v.user, matches
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 )
 
@@ -68,11 +70,26 @@ func checkWith(t testing.TB, ctx context.Context, stores userStores, user, passw
 
 // hashCount is how many hashes were computed so far.
 func (g *guard) hashCount() (n int64) {
-	g.hashes.Range(func(_, count any) bool {
-		n += count.(*atomic.Int64).Load()
-		return true
-	})
+	for _, count := range g.hashesByFormat() {
+		n += count
+	}
 	return n
+}
+
+// hashesByFormat is how many hashes of each format were computed so far.
+func (g *guard) hashesByFormat() map[string]int64 {
+	metrics := make(chan prometheus.Metric, 100)
+	g.hashTimes.Collect(metrics)
+	close(metrics)
+	counts := make(map[string]int64)
+	for m := range metrics {
+		var read dto.Metric
+		if err := m.Write(&read); err != nil {
+			panic(err)
+		}
+		counts[read.GetLabel()[0].GetValue()] = int64(read.GetHistogram().GetSampleCount())
+	}
+	return counts
 }
 
 // hashesIn returns how many hashes f computes.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,19 +50,31 @@ type followedFile struct {
 	text       string    // what was loaded last
 	loaded     signature // of the text
 	young      bool      // it was so fresh that it could change again without looking any different
-	loadedAt   time.Time
 	refused    signature // of a version that is bad, not to be read again and again
 	settling   signature // what is waited for to stand still, since, and since the first change
 	since      time.Time
 	first      time.Time
 	emptySince time.Time // since when a full file is empty
-	failure    string    // what went wrong last, logged once
-	failures   int       // how often something else went wrong
 	warnedMode bool
+	fileStatus
+	published atomic.Pointer[fileStatus] // a copy, for who must not wait while the file is read
 
 	startOnce sync.Once
 	stop      chan struct{}
 	done      chan struct{}
+}
+
+// fileStatus says how it stands with a file.
+type fileStatus struct {
+	loadedAt time.Time // of the version in force
+	failure  string    // what is wrong with the one on disk, logged once; "" for nothing
+	failures int       // how often something else was
+}
+
+// publish shows the status to others.
+func (f *followedFile) publish() {
+	status := f.fileStatus
+	f.published.Store(&status)
 }
 
 func newFollowedFile(path string, load func(string, *zap.Logger) error) *followedFile {
@@ -239,6 +252,7 @@ func (f *followedFile) fail(err error, logger *zap.Logger) {
 	}
 	f.failure = err.Error()
 	f.failures++
+	f.publish()
 	logger.Error("file can't be used; the version loaded before keeps serving until it is mended",
 		zap.String("file", f.path), zap.Error(err), zap.Time("serving_version_of", f.loadedAt), zap.Int("failures", f.failures))
 }
@@ -249,6 +263,7 @@ func (f *followedFile) recover(logger *zap.Logger) {
 		f.failure = ""
 		logger.Info("file is good again", zap.String("file", f.path))
 	}
+	f.publish()
 }
 
 // warnOfMode warns once while everyone on the machine can read the hashes.

@@ -1,0 +1,158 @@
+package caddyhtpasswd
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+const adminSite = `{
+	admin localhost:{admin}
+	htpasswd {
+		throttle login 2 1m
+		throttle client off
+		throttle user 3 1h
+		max_hashes 2
+	}
+}
+https://localhost:{https} {
+	htpasswd {
+		file {dir}/users {dir}/more
+		group_file {dir}/groups
+	}
+	respond ok
+}`
+
+// ask sends a request to the admin API.
+func (s *server) ask(method, path string) (status int, body string) {
+	s.t.Helper()
+	r, err := http.NewRequest(method, fmt.Sprintf("http://localhost:%d%s", s.admin, path), nil)
+	must(s.t, err)
+	a := s.do(r)
+	return a.status, a.body
+}
+
+func newAdminSite(t *testing.T) *server {
+	t.Helper()
+	s := startServer(t, "")
+	s.write("users", metricsUsers)
+	s.write("more", "al/ice%:"+toolSHA+"\n127.0.0.1:"+toolSHA+"\n")
+	s.write("groups", "staff: ann bob\nnobody\n")
+	must(t, s.reload(adminSite))
+	return s
+}
+
+func TestAdminStatus(t *testing.T) {
+	s := newAdminSite(t)
+	for i, user := range []string{"ann", "bob", "bob", "bob", "nobody"} {
+		s.get("/", user, fmt.Sprint("canary", i))
+	}
+	status, body := s.ask("GET", "/htpasswd")
+	if status != 200 {
+		t.Fatalf("%d: %s", status, body)
+	}
+	if !regexp.MustCompile(`"last_load":"` + time.Now().Format("2006-01-02T")).MatchString(body) {
+		t.Errorf("no time in %s", body)
+	}
+	body = regexp.MustCompile(`"last_load":"[^"]*"`).ReplaceAllString(body, `"last_load":"T"`)
+	want := `{"files":[` +
+		`{"path":"/groups","kind":"groups","users":2,"bad_lines":[{"line":2,"reason":"no colon between group and users"}],"bad_line_count":1,"last_load":"T","failures":0},` +
+		`{"path":"/more","kind":"users","users":2,"formats":[{"format":"sha1","weak":true,"users":2}],"bad_lines":[],"bad_line_count":0,"last_load":"T","failures":0},` +
+		`{"path":"/users","kind":"users","users":2,"formats":[{"format":"bcrypt","cost":"04","weak":false,"users":1},{"format":"sha1","weak":true,"users":1}],` +
+		`"bad_lines":[{"line":4,"reason":"no colon between user name and hash"}],"bad_line_count":1,"last_load":"T","failures":0}],` +
+		`"budgets":{"client":{"off":true,"used_up":0},"login":{"failures":2,"window":"1m0s","used_up":1},"user":{"failures":3,"window":"1h0m0s","used_up":0}},` +
+		`"slots":{"max":2,"in_use":0,"waiting":0}}` + "\n"
+	if got := strings.ReplaceAll(body, s.dir, ""); got != want {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestAdminMethods(t *testing.T) {
+	s := newAdminSite(t)
+	for path, method := range map[string]string{"/htpasswd": "GET", "/htpasswd/reload": "POST", "/htpasswd/throttle": "DELETE", "/htpasswd/throttle/ann": "DELETE"} {
+		for _, other := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
+			if status, body := s.ask(other, path); (status == http.StatusMethodNotAllowed) != (other != method) {
+				t.Errorf("%s %s: %d %s", other, path, status, body)
+			}
+		}
+	}
+}
+
+func TestAdminReload(t *testing.T) {
+	s := newAdminSite(t)
+	files := func(body string) (files []adminReload) {
+		t.Helper()
+		var answer struct{ Files []adminReload }
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Files) != 3 {
+			t.Fatalf("%v: %s", err, body)
+		}
+		return answer.Files
+	}
+	s.write("users", "zoe:"+toolSHA+"\n")
+	status, body := s.ask("POST", "/htpasswd/reload")
+	if status != 200 || files(body)[2] != (adminReload{Path: s.dir + "/users", Kind: "users"}) {
+		t.Errorf("%d: %s", status, body)
+	}
+	if a := s.get("/", "zoe", "secret1"); a.status != 200 {
+		t.Errorf("the new user gets %d", a.status)
+	}
+	s.write("users", "<html>canary\n")
+	must(t, os.Remove(s.dir+"/more"))
+	status, body = s.ask("POST", "/htpasswd/reload")
+	got := files(body)
+	if status != 500 || got[0].Error != "" || !strings.HasSuffix(got[1].Error, "/more: no such file or directory") ||
+		!strings.HasSuffix(got[2].Error, "line 1: no colon between user name and hash") || strings.Contains(body, "canary") {
+		t.Errorf("%d: %s", status, body)
+	}
+	if a := s.get("/", "zoe", "secret1"); a.status != 200 {
+		t.Errorf("the user of the version before gets %d", a.status)
+	}
+	if _, body := s.ask("GET", "/htpasswd"); strings.Count(body, `"last_error":`) != 2 {
+		t.Errorf("%s", body)
+	}
+}
+
+func TestAdminForget(t *testing.T) {
+	for _, test := range []struct {
+		name, user, password string
+		fail                 int // how often before the answer is 429
+		path                 string
+		forgotten            int
+		after                int // status of the right password
+	}{
+		{"all", "bob", "secret1", 2, "/htpasswd/throttle", 3, 200},
+		{"all, with a slash", "bob", "secret1", 2, "/htpasswd/throttle/", 3, 200},
+		{"the client", "bob", "secret1", 2, "/htpasswd/throttle/127.0.0.1", 2, 200},
+		{"the client, as IPv6", "bob", "secret1", 2, "/htpasswd/throttle/::ffff:127.0.0.1", 2, 200},
+		{"the user", "bob", "secret1", 2, "/htpasswd/throttle/bob", 2, 200},
+		{"a user with odd characters", "al/ice%", "secret1", 2, "/htpasswd/throttle/al%2Fice%25", 2, 200},
+		{"a user like an address", "127.0.0.1", "secret1", 2, "/htpasswd/throttle/127.0.0.1", 3, 200},
+		{"an unknown user", "nobody", "secret1", 2, "/htpasswd/throttle/nobody", 2, 401},
+		{"another client", "bob", "secret1", 2, "/htpasswd/throttle/192.0.2.1", 0, 429},
+		{"another user", "bob", "secret1", 2, "/htpasswd/throttle/ann", 0, 429},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newAdminSite(t)
+			for i := range test.fail {
+				if a := s.get("/", test.user, fmt.Sprint("wrong", i)); a.status != 401 {
+					t.Fatalf("failure %d: %d", i, a.status)
+				}
+			}
+			if a := s.get("/", test.user, test.password); a.status != 429 {
+				t.Fatalf("no budget is used up: %d", a.status)
+			}
+			status, body := s.ask("DELETE", test.path)
+			if want := fmt.Sprintf("{\"forgotten\":%d}\n", test.forgotten); status != 200 || body != want {
+				t.Errorf("%d: %s", status, body)
+			}
+			if a := s.get("/", test.user, test.password); a.status != test.after {
+				t.Errorf("afterwards %d", a.status)
+			}
+		})
+	}
+}
