@@ -1,0 +1,119 @@
+package caddyhtpasswd
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPrometheusRules has promtool check the example's files, and its alerts
+// fire.
+func TestPrometheusRules(t *testing.T) {
+	promtool := program(t, "promtool")
+	run(t, promtool, "check", "config", "examples/prometheus/prometheus.yml")
+	run(t, promtool, "test", "rules", "testdata/prometheus/rules_test.yml")
+}
+
+// TestExamplePrometheus lets a real Prometheus ask the example, and asks that
+// every query of the dashboard and of the alerts.
+func TestExamplePrometheus(t *testing.T) {
+	prometheus := program(t, "prometheus")
+	s := startServer(t, "")
+	site := strings.NewReplacer("localhost:8443 {", "localhost:{https} {", "http_port 8080", "http_port {http}").Replace(readText(t, "examples/prometheus/Caddyfile"))
+	must(t, s.reload(site))
+	for _, request := range []struct {
+		path, user string
+		status     int
+		text       string
+	}{
+		{"/", "", 401, ""},
+		{"/metrics", "", 401, ""},
+		{"/metrics", "prometheus", 200, "\ncaddy_htpasswd_requests_total"},
+	} {
+		a := s.get(request.path, request.user, "swordfish")
+		if a.status != request.status || !strings.Contains(a.body, request.text) {
+			t.Errorf("%s as %q: %d", request.path, request.user, a.status)
+		}
+	}
+
+	dir := t.TempDir()
+	for _, name := range []string{"prometheus.yml", "htpasswd.rules.yml", "password"} {
+		text := strings.NewReplacer("localhost:8443", fmt.Sprintf("localhost:%d", s.port), "_interval: 15s", "_interval: 1s").
+			Replace(readText(t, filepath.Join("examples/prometheus", name)))
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	address := fmt.Sprintf("localhost:%d", freePorts(t, 1)[0])
+	start(t, dir, os.Environ(), prometheus, "--config.file", filepath.Join(dir, "prometheus.yml"),
+		"--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", address)
+	ask := func(path string, answer any) error {
+		resp, err := (&http.Client{Timeout: 10 * time.Second}).Get("http://" + address + path)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		return json.NewDecoder(resp.Body).Decode(answer)
+	}
+	// series returns how many results a query has.
+	series := func(query string) int {
+		t.Helper()
+		var answer struct {
+			Status, Error string
+			Data          struct{ Result []any }
+		}
+		if err := ask("/api/v1/query?query="+url.QueryEscape(query), &answer); err == nil && answer.Status != "success" {
+			t.Fatalf("%s: %s", query, answer.Error)
+		}
+		return len(answer.Data.Result)
+	}
+	eventually(t, "Prometheus has asked twice", func() bool {
+		s.get("/", "prometheus", fmt.Sprint("wrong", time.Now())) // something to count
+		return series(`count_over_time(up[1m]) >= 2`) == 1 && series(`up == 1`) == 1
+	})
+
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	must(t, json.Unmarshal([]byte(readText(t, "examples/prometheus/dashboard.json")), &dashboard))
+	queries := 0
+	answers := func(name, query string) {
+		t.Helper()
+		queries++
+		eventually(t, name+": "+query, func() bool { return series(query) > 0 })
+	}
+	for _, panel := range dashboard.Panels {
+		for _, target := range panel.Targets {
+			answers(panel.Title, strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*").Replace(target.Expr))
+		}
+	}
+	var rules struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, Query, Health, LastError string }
+			}
+		}
+	}
+	eventually(t, "the rules were evaluated", func() bool {
+		err := ask("/api/v1/rules", &rules)
+		return err == nil && len(rules.Data.Groups) == 1 && rules.Data.Groups[0].Rules[0].Health != "unknown"
+	})
+	for _, rule := range rules.Data.Groups[0].Rules {
+		if rule.LastError != "" {
+			t.Errorf("%s: %s", rule.Name, rule.LastError)
+		}
+		// Without the comparison, which holds in trouble only.
+		answers(rule.Name, regexp.MustCompile(` (==|>) \d+$`).ReplaceAllString(rule.Query, ""))
+	}
+	if queries < 20 {
+		t.Errorf("only %d queries", queries)
+	}
+}
