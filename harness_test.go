@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,6 +19,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // backendVariable tells a process that it is not to test but to be a server:
@@ -231,30 +232,18 @@ func (s *server) do(r *http.Request) answer {
 	return answer{resp.StatusCode, resp.Header, body.String()}
 }
 
-// eventually waits until ok, at most for the time a change of a file may take
-// and then some.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not after 20 s: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond) // polling what another goroutine does
-	}
-}
+// What the tests in e2e use, too.
+var (
+	must       = testkit.Must
+	eventually = testkit.Eventually
+	freePorts  = testkit.FreePorts
+	program    = testkit.Program
+	run        = testkit.Run
+)
 
-// freePorts returns ports that nobody listens on.
-func freePorts(t testing.TB, n int) []int {
+// start runs a program until the end of the test and returns a function that
+// tells what it has said so far.
+func start(t *testing.T, dir string, env []string, name string, args ...string) func() string {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports
+	return testkit.Start(t, dir, env, name, args...).Said
 }

@@ -12,9 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -392,60 +390,4 @@ func buildCaddy(t *testing.T) string {
 func goRoot(t *testing.T) string {
 	t.Helper()
 	return strings.TrimSpace(run(t, "go", "env", "GOROOT"))
-}
-
-// program returns the path of a program, or skips the test.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	for _, path := range []string{name, "/usr/sbin/" + name} {
-		if path, err := exec.LookPath(path); err == nil {
-			return path
-		}
-	}
-	t.Skipf("%s is not here; 'make tools' installs it where it can", name)
-	return ""
-}
-
-// run runs a program to its end and returns what it says.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(program(t, name), args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", name, err, out)
-	}
-	return string(out)
-}
-
-// start runs a program until the end of the test and returns a function that
-// tells what it has said so far.
-func start(t *testing.T, dir string, env []string, name string, args ...string) func() string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "output")
-	out, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	said := func() string {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Error(err)
-		}
-		return string(text)
-	}
-	t.Cleanup(func() {
-		kill := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-		kill.Stop()
-		if t.Failed() {
-			t.Logf("%s said:\n%s", filepath.Base(name), said())
-		}
-		out.Close()
-	})
-	return said
 }

@@ -135,14 +135,6 @@ const (
 	msgEmpty = "warn file is empty"
 )
 
-// must is for what a test does to files.
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // replace puts a new file in the place of another, as editors do.
 func replace(t testing.TB, path, text string) {
 	t.Helper()

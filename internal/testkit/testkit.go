@@ -1,0 +1,123 @@
+// Package testkit has what the tests here and those in e2e share: real
+// programs, ports that are free, waiting for what others do.
+package testkit
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Must ends the test at an error.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Eventually waits until ok, at most for the time that a change of a file may
+// take and then some.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not after 20 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // polling what another goroutine, or process, does
+	}
+}
+
+// FreePorts returns ports that nobody listens on.
+func FreePorts(t testing.TB, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		Must(t, err)
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
+
+// Program returns the path of a program, or skips the test.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	for _, path := range []string{name, "/usr/sbin/" + name} {
+		if path, err := exec.LookPath(path); err == nil {
+			return path
+		}
+	}
+	t.Skipf("%s is not here; 'make tools' installs it where it can", name)
+	return ""
+}
+
+// Run runs a program to its end and returns what it says.
+func Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(Program(t, name), args...).CombinedOutput() //nolint:gosec // a test names it
+	if err != nil {
+		t.Fatalf("%s: %v: %s", name, err, out)
+	}
+	return string(out)
+}
+
+// Process is a program that runs until the end of the test.
+type Process struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	output string
+	ended  sync.Once
+}
+
+// Start starts a program in a folder. At the end of the test it is asked to
+// end; if the test has failed, what it said is shown.
+func Start(t testing.TB, dir string, env []string, name string, args ...string) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: exec.Command(name, args...), output: filepath.Join(t.TempDir(), "output")} //nolint:gosec // a test names it
+	out, err := os.Create(p.output)
+	Must(t, err)
+	defer out.Close()
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, env, out, out
+	Must(t, p.cmd.Start())
+	t.Cleanup(func() {
+		p.Stop(syscall.SIGTERM)
+		if t.Failed() {
+			t.Logf("%s said:\n%s", filepath.Base(name), p.Said())
+		}
+	})
+	return p
+}
+
+// Said returns what the program has said so far.
+func (p *Process) Said() string {
+	text, err := os.ReadFile(p.output)
+	if err != nil {
+		p.t.Error(err)
+	}
+	return string(text)
+}
+
+// Pid returns the number of the process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Signal sends the process a signal.
+func (p *Process) Signal(signal os.Signal) { Must(p.t, p.cmd.Process.Signal(signal)) }
+
+// Stop sends the process a signal and waits for its end; if it takes longer
+// than 20 s it is killed.
+func (p *Process) Stop(signal os.Signal) {
+	p.ended.Do(func() {
+		kill := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+		defer kill.Stop()
+		_ = p.cmd.Process.Signal(signal)
+		_ = p.cmd.Wait()
+	})
+}
