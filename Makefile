@@ -14,9 +14,9 @@ TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light cu
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check unit xcaddy bench bench-flood lint fuzz
+.PHONY: test tools check unit e2e xcaddy bench bench-flood lint fuzz
 
-test: tools check unit xcaddy
+test: tools check unit e2e xcaddy
 
 # Installs what is missing where that can be done without asking; tests that
 # lack a program are skipped and say so.
@@ -40,6 +40,11 @@ check:
 
 unit:
 	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
+
+# Runs Caddy as users build it, beside and against real programs. A module of
+# its own.
+e2e:
+	cd e2e && PATH="$$PATH:/usr/sbin" $(GO) vet ./... && PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./...
 
 # Builds Caddy with the plugin as users do, from this folder: with the version
 # given, no registry is asked for one.

@@ -1,0 +1,29 @@
+package e2e
+
+import "testing"
+
+// TestHarness asks a server that the other tests are built on.
+func TestHarness(t *testing.T) {
+	dir := t.TempDir()
+	htpasswdIn(t, dir, "-cbC4", "users", "ann", "secret")
+	s := startIn(t, dir, "", "https://localhost:{https} {\nhtpasswd {\nfile {dir}/users\n}\nrespond ok\n}")
+	for _, test := range []struct {
+		user, password string
+		status         int
+	}{{"", "", 401}, {"ann", "wrong", 401}, {"ann", "secret", 200}} {
+		if a := s.get("/", test.user, test.password); a.status != test.status {
+			t.Errorf("%q, %q: %d", test.user, test.password, a.status)
+		}
+	}
+	if err := s.reload("", "https://localhost:{https} {\nrespond open\n}"); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.get("/", "", ""); a.body != "open" {
+		t.Errorf("after a reload: %d %q", a.status, a.body)
+	}
+	s.kill()
+	s.run()
+	if a := s.get("/", "", ""); a.status != 200 {
+		t.Errorf("after kill -9: %d", a.status)
+	}
+}
