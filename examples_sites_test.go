@@ -1,0 +1,431 @@
+package caddyhtpasswd
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// example is one of the examples, running in a process of its own, in a folder
+// that has nothing but the examples in it. Its ports stand for those in the text.
+type example struct {
+	t        *testing.T
+	dir      string
+	text     string // of its Caddyfile
+	replaced *strings.Replacer
+	env      []string
+	log      func() string
+	commands []string // in the text, that nothing has run so far
+}
+
+// exampleCommand is a command in the text above an example.
+var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for) .*)$`)
+
+// curlSettings keep curl quiet, but for what goes wrong.
+const curlSettings = "silent\nshow-error\nmax-time = 30\n"
+
+// loadExample makes an example ready. Names are what stands for what in the
+// text and the commands, beside the ports.
+func loadExample(t *testing.T, name string, names ...string) *example {
+	t.Helper()
+	program(t, "curl")
+	self, err := os.Executable() // it can be caddy, see TestMain
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &example{t: t, dir: t.TempDir(), text: readText(t, filepath.Join("examples", name, "Caddyfile"))}
+	for _, m := range exampleCommand.FindAllStringSubmatch(e.text, -1) {
+		e.commands = append(e.commands, m[1])
+	}
+	ports := []string{"8443", "8080", "8081", "9001"}
+	free := freePorts(t, len(ports)+1)
+	for i, port := range ports {
+		names = append(names, port, fmt.Sprint(free[i]))
+	}
+	e.replaced = strings.NewReplacer(append(names, "go run ./cmd/caddy", self)...)
+	e.env = append(os.Environ(), caddyVariable+"=1", "GORACE=atexit_sleep_ms=0", "HOME="+e.dir, "XDG_DATA_HOME="+e.dir, "XDG_CONFIG_HOME="+e.dir,
+		fmt.Sprintf("CADDY_ADMIN=localhost:%d", free[len(ports)]), "CURL_HOME="+e.dir)
+	if err := os.CopyFS(filepath.Join(e.dir, "examples"), os.DirFS("examples")); err != nil {
+		t.Fatal(err)
+	}
+	e.write(filepath.Join("examples", name, "Caddyfile"), e.replaced.Replace(e.text))
+	e.write(".curlrc", curlSettings)
+	return e
+}
+
+func (e *example) write(name, text string) {
+	e.t.Helper()
+	if err := os.WriteFile(filepath.Join(e.dir, name), []byte(text), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// start runs the one command of the text that is a server, until the end of
+// the test.
+func (e *example) start() {
+	e.t.Helper()
+	i := slices.IndexFunc(e.commands, func(line string) bool { return strings.HasPrefix(line, "go run ./cmd/caddy run ") })
+	if i < 0 {
+		e.t.Fatal("the text does not say how to run it")
+	}
+	command := strings.Fields(e.replaced.Replace(e.commands[i]))
+	e.commands = slices.Delete(e.commands, i, i+1)
+	e.log = start(e.t, e.dir, e.env, command[0], command[1:]...)
+	eventually(e.t, "caddy has started", func() bool { return strings.Contains(e.log(), "serving initial configuration") })
+}
+
+// said is a command of the text.
+func (e *example) said(line string) string {
+	e.t.Helper()
+	if !strings.Contains(e.text, "\n#\t"+line+"\n") {
+		e.t.Errorf("not in the text: %s", line)
+	}
+	e.commands = slices.DeleteFunc(e.commands, func(c string) bool { return c == line })
+	return line
+}
+
+// run runs a command line and returns what it says, and whether it succeeds.
+func (e *example) run(line string) (string, bool) {
+	e.t.Helper()
+	cmd := exec.Command("sh", "-c", e.replaced.Replace(line))
+	cmd.Dir, cmd.Env = e.dir, e.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
+}
+
+// ask runs a curl command. Without -i the answer has only a body.
+func (e *example) ask(line string) answer {
+	e.t.Helper()
+	out, ok := e.run(line)
+	if !ok {
+		e.t.Fatalf("%s: %s", line, out)
+	}
+	if !strings.Contains(line, " -i ") {
+		return answer{body: out}
+	}
+	_, rest, _ := strings.Cut(out, " ") // net/http doesn't read the first line of HTTP/2
+	resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.0 "+rest)), nil)
+	if err != nil {
+		e.t.Fatalf("%s: %v: %s", line, err, out)
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(resp.Body); err != nil {
+		e.t.Fatalf("%s: %v: %s", line, err, out)
+	}
+	return answer{resp.StatusCode, resp.Header, body.String()}
+}
+
+// exampleAnswer is what a request in the text is answered with.
+type exampleAnswer struct {
+	line   string
+	status int // 0 without -i
+	body   string
+	header http.Header // these fields it has, or not if there is no value
+}
+
+// check asks, once the example can answer.
+func (e *example) check(answers []exampleAnswer) {
+	e.t.Helper()
+	eventually(e.t, "it answers", func() bool {
+		_, ok := e.run(answers[0].line)
+		return ok
+	})
+	for _, want := range answers {
+		e.checkAnswer(e.said(want.line), want)
+	}
+}
+
+// checkAll looks that no command of the text is left that nothing has run.
+func (e *example) checkAll() {
+	e.t.Helper()
+	for _, line := range e.commands {
+		e.t.Errorf("nothing runs: %s", line)
+	}
+}
+
+func (e *example) checkAnswer(line string, want exampleAnswer) {
+	e.t.Run(line, func(t *testing.T) {
+		e := *e
+		e.t = t
+		a := e.ask(line)
+		checkStatus(t, a, want.status, restricted)
+		if a.body != want.body {
+			t.Errorf("the answer is %q, not %q", a.body, want.body)
+		}
+		for name, values := range want.header {
+			if !slices.Equal(a.header.Values(name), values) {
+				t.Errorf("%s: %q, not %q", name, a.header.Values(name), values)
+			}
+		}
+	})
+}
+
+// needsLoopback skips the test where 127.0.0.1 is the only address of its kind.
+func needsLoopback(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skipf("the system has no address 127.0.0.2: %v", err)
+	}
+	l.Close()
+}
+
+// certificateCommands are those of the README, too.
+var certificateCommands = []string{
+	"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE -keyout examples/certificates/key.pem -out examples/certificates/cert.pem",
+	"go run ./cmd/caddy run --config examples/certificates/Caddyfile",
+	"openssl s_client -CAfile examples/certificates/cert.pem -verify_hostname localhost -verify_return_error -connect localhost:8443 -servername localhost -brief </dev/null",
+	"curl --cacert examples/certificates/cert.pem -u admin:swordfish https://localhost:8443/",
+	"go run ./cmd/caddy reload --config examples/certificates/Caddyfile --force",
+}
+
+// TestExampleCertificates makes the certificate as the text says, and makes it
+// anew while the server runs.
+func TestExampleCertificates(t *testing.T) {
+	program(t, "openssl")
+	makeIt, runIt, look, ask, reload := certificateCommands[0], certificateCommands[1], certificateCommands[2], certificateCommands[3], certificateCommands[4]
+	e := loadExample(t, "certificates")
+	if out, ok := e.run(e.said(makeIt)); !ok {
+		t.Fatal(out)
+	}
+	if info, err := os.Stat(filepath.Join(e.dir, "examples/certificates/key.pem")); err != nil || info.Mode().Perm()&0o077 != 0 {
+		t.Errorf("others can read the key: %v, %v", info.Mode(), err)
+	}
+	if !strings.Contains(readText(t, ".gitignore"), "/examples/certificates/*.pem\n") {
+		t.Error("git would take the key")
+	}
+	if !slices.Contains(e.commands, runIt) {
+		t.Errorf("not in the text: %s", runIt)
+	}
+	e.start()
+
+	isTrusted := func() bool {
+		out, ok := e.run(look)
+		return ok && strings.Contains(out, "\nVerification: OK\n") && strings.Contains(out, "\nVerified peername: localhost\n")
+	}
+	eventually(t, "openssl trusts the certificate", isTrusted)
+	if out, ok := e.run(e.said("curl -u admin:swordfish https://localhost:8443/")); ok || !strings.Contains(out, "certificate") {
+		t.Errorf("curl trusts what nobody told it to: %s", out)
+	}
+	if out, ok := e.run(e.said(makeIt)); !ok || isTrusted() {
+		t.Errorf("the server has another certificate already: %s", out)
+	}
+	if out, ok := e.run(strings.TrimSuffix(e.said(reload), " --force")); !ok || isTrusted() {
+		t.Errorf("--force is not needed: %s", out)
+	}
+	if out, ok := e.run(reload); !ok {
+		t.Error(out)
+	}
+	eventually(t, "the new certificate is there", isTrusted)
+	e.said(look)
+	e.check([]exampleAnswer{
+		{"curl --cacert examples/certificates/cert.pem -i https://localhost:8443/", 401, "", nil},
+		{ask, 0, "Hello, admin.\n", nil},
+	})
+	e.checkAll()
+	e.checkAnswer("curl -i http://localhost:8080/", exampleAnswer{status: 308, header: http.Header{"Location": {e.replaced.Replace("https://localhost:8443/")}}})
+	for _, secret := range []string{"swordfish", "PRIVATE KEY"} {
+		if strings.Contains(e.log(), secret) {
+			t.Errorf("the log holds %q", secret)
+		}
+	}
+}
+
+// TestExamplePublic runs the example with the lines in it that its text has
+// for those who don't have the name, and an application.
+func TestExamplePublic(t *testing.T) {
+	app := newWitness(t)
+	e := loadExample(t, "public", "localhost:9001", app.Listener.Addr().String(), "/etc/caddy/.htpasswd", "users", "-u alice", "-u alice:secret")
+	e.write("users", alice)
+	local := regexp.MustCompile(`(?m)^#(\t(?:local_certs|skip_install_trust|http_port \d+|https_port \d+)\n)`).FindAllStringSubmatch(e.text, -1)
+	if len(local) != 4 {
+		t.Fatalf("%d lines for a try, not 4", len(local))
+	}
+	options := "\n{\n"
+	for _, line := range local {
+		options += line[1]
+	}
+	e.write("examples/public/Caddyfile", e.replaced.Replace(strings.Replace(e.text, "\n{\n", options, 1)))
+	e.said("sudo caddy htpasswd -c /etc/caddy/.htpasswd alice") // TestPrompts, TestToolNewFile
+	e.commands = append(e.commands, "go run ./cmd/caddy run --config examples/public/Caddyfile")
+	e.start()
+
+	kept := http.Header{"Strict-Transport-Security": {"max-age=31536000"}}
+	redirected := http.Header{"Location": {"https://example.com/"}, "Strict-Transport-Security": nil}
+	e.check([]exampleAnswer{
+		{"curl -i -k --connect-to example.com:443:localhost:8443 https://example.com/", 401, "", kept},
+		{"curl -i -k --connect-to example.com:443:localhost:8443 -u alice https://example.com/", 200, "application", kept},
+		{"curl -i --connect-to example.com:80:localhost:8080 http://example.com/", 308, "", redirected},
+	})
+	if got := app.one(t).header["X-Remote-User"]; !slices.Equal(got, []string{"alice"}) {
+		t.Errorf("the application was told %q", got)
+	}
+	// The same as if the name were this server's, and its CA known to everybody.
+	e.write(".curlrc", e.replaced.Replace(curlSettings+`
+connect-to = "example.com:80:localhost:8080"
+connect-to = "example.com:443:localhost:8443"
+cacert = "caddy/pki/authorities/local/root.crt"
+`))
+	e.check([]exampleAnswer{
+		{"curl -i https://example.com/", 401, "", kept},
+		{"curl -i -u alice https://example.com/", 200, "application", kept},
+		{"curl -i http://example.com/", 308, "", redirected},
+	})
+	e.checkAnswer("curl -i -u alice http://example.com/", exampleAnswer{status: 308, header: redirected}) // not by HTTP
+	e.checkAll()
+}
+
+// TestExampleBehindProxy asks as the proxy does, and then through a real one.
+func TestExampleBehindProxy(t *testing.T) {
+	needsLoopback(t)
+	e := loadExample(t, "behind-proxy")
+	e.start()
+	const asked = "curl -i -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7' -u admin:swordfish http://127.0.0.1:8080/"
+	answers := []exampleAnswer{
+		{"curl -i -H 'X-Forwarded-Proto: https' http://127.0.0.1:8080/", 401, "", nil},
+		{asked, 200, "Hello, admin at 192.0.2.7.\n", nil},
+		{"curl -i -H 'X-Forwarded-Proto: http' -u admin:swordfish http://127.0.0.1:8080/", 403, "", nil},
+		{"curl -i -u admin:swordfish http://127.0.0.1:8080/", 403, "", nil},
+		{"curl -i --interface 127.0.0.2 -H 'X-Forwarded-Proto: https' -u admin:swordfish http://127.0.0.1:8080/", 403, "", nil},
+		{`for i in 1 2 3 4 5 6 7 8 9 10 11; do curl -s -o /dev/null -w '%{http_code}\n' -H 'X-Forwarded-Proto: https' -H "X-Forwarded-For: 203.0.113.$i, 192.0.2.66" -u admin:guess$i http://127.0.0.1:8080/; done`,
+			0, strings.Repeat("401\n", 10) + "429\n", nil},
+	}
+	e.check(answers)
+	e.checkAll()
+	for line, want := range map[string]exampleAnswer{
+		asked: answers[1], // still
+		strings.Replace(asked, "192.0.2.7", "192.0.2.66", 1):              {status: 429},
+		strings.Replace(asked, "192.0.2.7", "192.0.2.7, 192.0.2.66", 1):   {status: 429},
+		strings.Replace(asked, "192.0.2.7", "192.0.2.66, 203.0.113.1", 1): {status: 200, body: "Hello, admin at 203.0.113.1.\n"},
+	} {
+		e.checkAnswer(line, want)
+	}
+	eventually(t, "the log names the client", func() bool {
+		return strings.Contains(e.log(), `"client_ip":"192.0.2.66","user":"admin","budget":"login"`)
+	})
+	if strings.Contains(e.log(), "trusted_proxies without") || strings.Contains(e.log(), `"client_ip":"203.0.113.`) {
+		t.Error("the log names what the client has forged")
+	}
+
+	t.Run("nginx", func(t *testing.T) {
+		program(t, "nginx")
+		location := regexp.MustCompile(`(?ms)^#\tlocation / \{$.*?^#\t\}$`).FindString(e.text)
+		if location == "" {
+			t.Fatal("the text does not say what nginx needs")
+		}
+		run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+			"-subj", "/CN=localhost", "-keyout", filepath.Join(e.dir, "key"), "-out", filepath.Join(e.dir, "cert"))
+		ports := freePorts(t, 2)
+		startNginx(t, e.dir, fmt.Sprintf("server {\nlisten 127.0.0.1:%d ssl;\nlisten 127.0.0.1:%d;\nssl_certificate %[3]s/cert;\nssl_certificate_key %[3]s/key;\n%[4]s\n}",
+			ports[0], ports[1], e.dir, e.replaced.Replace(strings.ReplaceAll(location, "#\t", ""))))
+		e := *e
+		e.t = t
+		forged := " -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7'"
+		https, http := fmt.Sprintf(" https://127.0.0.1:%d/", ports[0]), fmt.Sprintf(" http://127.0.0.1:%d/", ports[1])
+		for line, want := range map[string]exampleAnswer{
+			"curl -i -k" + https: {status: 401},
+			"curl -i -k --interface 127.0.0.2 -u admin:swordfish" + https:          {status: 200, body: "Hello, admin at 127.0.0.2.\n"},
+			"curl -i -k --interface 127.0.0.2 -u admin:swordfish" + forged + https: {status: 200, body: "Hello, admin at 127.0.0.2.\n"},
+			"curl -i --interface 127.0.0.2 -u admin:swordfish" + forged + http:     {status: 403},
+			"curl -i --interface 127.0.0.2 -u admin:swordfish" + http:              {status: 403},
+		} {
+			e.checkAnswer(line, want)
+		}
+	})
+}
+
+// TestExampleOffice asks from the office and from elsewhere, with a proxy
+// between and without.
+func TestExampleOffice(t *testing.T) {
+	needsLoopback(t)
+	e := loadExample(t, "office")
+	e.start()
+	e.check([]exampleAnswer{
+		{"curl -k --interface 127.0.0.2 https://127.0.0.1:8443/", 0, "directly, user: \n", nil},
+		{"curl -k -i https://127.0.0.1:8443/", 401, "", nil},
+		{"curl -k -i -H 'X-Forwarded-For: 127.0.0.2' https://127.0.0.1:8443/", 401, "", nil},
+		{"curl -k -u admin:swordfish https://127.0.0.1:8443/", 0, "directly, user: admin\n", nil},
+		{"curl -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7' http://127.0.0.1:8081/", 0, "by the proxy, user: \n", nil},
+		{"curl -i -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 198.51.100.7' http://127.0.0.1:8081/", 401, "", nil},
+		{"curl -i -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7, 198.51.100.7' http://127.0.0.1:8081/", 401, "", nil},
+		{"curl -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 198.51.100.7' -u admin:swordfish http://127.0.0.1:8081/", 0, "by the proxy, user: admin\n", nil},
+		{"curl -i --interface 127.0.0.2 -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7' http://127.0.0.1:8081/", 403, "", nil},
+		{"curl -k --interface 127.0.0.2 -u admin:swordfish https://127.0.0.1:8443/", 0, "directly, user: \n", nil},
+	})
+	e.checkAll()
+	e.checkAnswer("curl -H 'X-Forwarded-For: 2001:db8:1::7' http://127.0.0.1:8081/", exampleAnswer{body: "by the proxy, user: \n"})
+	e.checkAnswer("curl -k --interface 127.0.0.2 https://localhost:8443/", exampleAnswer{body: "directly, user: \n"})
+}
+
+// TestExampleOfficeReasons holds what the text says against the other ways.
+func TestExampleOfficeReasons(t *testing.T) {
+	const trusted = "trusted_proxies static 127.0.0.1/32"
+	for _, test := range []struct {
+		name, options, exempt string
+		forwarded             string
+		passes                bool
+	}{
+		{"remote_ip behind a proxy: nobody", trusted + "\n\t\ttrusted_proxies_strict", "remote_ip 192.0.2.0/24", "192.0.2.7", false},
+		{"remote_ip behind a proxy: everybody", trusted + "\n\t\ttrusted_proxies_strict", "remote_ip 127.0.0.0/8", "198.51.100.7", true},
+		{"client_ip without trusted_proxies is the same: the office", "", "client_ip 127.0.0.1/32", "198.51.100.7", true},
+		{"client_ip without trusted_proxies is the same: forged", "", "client_ip 192.0.2.0/24", "192.0.2.7", false},
+		{"client_ip without trusted_proxies_strict: forged", trusted, "client_ip 192.0.2.0/24", "192.0.2.7, 198.51.100.7", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := site(t, nil, map[string]string{"users": alice}, "{\n\tservers {\n\t\t"+test.options+"\n\t}\n}\nhttp://:{http} {\n\tbind 127.0.0.1\n\thtpasswd {\n\t\tfile {dir}/users\n\t\texempt "+
+				test.exempt+"\n\t}\n\trespond ok\n}\n")
+			a := s.plain("/", http.Header{"X-Forwarded-For": {test.forwarded}, "X-Forwarded-Proto": {"https"}})
+			if passes := a.status == http.StatusOK; passes != test.passes {
+				t.Errorf("status %d", a.status)
+			}
+		})
+	}
+}
+
+// TestExampleCORS looks at what browsers decide by.
+func TestExampleCORS(t *testing.T) {
+	e := loadExample(t, "cors")
+	e.start()
+	const origin, other = "-H 'Origin: https://app.example.com' ", "-H 'Origin: https://evil.example' "
+	const preflight = "-H 'Access-Control-Request-Method: PUT' "
+	header := func(origin, methods, headers, maxAge []string) http.Header {
+		credentials, exposed := []string{"true"}, []string{"Retry-After"}
+		if origin == nil {
+			credentials, exposed = nil, nil
+		}
+		return http.Header{"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": credentials, "Access-Control-Expose-Headers": exposed,
+			"Access-Control-Allow-Methods": methods, "Access-Control-Allow-Headers": headers, "Access-Control-Max-Age": maxAge, "Vary": {"Origin"}}
+	}
+	app := []string{"https://app.example.com"}
+	allowed, none := header(app, nil, nil, nil), header(nil, nil, nil, nil)
+	e.check([]exampleAnswer{
+		{"curl -k -i -X OPTIONS " + origin + preflight + "-H 'Access-Control-Request-Headers: authorization' https://localhost:8443/items", 204, "",
+			header(app, []string{"GET, PUT, POST, DELETE"}, []string{"Authorization, Content-Type"}, []string{"600"})},
+		{"curl -k -i " + origin + "https://localhost:8443/items", 401, "", allowed},
+		{"curl -k -i " + origin + "-u admin:swordfish https://localhost:8443/items", 200, "the items of admin\n", allowed},
+		{"curl -k -i -X OPTIONS " + other + preflight + "https://localhost:8443/items", 401, "", none},
+		{"curl -k -i " + other + "-u admin:swordfish https://localhost:8443/items", 200, "the items of admin\n", none},
+		{"curl -k -i -X OPTIONS " + origin + "https://localhost:8443/items", 401, "", allowed},
+		{"curl -k https://localhost:8443/health", 0, "OK", nil},
+		{"curl -k -i https://localhost:8443/health/more", 401, "", none},
+	})
+	e.checkAll()
+	for line, want := range map[string]exampleAnswer{
+		"curl -k -i " + preflight + origin + "https://localhost:8443/items":                   {status: 401, header: allowed}, // a GET
+		"curl -k -i -X OPTIONS " + preflight + "https://localhost:8443/items":                 {status: 401, header: none},    // no origin
+		"curl -k -i " + origin + "-u admin:wrong https://localhost:8443/items":                {status: 401, header: allowed},
+		"curl -k -i -X OPTIONS " + origin + "-u admin:swordfish https://localhost:8443/items": {status: 200, body: "the items of admin\n", header: allowed},
+	} {
+		e.checkAnswer(line, want)
+	}
+}
