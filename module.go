@@ -36,7 +36,8 @@ func init() {
 // file changes. The files are followed: a change takes effect without a
 // reload, and a version that can't be used leaves the one before in force.
 //
-// For requests that pass with a password, these placeholders are set:
+// For requests that pass with a password, these placeholders are set; for
+// exempt ones they are empty:
 //
 // Placeholder | Description
 // ------------|-------------
@@ -238,7 +239,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return err
 	}
 	result := passedExempt
-	if !exempt {
+	if exempt {
+		h.identifyNobody(r)
+	} else {
 		result, err = h.authenticate(w, r, login)
 	}
 	h.guard.results[result].Add(1)
@@ -367,15 +370,32 @@ func (q *Require) admits(user string, groups []string) bool {
 		slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(q.Groups, g) })
 }
 
+const (
+	userPlaceholder   = "http.auth.user.id"
+	groupsPlaceholder = "http.auth.user.groups"
+)
+
 // identify tells what comes behind who the user is.
 func (h *Handler) identify(r *http.Request, user any, groups []string) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Set("http.auth.user.id", user)
+	repl.Set(userPlaceholder, user)
 	if len(h.groups) > 0 {
-		repl.Set("http.auth.user.groups", strings.Join(groups, ","))
+		repl.Set(groupsPlaceholder, strings.Join(groups, ","))
 	}
 	if h.UserHeader != "" {
 		r.Header[h.UserHeader] = []string{user.(string)}
+	}
+}
+
+// identifyNobody empties the placeholders, unless a handler further up has set
+// them: what is unknown to Caddy stays as it is written, and would be the name
+// of a user to what comes behind.
+func (h *Handler) identifyNobody(r *http.Request) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for _, name := range []string{userPlaceholder, groupsPlaceholder} {
+		if _, isSet := repl.Get(name); !isSet {
+			repl.Set(name, "")
+		}
 	}
 }
 

@@ -1744,3 +1744,33 @@ func init() {
 	})
 	httpcaddyfile.RegisterDirectiveOrder("test_panic", httpcaddyfile.Before, "respond")
 }
+
+// TestExemptPlaceholders: a request that passes without a password has no
+// name, also where one is filled in by a placeholder; unless another handler
+// has asked for one.
+func TestExemptPlaceholders(t *testing.T) {
+	s := startServer(t, "")
+	s.write("users", "bob:"+toolSHA+"\n")
+	s.write("groups", "staff: bob\n")
+	must(t, s.reload(`https://localhost:{https} {
+	htpasswd /both/* {
+		file {dir}/users
+		group_file {dir}/groups
+	}
+	htpasswd {
+		file {dir}/users
+		exempt /open /both/open
+	}
+	respond "<{http.auth.user.id}> <{http.auth.user.groups}>"
+}`))
+	for _, test := range []struct{ path, user, want string }{
+		{"/open", "", "<> <>"},
+		{"/open", "bob", "<> <>"},
+		{"/both/open", "bob", "<bob> <staff>"},
+		{"/both/closed", "bob", "<bob> <staff>"},
+	} {
+		if a := s.get(test.path, test.user, "secret1"); a.status != 200 || a.body != test.want {
+			t.Errorf("%s as %q: %d %s", test.path, test.user, a.status, a.body)
+		}
+	}
+}

@@ -74,6 +74,7 @@ func (b *bench) start(p peer, https bool) (*process, error) {
 // begin starts a process and waits until it listens.
 func begin(cmd *exec.Cmd, url string, port int) (*process, error) {
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // lighttpd ends all of its group
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
