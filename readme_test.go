@@ -372,6 +372,7 @@ func TestReadmeDemo(t *testing.T) {
 		"xcaddy build --with github.com/seed10b5b978/caddy-htpasswd", // make xcaddy, with the checkout
 		"sudo caddy htpasswd -c /etc/caddy/.htpasswd alice",          // TestPrompts, TestToolNewFile
 	}
+	others = append(others, certificateCommands...) // TestExampleCertificates
 	for _, line := range console {
 		if !slices.Contains(others, line) && !slices.Contains(run, line) {
 			t.Errorf("nothing runs: %s", line)
