@@ -1,5 +1,7 @@
 # make test         everything that has to hold before a commit
-# make bench        the figures in the README
+# make bench        all figures: those of the code, and those of servers
+# make bench-code     the figures in the README
+# make bench-servers  docs/speed.md: what a password costs, beside nginx, Apache, HAProxy, lighttpd, basic_auth
 # make bench-flood  what a flood of wrong passwords does, beside nginx and basic_auth
 # make lint         golangci-lint, where it can be had
 # make fuzz         each fuzz target for a minute
@@ -14,7 +16,7 @@ TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light cu
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check unit e2e xcaddy bench bench-flood lint fuzz
+.PHONY: test tools check unit e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz
 
 test: tools check unit e2e xcaddy
 
@@ -53,11 +55,17 @@ xcaddy:
 	build/caddy list-modules | grep -x http.handlers.htpasswd
 	build/caddy validate --config examples/Caddyfile
 
-bench:
+bench: bench-code bench-servers
+
+bench-code:
 	$(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 .
 	$(GO) test -run '^$$' -bench 'Parse|Select' .
 	$(GO) test -run '^$$' -bench ProxyPass -benchtime 1x .
 	$(GO) test -run '^$$' -bench . ./internal/crypt
+
+# Needs Debian's wrk, nginx-light, apache2, haproxy, lighttpd and lighttpd-mod-openssl.
+bench-servers:
+	cd e2e && $(GO) run ./speed -seconds 1
 
 bench-flood:
 	$(GO) run ./internal/floodbench
