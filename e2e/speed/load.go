@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
 )
 
 // load is requests as fast as they are answered, on connections connections.
@@ -90,26 +91,9 @@ func (l load) run(seconds int) (s sample, err error) {
 	return s, err
 }
 
-// command is a command in a folder whose errors are shown.
-func command(dir, name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...) //nolint:gosec // our own
-	cmd.Dir, cmd.Stderr = dir, os.Stderr
-	return cmd
-}
-
 // version returns what a program says its version is.
 func version(name string, args ...string) string {
-	out, _ := exec.Command(lookUp(name), args...).CombinedOutput() //nolint:gosec // our own
+	out, _ := exec.Command(benchkit.LookUp(name), args...).CombinedOutput() //nolint:gosec // our own
 	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	return first
-}
-
-// lookUp finds programs that are for administrators, too.
-func lookUp(name string) string {
-	for _, path := range []string{name, "/usr/sbin/" + name} {
-		if path, err := exec.LookPath(path); err == nil {
-			return path
-		}
-	}
-	return name
 }

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
@@ -111,7 +112,7 @@ type bench struct {
 	dir      string
 	caddy    string
 	upstream int // port of the application
-	app      *process
+	app      *benchkit.Server
 
 	users []string // lines of the password file
 }
@@ -126,12 +127,12 @@ func newBench(dir string) (*bench, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // servers read it as other users
 		return nil, err
 	}
-	if err := writeCertificate(dir); err != nil {
+	if err := benchkit.WriteCertificate(dir); err != nil {
 		return nil, err
 	}
 	b.caddy = filepath.Join(dir, "caddy")
-	if err := command("..", "go", "build", "-o", b.caddy, "./cmd/caddy").Run(); err != nil {
-		return nil, fmt.Errorf("building caddy: %w", err)
+	if err := benchkit.BuildCaddy("..", b.caddy); err != nil {
+		return nil, err
 	}
 	caddyVersion = version(b.caddy, "version")
 	var err error
@@ -139,7 +140,7 @@ func newBench(dir string) (*bench, error) {
 	return b, err
 }
 
-func (b *bench) stop() { b.app.stop() }
+func (b *bench) stop() { b.app.Stop() }
 
 // user is whose password is asked for: in the middle of the file.
 func user(users int) string { return fmt.Sprintf("user%d", users/2) }
@@ -164,9 +165,9 @@ func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.stop()
+	defer s.Stop()
 	r := &row{server: p.name, https: https, format: f, users: n}
-	private := load{url: s.url + "/private", user: user(n)}
+	private := load{url: s.URL + "/private", user: user(n)}
 	if err := private.once(); err != nil {
 		return nil, err
 	}
@@ -175,7 +176,7 @@ func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 		turns = *rounds
 	}
 	for range turns {
-		open, err := load{url: s.url + "/open"}.run(*seconds)
+		open, err := load{url: s.URL + "/open"}.run(*seconds)
 		if err != nil {
 			return nil, err
 		}
@@ -236,8 +237,8 @@ func (b *bench) measureMillion() (*million, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.stop()
-	private := load{url: s.url + "/private", user: user(n)}
+	defer s.Stop()
+	private := load{url: s.URL + "/private", user: user(n)}
 	if err := private.once(); err != nil {
 		return nil, err
 	}

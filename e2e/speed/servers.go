@@ -1,22 +1,14 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
 )
 
 // plugin is the name of our own.
@@ -45,18 +37,12 @@ var peers = []peer{
 func (p peer) takes(f format) bool { return len(p.formats) == 0 || slices.Contains(p.formats, f.kind) }
 
 func (p peer) isHere() bool {
-	_, err := exec.LookPath(lookUp(p.program))
+	_, err := exec.LookPath(benchkit.LookUp(p.program))
 	return p.program == "" || err == nil
 }
 
-// process is a server that runs.
-type process struct {
-	cmd *exec.Cmd
-	url string
-}
-
-func (b *bench) start(p peer, https bool) (*process, error) {
-	port, err := freePort()
+func (b *bench) start(p peer, https bool) (*benchkit.Server, error) {
+	port, err := benchkit.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -64,81 +50,16 @@ func (b *bench) start(p peer, https bool) (*process, error) {
 	if err := os.WriteFile(path, []byte(p.config(b, port, https)), 0o600); err != nil {
 		return nil, err
 	}
-	scheme := "http"
-	if https {
-		scheme = "https"
-	}
-	return begin(p.start(b, path), fmt.Sprintf("%s://127.0.0.1:%d", scheme, port), port)
-}
-
-// begin starts a process and waits until it listens.
-func begin(cmd *exec.Cmd, url string, port int) (*process, error) {
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // lighttpd ends all of its group
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	s := &process{cmd, url}
-	for range 6000 {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			return s, conn.Close()
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s.stop()
-	return nil, errors.New("does not listen")
-}
-
-func (s *process) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	_ = s.cmd.Wait()
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return benchkit.Start(p.start(b, path), strings.ToLower(scheme(https)), port)
 }
 
 func (b *bench) certificate() string { return filepath.Join(b.dir, "cert.pem") }
 func (b *bench) key() string         { return filepath.Join(b.dir, "key.pem") }
 func (b *bench) both() string        { return filepath.Join(b.dir, "both.pem") }
 
-func writeCertificate(dir string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		DNSNames:     []string{"localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotAfter:     time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	for name, text := range map[string][]byte{"cert.pem": certPEM, "key.pem": keyPEM, "both.pem": slices.Concat(certPEM, keyPEM)} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // startApplication starts what is behind all servers: an nginx that answers ok.
-func (b *bench) startApplication() (*process, int, error) {
-	port, err := freePort()
+func (b *bench) startApplication() (*benchkit.Server, int, error) {
+	port, err := benchkit.FreePort()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -147,7 +68,7 @@ func (b *bench) startApplication() (*process, int, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, 0, err
 	}
-	s, err := begin(exec.Command(lookUp("nginx"), "-c", path, "-p", b.dir), "", port) //nolint:gosec // our own
+	s, err := benchkit.Start(exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", b.dir), "http", port) //nolint:gosec // our own
 	return s, port, err
 }
 
@@ -189,7 +110,7 @@ server {
 }
 
 func runNginx(b *bench, config string) *exec.Cmd {
-	return exec.Command(lookUp("nginx"), "-c", config, "-p", b.dir) //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("nginx"), "-c", config, "-p", b.dir) //nolint:gosec // our own
 }
 
 func pluginConfig(b *bench, port int, https bool) string {
@@ -271,7 +192,7 @@ AuthnCacheSOCache shmcb
 }
 
 func runApache(_ *bench, config string) *exec.Cmd {
-	return exec.Command(lookUp("apache2"), "-f", config, "-DFOREGROUND") //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("apache2"), "-f", config, "-DFOREGROUND") //nolint:gosec // our own
 }
 
 func haproxyConfig(b *bench, port int, https bool) string {
@@ -302,7 +223,7 @@ backend application
 }
 
 func runHAProxy(_ *bench, config string) *exec.Cmd {
-	return exec.Command(lookUp("haproxy"), "-q", "-db", "-f", config) //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("haproxy"), "-q", "-db", "-f", config) //nolint:gosec // our own
 }
 
 func lighttpdConfig(b *bench, port int, https bool) string {
@@ -325,5 +246,5 @@ proxy.server = ( "" => ( ( "host" => "127.0.0.1", "port" => %d ) ) )
 }
 
 func runLighttpd(_ *bench, config string) *exec.Cmd {
-	return exec.Command(lookUp("lighttpd"), "-D", "-f", config) //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("lighttpd"), "-D", "-f", config) //nolint:gosec // our own
 }

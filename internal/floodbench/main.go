@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command floodbench measures what a flood of wrong passwords does to people
 // with good ones, and to an open page of the same server: for Caddy with this
 // plugin, for Caddy's own basic_auth, and for nginx. It prints the table of
@@ -18,6 +20,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
 )
 
 var (
@@ -31,7 +35,7 @@ var (
 type site struct {
 	name  string
 	from  string // of the flood, in words
-	start func(dir string) (*server, error)
+	start func(dir string) (*benchkit.Server, error)
 	flood load
 }
 
@@ -86,9 +90,9 @@ func measure(dir string, s site) error {
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	people := load{Kind: "people", URL: server.url + "/private", From: "127.0.0.1", Connections: 2, User: "person", Password: password}
-	open := load{Kind: "open", URL: server.url + "/open", From: "127.0.0.1", Connections: 2}
+	defer server.Stop()
+	people := load{Kind: "people", URL: server.URL + "/private", From: "127.0.0.1", Connections: 2, User: "person", Password: password}
+	open := load{Kind: "open", URL: server.URL + "/open", From: "127.0.0.1", Connections: 2}
 	duration := time.Duration(*seconds) * time.Second
 
 	if _, err := people.run(time.Second); err != nil { // logs in
@@ -107,18 +111,18 @@ func measure(dir string, s site) error {
 	}
 
 	flood := s.flood
-	flood.URL = server.url + "/private"
+	flood.URL = server.URL + "/private"
 	end, err := flood.start(2*duration + 4*time.Second)
 	if err != nil {
 		return err
 	}
 	time.Sleep(2 * time.Second) // until it is in full swing
-	begin := server.memory()
+	begin := server.Memory()
 	floodedPeople, err := people.run(duration)
 	if err != nil {
 		return err
 	}
-	middle := server.memory()
+	middle := server.Memory()
 	floodedOpen, err := open.run(duration)
 	if err != nil {
 		return err
@@ -128,6 +132,6 @@ func measure(dir string, s site) error {
 		return err
 	}
 	fmt.Printf("| %s | %s | %s | %s | %.0f: %s | %d, %d, %d MB |\n", s.name, s.from,
-		floodedPeople.beside(calmPeople), floodedOpen.beside(calmOpen), flooded.rate(), flooded.statuses(), begin>>20, middle>>20, server.memory()>>20)
+		floodedPeople.beside(calmPeople), floodedOpen.beside(calmOpen), flooded.rate(), flooded.statuses(), begin>>20, middle>>20, server.Memory()>>20)
 	return nil
 }

@@ -1,37 +1,23 @@
+//go:build unix
+
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
 )
 
 const (
 	password = "correct horse"
 	cost     = 10
 )
-
-// server is a server that runs.
-type server struct {
-	cmd *exec.Cmd
-	url string
-}
 
 // prepare writes the password file and the certificate, and builds Caddy.
 func prepare(dir string) error {
@@ -49,44 +35,14 @@ func prepare(dir string) error {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the same
 		return err
 	}
-	if err := writeCertificate(dir); err != nil {
+	if err := benchkit.WriteCertificate(dir); err != nil {
 		return err
 	}
 	if *caddy != "" {
 		return nil
 	}
 	*caddy = filepath.Join(dir, "caddy")
-	build := exec.Command("go", "build", "-o", *caddy, "./cmd/caddy") //nolint:gosec // its own folder
-	build.Stderr = os.Stderr
-	return build.Run()
-}
-
-func writeCertificate(dir string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		DNSNames:     []string{"localhost"},
-		NotAfter:     time.Now().Add(24 * time.Hour),
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	for name, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: certificate}, "key.pem": {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
+	return benchkit.BuildCaddy(".", *caddy)
 }
 
 // htpasswdSite is a Caddyfile with a setting in the global option.
@@ -127,9 +83,9 @@ https://localhost:%d {
 `, dir, global, port, auth)
 }
 
-func startCaddy(caddyfile func(dir string, port int) string) func(dir string) (*server, error) {
-	return func(dir string) (*server, error) {
-		port, err := freePort()
+func startCaddy(caddyfile func(dir string, port int) string) func(dir string) (*benchkit.Server, error) {
+	return func(dir string) (*benchkit.Server, error) {
+		port, err := benchkit.FreePort()
 		if err != nil {
 			return nil, err
 		}
@@ -137,12 +93,12 @@ func startCaddy(caddyfile func(dir string, port int) string) func(dir string) (*
 		if err := os.WriteFile(path, []byte(caddyfile(dir, port)), 0o600); err != nil {
 			return nil, err
 		}
-		return start(port, exec.Command(*caddy, "run", "--config", path, "--adapter", "caddyfile")) //nolint:gosec // ours
+		return benchkit.Start(exec.Command(*caddy, "run", "--config", path, "--adapter", "caddyfile"), "https", port) //nolint:gosec // ours
 	}
 }
 
-func startNginx(dir string) (*server, error) {
-	port, err := freePort()
+func startNginx(dir string) (*benchkit.Server, error) {
+	port, err := benchkit.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -176,51 +132,5 @@ http {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	nginx, err := exec.LookPath("nginx")
-	if err != nil {
-		nginx = "/usr/sbin/nginx"
-	}
-	return start(port, exec.Command(nginx, "-c", path, "-p", dir)) //nolint:gosec // the system's
-}
-
-// start starts a server and waits until it answers.
-func start(port int, cmd *exec.Cmd) (*server, error) {
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	s := &server{cmd, fmt.Sprintf("https://127.0.0.1:%d", port)}
-	for range 200 {
-		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}) //nolint:gosec // of this machine
-		if err == nil {
-			return s, conn.Close()
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	s.stop()
-	return nil, errors.New("does not answer")
-}
-
-func (s *server) stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	_ = s.cmd.Wait()
-}
-
-// memory returns how many bytes of the server are resident.
-func (s *server) memory() int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	kb, _ := strconv.ParseInt(strings.Fields(rest + " 0")[0], 10, 64)
-	return kb << 10
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return benchkit.Start(exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", dir), "https", port) //nolint:gosec // the system's
 }

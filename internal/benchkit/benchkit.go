@@ -1,0 +1,129 @@
+//go:build unix
+
+// Package benchkit has what the benchmarks with real servers share.
+package benchkit
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// WriteCertificate writes a self-signed certificate for localhost, valid for a
+// day, into a folder: cert.pem, key.pem, and both.pem with one after the other.
+func WriteCertificate(dir string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		DNSNames:     []string{"localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotAfter:     time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	secret := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+	for name, text := range map[string][]byte{"cert.pem": certificate, "key.pem": secret, "both.pem": slices.Concat(certificate, secret)} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BuildCaddy builds Caddy with the plugin from the project's folder.
+func BuildCaddy(project, path string) error {
+	build := exec.Command("go", "build", "-o", path, "./cmd/caddy") //nolint:gosec // our own
+	build.Dir, build.Stderr = project, os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building caddy: %w", err)
+	}
+	return nil
+}
+
+// Server is a server that runs in a process of its own.
+type Server struct {
+	cmd *exec.Cmd
+	// URL is where it answers.
+	URL string
+}
+
+// Start starts a server that listens at a port of 127.0.0.1, and waits, at
+// most a minute, until it does.
+func Start(cmd *exec.Cmd, scheme string, port int) (*Server, error) {
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // lighttpd ends all of its group
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &Server{cmd, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)}
+	for range 6000 {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return s, conn.Close()
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.Stop()
+	return nil, errors.New("does not listen")
+}
+
+// Stop ends the server.
+func (s *Server) Stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	_ = s.cmd.Wait()
+}
+
+// Memory returns how many bytes of the server are resident.
+func (s *Server) Memory() int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kb, _ := strconv.ParseInt(strings.Fields(rest + " 0")[0], 10, 64)
+	return kb << 10
+}
+
+// FreePort returns a port that nobody listens on.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// LookUp returns the path of a program, also of those for administrators, and
+// the name alone if it is not there.
+func LookUp(name string) string {
+	for _, path := range []string{name, "/usr/sbin/" + name} {
+		if path, err := exec.LookPath(path); err == nil {
+			return path
+		}
+	}
+	return name
+}
