@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -111,8 +112,8 @@ func setUpTool(cmd *cobra.Command) {
 			return nil
 		})
 	}
-	flags.IntVarP(&t.cost, "cost", "C", 0, "bcrypt: each step doubles the time, 4 to 14 (default 10)")
-	flags.IntVarP(&t.rounds, "rounds", "r", 0, "SHA-256 and SHA-512: rounds, 1000 to 1000000 (default 5000)")
+	flags.FuncP("cost", "C", "bcrypt: each step of `n` doubles the time, 4 to 14 (default 10)", positive(&t.cost))
+	flags.FuncP("rounds", "r", "SHA-256 and SHA-512: `n` rounds, 1000 to 1000000 (default 5000)", positive(&t.rounds))
 	flags.BoolVarP(&t.remove, "delete", "D", false, "remove the user")
 	flags.BoolVarP(&t.verify, "verify", "v", false, "check whether a password is the user's, change nothing")
 	flags.BoolVar(&t.check, "check", false, "say what a server would make of the files")
@@ -123,9 +124,19 @@ func setUpTool(cmd *cobra.Command) {
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		t.in, t.out, t.err = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 		defer stop()
 		return t.end(cmd, t.run(ctx, args))
+	}
+}
+
+// positive reads a decimal number above zero, as of Apache's htpasswd.
+func positive(n *int) func(string) error {
+	return func(text string) (err error) {
+		if *n, err = strconv.Atoi(text); err == nil && *n <= 0 {
+			err = strconv.ErrRange
+		}
+		return err
 	}
 }
 
@@ -135,7 +146,10 @@ const usageHint = "help: caddy htpasswd --help"
 // what was written: a password that stands in the wrong place looks like flags.
 func describeFlagError(err error) string {
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return fmt.Sprintf("--%s needs a whole number", e.GetFlag().Name)
+		if e.GetFlag().NoOptDefVal != "" {
+			return fmt.Sprintf("--%s takes no value", e.GetFlag().Name)
+		}
+		return fmt.Sprintf("--%s needs a whole number above 0", e.GetFlag().Name)
 	}
 	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
 		return fmt.Sprintf("--%s needs a value", e.GetFlag().Name)
@@ -231,6 +245,8 @@ func (t *passwordTool) checkUsage(args []string) error {
 		wantArgs, what = 2, "<user> <password>"
 	case t.print:
 		wantArgs, what = 1, "<user>"
+	case t.remove && t.batch && len(args) == 3: // as of Apache's; the password means nothing
+		return nil
 	case t.batch && !t.remove:
 		wantArgs, what = 3, "<file> <user> <password>"
 	}

@@ -3,9 +3,12 @@ package caddyhtpasswd
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"os/user"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // fileReport is what a server would make of an htpasswd file.
@@ -29,6 +32,9 @@ type fileReport struct {
 	Group string `json:"group,omitempty"`
 	// WorldReadable says that every user of the machine can read the hashes.
 	WorldReadable bool `json:"world_readable"`
+	// Unreadable says that mode, owner and group don't let the user caddy read
+	// the file, where there is such a user.
+	Unreadable bool `json:"unreadable_by_caddy,omitempty"`
 }
 
 type reportedUser struct {
@@ -87,7 +93,10 @@ func (t *passwordTool) runCheck(paths []string) error {
 // runList writes the names of the users who can log in.
 func (t *passwordTool) runList(path string) error {
 	report := newFileReport(path)
-	if report.Refused != "" {
+	switch {
+	case report.Mode == "":
+		return failed(exitFile, "%s: %s", path, report.Refused)
+	case report.Refused != "":
 		return failed(exitNotAFile, "%s: a server would refuse it: %s", path, report.Refused)
 	}
 	var b strings.Builder
@@ -119,6 +128,9 @@ func newFileReport(path string) *fileReport {
 	r.Mode, r.Owner, r.Group = mode.String(), "", ""
 	r.Owner, r.Group = ownerOf(path)
 	r.WorldReadable = isWorldReadable(mode)
+	if _, err := user.Lookup(serverGroup); err == nil {
+		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)
+	}
 	table, err := parseUserLines(text, r.add)
 	if err != nil {
 		r.Refused = err.Error()
@@ -139,10 +151,25 @@ func (t *userTable) formats() []reportedFormat {
 	return formats
 }
 
+// mayRead reports whether mode, owner and group let the user of that name read
+// a file; access control lists may, too.
+func mayRead(name, owner, group string, mode fs.FileMode) bool {
+	switch {
+	case owner == name:
+		return mode&0o400 != 0
+	case group == name:
+		return mode&0o040 != 0
+	}
+	return mode&0o004 != 0
+}
+
 // add takes a line into the report. The name of a bad line can be a hash, if
 // its colon is missing, so it is not shown.
 func (r *fileReport) add(l *userLine) {
 	user := reportedUser{Line: l.number, Name: l.user}
+	if !utf8.ValidString(user.Name) { // which JSON can't hold
+		user.Name = strconv.Quote(user.Name)
+	}
 	switch {
 	case l.problem != "":
 		r.BadLines = append(r.BadLines, reportedLine{l.number, l.problem})
@@ -162,34 +189,38 @@ func (r *fileReport) add(l *userLine) {
 // mend, with its place in front.
 func (r *fileReport) String() string {
 	var b strings.Builder
+	path := printable(r.Path)
 	if r.Refused != "" {
-		fmt.Fprintf(&b, "%s: a server would refuse this file: %s\n", r.Path, r.Refused)
+		fmt.Fprintf(&b, "%s: a server would refuse this file: %s\n", path, r.Refused)
 	}
 	good := 0
 	for _, f := range r.Formats {
 		good += f.Users
 	}
 	if r.Mode != "" {
-		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", r.Path, good, r.Mode, r.Owner, r.Group)
+		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", path, good, r.Mode, r.Owner, r.Group)
 	}
 	for _, f := range r.Formats {
 		fmt.Fprintf(&b, "  %s: %d\n", f, f.Users)
 	}
 	if r.WorldReadable {
-		fmt.Fprintf(&b, "%s: can be read by every user of this machine; mend with: chmod o= %[1]s\n", r.Path)
+		fmt.Fprintf(&b, "%s: can be read by every user of this machine; mend with: chmod o= %[1]s\n", path)
+	}
+	if r.Unreadable {
+		fmt.Fprintf(&b, "%s: a server that runs as caddy can't read it, unless by an access control list; mend with: chgrp caddy %[1]s && chmod g=r %[1]s\n", path)
 	}
 	for _, u := range r.Users {
 		if u.Weak {
-			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", r.Path, u.Line, u.Format, printable(u.Name))
+			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, printable(u.Name))
 		} else if u.Locked {
-			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", r.Path, u.Line, printable(u.Name))
+			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, printable(u.Name))
 		}
 	}
 	for _, l := range r.BadLines {
-		fmt.Fprintf(&b, "%s:%d: bad line, whom it names can't log in: %s\n", r.Path, l.Line, l.Reason)
+		fmt.Fprintf(&b, "%s:%d: bad line, whom it names can't log in: %s\n", path, l.Line, l.Reason)
 	}
 	for _, line := range r.Duplicates {
-		fmt.Fprintf(&b, "%s:%d: skipped: its user has an earlier line\n", r.Path, line)
+		fmt.Fprintf(&b, "%s:%d: skipped: its user has an earlier line\n", path, line)
 	}
 	return b.String()
 }

@@ -27,6 +27,9 @@ func (t *passwordTool) runSet(ctx context.Context, path, name string, args []str
 	if _, err := t.read(path, name); err != nil { // before anybody types a password
 		return err
 	}
+	if err := wholefile.Check(path); err != nil {
+		return failed(exitFile, "%s", err)
+	}
 	hash, err := t.newHash(ctx, args)
 	if err != nil {
 		return err
@@ -115,7 +118,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 		return err
 	}
 	good, err := interruptible(ctx, func() (bool, error) {
-		return table.classes[e.class].Verify(e.hash, password), nil
+		return !hasControl(password) && table.classes[e.class].Verify(e.hash, password), nil
 	})
 	if err != nil {
 		return err
@@ -129,7 +132,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 
 // change replaces a file by what edit makes of it, while nobody else does.
 func (t *passwordTool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
-	file, err := wholefile.Open(ctx, path)
+	file, err := wholefile.Open(ctx, path, func() { t.say("waiting for others who change files in the folder of %s", path) })
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
@@ -169,6 +172,8 @@ func (t *passwordTool) read(path, name string) (string, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && t.create:
 		return "", nil
+	case errors.Is(err, fs.ErrNotExist) && (t.remove || t.verify):
+		return "", failed(exitFile, "%s is not there", path)
 	case errors.Is(err, fs.ErrNotExist):
 		return "", failed(exitFile, "%s is not there; use -c to make it", path)
 	case errors.Is(err, fs.ErrPermission):
@@ -206,7 +211,7 @@ func editUser(text, name, hash string) (edited string, found int) {
 			continue
 		}
 		b.WriteString(name + ":" + hash)
-		if fields := strings.SplitN(content, ":", 3); len(fields) == 3 && problem == "" {
+		if fields := strings.SplitN(content, ":", 3); len(fields) == 3 && problem == "" && len(name)+len(hash)+len(fields[2])+2 <= maxLineLen {
 			b.WriteString(":" + fields[2])
 		}
 		b.WriteString(line[len(strings.TrimRight(line, "\r\n")):])

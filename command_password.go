@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -150,17 +151,16 @@ type terminal struct {
 	close func()
 }
 
-// openTerminal returns standard input if that is a terminal, or the one that
-// the process belongs to.
+// openTerminal returns the terminal that the process belongs to, wherever its
+// standard streams lead, or standard input if that is one.
 func (t *passwordTool) openTerminal() (*terminal, error) {
+	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
+		return &terminal{tty, tty, func() { _ = tty.Close() }}, nil
+	}
 	if in, ok := t.in.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
 		return &terminal{in, t.err, func() {}}, nil
 	}
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return nil, failed(exitUsage, "there is no terminal to ask for the password; with -i it is read from standard input\n%s", usageHint)
-	}
-	return &terminal{tty, tty, func() { _ = tty.Close() }}, nil
+	return nil, failed(exitUsage, "there is no terminal to ask for the password; with -i it is read from standard input\n%s", usageHint)
 }
 
 // typingAttempts is how often a new password can be typed in two ways.
@@ -197,12 +197,24 @@ func (t *terminal) ask(ctx context.Context, prompt string) ([]byte, error) {
 	_, _ = fmt.Fprintln(t.out)
 	switch {
 	case errors.Is(err, errInterrupted):
-		_ = term.Restore(fd, before)
+		restore(fd, before)
 		return nil, err
 	case err != nil:
 		return nil, failed(exitFile, "reading the password: %s", err)
 	}
 	return line, nil
+}
+
+// restore makes a terminal as it was before somebody began to read a password
+// from it, which may be just about to switch its echo off.
+func restore(fd int, before *term.State) {
+	for range 100 {
+		if now, err := term.GetState(fd); err != nil || *now != *before {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	_ = term.Restore(fd, before)
 }
 
 // interruptible returns what f does, or errInterrupted as soon as ctx ends;

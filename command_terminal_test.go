@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // screen is a terminal with a process on it: what that writes, and the keys.
@@ -31,6 +32,31 @@ type screen struct {
 // input from elsewhere if stdin is not "".
 func onScreen(t *testing.T, stdin string, args ...string) *screen {
 	t.Helper()
+	return onScreenWith(t, func(cmd *exec.Cmd) {
+		if stdin != "" {
+			cmd.SysProcAttr.Ctty = 1
+			cmd.Stdin = strings.NewReader(stdin)
+		}
+	}, args...)
+}
+
+// onScreenWith is onScreen for who wants to change something about the process.
+func onScreenWith(t *testing.T, change func(*exec.Cmd), args ...string) *screen {
+	t.Helper()
+	s := newScreen(t)
+	s.cmd = toolProcess(args...)
+	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = s.tty, s.tty, s.tty
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	change(s.cmd)
+	must(t, s.cmd.Start())
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+	go s.watch()
+	return s
+}
+
+// newScreen returns a terminal without a process.
+func newScreen(t *testing.T) *screen {
+	t.Helper()
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("no pseudo-terminals: %v", err)
@@ -43,28 +69,42 @@ func onScreen(t *testing.T, stdin string, args ...string) *screen {
 	must(t, err)
 	t.Cleanup(func() { tty.Close() })
 
-	s := &screen{t: t, cmd: toolProcess(args...), keys: keys, tty: tty}
-	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = tty, tty, tty
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if stdin != "" {
-		s.cmd.SysProcAttr.Ctty = 1
-		s.cmd.Stdin = strings.NewReader(stdin)
-	}
-	must(t, s.cmd.Start())
-	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
-	go func() {
-		buffer := make([]byte, 1024)
-		for {
-			n, err := keys.Read(buffer)
-			s.mu.Lock()
-			s.shown.Write(buffer[:n])
-			s.mu.Unlock()
-			if err != nil {
-				return
-			}
+	return &screen{t: t, keys: keys, tty: tty}
+}
+
+// watch takes down what the process writes.
+func (s *screen) watch() {
+	buffer := make([]byte, 1024)
+	for {
+		n, err := s.keys.Read(buffer)
+		s.mu.Lock()
+		s.shown.Write(buffer[:n])
+		s.mu.Unlock()
+		if err != nil {
+			return
 		}
+	}
+}
+
+// TestRestore: whoever is interrupted before the echo is off, which another
+// goroutine is about to do, leaves it on.
+func TestRestore(t *testing.T) {
+	s := newScreen(t)
+	fd := int(s.tty.Fd())
+	before, err := term.GetState(fd)
+	must(t, err)
+	begin := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-begin
+		_, _ = term.ReadPassword(fd)
 	}()
-	return s
+	close(begin)
+	restore(fd, before)
+	eventually(t, "the terminal echoes", s.echoes)
+	s.press("x\n")
+	<-done
 }
 
 func (s *screen) text() string {
@@ -198,11 +238,23 @@ func TestPrompts(t *testing.T) {
 			}
 		})
 	}
-	t.Run("SIGTERM", func(t *testing.T) {
-		s := onScreen(t, "", "-n", "carl")
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			s := onScreen(t, "", "-n", "carl")
+			s.asked("New password: ", 1)
+			must(t, s.cmd.Process.Signal(signal))
+			s.ends(exitInterrupted)
+		})
+	}
+	t.Run("standard error leads elsewhere", func(t *testing.T) {
+		path := newFile(t)
+		s := onScreenWith(t, func(cmd *exec.Cmd) { cmd.Stderr = nil }, "-C4", path, "carl")
 		s.asked("New password: ", 1)
-		must(t, s.cmd.Process.Signal(syscall.SIGTERM))
-		s.ends(exitInterrupted)
+		s.press("canary\n")
+		s.asked(second, 1)
+		s.press("canary\n")
+		s.ends(0)
+		checks(t, path, "canary", 0)
 	})
 	t.Run("verify", func(t *testing.T) {
 		path := newFile(t)
@@ -213,13 +265,21 @@ func TestPrompts(t *testing.T) {
 			s.ends(code)
 		}
 	})
-	t.Run("no such file, nobody is asked", func(t *testing.T) {
-		s := onScreen(t, "", filepath.Join(t.TempDir(), "none"), "carl")
-		s.ends(exitFile)
-		if strings.Contains(s.text(), "password:") {
-			t.Errorf("%q", s.text())
-		}
-	})
+	linked := newFile(t)
+	must(t, os.Link(linked, linked+".copy"))
+	for name, args := range map[string][]string{
+		"no such file":      {filepath.Join(t.TempDir(), "none"), "carl"},
+		"no such folder":    {"-c", filepath.Join(t.TempDir(), "none", "f"), "carl"},
+		"can't be replaced": {linked, "carl"},
+	} {
+		t.Run(name+", nobody is asked", func(t *testing.T) {
+			s := onScreen(t, "", args...)
+			s.ends(exitFile)
+			if strings.Contains(s.text(), "password:") {
+				t.Errorf("%q", s.text())
+			}
+		})
+	}
 	t.Run("standard output has the line alone", func(t *testing.T) {
 		s := onScreen(t, "", "-nC4", "carl")
 		s.asked("New password: ", 1)

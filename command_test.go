@@ -1,10 +1,14 @@
+//go:build unix
+
 package caddyhtpasswd
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -17,6 +21,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
 )
 
 // toolRun is what came of one run of "caddy htpasswd".
@@ -52,11 +59,8 @@ func toolProcess(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// In the file of TestTool, bob's password is "secret1" (htpasswd -nbs bob secret1).
-const (
-	toolSHA  = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="
-	toolFile = "# people\nann:{SHA}old:first\nbob:" + toolSHA + "\nlocked:*\nbroken:?\n"
-)
+// toolFile is the file of TestTool.
+const toolFile = "# people\nann:{SHA}old:first\nbob:" + toolSHA + "\nlocked:*\nbroken:?\n"
 
 // TestTool runs the tool with all sorts of arguments. In these, F is a file
 // with toolFile in it, H a page, N is not there and D is a folder.
@@ -88,6 +92,11 @@ func TestTool(t *testing.T) {
 		{"cost for a format without", "-nbm -C 7 carl pw", "", 0, "carl:?\n", "ignored for apr1", ""},
 		{"cost", "-nb -C4 carl pw", "", 0, "carl:?\n", "", ""},
 		{"remove", "-D F bob", "", 0, "", "Deleting password for user bob\n", "# people\nann:{SHA}old:first\nlocked:*\nbroken:?\n"},
+		{"remove, with a password as Apache's takes it", "-Db F bob canary", "", 0, "", "Deleting", "# people\nann:{SHA}old:first\nlocked:*\nbroken:?\n"},
+		{"remove from no file", "-D N bob", "", exitFile, "", "N is not there\n", ""},
+		{"check with no file", "-vb N bob pw", "", exitFile, "", "N is not there\n", ""},
+		{"list of no file", "--list N", "", exitFile, "", "no such file", ""},
+		{"list of a page", "--list H", "", exitNotAFile, "", "would refuse", ""},
 		{"remove nobody", "-D F carl", "", 0, "", "User carl not found\n", ""},
 		{"right", "-vb F bob secret1", "", 0, "", "Password for user bob correct.\n", ""},
 		{"right, from a pipe", "-vi F bob", "secret1\n", 0, "", "Password for user bob correct.\n", ""},
@@ -115,7 +124,10 @@ func TestTool(t *testing.T) {
 		{"not a number", "-C canary F carl", "", exitUsage, "", "--cost needs a whole number", ""},
 		{"no number", "-C", "", exitUsage, "", "--cost needs a value", ""},
 		{"cost above what servers take", "-nb -C 15 carl pw", "", exitUsage, "", "for bcrypt it is from 4 to 14", ""},
-		{"negative cost", "-nb -C -1 carl pw", "", exitUsage, "", "for bcrypt it is from 4 to 14", ""},
+		{"negative cost", "-nb -C -1 carl pw", "", exitUsage, "", "--cost needs a whole number above 0", ""},
+		{"no cost at all", "-nb -C 0 carl pw", "", exitUsage, "", "--cost needs a whole number above 0", ""},
+		{"cost with a zero before it, which is no octal number", "-nb -C 08 carl pw", "", 0, "carl:?\n", "", ""},
+		{"value for a flag without", "--batch=canary F carl", "", exitUsage, "", "--batch takes no value", ""},
 		{"too few rounds", "-nb5 -r 10 carl pw", "", exitUsage, "", "for sha512crypt it is from 1000 to 1000000", ""},
 		{"-c and -n", "-cn F carl", "", exitUsage, "", "only one of", ""},
 		{"-D and -v", "-Dv F carl", "", exitUsage, "", "only one of", ""},
@@ -228,6 +240,8 @@ func TestEditUser(t *testing.T) {
 		{"no colon, removed", "u", "", "", 1},
 		{"a line that is too long loses what makes it so", "u:a:" + strings.Repeat("c", maxLineLen) + "\n", hash, "u:{SHA}x\n", 1},
 		{"nobody to remove", "a:b", "", "a:b", 0},
+		{"a comment that would make the line too long", "u:a:" + strings.Repeat("c", maxLineLen-4) + "\n", hash, "u:{SHA}x\n", 1},
+		{"a comment that just fits", "u:a:" + strings.Repeat("c", maxLineLen-9) + "\n", hash, "u:{SHA}x:" + strings.Repeat("c", maxLineLen-9) + "\n", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got, found := editUser(test.text, "u", test.hash); got != test.want || found != test.found {
@@ -390,13 +404,6 @@ func TestToolAndHtpasswd(t *testing.T) {
 			}
 		})
 	}
-}
-
-func readText(t testing.TB, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	must(t, err)
-	return string(text)
 }
 
 // TestToolArgon2id: what no htpasswd knows is verified by the tool itself.
@@ -619,5 +626,82 @@ none: a server would refuse this file: no such file or directory
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, []byte(got.out)); err != nil || got.code != exitNotAFile || strings.ReplaceAll(want, `\u202e`, "\u202e") != compact.String() {
 		t.Errorf("%v, %d\n%s", err, got.code, compact.String())
+	}
+}
+
+// TestToolVerifiesAsServers: a password that servers refuse is not right, even
+// if the hash is of it.
+func TestToolVerifiesAsServers(t *testing.T) {
+	hash, err := crypt.Make("sha1", 0, []byte("a\tb"))
+	must(t, err)
+	path := writeFile(t, "ann:"+hash+"\n")
+	if got := tool(t, "", "-vb", path, "ann", "a\tb"); got.code != exitWrong {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestToolInterrupted: hashing, and waiting for others, end at once.
+func TestToolInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := passwordTool{batch: true, format: "bcrypt", cost: 14, out: io.Discard, err: io.Discard}
+	if hash, err := p.newHash(ctx, []string{"pw"}); !errors.Is(err, errInterrupted) {
+		t.Errorf("%q, %v", hash, err)
+	}
+	path := writeFile(t, toolFile)
+	file, err := wholefile.Open(t.Context(), path, func() {})
+	must(t, err)
+	defer file.Close()
+	if err := p.runRemove(ctx, path, "bob"); !errors.Is(err, errInterrupted) {
+		t.Error(err)
+	}
+	if readText(t, path) != toolFile {
+		t.Error("the file has changed")
+	}
+}
+
+// TestToolOutput: what can't be written is an error, and nothing to do means
+// that nothing is done.
+func TestToolOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full")
+	}
+	defer full.Close()
+	cmd := toolProcess("-nbs", "ann", "pw")
+	cmd.Stdout = full
+	_ = cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != exitFile {
+		t.Errorf("exit code %d", code)
+	}
+
+	path := writeFile(t, toolFile)
+	before, err := os.Stat(path)
+	must(t, err)
+	if got := tool(t, "", "-D", path, "nobody"); got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the file was replaced, or %v", err)
+	}
+}
+
+func TestMayRead(t *testing.T) {
+	for _, test := range []struct {
+		owner, group string
+		mode         os.FileMode
+		want         bool
+	}{
+		{"root", "root", 0o600, false},
+		{"root", "root", 0o640, false},
+		{"root", "root", 0o644, true},
+		{"root", "caddy", 0o640, true},
+		{"root", "caddy", 0o604, false}, // the group's bits decide
+		{"caddy", "root", 0o600, true},
+		{"caddy", "caddy", 0o040, false}, // the owner's bits decide
+	} {
+		if got := mayRead("caddy", test.owner, test.group, test.mode); got != test.want {
+			t.Errorf("%+v: %t", test, got)
+		}
 	}
 }

@@ -247,3 +247,21 @@ func start(t *testing.T, dir string, env []string, name string, args ...string) 
 	t.Helper()
 	return testkit.Start(t, dir, env, name, args...).Said
 }
+
+// toolSHA is a hash of "secret1" (htpasswd -nbs bob secret1).
+const toolSHA = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="
+
+// readText returns the text of a file.
+func readText(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must(t, err)
+	return string(text)
+}
+
+// replace puts a new file in the place of another, as editors do.
+func replace(t testing.TB, path, text string) {
+	t.Helper()
+	must(t, os.WriteFile(path+".new", []byte(text), 0o640))
+	must(t, os.Rename(path+".new", path))
+}

@@ -135,13 +135,6 @@ const (
 	msgEmpty = "warn file is empty"
 )
 
-// replace puts a new file in the place of another, as editors do.
-func replace(t testing.TB, path, text string) {
-	t.Helper()
-	must(t, os.WriteFile(path+".new", []byte(text), 0o640))
-	must(t, os.Rename(path+".new", path))
-}
-
 // overwrite writes a file in place, until its change shows: the clock of a
 // file system can stand still for some milliseconds.
 func overwrite(t testing.TB, path, text string) {

@@ -41,7 +41,7 @@ func FreePorts(t testing.TB, n int) []int {
 	for i := range ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		Must(t, err)
-		defer l.Close()
+		defer l.Close() //nolint:errcheck // nobody has used it
 		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
 	return ports

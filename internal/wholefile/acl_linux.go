@@ -1,6 +1,7 @@
 package wholefile
 
 import (
+	"bytes"
 	"errors"
 	"os"
 
@@ -10,22 +11,43 @@ import (
 // aclAttribute holds who may read a file beside what its mode says.
 const aclAttribute = "system.posix_acl_access"
 
-// copyACL gives file the access control list of the file at path, or none if
-// it has none: a new file can get one from its folder.
-func copyACL(path string, file *os.File) error {
-	acl := make([]byte, 64<<10) // as long as an attribute can be
-	n, err := unix.Getxattr(path, aclAttribute, acl)
-	switch {
-	case errors.Is(err, unix.EOPNOTSUPP):
+// maxAttribute is how long an attribute, or the list of their names, can be.
+const maxAttribute = 64 << 10
+
+// copyAttributes gives file the extended attributes of the file at path: the
+// access control list, or none if it has none (a new file can get one from its
+// folder), and of others, such as SELinux's label, what the system allows.
+func copyAttributes(path string, file *os.File) error {
+	fd := int(file.Fd())
+	names, buffer := make([]byte, maxAttribute), make([]byte, maxAttribute)
+	n, err := unix.Listxattr(path, names)
+	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
-	case errors.Is(err, unix.ENODATA):
-		err := unix.Fremovexattr(int(file.Fd()), aclAttribute)
-		if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) {
-			return nil
-		}
-		return err
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
-	return unix.Fsetxattr(int(file.Fd()), aclAttribute, acl[:n], 0)
+	hasACL := false
+	for name := range bytes.SplitSeq(names[:n], []byte{0}) {
+		if len(name) == 0 {
+			continue
+		}
+		n, err := unix.Getxattr(path, string(name), buffer)
+		if err == nil {
+			err = unix.Fsetxattr(fd, string(name), buffer[:n], 0)
+		}
+		if string(name) == aclAttribute {
+			if hasACL = true; err != nil {
+				return err
+			}
+		}
+	}
+	if hasACL {
+		return nil
+	}
+	err = unix.Fremovexattr(fd, aclAttribute)
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
 }

@@ -4,5 +4,5 @@ package wholefile
 
 import "os"
 
-// copyACL does nothing: access control lists are kept on Linux only.
-func copyACL(string, *os.File) error { return nil }
+// copyAttributes does nothing: they are kept on Linux only.
+func copyAttributes(string, *os.File) error { return nil }

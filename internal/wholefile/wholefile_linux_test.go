@@ -94,7 +94,12 @@ func TestACL(t *testing.T) {
 	if err := unix.Setxattr(path, aclAttribute, want, 0); err != nil {
 		t.Skipf("no access control lists here: %v", err)
 	}
+	note := unix.Setxattr(path, "user.note", []byte("kept"), 0)
 	must(t, replace(t, path, "new"))
+	value := make([]byte, 10)
+	if n, err := unix.Getxattr(path, "user.note", value); note == nil && (err != nil || string(value[:n]) != "kept") {
+		t.Errorf("the note is %q, %v", value, err)
+	}
 	if got := get(); !bytes.Equal(got, want) {
 		t.Errorf("%x, before %x", got, want)
 	}

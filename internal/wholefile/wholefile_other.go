@@ -17,8 +17,11 @@ const KeepGroup = -1
 type File struct{}
 
 // Open returns an error: owner and access rights could not be kept.
-func Open(_ context.Context, path string) (*File, error) {
-	return nil, fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", path, runtime.GOOS)
+func Open(_ context.Context, path string, _ func()) (*File, error) { return nil, Check(path) }
+
+// Check returns the same error.
+func Check(path string) error {
+	return fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", path, runtime.GOOS)
 }
 
 // Path returns the path of the file.

@@ -48,7 +48,7 @@ func read(t *testing.T, path string) string {
 // replace opens and replaces a file.
 func replace(t *testing.T, path, text string) error {
 	t.Helper()
-	f, err := Open(t.Context(), path)
+	f, err := Open(t.Context(), path, func() {})
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,7 @@ func unchanged(t *testing.T, path, text string) {
 func TestReplace(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o077))
 	path := filepath.Join(t.TempDir(), "f")
+	must(t, Check(path))
 	must(t, replace(t, path, "one"))
 	info, err := os.Stat(path)
 	must(t, err)
@@ -95,7 +96,7 @@ func TestReplaceGroup(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "f")
 	for i, text := range []string{"one", "two"} {
-		f, err := Open(t.Context(), path)
+		f, err := Open(t.Context(), path, func() {})
 		must(t, err)
 		must(t, f.Replace(text, 4711+i))
 		must(t, f.Close())
@@ -116,7 +117,7 @@ func TestLeftovers(t *testing.T) {
 		func(temporary string) error { return os.WriteFile(temporary, []byte("half"), 0o400) },
 		func(temporary string) error { return os.Symlink(victim, temporary) },
 	} {
-		must(t, leave(filepath.Join(dir, ".f.new")))
+		must(t, leave(filepath.Join(dir, ".f.caddy-htpasswd-new")))
 		must(t, replace(t, path, "whole"))
 		unchanged(t, path, "whole")
 	}
@@ -157,14 +158,19 @@ func TestRefused(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "f")
 		write(t, path, "old", 0o600)
 		must(t, os.Link(path, filepath.Join(t.TempDir(), "other")))
-		if err := replace(t, path, "new"); err == nil || !strings.Contains(err.Error(), "has 2 names") {
-			t.Error(err)
+		for _, err := range []error{Check(path), replace(t, path, "new")} {
+			if err == nil || !strings.Contains(err.Error(), "has 2 names") {
+				t.Error(err)
+			}
 		}
 		unchanged(t, path, "old")
 	})
 	t.Run("no folder", func(t *testing.T) {
-		if err := replace(t, filepath.Join(t.TempDir(), "none", "f"), "new"); err == nil || !strings.Contains(err.Error(), "folder is not there") {
-			t.Error(err)
+		path := filepath.Join(t.TempDir(), "none", "f")
+		for _, err := range []error{Check(path), replace(t, path, "new")} {
+			if err == nil || !strings.Contains(err.Error(), "folder is not there") {
+				t.Error(err)
+			}
 		}
 	})
 	if os.Geteuid() != 0 {
@@ -175,8 +181,10 @@ func TestRefused(t *testing.T) {
 		write(t, path, "old", 0o644)
 		must(t, os.Chown(path, 4711, 4712))
 		as(65534, func() {
-			if err := replace(t, path, "new"); err == nil || !strings.Contains(err.Error(), "belongs to user 4711 and group 4712") {
-				t.Error(err)
+			for _, err := range []error{Check(path), replace(t, path, "new")} {
+				if err == nil || !strings.Contains(err.Error(), "belongs to user 4711 and group 4712") {
+					t.Error(err)
+				}
 			}
 		})
 		unchanged(t, path, "old")
@@ -187,8 +195,10 @@ func TestRefused(t *testing.T) {
 		write(t, path, "old", 0o666)
 		must(t, os.Chmod(dir, 0o755))
 		as(65534, func() {
-			if err := replace(t, path, "new"); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "making a file beside it") {
-				t.Error(err)
+			for _, err := range []error{Check(path), replace(t, path, "new")} {
+				if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "making a file beside it") {
+					t.Error(err)
+				}
 			}
 		})
 		unchanged(t, path, "old")
@@ -207,15 +217,97 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// TestSameFileByTwoNames: whoever comes by another way waits for the same lock,
+// also where ".." leads elsewhere than it looks.
+func TestSameFileByTwoNames(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755))
+	must(t, os.Symlink("a/b", filepath.Join(dir, "link")))
+	first, err := Open(t.Context(), filepath.Join(dir, "a", "f"), func() {})
+	must(t, err)
+	defer first.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*lockRetry)
+	defer cancel()
+	if second, err := Open(ctx, dir+"/link/../f", func() {}); err == nil {
+		t.Errorf("both have %s and %s", first.Path(), second.Path())
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 2 {
+		t.Errorf("%v, %v", names, err)
+	}
+}
+
+// TestMovedWhileWaiting points a symlink elsewhere while somebody waits for
+// what it pointed to.
+func TestMovedWhileWaiting(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(filepath.Join(dir, "f"), link))
+	first, err := Open(t.Context(), link, func() {})
+	must(t, err)
+	waits, got := make(chan struct{}), make(chan string)
+	go func() {
+		second, err := Open(t.Context(), link, func() { close(waits) })
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer second.Close()
+		got <- second.Path()
+	}()
+	<-waits
+	must(t, os.Remove(link))
+	must(t, os.Symlink(filepath.Join(other, "f"), link))
+	must(t, first.Close())
+	if path := <-got; path != filepath.Join(other, "f") {
+		t.Error(path)
+	}
+}
+
+// TestChangedMeanwhile: who changes the file without the lock loses nothing.
+func TestChangedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	for _, change := range []func() error{
+		func() error { return os.WriteFile(path, []byte("made by somebody else"), 0o600) },
+		func() error { return os.WriteFile(path, []byte("changed by somebody else"), 0o600) },
+		func() error { return os.Remove(path) },
+	} {
+		f, err := Open(t.Context(), path, func() {})
+		must(t, err)
+		must(t, change())
+		want, _ := os.ReadFile(path)
+		if err := f.Replace("new", KeepGroup); err == nil || !strings.Contains(err.Error(), "at the same time") {
+			t.Error(err)
+		}
+		must(t, f.Close())
+		if got, _ := os.ReadFile(path); string(got) != string(want) {
+			t.Errorf("%q was %q", got, want)
+		}
+	}
+}
+
+// TestInTheWay: a folder that has the name of the new version stays.
+func TestInTheWay(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, ".f.caddy-htpasswd-new"), 0o755))
+	if err := replace(t, filepath.Join(dir, "f"), "new"); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+	long := strings.Repeat("n", 255)
+	must(t, replace(t, filepath.Join(dir, long), "new"))
+	if got := read(t, filepath.Join(dir, long)); got != "new" {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestTurns: one waits for the other, but not once it is called off.
 func TestTurns(t *testing.T) {
 	dir := t.TempDir()
-	first, err := Open(t.Context(), filepath.Join(dir, "f"))
+	first, err := Open(t.Context(), filepath.Join(dir, "f"), func() {})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
 	go func() {
-		_, err := Open(ctx, filepath.Join(dir, "f"))
+		_, err := Open(ctx, filepath.Join(dir, "f"), func() {})
 		waited <- err
 	}()
 	cancel()
@@ -223,7 +315,7 @@ func TestTurns(t *testing.T) {
 		t.Error(err)
 	}
 	go func() {
-		second, err := Open(t.Context(), filepath.Join(dir, "f"))
+		second, err := Open(t.Context(), filepath.Join(dir, "f"), func() {})
 		if err == nil {
 			err = second.Close()
 		}
