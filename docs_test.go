@@ -1,0 +1,1031 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// docsPages are the pages in docs.
+func docsPages(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil || len(pages) < 4 {
+		t.Fatalf("pages: %v %v", pages, err)
+	}
+	return pages
+}
+
+// TestDocsConfigurations adapts each Caddyfile in the docs, and provisions what
+// becomes of it, with files that are there.
+func TestDocsConfigurations(t *testing.T) {
+	s := startServer(t, "")
+	names := docsNames(t, s)
+	// What the pages of others name: by what the names say.
+	other := regexp.MustCompile(`(?:/etc|/run|/var/lib)/[\w./-]+`)
+	for _, page := range docsPages(t) {
+		for _, text := range blocks(t, page, "caddyfile") {
+			text = other.ReplaceAllStringFunc(substitute(text, names), func(path string) string {
+				switch base := filepath.Base(path); {
+				case strings.Contains(base, "group"):
+					return names["/etc/caddy/groups"]
+				case strings.HasSuffix(base, ".key"):
+					return names["/etc/ssl/example.com.key"]
+				case strings.HasSuffix(base, ".crt"), strings.HasSuffix(base, ".pem"):
+					return names["/etc/ssl/example.com.crt"]
+				case strings.Contains(base, "htpasswd"):
+					return names["/etc/nginx/.htpasswd"]
+				}
+				return path
+			})
+			config, err := s.adapt(text)
+			if err != nil {
+				t.Errorf("%s: %v:\n%s", page, err, text)
+				continue
+			}
+			var parsed caddy.Config
+			if err := json.Unmarshal(config, &parsed); err != nil {
+				t.Fatal(err)
+			}
+			if err := caddy.Validate(&parsed); err != nil {
+				t.Errorf("%s: %v:\n%s", page, err, text)
+			}
+		}
+	}
+}
+
+// TestDocsLinks looks for what the docs link to: files, and headings in them.
+func TestDocsLinks(t *testing.T) {
+	links := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
+	for _, page := range append(docsPages(t), "README.md") {
+		for _, m := range links.FindAllStringSubmatch(readText(t, page), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			to := page
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(page), m[1])
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if m[2] != "" && !slices.Contains(anchors(t, to), m[2]) {
+				t.Errorf("%s: no heading for %s#%s; there are %q", page, to, m[2], anchors(t, to))
+			}
+		}
+	}
+}
+
+// anchors returns the names of a page's headings in links.
+func anchors(t *testing.T, page string) []string {
+	t.Helper()
+	var found []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(readText(t, page), -1) {
+		found = append(found, strings.ReplaceAll(regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
+	}
+	return found
+}
+
+// section returns the text of a page from a heading to the next.
+func section(t *testing.T, page, heading string) string {
+	t.Helper()
+	_, text, found := strings.Cut(readText(t, page), "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no %s", page, heading)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
+}
+
+// sectionBlocks returns the code blocks of a language in a section.
+func sectionBlocks(t *testing.T, page, heading, language string) []string {
+	t.Helper()
+	var found []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(section(t, page, heading), -1) {
+		found = append(found, m[1])
+	}
+	return found
+}
+
+// docsNames makes what the configurations in the docs name, and returns what
+// stands for it: files, addresses of servers, and addresses of clients.
+func docsNames(t *testing.T, s *server) map[string]string {
+	t.Helper()
+	program(t, "htpasswd")
+	program(t, "openssl")
+	// A server that does not run as root reads these.
+	if err := os.Chmod(filepath.Dir(s.dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	users := filepath.Join(s.dir, ".htpasswd")
+	run(t, "htpasswd", "-cbB", "-C4", users, "alice", "secret")
+	run(t, "htpasswd", "-bB", "-C4", users, "bob", "builder")
+	run(t, "htpasswd", "-bB", "-C4", users, "carol", "music")
+	for host, user := range map[string]string{"example.com": "alice", "example.org": "bob"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, "users"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "htpasswd", "-cbB", "-C4", filepath.Join(s.dir, "users", host), user, "secret")
+	}
+	run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+		"-subj", "/CN=example.com", "-addext", "subjectAltName=DNS:example.com,DNS:example.org",
+		"-keyout", filepath.Join(s.dir, "key"), "-out", filepath.Join(s.dir, "cert"))
+	names := map[string]string{
+		"/etc/nginx/.htpasswd":     users,
+		"/etc/nginx/users/":        filepath.Join(s.dir, "users") + "/",
+		"/etc/apache2/.htpasswd":   users,
+		"/etc/caddy/.htpasswd":     users,
+		"/etc/caddy/groups":        s.write("groups", "staff: alice\nadmins: alice\n"),
+		"/etc/ssl/example.com.crt": filepath.Join(s.dir, "cert"),
+		"/etc/ssl/example.com.key": filepath.Join(s.dir, "key"),
+		"/etc/ssl/clients-ca.pem":  filepath.Join(s.dir, "cert"), // which is its own authority
+		"/srv/site":                filepath.Join(s.dir, "site"),
+		"192.0.2.0/24":             "127.0.0.2/31",
+		"not remote_ip 192.0.2.1":  "not remote_ip 127.0.0.3",
+	}
+	names["/etc/apache2/groups"] = names["/etc/caddy/groups"]
+	if err := os.MkdirAll(filepath.Join(s.dir, "site"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"site/index.html": "the page", "site/.htpasswd": "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"} {
+		s.write(name, text)
+		if err := os.Chmod(filepath.Join(s.dir, name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{".htpasswd", "groups"} {
+		if err := os.Chmod(filepath.Join(s.dir, name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for port, handler := range map[string]http.HandlerFunc{"9001": docsApplication, "9002": docsVerifier, "9003": docsApplication, "9004": docsApplication} {
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Server", port)
+			handler(w, r)
+		}))
+		t.Cleanup(app.Close)
+		address := strings.TrimPrefix(app.URL, "http://")
+		names["127.0.0.1:"+port] = address
+		names[`127\.0\.0\.1:`+port] = regexp.QuoteMeta(address)
+	}
+	return names
+}
+
+// docsApplication says what it sees of the request.
+func docsApplication(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/moved") { // to its own address, as it knows it
+		http.Redirect(w, r, "http://"+r.Host+strings.TrimSuffix(r.URL.Path, "moved")+"here", http.StatusFound)
+		return
+	}
+	w.Header().Set("X-Saw-Password", fmt.Sprint(r.Header["Authorization"] != nil))
+	w.Header().Set("X-Saw-Host", r.Host)
+	fmt.Fprintf(w, "%s %s user=%q", r.Method, r.RequestURI, r.Header.Get("X-Remote-User"))
+}
+
+// docsVerifier is the server that auth_request asks.
+func docsVerifier(w http.ResponseWriter, r *http.Request) {
+	switch r.Header.Get("X-Token") {
+	case "good":
+		w.WriteHeader(http.StatusNoContent)
+	case "elsewhere":
+		http.Redirect(w, r, "/login", http.StatusFound)
+	default:
+		w.WriteHeader(http.StatusForbidden)
+	}
+}
+
+// asked is a request for both servers, and the answers that the docs promise.
+type asked struct {
+	method string // default GET
+	path   string
+	host   string // default example.com
+	login  string // user:password
+	from   string // address of the client; default 127.0.0.1
+	header string // fields, a line each
+	want   int
+	theirs int    // where the other server's answer is another
+	sees   string // where what the application sees of the request is another: here
+}
+
+const asAlice = "alice:secret"
+
+// docsClient asks a server of this machine as if it had a name and was elsewhere.
+type docsClient struct {
+	t    *testing.T
+	port int
+	cert []tls.Certificate
+}
+
+func (c docsClient) do(a asked) (answer, error) {
+	c.t.Helper()
+	client := &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, Certificates: c.cert},
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				d := net.Dialer{}
+				if a.from != "" {
+					d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(a.from)}
+				}
+				return d.DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", c.port))
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	host, method := a.host, a.method
+	if host == "" {
+		host = "example.com"
+	}
+	if method == "" {
+		method = http.MethodGet
+	}
+	r, err := http.NewRequest(method, fmt.Sprintf("https://%s:%d%s", host, c.port, a.path), nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if user, password, ok := strings.Cut(a.login, ":"); ok {
+		r.SetBasicAuth(user, password)
+	}
+	for line := range strings.Lines(a.header) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		r.Header.Set(name, value)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(body)}, err
+}
+
+// docsTwins runs a Caddyfile and another server's configuration and returns
+// clients of both.
+func docsTwins(t *testing.T, caddyfile string, startOther func(s *server, names map[string]string, port, plainPort int)) (s *server, ours, theirs docsClient) {
+	t.Helper()
+	s = startServer(t, "")
+	names := docsNames(t, s)
+	ports := freePorts(t, 2)
+	startOther(s, names, ports[0], ports[1])
+
+	options := fmt.Sprintf("{\n\thttp_port %d\n\thttps_port %d\n\tlocal_certs\n", s.http, s.port)
+	if rest, ok := strings.CutPrefix(caddyfile, "{\n"); ok {
+		caddyfile = options + rest
+	} else {
+		caddyfile = options + "}\n" + caddyfile
+	}
+	if err := s.reload(substitute(caddyfile, names)); err != nil {
+		t.Fatalf("%v:\n%s", err, caddyfile)
+	}
+	ours, theirs = docsClient{t: t, port: s.port}, docsClient{t: t, port: ports[0]}
+	eventually(t, "the certificates are there", func() bool {
+		for _, host := range []string{"example.com", "example.org"} {
+			if strings.Contains(caddyfile, "\n"+host+" {") {
+				c, err := tls.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", s.port), &tls.Config{ServerName: host, InsecureSkipVerify: true})
+				if err != nil {
+					return false
+				}
+				c.Close()
+			}
+		}
+		return true
+	})
+	return s, ours, theirs
+}
+
+// compare asks both the same.
+func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
+	t.Helper()
+	for _, a := range requests {
+		name := strings.TrimSpace(fmt.Sprintf("%s %s%s as %q from %s %s", a.method, a.host, a.path, a.login, a.from, a.header))
+		we, err := ours.do(a)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		they, err := theirs.do(a)
+		if err != nil {
+			t.Errorf("%s, from the other server: %v", name, err)
+			continue
+		}
+		wantTheirs := a.want
+		if a.theirs != 0 {
+			wantTheirs = a.theirs
+		}
+		if we.status != a.want || they.status != wantTheirs {
+			t.Errorf("%s: %d here, %d from the other server, want %d and %d", name, we.status, they.status, a.want, wantTheirs)
+			continue
+		}
+		if a.theirs != 0 {
+			continue
+		}
+		switch {
+		case a.sees != "":
+			if we.body != a.sees || they.body == a.sees {
+				t.Errorf("%s: the application sees %q, and behind the other server %q, want %q for the first only", name, we.body, they.body, a.sees)
+			}
+		case we.status == http.StatusOK && we.body != they.body:
+			t.Errorf("%s: the application sees %q, and behind the other server %q", name, we.body, they.body)
+		case we.status == http.StatusUnauthorized:
+			if got, want := we.header.Get("WWW-Authenticate"), they.header.Get("WWW-Authenticate"); got != want+`, charset="UTF-8"` || want == "" {
+				t.Errorf("%s: challenge %q, and of the other server %q", name, got, want)
+			}
+		case we.status/100 == 3:
+			if got, want := pathOf(t, we), pathOf(t, they); got != want {
+				t.Errorf("%s: redirected to %q, and by the other server to %q", name, got, want)
+			}
+		}
+	}
+}
+
+// pathOf returns where an answer redirects to, without the server's own name.
+func pathOf(t *testing.T, a answer) string {
+	t.Helper()
+	return regexp.MustCompile(`^https://example\.com(:\d+)?/`).ReplaceAllString(a.header.Get("Location"), "/")
+}
+
+// checkSections looks that each section with a configuration of the other
+// server is run.
+func checkSections(t *testing.T, page, language string, has func(heading string) bool) {
+	t.Helper()
+	found := 0
+	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(readText(t, page), -1) {
+		if n := len(sectionBlocks(t, page, m[1], language)); n > 0 {
+			found += n
+			if n > 1 || !has(m[1]) {
+				t.Errorf("%s, %s: nothing runs its %d configurations", page, m[1], n)
+			}
+		}
+	}
+	if all := len(blocks(t, page, language)); found != all || all < 8 {
+		t.Errorf("%s: %d configurations, of which %d in sections", page, all, found)
+	}
+}
+
+// startNginxWith runs a configuration of the docs.
+func startNginxWith(t *testing.T, conf string) func(*server, map[string]string, int, int) {
+	return func(s *server, names map[string]string, port, plainPort int) {
+		t.Helper()
+		if !strings.Contains(conf, "server {") {
+			conf = "server {\nlisten 443 ssl;\nssl_certificate /etc/ssl/example.com.crt;\nssl_certificate_key /etc/ssl/example.com.key;\n" + conf + "}\n"
+		}
+		conf = substitute(conf, names, "listen 443 ssl", fmt.Sprintf("listen 127.0.0.1:%d ssl", port), "listen 80", fmt.Sprintf("listen 127.0.0.1:%d", plainPort))
+		startNginx(t, s.dir, conf)
+	}
+}
+
+// TestDocsNginx runs each pair of configurations in docs/nginx.md, nginx's in a
+// real nginx, and asks both the same.
+func TestDocsNginx(t *testing.T) {
+	program(t, "nginx")
+	const page = "docs/nginx.md"
+	tests := map[string][]asked{
+		"Locations": {
+			{path: "/", want: 200},
+			{path: "/admin", want: 401},
+			{path: "/admin", login: asAlice, want: 200},
+			{path: "/admin", login: "alice:wrong", want: 401},
+			{path: "/admin/", want: 401},
+			{path: "/admin/x", want: 401},
+			{path: "/admin/x", login: asAlice, want: 200},
+			{path: "/administrator", want: 401},
+			{path: "/admin/health", want: 200},
+			{path: "/admin/health/", want: 401},
+			{path: "/admin/health?x=.pdf", want: 200},
+			{path: "/admin/images/x", want: 200},
+			{path: "/admin/images/x.pdf", want: 200},
+			{path: "/admin/x.pdf", want: 401},
+			{path: "/x.pdf", want: 401},
+			{path: "/x.pdf", login: asAlice, want: 200},
+			{path: "/x.pdf/y", want: 200},
+			{path: "/x.PDF", want: 200},
+			{path: "/x%2epdf", want: 401},
+			{path: "//admin/x", want: 401},
+			{path: "/%61dmin/x", want: 401},
+			{path: "/admin%2fx", want: 401},
+			{path: "/y/../admin/x", want: 401},
+			{path: "/y/..%2fadmin/x", want: 401},
+			{path: "/admin/images/../x", want: 401},
+			{path: "/admin/images/%2e%2e/x", want: 401},
+			{path: "/ADMIN/x", want: 401, theirs: 200},
+			{path: "/admin/HEALTH", want: 200, theirs: 401},
+		},
+		"auth_basic off": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/public/", want: 200},
+			{path: "/public/x", want: 200},
+			{path: "/publicity", want: 401},
+			{path: "/health", want: 200},
+			{path: "/health/", want: 401},
+			{path: "/public/../secret", want: 401},
+			{path: "/public/%2e%2e/secret", want: 401},
+			{path: "/public/x", login: "alice:wrong", want: 200},
+			{path: "/public", want: 401, theirs: 301},
+			{path: "/PUBLIC/x", want: 200, theirs: 401},
+		},
+		"Variables": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", login: "bob:secret", want: 401},
+			{path: "/", host: "example.org", want: 401},
+			{path: "/", host: "example.org", login: asAlice, want: 401},
+			{path: "/", host: "example.org", login: "bob:secret", want: 200},
+		},
+		"satisfy any": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", login: "alice:wrong", want: 401},
+			{path: "/", from: "127.0.0.2", want: 200},
+			{path: "/", from: "127.0.0.2", login: "alice:wrong", want: 200},
+			{path: "/", header: "X-Forwarded-For: 127.0.0.2", want: 401},
+		},
+		"satisfy all": {
+			{path: "/", want: 403},
+			{path: "/", login: asAlice, want: 403},
+			{path: "/", from: "127.0.0.2", want: 401},
+			{path: "/", from: "127.0.0.2", login: "alice:wrong", want: 401},
+			{path: "/", from: "127.0.0.2", login: asAlice, want: 200},
+		},
+		"limit_except": {
+			{path: "/", want: 200},
+			{path: "/", method: "HEAD", want: 200},
+			{path: "/", method: "POST", want: 401},
+			{path: "/", method: "POST", login: asAlice, want: 200},
+			{path: "/", method: "OPTIONS", want: 401},
+			{path: "/", method: "DELETE", want: 401},
+			{path: "/", method: "DELETE", login: "alice:wrong", want: 401},
+		},
+		"auth_request": {
+			{path: "/", header: "X-Token: good", want: 200},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", login: asAlice, header: "X-Token: good", want: 200},
+			{path: "/", login: "alice:wrong", want: 401},
+			{path: "/", want: 403, theirs: 401},
+			{path: "/", login: "alice:wrong", header: "X-Token: good", want: 401, theirs: 200},
+			{path: "/", header: "X-Token: elsewhere", want: 302, theirs: 500},
+		},
+		"proxy_pass with a path": {
+			{path: "/api/x", want: 401},
+			{path: "/api/x", login: asAlice, want: 200},
+			{path: "/api/x?a=b&c", login: asAlice, want: 200},
+			{path: "/api/a%20b", login: asAlice, want: 200},
+			{path: "/api//x", login: asAlice, want: 200},
+			{path: "/api/y/../x", login: asAlice, want: 200},
+			{path: "/api/", login: asAlice, want: 200},
+			{path: "/api", want: 301},
+			{path: "/api/moved", login: asAlice, want: 302},
+			{path: "/api/moved", want: 401},
+		},
+		"$remote_user": {
+			{path: "/", want: 401},
+			{path: "/", header: "X-Remote-User: root", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", login: asAlice, header: "X-Remote-User: root", want: 200},
+			{path: "/", login: "bob:builder", want: 200},
+		},
+		"Client certificates": nil, // TestDocsClientCertificates
+		"listen 80": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+		},
+		"Behind another proxy": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", header: "X-Forwarded-For: 127.0.0.2", want: 200},
+			{path: "/", header: "X-Forwarded-For: 198.51.100.7", want: 401},
+			{path: "/", header: "X-Forwarded-For: 127.0.0.2, 198.51.100.7", want: 401},
+			{path: "/", from: "127.0.0.2", header: "X-Forwarded-For: 198.51.100.7", want: 200},
+		},
+	}
+	checkSections(t, page, "nginx", func(heading string) bool { _, ok := tests[heading]; return ok })
+	for heading, requests := range tests {
+		if requests == nil {
+			continue
+		}
+		t.Run(strings.TrimPrefix(heading, "$"), func(t *testing.T) { // the name gets into paths, and nginx has variables
+			_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], startNginxWith(t, sectionBlocks(t, page, heading, "nginx")[0]))
+			compare(t, ours, theirs, requests)
+		})
+	}
+}
+
+// TestDocsNginxOthers is what docs/nginx.md says besides the pairs.
+func TestDocsNginxOthers(t *testing.T) {
+	program(t, "nginx")
+	const page = "docs/nginx.md"
+
+	t.Run("regular expressions without route", func(t *testing.T) {
+		conf := strings.Replace(sectionBlocks(t, page, "Locations", "nginx")[0], "location /admin {", "location /files/ { proxy_pass http://127.0.0.1:9001; }\nlocation /admin {", 1)
+		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "WRONG"), startNginxWith(t, conf))
+		compare(t, ours, theirs, []asked{{path: "/files/x.pdf", want: 200, theirs: 401}, {path: "/x.pdf", want: 401, theirs: 401}})
+	})
+	t.Run("a named matcher between paths", func(t *testing.T) {
+		s := startServer(t, "https://localhost:{https} {\n\t@papers path_regexp \\.pdf$\n\thandle /files/* {\n\t\trespond files\n\t}\n"+
+			"\thandle @papers {\n\t\trespond papers\n\t}\n\thandle /files/secret/* {\n\t\trespond secret\n\t}\n}\n")
+		if got := s.get("/files/secret/x", "", "").body; got != "files" {
+			t.Errorf("/files/secret/x goes to %q: the docs can be friendlier", got)
+		}
+	})
+	t.Run("an order of deny and allow", func(t *testing.T) {
+		conf := strings.Replace(sectionBlocks(t, page, "satisfy any", "nginx")[0], "allow ", "deny 127.0.0.3; allow ", 1)
+		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "satisfy any", "caddyfile")[1], startNginxWith(t, strings.Replace(conf, "Staff", "Restricted", 1)))
+		compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", from: "127.0.0.2", want: 200}, {path: "/", from: "127.0.0.3", want: 401}})
+	})
+	t.Run("error beside htpasswd", func(t *testing.T) {
+		s := startServer(t, "")
+		users := s.write("users", "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+		if err := s.reload("https://localhost:{https} {\n\thtpasswd {\n\t\tfile " + users + "\n\t}\n\t@outside not remote_ip 192.0.2.0/24\n\terror @outside 403\n}\n"); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.get("/", "", "").status; got != http.StatusUnauthorized {
+			t.Errorf("status %d", got)
+		}
+	})
+	t.Run("no file, and a realm that is off", func(t *testing.T) {
+		// What the table says of nginx.
+		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "exempt /public/*"), startNginxWith(t, `
+			location / { auth_basic "Staff"; proxy_pass http://127.0.0.1:9001; }
+			location /off { set $realm off; auth_basic $realm; auth_basic_user_file /etc/nginx/.htpasswd; proxy_pass http://127.0.0.1:9001; }
+			location /missing { auth_basic "Staff"; auth_basic_user_file /etc/nginx/missing; proxy_pass http://127.0.0.1:9001; }`))
+		compare(t, ours, theirs, []asked{
+			{path: "/", want: 401, theirs: 200},
+			{path: "/off", want: 401, theirs: 200},
+			{path: "/missing", login: asAlice, want: 200, theirs: 403},
+		})
+	})
+	t.Run("remote_user without auth_basic", func(t *testing.T) {
+		open := strings.Replace(sectionBlocks(t, page, "$remote_user", "caddyfile")[0], "realm ", "exempt /*x\nrealm ", 1)
+		_, ours, theirs := docsTwins(t, open, startNginxWith(t,
+			"location / { proxy_set_header X-Remote-User $remote_user; proxy_pass http://127.0.0.1:9001; }"))
+		compare(t, ours, theirs, []asked{{path: "/x", login: "root:guessed", want: 200, sees: `GET /x user=""`}})
+		s := startServer(t, "")
+		if err := s.reload(substitute("https://localhost:{https} {\n\treverse_proxy 127.0.0.1:9001 {\n\t\theader_up X-Remote-User {http.auth.user.id}\n\t}\n}\n", docsNames(t, s))); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.get("/", "", "").body; !strings.Contains(got, "{http.auth.user.id}") {
+			t.Errorf("%s: the docs need not warn of that", got)
+		}
+	})
+	t.Run("Host and the password", func(t *testing.T) {
+		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "exempt /public/*"), startNginxWith(t, sectionBlocks(t, page, "auth_basic off", "nginx")[0]))
+		for name, want := range map[*docsClient][]string{
+			&ours:   {fmt.Sprintf("example.com:%d", ours.port), "false"},
+			&theirs: {"127.0.0.1", "true"},
+		} {
+			a, err := name.do(asked{path: "/", login: asAlice})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if host := a.header.Get("X-Saw-Host"); !strings.HasPrefix(host, want[0]) || a.header.Get("X-Saw-Password") != want[1] {
+				t.Errorf("host %q, password %s, want %q", host, a.header.Get("X-Saw-Password"), want)
+			}
+		}
+	})
+	t.Run("listen 80", func(t *testing.T) {
+		plainPorts := make(map[string]int)
+		start := startNginxWith(t, sectionBlocks(t, page, "listen 80", "nginx")[0])
+		s, _, _ := docsTwins(t, sectionBlocks(t, page, "listen 80", "caddyfile")[0], func(s *server, names map[string]string, port, plainPort int) {
+			plainPorts["nginx"] = plainPort
+			start(s, names, port, plainPort)
+		})
+		plainPorts["here"] = s.http
+		for name, want := range map[string]int{"here": 308, "nginx": 301} {
+			r, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/x?y=z", plainPorts[name]), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = "example.com"
+			got := s.do(r)
+			to := regexp.MustCompile(`:\d+`).ReplaceAllString(got.header.Get("Location"), "")
+			if got.status != want || to != "https://example.com/x?y=z" || got.header.Get("WWW-Authenticate") != "" {
+				t.Errorf("%s: %d to %s", name, got.status, to)
+			}
+		}
+	})
+	t.Run("log", func(t *testing.T) {
+		s, ours, _ := docsTwins(t, block(t, page, "caddyfile", "log_append"), startNginxWith(t, "location / { }"))
+		for _, login := range []string{"alice:wrong", asAlice} {
+			if _, err := ours.do(asked{path: "/", login: login}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for status, want := range map[string]string{
+			`"status":200`: `"Authorization":\["REDACTED"\].*"user_id":"alice".*"groups":"admins,staff"`,
+			`"status":401`: `"Authorization":\["REDACTED"\].*"user_id":""`,
+		} {
+			eventually(t, status+" is in the log", func() bool {
+				for line := range strings.Lines(s.log()) {
+					if strings.Contains(line, `"http.log.access`) && strings.Contains(line, status) && regexp.MustCompile(want).MatchString(line) {
+						return true
+					}
+				}
+				return false
+			})
+		}
+	})
+}
+
+// TestDocsClientCertificates is the pair in docs/nginx.md with a certificate
+// of the client's, and either that or a password.
+func TestDocsClientCertificates(t *testing.T) {
+	program(t, "nginx")
+	const page, heading = "docs/nginx.md", "Client certificates"
+	caddyfile, conf := sectionBlocks(t, page, heading, "caddyfile")[0], sectionBlocks(t, page, heading, "nginx")[0]
+	exemption := regexp.MustCompile("exempt expression [^`]+").FindStringSubmatch(section(t, page, heading))
+	if exemption == nil {
+		t.Fatal("no exemption")
+	}
+	s, ours, theirs := docsTwins(t, caddyfile, startNginxWith(t, conf))
+	if a, err := theirs.do(asked{path: "/", login: asAlice}); err != nil || a.status != http.StatusBadRequest {
+		t.Errorf("nginx without a certificate: %d %v", a.status, err)
+	}
+	if a, err := ours.do(asked{path: "/", login: asAlice}); err == nil {
+		t.Errorf("without a certificate: %d", a.status)
+	} else if alert := (*net.OpError)(nil); !errors.As(err, &alert) || alert.Op != "remote error" {
+		t.Errorf("without a certificate: %v", err)
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "cert"), filepath.Join(s.dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.cert, theirs.cert = []tls.Certificate{pair}, []tls.Certificate{pair}
+	compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", login: asAlice, want: 200}})
+
+	either := strings.NewReplacer("require_and_verify", "verify_if_given", "realm Staff", "realm Staff\n"+exemption[0]).Replace(caddyfile)
+	t.Run("either", func(t *testing.T) {
+		s, ours, _ := docsTwins(t, either, func(*server, map[string]string, int, int) {})
+		pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "cert"), filepath.Join(s.dir, "key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, certs := range [][]tls.Certificate{nil, {pair}} {
+			ours.cert = certs
+			for login, status := range map[string]int{"": 401, asAlice: 200} {
+				if certs != nil {
+					status = 200
+				}
+				if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.status != status {
+					t.Errorf("%d certificates, log-in %q: %d %v, want %d", len(certs), login, a.status, err, status)
+				}
+			}
+		}
+	})
+}
+
+// startApacheWith runs a configuration of the docs in a real Apache until the
+// end of the test.
+func startApacheWith(t *testing.T, conf string) func(*server, map[string]string, int, int) {
+	return func(s *server, names map[string]string, port, _ int) {
+		t.Helper()
+		path := program(t, "apache2")
+		if _, err := os.Stat(apacheModules); err != nil {
+			t.Skip(err) // another system's Apache
+		}
+		var b strings.Builder
+		fmt.Fprintf(&b, "ServerName example.com\nListen 127.0.0.1:%d\nPidFile %s/apache.pid\nErrorLog %[2]s/apache.log\nDefaultRuntimeDir %[2]s\n", port, s.dir)
+		if os.Getuid() == 0 { // it serves nothing as root
+			b.WriteString("User www-data\nGroup www-data\n")
+		}
+		for _, module := range []string{"mpm_event", "ssl", "dir", "headers", "authn_core", "authn_file", "auth_basic", "authz_core", "authz_user", "authz_groupfile",
+			"authz_host", "slotmem_shm", "proxy", "proxy_http", "proxy_balancer", "lbmethod_byrequests"} {
+			fmt.Fprintf(&b, "LoadModule %s_module %s/mod_%[1]s.so\n", module, apacheModules)
+		}
+		fmt.Fprintf(&b, "SSLEngine on\nSSLCertificateFile %s\nSSLCertificateKeyFile %s\n%s", names["/etc/ssl/example.com.crt"], names["/etc/ssl/example.com.key"], substitute(conf, names))
+		file := s.write("apache.conf", b.String())
+		start(t, s.dir, nil, path, "-d", s.dir, "-f", file, "-D", "FOREGROUND")
+		eventually(t, "Apache listens", func() bool {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			return err == nil && c.Close() == nil
+		})
+	}
+}
+
+// apacheModules is where Debian puts them.
+const apacheModules = "/usr/lib/apache2/modules"
+
+// TestDocsApache runs each pair of configurations in docs/apache.md, Apache's in
+// a real Apache, and asks both the same.
+func TestDocsApache(t *testing.T) {
+	program(t, "apache2")
+	const page = "docs/apache.md"
+	tests := map[string][]asked{
+		"Sections": {
+			{path: "/", want: 200},
+			{path: "/apix", want: 200},
+			{path: "/api", want: 401},
+			{path: "/api", login: asAlice, want: 200},
+			{path: "/api/x", want: 401},
+			{path: "/api/x", login: "alice:wrong", want: 401},
+			{path: "//api/x", want: 401},
+			{path: "/%61pi/x", want: 401},
+			{path: "/y/../api/x", want: 401},
+			{path: "/api/public", want: 200},
+			{path: "/api/public/x", want: 200},
+			{path: "/api/publicity", want: 401},
+			{path: "/api/public/../x", want: 401},
+			{path: "/api/public/%2e%2e/x", want: 401},
+			{path: "/api/admin/x", want: 401},
+			{path: "/api/admin/x", login: "bob:builder", want: 200},
+			{path: "/api/admin/x", login: "bob:wrong", want: 401},
+			{path: "/api/admin/x", login: asAlice, want: 403, theirs: 401},
+			{path: "/API/x", want: 401, theirs: 200},
+			{path: "/api/PUBLIC/x", want: 200, theirs: 401},
+			{path: "/api%2fx", want: 401, theirs: 404},
+		},
+		"Require": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", login: "bob:builder", want: 200},
+			{path: "/", login: "carol:wrong", want: 401},
+			{path: "/", login: "carol:music", want: 403, theirs: 401},
+		},
+		"RequireAny, RequireAll, Satisfy": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", login: "alice:wrong", want: 401},
+			{path: "/", from: "127.0.0.2", want: 200},
+			{path: "/", header: "X-Forwarded-For: 127.0.0.2", want: 401},
+			{path: "/", from: "127.0.0.2", login: "alice:wrong", want: 200},
+		},
+		"Limit, LimitExcept": {
+			{path: "/", want: 200},
+			{path: "/", method: "HEAD", want: 200},
+			{path: "/", method: "POST", want: 401},
+			{path: "/", method: "POST", login: asAlice, want: 200},
+			{path: "/", method: "OPTIONS", want: 401},
+			{path: "/", method: "BREW", want: 401},
+		},
+		".htaccess": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/.htpasswd", want: 401, theirs: 403},
+			{path: "/.htpasswd", login: asAlice, want: 404, theirs: 403},
+		},
+		"ProxyPass": {
+			{path: "/api/x", want: 401},
+			{path: "/api/x", login: asAlice, want: 200},
+			{path: "/api/x?a=b&c", login: asAlice, want: 200},
+			{path: "/api/a%20b", login: asAlice, want: 200},
+			{path: "/api/", login: asAlice, want: 200},
+			{path: "/api/y/../x", login: asAlice, want: 200},
+			{path: "/api/moved", login: asAlice, want: 302},
+			{path: "/api/moved", want: 401},
+			{path: "/api/a%2Fb", login: asAlice, want: 200, theirs: 404},
+		},
+		"Balancers": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/x?y", login: asAlice, want: 200},
+		},
+		"REMOTE_USER": {
+			{path: "/", want: 401},
+			{path: "/", header: "X-Remote-User: root", want: 401},
+			{path: "/", login: asAlice, want: 200},
+			{path: "/", login: asAlice, header: "X-Remote-User: root", want: 200},
+		},
+	}
+	checkSections(t, page, "apache", func(heading string) bool { _, ok := tests[heading]; return ok })
+	for heading, requests := range tests {
+		t.Run(heading, func(t *testing.T) {
+			_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], startApacheWith(t, sectionBlocks(t, page, heading, "apache")[0]))
+			compare(t, ours, theirs, requests)
+			if heading != "Balancers" {
+				return
+			}
+			for name, client := range map[string]docsClient{"here": ours, "Apache": theirs} {
+				seen := make(map[string]int)
+				for range 40 {
+					a, err := client.do(asked{path: "/", login: asAlice})
+					if err != nil {
+						t.Fatal(err)
+					}
+					seen[a.header.Get("X-Server")]++
+				}
+				if seen["9001"] != 30 || seen["9003"] != 10 {
+					t.Errorf("%s: %v, want 3 to 1", name, seen)
+				}
+			}
+		})
+	}
+}
+
+// TestDocsApacheOthers is what docs/apache.md says besides the pairs.
+func TestDocsApacheOthers(t *testing.T) {
+	program(t, "apache2")
+	const page = "docs/apache.md"
+	t.Run("no file", func(t *testing.T) {
+		caddyfile := sectionBlocks(t, page, "Require", "caddyfile")[0]
+		_, ours, theirs := docsTwins(t, caddyfile, startApacheWith(t, strings.Replace(sectionBlocks(t, page, "Require", "apache")[0], ".htpasswd", "missing", 1)))
+		compare(t, ours, theirs, []asked{{path: "/", login: asAlice, want: 200, theirs: 500}})
+	})
+	t.Run("everybody but some", func(t *testing.T) {
+		_, ours, _ := docsTwins(t, block(t, page, "caddyfile", "@banned"), startApacheWith(t, ""))
+		for login, want := range map[string]int{"": 401, asAlice: 200, "bob:builder": 403, "bob:wrong": 401} {
+			if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.status != want {
+				t.Errorf("%q: %d %v, want %d", login, a.status, err, want)
+			}
+		}
+	})
+	t.Run("RequireAll", func(t *testing.T) {
+		conf := strings.NewReplacer("RequireAny", "RequireAll", "Staff", "Restricted").Replace(sectionBlocks(t, page, "RequireAny, RequireAll, Satisfy", "apache")[0])
+		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "RequireAny, RequireAll, Satisfy", "caddyfile")[1], startApacheWith(t, conf))
+		compare(t, ours, theirs, []asked{
+			{path: "/", want: 403},
+			{path: "/", login: asAlice, want: 403},
+			{path: "/", from: "127.0.0.2", want: 401},
+			{path: "/", from: "127.0.0.2", login: asAlice, want: 200},
+		})
+	})
+	t.Run("Limit", func(t *testing.T) {
+		conf := strings.NewReplacer("LimitExcept GET", "Limit GET POST", "/LimitExcept", "/Limit").Replace(sectionBlocks(t, page, "Limit, LimitExcept", "apache")[0])
+		_, ours, theirs := docsTwins(t, strings.Replace(sectionBlocks(t, page, "Limit, LimitExcept", "caddyfile")[0], "exempt method GET HEAD", "", 1), startApacheWith(t, conf))
+		compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", method: "POST", want: 401}, {path: "/", method: "BREW", want: 401, theirs: 200}})
+	})
+	t.Run("a file left in the folder", func(t *testing.T) {
+		caddyfile := strings.Replace(sectionBlocks(t, page, ".htaccess", "caddyfile")[0], "hide .ht*", "", 1)
+		_, ours, _ := docsTwins(t, caddyfile, startApacheWith(t, ""))
+		if a, err := ours.do(asked{path: "/.htpasswd", login: asAlice}); err != nil || a.status != http.StatusOK {
+			t.Errorf("%d %v: the docs need not warn of that", a.status, err)
+		}
+	})
+}
+
+// TestDocsConsole runs the commands in the docs that nothing else runs.
+func TestDocsConsole(t *testing.T) {
+	shell := func(dir, line string) string {
+		t.Helper()
+		out, err := exec.Command("sh", "-c", "cd "+dir+" && "+line).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v: %s", line, err, out)
+		}
+		return string(out)
+	}
+	run := map[string]func(line string){
+		"caddy htpasswd /etc/caddy/.htpasswd alice": func(string) {}, // TestPrompts
+		"find /srv/site ": func(line string) {
+			dir := t.TempDir()
+			for _, name := range []string{".htaccess", "x.html", "sub/.htpasswd.old"} {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found := strings.Fields(shell(dir, strings.ReplaceAll(line, "/srv/site", dir)))
+			slices.Sort(found)
+			if want := []string{filepath.Join(dir, ".htaccess"), filepath.Join(dir, "sub/.htpasswd.old")}; !slices.Equal(found, want) {
+				t.Errorf("%s: %q", line, found)
+			}
+		},
+		"perl -MDB_File ": func(line string) {
+			for _, program := range []string{"perl -MDB_File -e 1", "perl -MSDBM_File -e 1", "htdbm -n -b alice secret"} {
+				if err := exec.Command("sh", "-c", program).Run(); err != nil {
+					t.Logf("not here, and so not tried: %s", program)
+					return
+				}
+			}
+			other := strings.NewReplacer("-MDB_File", "-MSDBM_File -MFcntl", `"DB_File", "users", O_RDONLY`, `"SDBM_File", "users", O_RDONLY, 0`).Replace(line)
+			for flag, line := range map[string]string{"-TDB": line, "-TSDBM": other} {
+				dir := t.TempDir()
+				shell(dir, "htdbm "+flag+" -cbB users alice secret && htdbm "+flag+" -bB users bob builder")
+				shell(dir, line)
+				s := startServer(t, "https://localhost:{https} {\n\thtpasswd {\n\t\tfile "+filepath.Join(dir, ".htpasswd")+"\n\t}\n\trespond hello\n}\n")
+				for login, want := range map[string]int{asAlice: 200, "bob:builder": 200, "bob:secret": 401} {
+					user, password, _ := strings.Cut(login, ":")
+					if got := s.get("/", user, password).status; got != want {
+						t.Errorf("%s: %s: %d, want %d", line, login, got, want)
+					}
+				}
+			}
+		},
+	}
+	for _, page := range []string{"docs/nginx.md", "docs/apache.md", "docs/browsers.md"} {
+		for line := range strings.Lines(strings.Join(blocks(t, page, "console"), "")) {
+			line = strings.TrimSpace(line)
+			ran := false
+			for prefix, f := range run {
+				if strings.HasPrefix(line, prefix) {
+					ran = true
+					f(line)
+				}
+			}
+			if !ran {
+				t.Errorf("%s: nothing runs: %s", page, line)
+			}
+		}
+	}
+}
+
+// TestDocsBrowsers runs the configurations in docs/browsers.md. What browsers
+// make of the answers is in the text.
+func TestDocsBrowsers(t *testing.T) {
+	const page = "docs/browsers.md"
+	const out = "logout:logout"
+	basic := `Basic realm="Staff", charset="UTF-8"`
+	type want struct {
+		asked
+		field string // of the answer: "Name: value", or "Name: " for none
+	}
+	challenged, unchallenged := "Www-Authenticate: "+basic, "Www-Authenticate: "
+	tests := map[string][]want{
+		"Logging out": {
+			{asked{path: "/", want: 401}, challenged},
+			{asked{path: "/", login: asAlice, want: 200}, unchallenged},
+			{asked{path: "/", login: out, want: 401}, challenged},
+			{asked{path: "/logout", want: 401}, challenged},
+			{asked{path: "/logout", login: asAlice, want: 401}, challenged},
+			{asked{path: "/logout", login: out, want: 200}, unchallenged},
+			{asked{path: "/logout", login: out, want: 200}, "Cache-Control: no-store"},
+			{asked{path: "/goodbye", want: 200}, unchallenged},
+			{asked{path: "/logout/", want: 401}, challenged},
+			{asked{path: "/logout/", login: asAlice, want: 200}, unchallenged},
+		},
+		"Scripts": {
+			{asked{path: "/", want: 401}, challenged},
+			{asked{path: "/", header: "Sec-Fetch-Dest: document", want: 401}, challenged},
+			{asked{path: "/", header: "Sec-Fetch-Dest: empty", want: 401}, "Www-Authenticate: X-" + basic},
+			{asked{path: "/", header: "Sec-Fetch-Dest: empty", login: asAlice, want: 200}, unchallenged},
+		},
+		"Parts of a page": {
+			{asked{path: "/", want: 401}, challenged},
+			{asked{path: "/favicon.ico", want: 200}, unchallenged},
+			{asked{path: "/manifest.json", want: 200}, unchallenged},
+			{asked{path: "/manifest.json/x", want: 401}, challenged},
+		},
+		"From other origins": {
+			{asked{path: "/", want: 401}, "Access-Control-Allow-Origin: "},
+			{asked{path: "/", method: "OPTIONS", want: 401}, challenged},
+			{asked{path: "/", method: "OPTIONS", header: "Origin: https://app.example.com", want: 401}, "Access-Control-Allow-Origin: https://app.example.com"},
+			{asked{path: "/", method: "OPTIONS", header: "Origin: https://app.example.com\nAccess-Control-Request-Method: PUT", want: 204}, "Access-Control-Allow-Methods: GET, POST, PUT, DELETE"},
+			{asked{path: "/", method: "OPTIONS", header: "Origin: https://evil.example\nAccess-Control-Request-Method: PUT", want: 401}, "Access-Control-Allow-Origin: "},
+			{asked{path: "/", method: "PUT", header: "Origin: https://app.example.com\nAccess-Control-Request-Method: PUT", want: 401}, "Access-Control-Allow-Credentials: true"},
+			{asked{path: "/", login: asAlice, header: "Origin: https://app.example.com", want: 200}, "Access-Control-Allow-Origin: https://app.example.com"},
+		},
+		"Requests that others make": {
+			{asked{path: "/", method: "POST", want: 401}, challenged},
+			{asked{path: "/", method: "POST", login: asAlice, want: 200}, unchallenged},
+			{asked{path: "/", method: "POST", login: asAlice, header: "Sec-Fetch-Site: same-origin", want: 200}, unchallenged},
+			{asked{path: "/", method: "POST", login: asAlice, header: "Sec-Fetch-Site: none", want: 200}, unchallenged},
+			{asked{path: "/", method: "POST", login: asAlice, header: "Sec-Fetch-Site: cross-site", want: 403}, unchallenged},
+			{asked{path: "/", method: "DELETE", login: asAlice, header: "Sec-Fetch-Site: same-site", want: 403}, unchallenged},
+			{asked{path: "/", method: "POST", header: "Sec-Fetch-Site: cross-site", want: 401}, challenged},
+			{asked{path: "/", login: asAlice, header: "Sec-Fetch-Site: cross-site", want: 200}, unchallenged},
+		},
+	}
+	for heading, requests := range tests {
+		t.Run(heading, func(t *testing.T) {
+			found := sectionBlocks(t, page, heading, "caddyfile")
+			if len(found) != 1 {
+				t.Fatalf("%d configurations", len(found))
+			}
+			_, ours, _ := docsTwins(t, found[0], func(*server, map[string]string, int, int) {})
+			realm := "Restricted"
+			if strings.Contains(found[0], "Staff") {
+				realm = "Staff"
+			}
+			for _, w := range requests {
+				got, err := ours.do(w.asked)
+				if err != nil {
+					t.Fatal(err)
+				}
+				name, value, _ := strings.Cut(w.field, ": ")
+				value = strings.Replace(value, "Staff", realm, 1)
+				if got.status != w.want || got.header.Get(name) != value {
+					t.Errorf("%s %s as %q %q: %d, %s %q, want %d and %q", w.method, w.path, w.login, w.header, got.status, name, got.header.Get(name), w.want, value)
+				}
+				if w.path == "/logout" && got.body != "You are logged out." {
+					t.Errorf("%s: %q", w.path, got.body)
+				}
+			}
+		})
+	}
+	if all := len(blocks(t, page, "caddyfile")); all != len(tests) {
+		t.Errorf("%d configurations, of which %d are run", all, len(tests))
+	}
+	// The script and the configuration have to go together.
+	if credentials := base64.StdEncoding.EncodeToString([]byte(out)); !strings.Contains(block(t, page, "caddyfile", "/logout"), `"Basic `+credentials+`"`) {
+		t.Errorf("%s is not %s", out, credentials)
+	}
+	if script := block(t, page, "js", "logOut"); !strings.Contains(script, `"/logout", true, "logout", "logout"`) {
+		t.Error(script)
+	}
+}
