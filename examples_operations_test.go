@@ -4,13 +4,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/net/websocket"
 )
 
@@ -202,4 +205,116 @@ func TestExampleWebSocket(t *testing.T) {
 	defer conn.Close()
 	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	ends(conn)
+}
+
+// inYAML returns what is in a YAML document at a path of keys and indices, or nil.
+func inYAML(v any, path ...any) any {
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			m, _ := v.(map[string]any)
+			v = m[step]
+		case int:
+			list, _ := v.([]any)
+			if step >= len(list) {
+				return nil
+			}
+			v = list[step]
+		}
+	}
+	return v
+}
+
+// TestExampleKubernetes looks that the objects fit each other and the
+// Caddyfile, and runs that on a volume as the kubelet lays it out and changes it.
+func TestExampleKubernetes(t *testing.T) {
+	objects := make(map[string]any) // by kind
+	for _, name := range []string{"secret.yaml", "deployment.yaml"} {
+		documents := yaml.NewDecoder(strings.NewReader(readText(t, "examples/kubernetes/"+name)))
+		for {
+			var object any
+			err := documents.Decode(&object)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			must(t, err)
+			objects[fmt.Sprint(inYAML(object, "apiVersion"), " ", inYAML(object, "kind"))] = object
+		}
+	}
+	secret, config, deployment := objects["v1 Secret"], objects["v1 ConfigMap"], objects["apps/v1 Deployment"]
+	service, ingress := objects["v1 Service"], objects["networking.k8s.io/v1 Ingress"]
+	if len(objects) != 5 {
+		t.Errorf("%d objects", len(objects))
+	}
+	text := readText(t, "examples/kubernetes/Caddyfile")
+	pods := inYAML(deployment, "spec", "template", "spec")
+	container := inYAML(pods, "containers", 0)
+	for _, row := range []struct {
+		name      string
+		got, want any
+	}{
+		{"the Caddyfile", inYAML(config, "data", "Caddyfile"), text[strings.Index(text, "\n{\n")+1:]},
+		{"its place", inYAML(container, "command"), []any{"caddy", "run", "--config", "/etc/caddy/Caddyfile"}},
+		{"its volume", inYAML(pods, "volumes", 1), map[string]any{"name": inYAML(container, "volumeMounts", 1, "name"), "configMap": map[string]any{"name": inYAML(config, "metadata", "name")}}},
+		{"its mount", inYAML(container, "volumeMounts", 1), map[string]any{"name": "caddyfile", "mountPath": "/etc/caddy", "readOnly": true}},
+		{"the users' volume", inYAML(pods, "volumes", 0), map[string]any{"name": "users", "secret": map[string]any{"secretName": inYAML(secret, "metadata", "name"), "defaultMode": 0o440}}},
+		{"the users' mount, without subPath", inYAML(container, "volumeMounts", 0), map[string]any{"name": "users", "mountPath": "/etc/htpasswd", "readOnly": true}},
+		{"the group of the files", inYAML(pods, "securityContext", "fsGroup"), inYAML(pods, "securityContext", "runAsGroup")},
+		{"the port", inYAML(container, "ports"), []any{map[string]any{"containerPort": 8080}}},
+		{"the service", inYAML(service, "spec", "ports"), []any{map[string]any{"port": 80, "targetPort": 8080}}},
+		{"the pods of the service", inYAML(service, "spec", "selector"), inYAML(deployment, "spec", "template", "metadata", "labels")},
+		{"the pods of the deployment", inYAML(deployment, "spec", "selector", "matchLabels"), inYAML(service, "spec", "selector")},
+		{"what the ingress leads to", inYAML(ingress, "spec", "rules", 0, "http", "paths", 0, "backend", "service"), map[string]any{"name": inYAML(service, "metadata", "name"), "port": map[string]any{"number": 80}}},
+		{"the readiness probe", inYAML(container, "readinessProbe", "httpGet"), map[string]any{"path": "/healthz", "port": 8080}},
+		{"the liveness probe", inYAML(container, "livenessProbe", "httpGet"), map[string]any{"path": "/healthz", "port": 8080}},
+	} {
+		if row.got == nil || !reflect.DeepEqual(row.got, row.want) {
+			t.Errorf("%s: %v, not %v", row.name, row.got, row.want)
+		}
+	}
+	users, _ := inYAML(secret, "stringData", "users").(string)
+
+	volume := t.TempDir()
+	version := func(name, text string) {
+		t.Helper()
+		must(t, os.Mkdir(filepath.Join(volume, name), 0o750))
+		must(t, os.WriteFile(filepath.Join(volume, name, "users"), []byte(text), 0o440))
+		must(t, os.Symlink(name, filepath.Join(volume, "..data_tmp")))
+		must(t, os.Rename(filepath.Join(volume, "..data_tmp"), filepath.Join(volume, "..data")))
+	}
+	version("..2026_11_24_09_00_00.1", users)
+	must(t, os.Symlink("..data/users", filepath.Join(volume, "users")))
+
+	app := newWitness(t)
+	e := loadExample(t, "kubernetes", "/etc/htpasswd", volume, "10.0.0.0/8", "127.0.0.1/32", "application:8080", app.Listener.Addr().String())
+	e.commands = append(e.commands, "go run ./cmd/caddy run --config examples/kubernetes/Caddyfile")
+	e.start()
+	eventually(t, "it answers", func() bool {
+		_, ok := e.run("curl http://127.0.0.1:8080/healthz")
+		return ok
+	})
+	// The ingress controller.
+	passed := func(line string) string {
+		return strings.Replace(line, "https://example.com/", "-H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7' http://127.0.0.1:8080/", 1)
+	}
+	e.checkAnswer(passed(e.said("curl -i https://example.com/")), exampleAnswer{status: 401})
+	app.none(t)
+	e.checkAnswer(passed(e.said("curl -u alice:swordfish https://example.com/")), exampleAnswer{body: "application"})
+	if got := app.one(t).header.Get("X-Remote-User"); got != "alice" {
+		t.Errorf("the application was told %q", got)
+	}
+	e.checkAll()
+	e.checkAnswer("curl -i http://127.0.0.1:8080/healthz", exampleAnswer{status: 200, body: "OK"})
+	e.checkAnswer("curl -i -u alice:swordfish http://127.0.0.1:8080/", exampleAnswer{status: 403}) // past the controller
+	app.none(t)
+
+	// The kubelet brings another version, and takes the one before away.
+	version("..2026_11_24_10_00_00.2", bobSecret)
+	must(t, os.RemoveAll(filepath.Join(volume, "..2026_11_24_09_00_00.1")))
+	asBob, asAlice := passed("curl -i -u bob:secret https://example.com/"), passed("curl -i -u alice:swordfish https://example.com/")
+	eventually(t, "bob can log in", func() bool { return e.ask(asBob).status == http.StatusOK })
+	e.checkAnswer(asAlice, exampleAnswer{status: 401})
+	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "can be read by every user") {
+		t.Error("the log has something to say")
+	}
 }
