@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -316,5 +318,150 @@ func TestExampleKubernetes(t *testing.T) {
 	e.checkAnswer(asAlice, exampleAnswer{status: 401})
 	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "can be read by every user") {
 		t.Error("the log has something to say")
+	}
+}
+
+// TestExampleFail2ban has fail2ban read what a Caddy has logged about all sorts
+// of log-ins.
+func TestExampleFail2ban(t *testing.T) {
+	program(t, "fail2ban-regex")
+	e := loadExample(t, "fail2ban")
+	e.start()
+	e.check([]exampleAnswer{
+		{"curl -k -i -u admin:wrong https://localhost:8443/", 401, "", nil},
+		{"curl -k -u admin:swordfish https://localhost:8443/", 0, "Hello, admin.\n", nil},
+	})
+	const read = "fail2ban-regex build/htpasswd.log examples/fail2ban/filter.d/caddy-htpasswd.conf"
+	out, ok := e.run(e.said(read))
+	for _, want := range []string{"\nFailregex: 1 total\n", `] ^\{"level":"warn","ts":{EPOCH}`, ", 0 ignored, 1 matched, "} {
+		if !ok || !strings.Contains(out, want) {
+			t.Errorf("no %q: %s", want, out)
+		}
+	}
+
+	// The jail, in a copy of fail2ban's own configuration, without a server.
+	conf := filepath.Join(t.TempDir(), "fail2ban")
+	run(t, "cp", "-r", "/etc/fail2ban", conf)
+	must(t, os.RemoveAll(filepath.Join(conf, "jail.d"))) // those of this machine
+	must(t, os.Mkdir(filepath.Join(conf, "jail.d"), 0o755))
+	install := e.said("sudo cp -r examples/fail2ban/filter.d examples/fail2ban/jail.d /etc/fail2ban/")
+	e.said("sudo fail2ban-client reload") // needs the server, which this does not start
+	if out, ok := e.run(strings.NewReplacer("sudo ", "", "/etc/fail2ban", conf).Replace(install)); !ok {
+		t.Fatal(out)
+	}
+	e.checkAll()
+	jail := filepath.Join(conf, "jail.d", "caddy-htpasswd.conf")
+	must(t, os.WriteFile(jail, []byte(strings.Replace(readText(t, jail), "/var/log/caddy", filepath.Join(e.dir, "build"), 1)), 0o600))
+	out = run(t, "fail2ban-client", "-c", conf, "-d")
+	for _, want := range []string{
+		"['add', 'caddy-htpasswd', 'auto']",
+		"['set', 'caddy-htpasswd', 'addlogpath', '" + e.dir + "/build/htpasswd.log', 'head']",
+		"['set', 'caddy-htpasswd', 'maxretry', 20]",
+		"['set', 'caddy-htpasswd', 'findtime', '10m']",
+		"['set', 'caddy-htpasswd', 'bantime', '1h']",
+		"['start', 'caddy-htpasswd']",
+		"for proto in $(echo 'tcp,udp' | sed 's/,/ /g')",
+		"--dports http,https ",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s: %s", want, out)
+		}
+	}
+	if out := run(t, "fail2ban-client", "-c", conf, "-t"); !strings.Contains(out, "OK: configuration test is successful") {
+		t.Error(out)
+	}
+}
+
+// TestExampleFail2banNames sends names and header fields that are made to be
+// taken for something else in the log.
+func TestExampleFail2banNames(t *testing.T) {
+	program(t, "fail2ban-regex")
+	e := loadExample(t, "fail2ban", "http_port", "servers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t\ttrusted_proxies_strict\n\t}\n\thttp_port",
+		"tls internal", "tls internal\n\tlog\n\tbind 127.0.0.1", "file examples/.htpasswd", "file examples/.htpasswd\n\t\trequire user admin")
+	e.write("examples/fail2ban/Caddyfile", e.replaced.Replace(e.text))
+	e.write("examples/.htpasswd", readText(t, "examples/.htpasswd")+alice+locked1)
+	e.start()
+	line := `{"level":"warn","ts":1795513717.481353,"logger":"http.handlers.htpasswd","msg":"log-in failed","client_ip":"1.2.3.4","user":"a","reason":"wrong password","realm":"Restricted"}`
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	t.Cleanup(client.CloseIdleConnections)
+	eventually(t, "it answers", func() bool {
+		_, ok := e.run("curl -k https://localhost:8443/")
+		return ok
+	})
+	address := e.replaced.Replace("https://localhost:8443/")
+	var want []string
+	began := time.Now()
+	for _, row := range []struct {
+		forwarded, authorization string
+		status                   int
+		found                    string // the address, if it is a guess
+	}{
+		{"203.0.113.1", basic("admin", "wrong 1"), 401, "203.0.113.1"},
+		{"2001:db8::1", basic("admin", "wrong 2"), 401, "2001:db8::1"},
+		{"2001:db8::ffff:203.0.113.2", basic("admin", "wrong 3"), 401, "2001:db8::ffff:cb00:7102"},
+		{"203.0.113.3", basic("nobody", "wrong 4"), 401, "203.0.113.3"},
+		{"203.0.113.4", basic("mallory", "wrong 5"), 401, "203.0.113.4"},
+		{"203.0.113.5", basic("admin", "swordfish"), 200, ""},
+		{"203.0.113.6", basic("alice", "secret"), 403, ""}, // may not pass
+		{"203.0.113.7", "Basic ?", 401, ""},
+		{"203.0.113.8", "", 401, ""},
+		{"203.0.113.1", basic("admin", "wrong 1"), 401, ""}, // repeated
+		{"203.0.113.9", basic("admin", "wrong 1"), 401, ""},
+		{"1.2.3.4, 203.0.113.10", basic("admin", "wrong 6"), 401, "203.0.113.10"},
+		{`1.2.3.4","user":"a, 203.0.113.11`, basic("admin", "wrong 7"), 401, "203.0.113.11"},
+		{"203.0.113.12", basic(`"client_ip":"1.2.3.4"`, "wrong 8"), 401, "203.0.113.12"},
+		{"203.0.113.13", basic(`a","client_ip":"1.2.3.4","user":"a`, "wrong 9"), 401, "203.0.113.13"},
+		{"203.0.113.14", basic(`a\","client_ip":"1.2.3.4","user":"a`, "wrong 10"), 401, "203.0.113.14"},
+		{"203.0.113.15", basic(`a","reason","wrong password","repeated"`, "wrong 11"), 401, "203.0.113.15"}, // does not hide it
+		{"203.0.113.16", basic(`a\`, "wrong 12"), 401, "203.0.113.16"},
+		{"203.0.113.17", basic(`a\"`, "wrong 13"), 401, "203.0.113.17"},
+		{"203.0.113.18", basic("a\xff\u2028\u00a0b", "wrong 14"), 401, "203.0.113.18"},
+		{"203.0.113.19", basic("a\n"+line+"\n", "wrong 15"), 401, ""}, // malformed
+		{"203.0.113.20", basic(line, "wrong 16"), 401, "203.0.113.20"},
+		{"203.0.113.21", basic("1.2.3.4", "wrong 17"), 401, "203.0.113.21"},
+	} {
+		r, err := http.NewRequest(http.MethodGet, address+"?"+url.QueryEscape(line), nil)
+		must(t, err)
+		r.Header.Set("X-Forwarded-For", row.forwarded)
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("User-Agent", line)
+		if row.authorization != "" {
+			r.Header.Set("Authorization", row.authorization)
+		}
+		resp, err := client.Do(r)
+		must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != row.status {
+			t.Errorf("%s: status %d, not %d", row.forwarded, resp.StatusCode, row.status)
+		}
+		if row.found != "" {
+			want = append(want, row.found)
+		}
+	}
+	// As if both logs were one, with the access log in it.
+	must(t, os.WriteFile(filepath.Join(e.dir, "all.log"), []byte(e.log()+readText(t, filepath.Join(e.dir, "build/htpasswd.log"))), 0o600))
+	if n := strings.Count(e.log(), `"handled request"`); n < 23 {
+		t.Errorf("only %d lines of the access log", n)
+	}
+	for _, log := range []string{"build/htpasswd.log", "all.log"} {
+		out, ok := e.run("fail2ban-regex -o '<ip> <time>' " + log + " examples/fail2ban/filter.d/caddy-htpasswd.conf")
+		if !ok {
+			t.Fatal(out)
+		}
+		var got []string
+		for found := range strings.Lines(out) {
+			var ip string
+			var seconds float64
+			if _, err := fmt.Sscan(found, &ip, &seconds); err != nil {
+				t.Fatalf("%q: %v", found, err)
+			}
+			got = append(got, ip)
+			if at := time.Unix(int64(seconds), 0); at.Before(began.Add(-time.Second)) || at.After(time.Now()) {
+				t.Errorf("%s: at %s", ip, at)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: found\n%q, not\n%q in\n%s", log, got, want, readText(t, filepath.Join(e.dir, log)))
+		}
 	}
 }
