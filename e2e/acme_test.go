@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+	"github.com/miekg/dns"
+)
+
+// publicName is the name that the certificates of these tests are for. The
+// resolver of the authority finds it, as every other, on this machine.
+const publicName = "files.example.com"
+
+// authority is an ACME server, and what its certificates are trusted by.
+type authority struct {
+	*httptest.Server
+	roots *x509.CertPool
+}
+
+// newAuthority starts Let's Encrypt's test server. It looks at the ports of s,
+// as the real one looks at 80 and 443, for whether a name is in its hands.
+func newAuthority(t *testing.T, s *server) *authority {
+	t.Helper()
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	t.Setenv("PEBBLE_AUTHZREUSE", "0")      // each certificate needs a challenge of its own
+	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0") // it would refuse some at random
+	logger, store := log.New(io.Discard, "", 0), db.NewMemoryStore()
+	issuer := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: 3600}})
+	front := wfe.New(logger, store, va.New(logger, s.http, s.https, true, loopbackDNS(t), store), issuer, []string{"example.com"}, true, false, 1, 1)
+	a := &authority{httptest.NewTLSServer(front.Handler()), x509.NewCertPool()}
+	t.Cleanup(a.Close)
+	a.roots.AppendCertsFromPEM(issuer.GetRootCert(0).PEM())
+	s.write("authority.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})))
+	return a
+}
+
+// loopbackDNS starts a name server by which every name has the address
+// 127.0.0.1, and no other records.
+func loopbackDNS(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	started := make(chan struct{})
+	resolver := &dns.Server{Listener: l, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		if len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeA {
+			m.Answer = append(m.Answer, &dns.A{
+				Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
+				A:   net.IPv4(127, 0, 0, 1),
+			})
+		}
+		_ = w.WriteMsg(m) // who asks sees it when it fails
+	})}
+	ended := make(chan error, 1)
+	go func() { ended <- resolver.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() {
+		must(t, resolver.Shutdown())
+		must(t, <-ended)
+	})
+	return l.Addr().String()
+}
+
+// publicClient goes to this machine, whatever the name, and trusts the
+// authority's certificates. It is for one version of HTTP, and, if fresh, for
+// one request by each connection.
+func (a *authority) publicClient(t testing.TB, two, fresh bool) *http.Client {
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: a.roots},
+		Protocols:       new(http.Protocols),
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+		},
+		DisableKeepAlives: fresh,
+	}
+	transport.Protocols.SetHTTP1(!two)
+	transport.Protocols.SetHTTP2(two)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       30 * time.Second,
+	}
+}
+
+// TestAutomaticHTTPS has a real ACME server, by whose certificates a site with
+// passwords serves from its first request on, without a line about TLS.
+func TestAutomaticHTTPS(t *testing.T) {
+	for _, challenge := range []struct{ name, solved, without string }{
+		{"HTTP challenge", "http-01", "disable_tlsalpn_challenge"},
+		{"TLS challenge", "tls-alpn-01", "disable_http_challenge"},
+	} {
+		t.Run(challenge.name, func(t *testing.T) {
+			app := newWitness(t)
+			ports := freePorts(t, 3)
+			s := &server{t: t, dir: t.TempDir(), https: ports[0], http: ports[1], admin: ports[2]}
+			s.htpasswd("-cbC4", "users", "ann", "secret")
+			a := newAuthority(t, s)
+			// The time for a new one comes when a certificate is older than 1/1000 of its hour.
+			s.begin(fmt.Sprintf("renew_interval 500ms\nrenewal_window_ratio 0.999\ncert_issuer acme {\ndir %s%s\ntrusted_roots {dir}/authority.pem\n%s\n}",
+				a.URL, wfe.DirectoryPath, challenge.without),
+				publicName+" {\nhtpasswd {\nfile {dir}/users\n}\nreverse_proxy "+app.Listener.Addr().String()+"\n}")
+			s.checkRedirect(a, app)
+			s.awaitPublic(a, app)
+			s.checkRedirect(a, app)
+			s.checkRenewal(a, app)
+			if n := strings.Count(s.process.Said(), `"challenge_type":"`+challenge.solved+`"`); n < 1+renewals {
+				t.Errorf("%d challenges of the kind %s, want %d", n, challenge.solved, 1+renewals)
+			}
+		})
+	}
+}
+
+// checkRedirect looks that plain HTTP leads to HTTPS, whatever the request
+// brings, before any password is asked for or looked at.
+func (s *server) checkRedirect(a *authority, app *witness) {
+	s.t.Helper()
+	client := a.publicClient(s.t, false, true)
+	for _, row := range []struct{ method, user, password string }{
+		{"GET", "", ""}, {"GET", "ann", "wrong"}, {"GET", "ann", "secret"}, {"HEAD", "", ""}, {"POST", "ann", "secret"}, {"OPTIONS", "", ""},
+	} {
+		r, err := http.NewRequest(row.method, fmt.Sprintf("http://%s:%d/a/b?c=d", publicName, s.http), strings.NewReader("content"))
+		must(s.t, err)
+		if row.user != "" {
+			r.SetBasicAuth(row.user, row.password)
+		}
+		got, err := send(client, r)
+		must(s.t, err)
+		if want := "https://" + publicName + "/a/b?c=d"; got.status != 308 || got.header.Get("Location") != want {
+			s.t.Errorf("%s, %q: %d %q, want 308 %q", row.method, row.user, got.status, got.header.Get("Location"), want)
+		}
+		if got.header["Www-Authenticate"] != nil {
+			s.t.Errorf("%s, %q: asked for a password over plain HTTP", row.method, row.user)
+		}
+	}
+	app.none(s.t)
+}
+
+// askPublic asks for the public name's page and returns the answer and the
+// certificate's serial number.
+func (s *server) askPublic(client *http.Client, password string) (int, string, error) {
+	r, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s:%d/", publicName, s.https), nil)
+	if err != nil {
+		return 0, "", err
+	}
+	if password != "" {
+		r.SetBasicAuth("ann", password)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return 0, "", err
+	}
+	return resp.StatusCode, resp.TLS.PeerCertificates[0].SerialNumber.String(), nil
+}
+
+// awaitPublic waits for the certificate, and looks that the password is asked
+// for from the first answer on.
+func (s *server) awaitPublic(a *authority, app *witness) {
+	s.t.Helper()
+	client := a.publicClient(s.t, true, true)
+	var status int
+	eventually(s.t, "the authority has given a certificate", func() bool {
+		var err error
+		status, _, err = s.askPublic(client, "")
+		return err == nil
+	})
+	if status != 401 {
+		s.t.Errorf("the first answer: %d", status)
+	}
+	app.none(s.t)
+}
+
+// renewals is how many certificates a test sees after the first.
+const renewals = 2
+
+// checkRenewal looks that nobody notices when certificates are renewed: those
+// with a password, without one and with a wrong one, by old connections and new.
+func (s *server) checkRenewal(a *authority, app *witness) {
+	s.t.Helper()
+	var (
+		mu      sync.Mutex
+		serials = map[string]bool{} // by new connections
+		running sync.WaitGroup
+		done    atomic.Bool
+	)
+	defer func() { // also where the test ends early
+		done.Store(true)
+		running.Wait()
+	}()
+	for _, row := range []struct {
+		name, password string
+		two, fresh     bool
+		status         int
+	}{
+		{"new connections, HTTP/2", "secret", true, true, 200},
+		{"new connections, HTTP/1.1", "secret", false, true, 200},
+		{"one connection, HTTP/2", "secret", true, false, 200},
+		{"one connection, HTTP/1.1", "secret", false, false, 200},
+		{"wrong password", "wrong", true, true, 401},
+		{"no password", "", true, true, 401},
+	} {
+		client := a.publicClient(s.t, row.two, row.fresh)
+		running.Go(func() {
+			n, first := 0, ""
+			for ; !done.Load(); n++ {
+				status, serial, err := s.askPublic(client, row.password)
+				if err != nil || status != row.status {
+					s.t.Errorf("%s, request %d: %d, %v, want %d", row.name, n, status, err, row.status)
+					done.Store(true)
+					return
+				}
+				if row.fresh {
+					mu.Lock()
+					serials[serial] = true
+					mu.Unlock()
+				} else if first == "" {
+					first = serial
+				} else if serial != first {
+					s.t.Errorf("%s, request %d: another connection", row.name, n)
+				}
+			}
+			s.t.Logf("%s: %d requests", row.name, n)
+		})
+	}
+	eventually(s.t, "the certificate is renewed", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(serials) > renewals || done.Load()
+	})
+	done.Store(true)
+	running.Wait()
+	seen := app.taken()
+	if len(seen) == 0 {
+		s.t.Error("the application has seen nothing")
+	}
+	for _, got := range seen {
+		if got.header["Authorization"] != nil {
+			s.t.Fatal("the application has seen a password")
+		}
+	}
+}
