@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -242,4 +243,9 @@ func (s *server) htpasswd(args ...string) {
 func htpasswdIn(t testing.TB, dir string, args ...string) {
 	t.Helper()
 	(&server{t: t, dir: dir}).htpasswd(args...)
+}
+
+// authorization is the value of the header with Basic credentials.
+func authorization(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"maps"
@@ -75,10 +74,6 @@ func (s *tlsSite) clients() map[string]*http.Client {
 	return clients
 }
 
-func basic(user, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
-}
-
 // TestClientsTrust has programs ask that trust the certificate through the
 // store each of them has, and refuse it without.
 func TestClientsTrust(t *testing.T) {
@@ -109,9 +104,9 @@ func TestClientsTrust(t *testing.T) {
 	t.Run("openssl", func(t *testing.T) {
 		for _, row := range []struct{ ca, authorization, want string }{
 			{"cert.pem", "", "HTTP/1.1 401 Unauthorized"},
-			{"cert.pem", "Authorization: " + basic("ann", "wrong") + "\r\n", "HTTP/1.1 401 Unauthorized"},
-			{"cert.pem", "Authorization: " + basic("ann", "secret") + "\r\n", "HTTP/1.1 200 OK"},
-			{"", "Authorization: " + basic("ann", "secret") + "\r\n", ""}, // not trusted
+			{"cert.pem", "Authorization: " + authorization("ann", "wrong") + "\r\n", "HTTP/1.1 401 Unauthorized"},
+			{"cert.pem", "Authorization: " + authorization("ann", "secret") + "\r\n", "HTTP/1.1 200 OK"},
+			{"", "Authorization: " + authorization("ann", "secret") + "\r\n", ""}, // not trusted
 		} {
 			args := []string{"s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", "-connect", fmt.Sprintf("localhost:%d", s.https)}
 			if row.ca != "" {
@@ -205,7 +200,7 @@ func (s *tlsSite) testJava(t *testing.T) {
 func TestSameDecision(t *testing.T) {
 	s := startTLS(t)
 	clients := s.clients()
-	right, wrong := basic("ann", "secret"), basic("ann", "wrong")
+	right, wrong := authorization("ann", "secret"), authorization("ann", "wrong")
 	for _, row := range []struct {
 		name          string
 		method, path  string
@@ -217,7 +212,7 @@ func TestSameDecision(t *testing.T) {
 		{name: "none", status: 401},
 		{name: "wrong", authorization: []string{wrong}, status: 401},
 		{name: "wrong once more", authorization: []string{wrong}, status: 401},
-		{name: "unknown user", authorization: []string{basic("eve", "secret")}, status: 401},
+		{name: "unknown user", authorization: []string{authorization("eve", "secret")}, status: 401},
 		{name: "right", authorization: []string{right}, status: 200, user: "ann"},
 		{name: "another scheme", authorization: []string{"Bearer secret"}, status: 401},
 		{name: "scheme in small letters", authorization: []string{"b" + right[1:]}, status: 200, user: "ann"},
@@ -319,8 +314,8 @@ func TestBodyWaits(t *testing.T) {
 		status              int
 	}{
 		{"none", "", 401},
-		{"wrong", basic("ann", "wrong"), 401},
-		{"right", basic("ann", "secret"), 200},
+		{"wrong", authorization("ann", "wrong"), 401},
+		{"right", authorization("ann", "secret"), 200},
 	}
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} { // with HTTP/3, neither Go's client nor server knows of it
 		for _, row := range rows {
@@ -418,7 +413,7 @@ func TestMalformed(t *testing.T) {
 		end    = "Connection: close\r\n"
 		hidden = "GET /hidden HTTP/1.1\r\n" + host + "X-User: root\r\n" + end + "\r\n"
 	)
-	right, wrong := "Authorization: "+basic("ann", "secret")+"\r\n", "Authorization: "+basic("ann", "wrong")+"\r\n"
+	right, wrong := "Authorization: "+authorization("ann", "secret")+"\r\n", "Authorization: "+authorization("ann", "wrong")+"\r\n"
 	chunked := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body) }
 	for _, row := range []struct {
 		name, text string
@@ -444,7 +439,7 @@ func TestMalformed(t *testing.T) {
 		{"R13 bare CR", "GET / HTTP/1.1\r\n" + host + "X-A: a\rX-User: root\r\n" + right + "\r\n", []int{400}, "", false},
 		{"R13 NUL", "GET / HTTP/1.1\r\n" + host + "X-A: a\x00b\r\n" + right + "\r\n", []int{400}, "", false},
 		{"R13 folded, none", "GET / HTTP/1.1\r\n" + host + "X-A: a\r\n Authorization: b\r\n" + end + "\r\n", []int{401}, "", false},
-		{"R13 folded, wrong", "GET / HTTP/1.1\r\n" + host + "Authorization: Basic\r\n\t" + strings.TrimPrefix(basic("ann", "wrong"), "Basic ") + "\r\n" + end + "\r\n", []int{401}, "", false},
+		{"R13 folded, wrong", "GET / HTTP/1.1\r\n" + host + "Authorization: Basic\r\n\t" + strings.TrimPrefix(authorization("ann", "wrong"), "Basic ") + "\r\n" + end + "\r\n", []int{401}, "", false},
 		{"R13 folded, user header", "GET /open HTTP/1.1\r\n" + host + "X-A: a\r\n X-User: root\r\n" + end + "\r\n", []int{200}, `GET /open "" ""`, false},
 		{"R13 folded first line", "GET / HTTP/1.1\r\n " + right + host + "\r\n", []int{400}, "", false},
 		{"R13 no version", "GET /\r\n\r\n", []int{400}, "", false},
