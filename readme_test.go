@@ -107,12 +107,15 @@ func TestSecurityPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := filepath.Glob("internal/*/*_test.go")
-	if err != nil {
-		t.Fatal(err)
+	for _, pattern := range []string{"internal/*/*_test.go", "e2e/*_test.go"} {
+		more, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, more...)
 	}
 	var tests strings.Builder
-	for _, name := range append(names, more...) {
+	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
