@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -51,7 +52,7 @@ func (a adminAPI) Routes() []caddy.AdminRoute {
 // only answers 405 to other methods than the one.
 func only(method string, handler caddy.AdminHandlerFunc) caddy.AdminHandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if r.Method != method {
+		if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
 			w.Header().Set("Allow", method)
 			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("the method must be %s", method)}
 		}
@@ -82,7 +83,8 @@ type adminFile struct {
 	LastLoad time.Time `json:"last_load"`
 	// LastError is what is wrong with the file now; if nothing, it is absent.
 	LastError string `json:"last_error,omitempty"`
-	// Failures is how many versions could not be used.
+	// Failures is how often the file became one that can't be used, or so for
+	// another reason.
 	Failures int `json:"failures"`
 }
 
@@ -124,14 +126,14 @@ func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 func newAdminFile(f *fileInUse) adminFile {
 	found := f.findings()
 	file := adminFile{
-		Path: f.path, Kind: f.kind(),
+		Path: labelValue(f.path), Kind: f.kind(),
 		BadLines: []reportedLine{}, BadLineCount: found.badCount,
 		LastLoad: f.status.loadedAt, LastError: f.status.failure, Failures: f.status.failures,
 	}
 	for _, b := range found.bad {
 		file.BadLines = append(file.BadLines, reportedLine{b.line, b.text})
 	}
-	if f.users != nil {
+	if f.store != nil {
 		file.Users, _ = f.users.count()
 		file.Formats = f.users.formats()
 	} else {
@@ -145,6 +147,8 @@ type adminReload struct {
 	Path  string `json:"path"`
 	Kind  string `json:"kind"`
 	Error string `json:"error,omitempty"` // then the version before stays in force
+	// Pending says why the version before stays in force for a moment.
+	Pending string `json:"pending,omitempty"`
 }
 
 // reload reads all files that are in use. The status is 500 if one of them
@@ -153,9 +157,11 @@ func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	status, reloads := http.StatusOK, []adminReload{}
 	logger := running.settings().logger
 	for _, f := range filesInUse() {
-		reload := adminReload{Path: f.path, Kind: f.kind()}
+		reload := adminReload{Path: labelValue(f.path), Kind: f.kind()}
 		if err := f.reload(logger); err != nil {
 			status, reload.Error = http.StatusInternalServerError, err.Error()
+		} else if f.isInGrace() {
+			reload.Pending = fmt.Sprintf("the file is empty; for %s the version before serves, in case it is being written", emptyGrace)
 		}
 		reloads = append(reloads, reload)
 	}
@@ -164,9 +170,12 @@ func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 
 // forget ends throttling: of all, or of a client or user.
 func (adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
-	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, throttlePath), "/")
+	name, hasName := strings.CutPrefix(r.URL.Path, throttlePath+"/")
 	g, logger := sharedGuard, running.settings().logger
-	if name == "" {
+	if hasName && name == "" { // most likely a script's variable is empty
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("no client or user behind the slash; without the slash, all are forgotten")}
+	}
+	if !hasName {
 		n := g.forgetAll()
 		logger.Info("failed log-ins forgotten", zap.Int("entries", n))
 		return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})

@@ -670,6 +670,14 @@ func TestDocsClientCertificates(t *testing.T) {
 	compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", login: asAlice, want: 200}})
 
 	either := strings.NewReplacer("require_and_verify", "verify_if_given", "realm Staff", "realm Staff\n"+exemption[0]).Replace(caddyfile)
+	t.Run("either, without TLS", func(t *testing.T) {
+		s := startServer(t, "")
+		s.write("users", "bob:"+toolSHA+"\n")
+		must(t, s.reload("http://localhost:{http} {\nhtpasswd {\nfile {dir}/users\n"+exemption[0]+"\n}\nrespond inside\n}"))
+		if a := s.plain("/", nil); a.status != http.StatusForbidden {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	})
 	t.Run("either", func(t *testing.T) {
 		s, ours, _ := docsTwins(t, either, func(*server, map[string]string, int, int) {})
 		pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "cert"), filepath.Join(s.dir, "key"))

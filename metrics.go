@@ -64,7 +64,8 @@ type statistics struct {
 	results [resultCount]atomic.Uint64
 	usedUp  [scopeCount]atomic.Uint64 // budgets, each time that happens
 
-	// Comparisons with remembered passwords: those that let somebody in, and the others.
+	// Comparisons with remembered passwords: those that let somebody in, and the
+	// others, which only tests want to know.
 	hits, misses atomic.Uint64
 
 	hashTimes *prometheus.HistogramVec // hash computations, by format
@@ -96,7 +97,7 @@ func newMetric(kind prometheus.ValueType, name, help string, labels ...string) m
 }
 
 var (
-	requestsMetric = newMetric(prometheus.CounterValue, "requests_total", "Requests, by what became of them.", "result")
+	requestsMetric = newMetric(prometheus.CounterValue, "requests_total", "Decisions on requests, by what became of them; of two htpasswd on one request each counts.", "result")
 	hitsMetric     = newMetric(prometheus.CounterValue, "verified_hits_total", "Log-ins that needed no hash, since the password is the one verified before.")
 	usedUpMetric   = newMetric(prometheus.CounterValue, "budgets_used_up_total", "How often a budget of failed log-ins was used up.", "budget")
 	slotsMetric    = newMetric(prometheus.GaugeValue, "hash_slots", "How many password hashes may be computed at a time.")
@@ -108,7 +109,7 @@ var (
 	badLinesMetric = newMetric(prometheus.GaugeValue, "file_bad_lines", "Lines of the file that are skipped, since something is wrong with them.", "file", "kind")
 	loadedMetric   = newMetric(prometheus.GaugeValue, "file_last_load_success_timestamp_seconds", "When the version of the file that is in force was loaded.", "file", "kind")
 	goodMetric     = newMetric(prometheus.GaugeValue, "file_last_load_successful", "Whether the file is good at the moment; if not, the version before is in force.", "file", "kind")
-	failuresMetric = newMetric(prometheus.CounterValue, "file_load_failures_total", "Versions of the file that could not be used.", "file", "kind")
+	failuresMetric = newMetric(prometheus.CounterValue, "file_load_failures_total", "How often the file became one that can't be used, or so for another reason.", "file", "kind")
 )
 
 // collector reads the metrics. It is the same one for all configurations, so
@@ -156,7 +157,7 @@ func (collector) Collect(metrics chan<- prometheus.Metric) {
 
 	for _, f := range filesInUse() {
 		path := labelValue(f.path)
-		if f.users != nil {
+		if f.store != nil {
 			users, weak := f.users.count()
 			send(usersMetric, float64(users), path)
 			send(weakMetric, float64(weak), path)

@@ -47,15 +47,18 @@ func filesInUse() []fileInUse {
 	var inUse []fileInUse
 	files.Range(func(_, value any) bool {
 		var f fileInUse
+		// The status comes first: a file that is loaded according to it is.
 		switch file := value.(type) {
 		case *pooledFile[*userStore]:
-			f.followedFile, f.store, f.users = file.followedFile, file.store, file.store.current.Load()
+			if f.followedFile = file.followedFile; f.isLoaded() {
+				f.store, f.users = file.store, file.store.current.Load()
+				inUse = append(inUse, f)
+			}
 		case *pooledFile[*groupStore]:
-			f.followedFile, f.groups = file.followedFile, file.store.current.Load()
-		}
-		if status := f.published.Load(); status != nil && !status.loadedAt.IsZero() {
-			f.status = *status
-			inUse = append(inUse, f)
+			if f.followedFile = file.followedFile; f.isLoaded() {
+				f.groups = file.store.current.Load()
+				inUse = append(inUse, f)
+			}
 		}
 		return true
 	})
@@ -65,15 +68,25 @@ func filesInUse() []fileInUse {
 	return inUse
 }
 
+// isLoaded takes the status, and reports whether the file was ever loaded.
+func (f *fileInUse) isLoaded() bool {
+	status := f.published.Load()
+	if status == nil || status.loadedAt.IsZero() {
+		return false
+	}
+	f.status = *status
+	return true
+}
+
 func (f *fileInUse) kind() string {
-	if f.users != nil {
+	if f.store != nil {
 		return "users"
 	}
 	return "groups"
 }
 
 func (f *fileInUse) findings() *findings {
-	if f.users != nil {
+	if f.store != nil {
 		return &f.users.findings
 	}
 	return &f.groups.findings

@@ -104,6 +104,14 @@ func (f *followedFile) reload(logger *zap.Logger) error {
 	return nil
 }
 
+// isInGrace reports whether the file is empty, and the version before serves
+// for a moment.
+func (f *followedFile) isInGrace() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.emptySince.IsZero()
+}
+
 // awaitSettled waits until a file that is in use, and has just changed, stands
 // still, at most until the deadline: somebody may be writing the rest of it.
 // It returns the signature that stood still, if it had to wait for one.
