@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/net/websocket"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
 // exampleServer runs an example in this process, with other ports, and with
@@ -439,10 +442,8 @@ func TestExampleFail2banNames(t *testing.T) {
 		}
 	}
 	// As if both logs were one, with the access log in it.
+	eventually(t, "all requests are in the access log", func() bool { return strings.Count(e.log(), `"handled request"`) >= 23 })
 	must(t, os.WriteFile(filepath.Join(e.dir, "all.log"), []byte(e.log()+readText(t, filepath.Join(e.dir, "build/htpasswd.log"))), 0o600))
-	if n := strings.Count(e.log(), `"handled request"`); n < 23 {
-		t.Errorf("only %d lines of the access log", n)
-	}
 	for _, log := range []string{"build/htpasswd.log", "all.log"} {
 		out, ok := e.run("fail2ban-regex -o '<ip> <time>' " + log + " examples/fail2ban/filter.d/caddy-htpasswd.conf")
 		if !ok {
@@ -463,5 +464,113 @@ func TestExampleFail2banNames(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: found\n%q, not\n%q in\n%s", log, got, want, readText(t, filepath.Join(e.dir, log)))
 		}
+	}
+}
+
+// packagedUnit has of the unit in Caddy's package what the drop-in is about.
+const packagedUnit = `[Unit]
+Description=Caddy
+After=network-online.target
+
+[Service]
+Type=notify
+User=caddy
+Group=caddy
+ExecStart=/usr/bin/caddy run --environ --config /etc/caddy/Caddyfile
+ExecReload=/usr/bin/caddy reload --config /etc/caddy/Caddyfile --force
+AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
+`
+
+// TestExampleSystemd puts the files where the text says, below another folder,
+// has systemd look at them, and runs what it would run.
+func TestExampleSystemd(t *testing.T) {
+	e := loadExample(t, "systemd")
+	self, err := os.Executable()
+	must(t, err)
+	root := t.TempDir()
+	for _, folder := range []string{"usr/local/bin", "etc/systemd/system", "etc/caddy", "var/log/caddy"} {
+		must(t, os.MkdirAll(filepath.Join(root, folder), 0o755))
+	}
+	for _, line := range []string{
+		"sudo install -m 755 caddy /usr/local/bin/caddy",
+		"sudo install -m 644 -D examples/systemd/caddy.service.d/htpasswd.conf /etc/systemd/system/caddy.service.d/htpasswd.conf",
+		"sudo install -m 644 examples/systemd/Caddyfile /etc/caddy/Caddyfile",
+	} {
+		if out, ok := e.run(strings.NewReplacer("sudo ", "", "755 caddy", "755 "+self, " /", " "+root+"/").Replace(e.said(line))); !ok {
+			t.Fatal(out)
+		}
+	}
+	e.said("sudo /usr/local/bin/caddy htpasswd -c /etc/caddy/.htpasswd admin") // TestPrompts, TestToolNewFile
+	e.said("sudo systemctl daemon-reload")
+	e.said("sudo systemctl restart caddy")
+	must(t, os.WriteFile(filepath.Join(root, "etc/caddy/.htpasswd"), []byte(readText(t, "examples/.htpasswd")), 0o640))
+
+	units := filepath.Join(root, "etc/systemd/system")
+	dropIn := filepath.Join(units, "caddy.service.d", "htpasswd.conf")
+	commands := make(map[string]string) // those that count
+	for _, m := range regexp.MustCompile(`(?m)^(Exec\w+)=(.*)$`).FindAllStringSubmatch(readText(t, dropIn), -1) {
+		if old, found := commands[m[1]]; found && old != "" || !found && m[2] != "" {
+			t.Errorf("%s: the package's command stays: %q", m[1], m[2])
+		}
+		commands[m[1]] = m[2]
+	}
+
+	t.Run("systemd-analyze", func(t *testing.T) {
+		program(t, "systemd-analyze")
+		must(t, os.WriteFile(filepath.Join(units, "caddy.service"), []byte(packagedUnit), 0o644))
+		must(t, os.WriteFile(dropIn, []byte(strings.ReplaceAll(readText(t, dropIn), "=/usr", "="+root+"/usr")), 0o644))
+		t.Setenv("SYSTEMD_UNIT_PATH", units+":")
+		if out := run(t, "systemd-analyze", "verify", "--man=no", filepath.Join(units, "caddy.service")); strings.Contains(out, "caddy") {
+			t.Error(out)
+		}
+		// The package's unit alone has 9.3 of 10, with the drop-in it is 2.1.
+		run(t, "systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=25", filepath.Join(units, "caddy.service"))
+	})
+
+	// What systemd would run, with the variables that it would set.
+	inProject := e.env
+	e.env = append(slices.Clone(inProject), "CONFIGURATION_DIRECTORY="+filepath.Join(root, "etc/caddy"), "LOGS_DIRECTORY="+filepath.Join(root, "var/log/caddy"))
+	command := func(name string) []string {
+		return strings.Fields(strings.NewReplacer(" /etc", " "+root+"/etc", "/usr", root+"/usr").Replace(commands[name]))
+	}
+	t.Run("installed", func(t *testing.T) {
+		e := *e
+		e.t = t
+		started := command("ExecStart")
+		log := start(t, root, e.env, started[0], started[1:]...)
+		eventually(t, "caddy has started", func() bool { return strings.Contains(log(), "serving initial configuration") })
+		eventually(t, "it answers", func() bool {
+			_, ok := e.run("curl -k https://localhost:8443/")
+			return ok
+		})
+		must(t, os.WriteFile(filepath.Join(root, "etc/caddy/.htpasswd"), []byte(alice), 0o640))
+		if out, ok := e.run(strings.Join(command("ExecReload"), " ")); !ok {
+			t.Error(out)
+		}
+		e.checkAnswer("curl -k -u alice:secret https://localhost:8443/", exampleAnswer{body: "Hello, alice.\n"})
+		eventually(t, "it is in the access log", func() bool {
+			return strings.Contains(readText(t, filepath.Join(root, "var/log/caddy/access.log")), `"user_id":"alice"`)
+		})
+	})
+
+	e.env = inProject
+	e.start()
+	e.check([]exampleAnswer{
+		{"curl -k -i https://localhost:8443/", 401, "", nil},
+		{"curl -k -u admin:swordfish https://localhost:8443/", 0, "Hello, admin.\n", nil},
+	})
+	e.checkAll()
+	eventually(t, "it is in the access log", func() bool {
+		return strings.Contains(readText(t, filepath.Join(e.dir, "build/access.log")), `"user_id":"admin"`)
+	})
+
+	// On a server, the two lines go and the name is another.
+	server := strings.NewReplacer("\thttp_port 8080\n\tskip_install_trust\n", "", "https://localhost:8443", "example.com").Replace(e.text)
+	if _, config, _ := strings.Cut(server, "\n{\n"); strings.Contains(config, "8080") || strings.Contains(config, "localhost") {
+		t.Errorf("not what the text says: %s", config)
+	}
+	_, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(server), map[string]any{"filename": "Caddyfile"})
+	if err != nil || len(warnings) > 0 {
+		t.Error(err, warnings)
 	}
 }
