@@ -81,16 +81,24 @@ type Process struct {
 // end; if the test has failed, what it said is shown.
 func Start(t testing.TB, dir string, env []string, name string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: exec.Command(name, args...), output: filepath.Join(t.TempDir(), "output")} //nolint:gosec // a test names it
+	cmd := exec.Command(name, args...) //nolint:gosec // a test names it
+	cmd.Dir, cmd.Env = dir, env
+	return StartCommand(t, cmd)
+}
+
+// StartCommand is Start for who wants more of a command, such as another user.
+func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: cmd, output: filepath.Join(t.TempDir(), "output")}
 	out, err := os.Create(p.output)
 	Must(t, err)
 	defer out.Close()
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, env, out, out
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	Must(t, p.cmd.Start())
 	t.Cleanup(func() {
 		p.Stop(syscall.SIGTERM)
 		if t.Failed() {
-			t.Logf("%s said:\n%s", filepath.Base(name), p.Said())
+			t.Logf("%s said:\n%s", filepath.Base(cmd.Path), p.Said())
 		}
 	})
 	return p
@@ -121,3 +129,6 @@ func (p *Process) Stop(signal os.Signal) {
 		_ = p.cmd.Wait()
 	})
 }
+
+// ExitCode returns how the process ended, after Stop: -1 if a signal ended it.
+func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
