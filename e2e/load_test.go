@@ -1,0 +1,316 @@
+package e2e
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// ask is a request that is sent again and again, and what is right for an
+// answer.
+type ask struct {
+	name   string
+	path   string
+	user   func() (name, password string) // nil for nobody
+	change func(*http.Request)            // anything else; may be nil
+	from   string                         // the client's address, else 127.0.0.1
+	kind   clientKind
+	every  time.Duration
+	check  func(answer) string // what is wrong, else ""
+}
+
+// clientKind says how a client connects.
+type clientKind int
+
+const (
+	overHTTP2      clientKind = iota // one connection
+	overHTTP1                        // one connection, kept open
+	newConnections                   // one for each request, HTTP/1.1
+)
+
+// as returns who logs in.
+func as(name, password string) func() (string, string) {
+	return func() (string, string) { return name, password }
+}
+
+// saying returns a check for an answer of that status and body.
+func saying(status int, body string) func(answer) string {
+	return func(a answer) string {
+		if a.status != status || a.body != body {
+			return fmt.Sprintf("%d %q, not %d %q", a.status, a.body, status, body)
+		}
+		return ""
+	}
+}
+
+// status returns a check for one of these.
+func status(expected ...int) func(answer) string {
+	return func(a answer) string {
+		for _, s := range expected {
+			if a.status == s {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%d %q, not one of %d", a.status, a.body, expected)
+	}
+}
+
+// load is clients that ask at a bounded rate until the end.
+type load struct {
+	t       testing.TB
+	stop    chan struct{}
+	clients []*http.Client
+	wg      sync.WaitGroup
+	served  atomic.Int64 // answers that are right
+	retried atomic.Int64 // connections that were closed before anything was answered
+	wrong   atomic.Int64
+}
+
+// drive starts clients. Each has its own connections. A request whose
+// connection is closed before anything is answered is sent once more; that is
+// what browsers do. Everything else that goes wrong is an error.
+func (s *server) drive(t testing.TB, asks ...ask) *load {
+	t.Helper()
+	l := &load{t: t, stop: make(chan struct{})}
+	for _, a := range asks {
+		client := s.clientOf(a)
+		l.clients = append(l.clients, client)
+		l.wg.Go(func() {
+			defer client.CloseIdleConnections()
+			ticker := time.NewTicker(a.every)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-l.stop:
+					return
+				case <-ticker.C:
+				}
+				if wrong := l.send(client, s, a); wrong != "" {
+					if n := l.wrong.Add(1); n <= 20 {
+						t.Errorf("%s: %s", a.name, wrong)
+					}
+					continue
+				}
+				l.served.Add(1)
+			}
+		})
+	}
+	t.Cleanup(l.end)
+	return l
+}
+
+// clientOf returns a client with connections of its own.
+func (s *server) clientOf(a ask) *http.Client {
+	client := s.newClient()
+	transport := client.Transport.(*http.Transport)
+	switch a.kind {
+	case overHTTP2:
+	case overHTTP1:
+		transport.ForceAttemptHTTP2 = false
+		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	case newConnections:
+		transport.ForceAttemptHTTP2 = false
+		transport.DisableKeepAlives = true
+	}
+	if a.from != "" {
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(a.from)}}
+		transport.DialContext = dialer.DialContext
+	}
+	return client
+}
+
+// send asks once, and says what is wrong about the answer.
+func (l *load) send(client *http.Client, s *server, a ask) string {
+	for attempt := 0; ; attempt++ {
+		r, err := http.NewRequest(http.MethodGet, s.url(a.path), nil)
+		if err != nil {
+			return err.Error()
+		}
+		if a.user != nil {
+			r.SetBasicAuth(a.user())
+		}
+		if a.change != nil {
+			a.change(r)
+		}
+		var connections atomic.Int64
+		var begun atomic.Bool
+		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+			GotConn:              func(httptrace.GotConnInfo) { connections.Add(1) },
+			GotFirstResponseByte: func() { begun.Store(true) },
+		}))
+		got, err := send(client, r)
+		if n := connections.Load(); n > 1 {
+			l.retried.Add(n - 1) // by the client itself
+		}
+		if err == nil {
+			return a.check(got)
+		}
+		if begun.Load() || attempt > 0 {
+			return err.Error()
+		}
+		l.retried.Add(1)
+	}
+}
+
+// more waits for n more right answers.
+func (l *load) more(n int64) {
+	l.t.Helper()
+	before := l.served.Load()
+	eventually(l.t, fmt.Sprintf("%d more requests are answered", n), func() bool { return l.served.Load() >= before+n })
+}
+
+// end stops the clients.
+func (l *load) end() {
+	select {
+	case <-l.stop:
+	default:
+		close(l.stop)
+	}
+	l.wg.Wait()
+}
+
+// adminText asks the admin API.
+func (s *server) adminText(path string) string {
+	s.t.Helper()
+	resp, err := http.Get(fmt.Sprintf("http://localhost:%d%s", s.admin, path))
+	must(s.t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(s.t, err)
+	if resp.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s: %d %s", path, resp.StatusCode, text)
+	}
+	return string(text)
+}
+
+// metrics returns those of the plugin, by the name without "caddy_htpasswd_",
+// with labels as they stand.
+func (s *server) metrics() map[string]float64 {
+	s.t.Helper()
+	values := make(map[string]float64)
+	lines := bufio.NewScanner(strings.NewReader(s.adminText("/metrics")))
+	for lines.Scan() {
+		rest, ours := strings.CutPrefix(lines.Text(), "caddy_htpasswd_")
+		name, number, _ := cutLast(rest, " ")
+		if !ours {
+			continue
+		}
+		value, err := strconv.ParseFloat(number, 64)
+		must(s.t, err)
+		values[name] = value
+	}
+	if len(values) == 0 {
+		s.t.Fatal("no metrics")
+	}
+	return values
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// result returns how many requests had one.
+func (s *server) result(name string) float64 {
+	s.t.Helper()
+	return s.metrics()[`requests_total{result="`+name+`"}`]
+}
+
+// hashes returns how many were computed.
+func (s *server) hashes() float64 {
+	s.t.Helper()
+	n := 0.0
+	for name, value := range s.metrics() {
+		if strings.HasPrefix(name, "hash_duration_seconds_count") {
+			n += value
+		}
+	}
+	return n
+}
+
+// fileIsGood returns what the server thinks of a password file in its folder.
+func (s *server) fileIsGood(path string) bool {
+	s.t.Helper()
+	value, found := s.metrics()[`file_last_load_successful{file="`+path+`",kind="users"}`]
+	if !found {
+		s.t.Fatalf("no metric for %s", path)
+	}
+	return value == 1
+}
+
+var profileTotal = regexp.MustCompile(`^goroutine profile: total (\d+)\n`)
+
+// goroutines returns how many the server has.
+func (s *server) goroutines() int {
+	s.t.Helper()
+	m := profileTotal.FindStringSubmatch(s.adminText("/debug/pprof/goroutine?debug=1"))
+	if m == nil {
+		s.t.Fatal("the goroutine profile looks different")
+	}
+	n, err := strconv.Atoi(m[1])
+	must(s.t, err)
+	return n
+}
+
+var profileHeap = regexp.MustCompile(`(?m)^# HeapAlloc = (\d+)$`)
+
+// heap returns the bytes that are in use after a garbage collection.
+func (s *server) heap() int {
+	s.t.Helper()
+	m := profileHeap.FindStringSubmatch(s.adminText("/debug/pprof/heap?gc=1&debug=1"))
+	if m == nil {
+		s.t.Fatal("the heap profile looks different")
+	}
+	n, err := strconv.Atoi(m[1])
+	must(s.t, err)
+	return n
+}
+
+// openFiles returns how many the server has.
+func (s *server) openFiles() int {
+	s.t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.process.Pid()))
+	if err != nil {
+		s.t.Skipf("no /proc: %v", err)
+	}
+	return len(entries)
+}
+
+// atRest waits until the server has no more goroutines and open files than
+// these; with zeros, until they don't change, and returns them.
+func (s *server) atRest(goroutines, files int) (int, int) {
+	s.t.Helper()
+	http.DefaultClient.CloseIdleConnections()
+	if goroutines > 0 {
+		eventually(s.t, fmt.Sprintf("the server has at most %d goroutines and %d open files", goroutines, files), func() bool {
+			return s.goroutines() <= goroutines && s.openFiles() <= files
+		})
+		return goroutines, files
+	}
+	last, same := [2]int{}, 0
+	eventually(s.t, "the server comes to rest", func() bool {
+		now := [2]int{s.goroutines(), s.openFiles()}
+		if now != last {
+			last, same = now, 0
+		}
+		same++
+		time.Sleep(20 * time.Millisecond) // what is ending ends
+		return same >= 25                 // half a second
+	})
+	return last[0], last[1]
+}
