@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,19 +73,8 @@ const results = {
 })();
 `
 
-// application is what is behind the log-in: it serves the page to who has a
-// name, and keeps a list of what it was asked for.
-type application struct {
-	*httptest.Server
-
-	mu       sync.Mutex
-	requests []string // "user path"
-	faults   []string
-}
-
-func newApplication(t *testing.T) *application {
-	t.Helper()
-	a := &application{}
+// browserSite is what is behind the log-in.
+func browserSite() http.Handler {
 	mux := http.NewServeMux()
 	for path, file := range map[string]struct{ kind, text string }{
 		"/{$}":               {"text/html", browserPage},
@@ -112,28 +100,7 @@ func newApplication(t *testing.T) *application {
 		_ = websocket.Message.Send(c, text+", "+c.Request().Header.Get("X-Remote-User"))
 		_ = websocket.Message.Receive(c, &text) // until the browser closes it
 	}))
-	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user := r.Header.Get("X-Remote-User")
-		a.mu.Lock()
-		a.requests = append(a.requests, user+" "+r.URL.Path)
-		if user == "" || r.Header.Get("Authorization") != "" {
-			a.faults = append(a.faults, fmt.Sprintf("%s: user %q, with a password: %v", r.URL.Path, user, r.Header.Get("Authorization") != ""))
-		}
-		a.mu.Unlock()
-		mux.ServeHTTP(w, r)
-	}))
-	t.Cleanup(a.Close)
-	return a
-}
-
-// asked returns what has been asked for since the last call, in order of names.
-func (a *application) asked() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	requests := a.requests
-	a.requests = nil
-	slices.Sort(requests)
-	return requests
+	return mux
 }
 
 // browser is a chromium that reaches nothing but localhost, and trusts one
@@ -146,9 +113,10 @@ func browser(t *testing.T, s *server) context.Context {
 	key := sha256.Sum256(c.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
 	must(t, c.Close())
 
+	home := t.TempDir()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], // with no-sandbox for root, and a profile that is removed
 		chromedp.ExecPath(path),
-		chromedp.Env("HOME="+t.TempDir()),
+		chromedp.Env("HOME="+home, "TMPDIR="+home),
 		chromedp.WindowSize(800, 600),
 		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost"),
@@ -307,7 +275,7 @@ func (p *person) screenshot(name string) {
 // see, how often they are asked, and what the application gets to see.
 func TestBrowser(t *testing.T) {
 	program(t, "chromium")
-	app := newApplication(t)
+	app := newBackend(t, browserSite())
 	dir := t.TempDir()
 	htpasswdIn(t, dir, "-cbC4", "users", "ann", "secret")
 	htpasswdIn(t, dir, "-bC4", "users", "bob", "secret")
@@ -353,8 +321,11 @@ func TestBrowser(t *testing.T) {
 		}
 	}
 	page := func(path, user string) (requests []string) {
-		for _, path := range []string{path, "/members/image.svg", "/members/script.js", "/members/socket", "/members/style.css", "/members/user", "/members/user"} {
-			requests = append(requests, user+" "+path)
+		for _, request := range []string{
+			"GET " + path, "GET /members/script.js", "GET /members/style.css", "GET /members/image.svg",
+			"GET /members/user", "POST /members/user", "GET /members/socket",
+		} {
+			requests = append(requests, user+" "+request)
 		}
 		slices.Sort(requests)
 		return requests
@@ -423,10 +394,4 @@ func TestBrowser(t *testing.T) {
 		p.screenshot("removed-user")
 		requests(t)
 	})
-
-	app.mu.Lock()
-	defer app.mu.Unlock()
-	for _, fault := range app.faults {
-		t.Errorf("got to the application: %s", fault)
-	}
 }
