@@ -27,6 +27,7 @@ const connections = 16
 type sample struct {
 	rate     float64 // good answers a second
 	p50, p99 time.Duration
+	cpu      time.Duration // of the server for an answer; of processes that it has started, nothing
 }
 
 func (l load) authorization() string {

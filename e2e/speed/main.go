@@ -87,7 +87,7 @@ func run() error {
 					return err
 				}
 				for _, p := range peers {
-					if !strings.Contains(p.name, *only) || !p.takes(f) || !p.isHere() {
+					if !strings.Contains(p.name, *only) || !p.takes(f, n) || !p.isHere() {
 						continue
 					}
 					r, err := b.measure(p, https, f, n)
@@ -176,17 +176,35 @@ func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 		turns = *rounds
 	}
 	for range turns {
-		open, err := load{url: s.URL + "/open"}.run(*seconds)
+		open, err := timed(s, load{url: s.URL + "/open"})
 		if err != nil {
 			return nil, err
 		}
-		closed, err := private.run(*seconds)
+		closed, err := timed(s, private)
 		if err != nil {
 			return nil, err
 		}
 		r.open, r.closed = append(r.open, open), append(r.closed, closed)
 	}
 	return r, nil
+}
+
+// timed is a load with the time that the server's processor takes for it.
+func timed(s *benchkit.Server, l load) (sample, error) {
+	before := s.CPU()
+	got, err := l.run(*seconds)
+	if err == nil && got.rate > 0 {
+		got.cpu = time.Duration(float64(s.CPU()-before) / (got.rate * float64(*seconds)))
+	}
+	return got, err
+}
+
+// cpuTime is the mean processor time for an answer.
+func cpuTime(samples []sample) (mean time.Duration) {
+	for _, s := range samples {
+		mean += s.cpu
+	}
+	return mean / time.Duration(len(samples))
 }
 
 // ratio is the median of the ratios of the rounds, with their spread.
@@ -212,8 +230,8 @@ func median(samples []sample) sample {
 
 func (r *row) describe() string {
 	ratio, least, most := r.ratio()
-	return fmt.Sprintf("%s, https %t, %s, %d users: %.0f without, %.0f with, ratio %.3f (%.3f to %.3f)",
-		r.server, r.https, r.format.name, r.users, median(r.open).rate, median(r.closed).rate, ratio, least, most)
+	return fmt.Sprintf("%s, https %t, %s, %d users: %.0f without, %.0f with, ratio %.3f (%.3f to %.3f), processor time %s and %s",
+		r.server, r.https, r.format.name, r.users, median(r.open).rate, median(r.closed).rate, ratio, least, most, cpuTime(r.open), cpuTime(r.closed))
 }
 
 // million is how the plugin does with a file of a million users.

@@ -19,6 +19,7 @@ type peer struct {
 	name    string
 	program string   // "": the Caddy that is built here
 	formats []string // of hashes, all if there are none
+	most    int      // users, no limit if it is 0
 	// config returns the text of the configuration, and start the command that
 	// runs it in the foreground.
 	config func(b *bench, port int, https bool) string
@@ -26,15 +27,17 @@ type peer struct {
 }
 
 var peers = []peer{
-	{plugin, "", nil, pluginConfig, runCaddy},
-	{"Caddy's basic_auth", "", []string{"bcrypt"}, basicAuthConfig, runCaddy},
-	{"nginx", "nginx", nil, nginxConfig, runNginx},
-	{"Apache with mod_authn_socache", "apache2", nil, apacheConfig, runApache},
-	{"HAProxy", "haproxy", []string{"sha512crypt", "bcrypt"}, haproxyConfig, runHAProxy},
-	{"lighttpd", "lighttpd", nil, lighttpdConfig, runLighttpd},
+	{plugin, "", nil, 0, pluginConfig, runCaddy},
+	{"Caddy's basic_auth", "", []string{"bcrypt"}, 0, basicAuthConfig, runCaddy},
+	{"nginx", "nginx", nil, 0, nginxConfig, runNginx},
+	{"Apache with mod_authn_socache", "apache2", nil, 0, apacheConfig, runApache},
+	{"HAProxy", "haproxy", []string{"sha512crypt", "bcrypt"}, 1_000, haproxyConfig, runHAProxy},
+	{"lighttpd", "lighttpd", nil, 0, lighttpdConfig, runLighttpd},
 }
 
-func (p peer) takes(f format) bool { return len(p.formats) == 0 || slices.Contains(p.formats, f.kind) }
+func (p peer) takes(f format, users int) bool {
+	return (len(p.formats) == 0 || slices.Contains(p.formats, f.kind)) && (p.most == 0 || users <= p.most)
+}
 
 func (p peer) isHere() bool {
 	_, err := exec.LookPath(benchkit.LookUp(p.program))
