@@ -18,6 +18,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // blocks returns the code blocks of a language in a Markdown file.
@@ -234,31 +236,8 @@ func substitute(text string, names map[string]string, more ...string) string {
 // startNginx runs a real nginx until the end of the test.
 func startNginx(t *testing.T, dir, servers string) {
 	t.Helper()
-	path := program(t, "nginx")
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user root;" // the files of the test are the test's alone
-	}
-	conf := fmt.Sprintf(`%s
-daemon off;
-worker_processes 1;
-pid nginx.pid;
-error_log nginx.log;
-events {}
-http {
-	access_log off;
-	client_body_temp_path body;
-	proxy_temp_path proxy;
-	fastcgi_temp_path fastcgi;
-	uwsgi_temp_path uwsgi;
-	scgi_temp_path scgi;
-	%s
-}`, user, servers)
-	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	start(t, dir, nil, path, "-p", dir, "-e", filepath.Join(dir, "nginx.log"), "-c", file)
+	command := testkit.NginxCommand(t, dir, servers)
+	start(t, dir, nil, command[0], command[1:]...)
 	port := regexp.MustCompile(`listen 127\.0\.0\.1:(\d+)`).FindStringSubmatch(servers)[1]
 	eventually(t, "nginx listens", func() bool {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // basic is an Authorization header of these credentials.
@@ -445,7 +446,7 @@ func (s *threeServers) compareRealm(name, realm string) comparison {
 		value, _, _ = bytes.Cut(value, []byte("\r\n"))
 		return "`" + strings.NewReplacer("\n", "<LF>", "\x01", "<01>").Replace(string(value)) + "`"
 	}
-	if conf := nginxConf(s.dir, nginxPlace("/", realm, file)); acceptsConf(t, conf, nginxCommand) {
+	if conf := nginxConf(s.dir, nginxPlace("/", realm, file)); acceptsConf(t, conf, testkit.NginxCommand) {
 		p := startNginx(t, conf)
 		c.answers[nginx] = challenge(p.port)
 		p.stop()
@@ -549,7 +550,7 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 		file := filepath.Join(s.dir, name)
 		c := comparison{name: r.what + ", at the start"}
 		for i, starts := range []bool{
-			acceptsConf(t, nginxConf(s.dir, nginxPlace("/", "x", file)), nginxCommand),
+			acceptsConf(t, nginxConf(s.dir, nginxPlace("/", "x", file)), testkit.NginxCommand),
 			acceptsConf(t, apacheConf(s.dir, apachePlace("/", "x", file)), apacheCommand),
 			validates(t, caddyGlobal, caddySite(caddyPlace("*", "x", file))),
 		} {

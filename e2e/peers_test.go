@@ -32,7 +32,7 @@ type peer struct {
 // of its own: "server { listen 127.0.0.1:{port}; ... }".
 func startNginx(t testing.TB, conf string) *peer {
 	t.Helper()
-	return startPeer(t, conf, nginxCommand)
+	return startPeer(t, conf, testkit.NginxCommand)
 }
 
 // startApache runs an Apache until the end of the test. conf is what stands
@@ -80,31 +80,6 @@ func succeeds(t testing.TB, cmd *exec.Cmd) bool {
 	}
 	t.Logf("%s: %v: %s", filepath.Base(cmd.Path), cmd.ProcessState, bytes.TrimSpace(out))
 	return err == nil
-}
-
-func nginxCommand(t testing.TB, dir, conf string) []string {
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user root;" // the files of tests are often the test's alone
-	}
-	file := filepath.Join(dir, "nginx.conf")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, `%s
-daemon off;
-worker_processes 1;
-pid nginx.pid;
-error_log nginx.log;
-events {}
-http {
-	access_log off;
-	client_body_temp_path body;
-	proxy_temp_path proxy;
-	fastcgi_temp_path fastcgi;
-	uwsgi_temp_path uwsgi;
-	scgi_temp_path scgi;
-	%s
-}
-`, user, conf), 0o600))
-	return []string{program(t, "nginx"), "-p", dir, "-e", filepath.Join(dir, "nginx.log"), "-c", file}
 }
 
 func apacheCommand(t testing.TB, dir, conf string) []string {

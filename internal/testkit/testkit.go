@@ -3,6 +3,7 @@
 package testkit
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -57,6 +58,35 @@ func Program(t testing.TB, name string) string {
 	}
 	t.Skipf("%s is not here; 'make tools' installs it where it can", name)
 	return ""
+}
+
+// NginxCommand writes a configuration of an nginx into a folder, in which http
+// is what stands in its http block, and returns the command that runs it there,
+// in the foreground.
+func NginxCommand(t testing.TB, dir, http string) []string {
+	t.Helper()
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user root;" // the files of tests are often the test's alone
+	}
+	file := filepath.Join(dir, "nginx.conf")
+	Must(t, os.WriteFile(file, fmt.Appendf(nil, `%s
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log nginx.log;
+events {}
+http {
+	access_log off;
+	client_body_temp_path body;
+	proxy_temp_path proxy;
+	fastcgi_temp_path fastcgi;
+	uwsgi_temp_path uwsgi;
+	scgi_temp_path scgi;
+	%s
+}
+`, user, http), 0o600))
+	return []string{Program(t, "nginx"), "-p", dir, "-e", filepath.Join(dir, "nginx.log"), "-c", file}
 }
 
 // Run runs a program to its end and returns what it says.
