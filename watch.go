@@ -260,9 +260,9 @@ func (f *followedFile) fail(err error, logger *zap.Logger) {
 	}
 	f.failure = err.Error()
 	f.failures++
-	f.publish()
 	logger.Error("file can't be used; the version loaded before keeps serving until it is mended",
 		zap.String("file", f.path), zap.Error(err), zap.Time("serving_version_of", f.loadedAt), zap.Int("failures", f.failures))
+	f.publish() // last, so that who sees it finds the reason in the log
 }
 
 // recover notes and logs that what went wrong is over.
