@@ -66,7 +66,7 @@ bench-code:
 
 # Needs Debian's wrk, nginx-light, apache2, haproxy, lighttpd and lighttpd-mod-openssl.
 bench-servers:
-	cd e2e && $(GO) run ./speed -seconds 1
+	cd e2e && $(GO) run ./speed
 
 bench-flood:
 	$(GO) run ./internal/floodbench

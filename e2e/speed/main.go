@@ -3,7 +3,7 @@
 // file, over HTTP and HTTPS, for several formats of hashes and numbers of
 // users. It writes docs/speed.md and docs/speed.svg.
 //
-//	cd e2e && go run ./speed [-seconds 2] [-rounds 7] [-only nginx]
+//	cd e2e && go run ./speed [-seconds 2] [-turns 30] [-only nginx]
 //
 // Load, servers and application share this machine, so compare the ratios of
 // one run. It needs wrk, nginx, apache2, haproxy and lighttpd with
@@ -11,14 +11,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
@@ -27,7 +30,7 @@ import (
 
 var (
 	seconds = flag.Int("seconds", 2, "how long each measurement takes")
-	rounds  = flag.Int("rounds", 7, "how often the plugin is measured without and with a password, by turns")
+	byTurn  = flag.Int("turns", 30, "for how many seconds the plugin and basic_auth are asked for the kinds of requests by turns")
 	only    = flag.String("only", "", "measure only the servers with this in their name")
 	out     = flag.String("out", "../docs", "the folder to write to; empty: standard output only")
 )
@@ -35,8 +38,10 @@ var (
 func main() {
 	log.SetFlags(log.Ltime)
 	flag.Parse()
-	if err := run(); err != nil {
-		log.Fatal(err)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err) //nolint:gocritic // stop is for signals
 	}
 }
 
@@ -64,17 +69,26 @@ type row struct {
 	https  bool
 	format format
 	users  int
-	open   []sample // by turns with private
-	closed []sample
+	plain  [kinds]sample
+	rounds []round // of those that are Caddy
 }
 
-func run() error {
+// kinds of requests, and how many there are.
+const (
+	bare  = iota // no password is asked for, and none sent
+	sent         // none is asked for, but one sent
+	asked        // one is asked for, and sent
+	kinds
+)
+
+// run measures until it is done or has to stop, and leaves no server behind.
+func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "speed")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
-	b, err := newBench(dir)
+	b, err := newBench(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -109,6 +123,7 @@ func run() error {
 
 // bench is what all measurements share.
 type bench struct {
+	ctx      context.Context //nolint:containedctx // of the process
 	dir      string
 	caddy    string
 	upstream int // port of the application
@@ -122,8 +137,8 @@ const password = "correct horse"
 // caddyVersion is what the Caddy that is measured says of itself.
 var caddyVersion string
 
-func newBench(dir string) (*bench, error) {
-	b := &bench{dir: dir}
+func newBench(ctx context.Context, dir string) (*bench, error) {
+	b := &bench{ctx: ctx, dir: dir}
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // servers read it as other users
 		return nil, err
 	}
@@ -159,7 +174,9 @@ func (b *bench) writeUsers(f format, n int) error {
 
 func (b *bench) usersFile() string { return filepath.Join(b.dir, "users") }
 
-// measure starts a server and measures it, without and with a password.
+func (b *bench) length() time.Duration { return time.Duration(*seconds) * time.Second }
+
+// measure starts a server and measures it with each kind of request.
 func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 	s, err := b.start(p, https)
 	if err != nil {
@@ -167,71 +184,50 @@ func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 	}
 	defer s.Stop()
 	r := &row{server: p.name, https: https, format: f, users: n}
-	private := load{url: s.URL + "/private", user: user(n)}
-	if err := private.once(); err != nil {
+	loads := [kinds]load{
+		bare:  {url: s.URL + "/open"},
+		sent:  {url: s.URL + "/open", user: user(n)},
+		asked: {url: s.URL + "/private", user: user(n)},
+	}
+	if err := loads[asked].once(b.ctx); err != nil {
 		return nil, err
 	}
-	turns := 1
-	if p.name == plugin {
-		turns = *rounds
-	}
-	for range turns {
-		open, err := timed(s, load{url: s.URL + "/open"})
-		if err != nil {
+	for kind, l := range loads {
+		before := s.CPU()
+		if r.plain[kind], err = l.run(b.ctx, b.length()); err != nil {
 			return nil, err
 		}
-		closed, err := timed(s, private)
-		if err != nil {
-			return nil, err
-		}
-		r.open, r.closed = append(r.open, open), append(r.closed, closed)
+		r.plain[kind].cpu = time.Duration(float64(s.CPU()-before) / (r.plain[kind].rate * b.length().Seconds()))
 	}
-	return r, nil
+	if p.program == "" {
+		r.rounds, err = byTurns(b.ctx, b.dir, loads, time.Duration(*byTurn)*time.Second)
+	}
+	return r, err
 }
 
-// timed is a load with the time that the server's processor takes for it.
-func timed(s *benchkit.Server, l load) (sample, error) {
-	before := s.CPU()
-	got, err := l.run(*seconds)
-	if err == nil && got.rate > 0 {
-		got.cpu = time.Duration(float64(s.CPU()-before) / (got.rate * float64(*seconds)))
-	}
-	return got, err
-}
+// spread is the median of some figures, with the half of them that is nearest
+// to it, and all of them.
+type spread struct{ median, quarter, threeQuarters, least, most float64 }
 
-// cpuTime is the mean processor time for an answer.
-func cpuTime(samples []sample) (mean time.Duration) {
-	for _, s := range samples {
-		mean += s.cpu
+// ratio is how many answers of the one kind there are for one of the other.
+// Where there are rounds, it is theirs.
+func (r *row) ratio(of, to int) spread {
+	rounds := r.rounds
+	if rounds == nil {
+		rounds = []round{{r.plain[bare].rate, r.plain[sent].rate, r.plain[asked].rate}}
 	}
-	return mean / time.Duration(len(samples))
-}
-
-// ratio is the median of the ratios of the rounds, with their spread.
-func (r *row) ratio() (median, least, most float64) {
-	ratios := make([]float64, len(r.open))
-	for i := range ratios {
-		ratios[i] = r.closed[i].rate / r.open[i].rate
+	ratios := make([]float64, len(rounds))
+	for i, round := range rounds {
+		ratios[i] = round[of] / round[to]
 	}
 	slices.Sort(ratios)
-	return ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1]
-}
-
-// median is the round with the median rate.
-func median(samples []sample) sample {
-	sorted := slices.SortedFunc(slices.Values(samples), func(a, b sample) int {
-		if a.rate < b.rate {
-			return -1
-		}
-		return 1
-	})
-	return sorted[len(sorted)/2]
+	n := len(ratios)
+	return spread{ratios[n/2], ratios[n/4], ratios[3*n/4], ratios[0], ratios[n-1]}
 }
 
 func (r *row) describe() string {
-	ratio, least, most := r.ratio()
-	return fmt.Sprintf("%s, https %t, %s, %d users: %.0f without, %.0f with, ratio %.3f (%.3f to %.3f), processor time %s and %s",
-		r.server, r.https, r.format.name, r.users, median(r.open).rate, median(r.closed).rate, ratio, least, most, cpuTime(r.open), cpuTime(r.closed))
+	return fmt.Sprintf("%s, %s, %s, %d users: %.0f bare, %.0f sent, %.0f asked for; %d rounds: asked to sent %.3f, asked to bare %.3f", r.server, scheme(r.https), r.format.name, r.users,
+		r.plain[bare].rate, r.plain[sent].rate, r.plain[asked].rate, len(r.rounds), r.ratio(asked, sent), r.ratio(asked, bare))
 }
 
 // million is how the plugin does with a file of a million users.
@@ -257,11 +253,11 @@ func (b *bench) measureMillion() (*million, error) {
 	}
 	defer s.Stop()
 	private := load{url: s.URL + "/private", user: user(n)}
-	if err := private.once(); err != nil {
+	if err := private.once(b.ctx); err != nil {
 		return nil, err
 	}
 	m := &million{start: time.Since(begin)}
-	if m.calm, err = private.run(*seconds); err != nil {
+	if m.calm, err = private.run(b.ctx, b.length()); err != nil {
 		return nil, err
 	}
 	newcomer := load{url: private.url, user: "newcomer"}
@@ -270,21 +266,21 @@ func (b *bench) measureMillion() (*million, error) {
 	if err := os.WriteFile(next, []byte(strings.Join(append(b.users, added), "\n")+"\n"), 0o644); err != nil { //nolint:gosec // as the file is
 		return nil, err
 	}
-	if newcomer.once() == nil {
+	if newcomer.once(b.ctx) == nil {
 		return nil, errors.New("the new user is in before their time")
 	}
 	done := make(chan error)
 	go func() {
 		var err error
-		m.swap, err = private.run(*seconds)
+		m.swap, err = private.run(b.ctx, b.length())
 		done <- err
 	}()
 	if err := os.Rename(next, b.usersFile()); err != nil {
 		return nil, err
 	}
 	begin = time.Now()
-	for newcomer.once() != nil {
-		if time.Since(begin) > time.Minute {
+	for newcomer.once(b.ctx) != nil {
+		if time.Since(begin) > time.Minute || b.ctx.Err() != nil {
 			return nil, errors.New("the new user does not get in")
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -28,31 +28,35 @@ func page(rows []row, m *million) string {
 	fmt.Fprintf(&b, `# What asking for a password costs
 
 Made by `+"`make bench-servers`"+` on %s: %s, %d cores, %s, one run. Servers, application (an nginx that answers "ok") and load
-(wrk, %d connections kept open, one thread, %d s) share the machine: compare the ratios of one run, not with other machines.
+(wrk, %d connections kept open, one thread, %d s each) share the machine: compare the ratios of one run, not with other machines.
 
 %s
 
-Each server passes requests on to the application; "without" is a path that needs no password, "with" one that does, asked with a right one, of the user in the middle of
-the file. Requests/s and latencies are those "with". The ratio is "with" to "without"; for this plugin it is the median of %d rounds by turns, with the least and the most.
-A server that does not know a format is not listed with it, nor HAProxy with 100,000 users, for which it
-takes more than a minute to start. Caches are on: Apache's mod_authn_socache, lighttpd's auth.cache, that of basic_auth.
+Each server passes requests on to the application. They are of three kinds: for a path that needs no password, without one ("none sent"); for the same path with one
+("sent": servers have to read and pass on a header more); and for a path that needs the password that is sent ("asked for"), of the user in the middle of the file.
+The ratio is "asked for" to "sent": the same request, where a password is needed and where not. p50, p99 and the processor time that the server takes for an answer are of "asked for".
+A server that does not know a format is not listed with it, nor HAProxy with 100,000 users, for which it takes more than a minute to start.
+Caches are on: Apache's mod_authn_socache, lighttpd's auth.cache, that of basic_auth. [Where the time goes](where-the-time-goes.md) says why some are ahead with short files and cheap hashes.
 
 ![requests a second with a password](speed.svg)
 
-`, time.Now().Format("2 January 2006"), cpu(), runtime.NumCPU(), runtime.Version(), connections, *seconds, versions(), *rounds)
+`, time.Now().Format("2 January 2006"), cpu(), runtime.NumCPU(), runtime.Version(), connections, *seconds, versions())
+	b.WriteString(turnsTable(rows))
 	for _, https := range []bool{false, true} {
-		fmt.Fprintf(&b, "## %s\n\n", scheme(https))
-		b.WriteString("| hash | users | server | requests/s without | with | ratio | p50 | p99 |\n|---|---|---|---|---|---|---|---|\n")
+		fmt.Fprintf(&b, "## Requests a second, %s\n\n", scheme(https))
+		b.WriteString("| hash | users | server | none sent | sent | asked for | ratio | p50 | p99 | processor |\n|---|---|---|---|---|---|---|---|---|---|\n")
 		for i := range rows {
 			if r := &rows[i]; r.https == https {
-				s := median(r.closed)
-				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r.format.name, number(float64(r.users)), r.server,
-					number(median(r.open).rate), number(s.rate), r.ratioText(), short(s.p50), short(s.p99))
+				s, digits := r.plain[asked], 2
+				if r.rounds != nil {
+					digits = 3
+				}
+				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %.*f | %s | %s | %s |\n", r.format.name, number(float64(r.users)), r.server,
+					number(r.plain[bare].rate), number(r.plain[sent].rate), number(s.rate), digits, r.ratio(asked, sent).median, short(s.p50), short(s.p99), short(s.cpu))
 			}
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString(processorTime(rows))
 	if m != nil {
 		fmt.Fprintf(&b, `## A million users
 
@@ -63,34 +67,28 @@ file is read %s (%.1f times), no request failed. A user who is new in it was let
 	return b.String()
 }
 
-// processorTime is the table of what the plugin takes, which varies less from
-// round to round than requests a second do.
-func processorTime(rows []row) string {
+// turnsTable is the table of ratios from rounds.
+func turnsTable(rows []row) string {
 	var b strings.Builder
-	b.WriteString(`## Processor time
+	fmt.Fprintf(&b, `## With and without, by turns
 
-What Caddy's processors do for one answer, in the same rounds. Noise of the machine changes how many requests there are in a second, and this hardly.
+The same connections ask for each kind in turn, a tenth of a second each, for %d s: what the machine does meanwhile is the same for all of them. A round is each kind twice.
+Medians of the ratios of the rounds; in brackets, the middle half of the rounds, and the least and the most.
 
-| hash | users | | without | with | with to without |
-|---|---|---|---|---|---|
-`)
+| hash | users | | server | rounds | asked for, to sent | asked for, to none sent |
+|---|---|---|---|---|---|---|
+`, *byTurn)
 	for i := range rows {
-		if r := &rows[i]; r.server == plugin {
-			open, closed := cpuTime(r.open), cpuTime(r.closed)
-			fmt.Fprintf(&b, "| %s | %s | %s | %.1f µs | %.1f µs | %.3f |\n", r.format.name, number(float64(r.users)), scheme(r.https),
-				open.Seconds()*1e6, closed.Seconds()*1e6, closed.Seconds()/open.Seconds())
+		if r := &rows[i]; r.rounds != nil {
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %s | %s |\n", r.format.name, number(float64(r.users)), scheme(r.https), r.server, len(r.rounds), r.ratio(asked, sent), r.ratio(asked, bare))
 		}
 	}
 	b.WriteString("\n")
 	return b.String()
 }
 
-func (r *row) ratioText() string {
-	ratio, least, most := r.ratio()
-	if len(r.open) == 1 {
-		return fmt.Sprintf("%.2f", ratio)
-	}
-	return fmt.Sprintf("%.3f (%.3f to %.3f)", ratio, least, most)
+func (s spread) String() string {
+	return fmt.Sprintf("%.3f (%.2f to %.2f; %.2f to %.2f)", s.median, s.quarter, s.threeQuarters, s.least, s.most)
 }
 
 func scheme(https bool) string {
@@ -102,6 +100,8 @@ func scheme(https bool) string {
 
 func short(d time.Duration) string {
 	switch {
+	case d < 100*time.Microsecond:
+		return fmt.Sprintf("%.0f µs", d.Seconds()*1e6)
 	case d < time.Millisecond:
 		return fmt.Sprintf("%.2f ms", d.Seconds()*1e3)
 	case d < time.Second:
@@ -158,7 +158,7 @@ func chart(rows []row) string {
 				any = true
 				fmt.Fprintf(&b, "<text x=\"10\" y=\"%.0f\" font-weight=\"bold\">%s</text>\n", y+11, f.name)
 			}
-			rate := median(r.closed).rate
+			rate := r.plain[asked].rate
 			length := max(width*math.Log10(max(rate, 1))/5, 1)
 			color := colors[r.server]
 			if color == "" {

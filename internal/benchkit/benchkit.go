@@ -108,21 +108,25 @@ func (s *Server) Memory() int64 {
 	return kb << 10
 }
 
-// CPU returns the processor time that the server has used so far, in itself
-// and not in processes that it has started. It is exact to 0.01 s.
-func (s *Server) CPU() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
+// CPU returns the processor time that the server and the processes that it has
+// started, and that have not ended, have used so far. It is exact to 0.01 s.
+func (s *Server) CPU() (sum time.Duration) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path) //nolint:gosec // of the system
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which can have blanks
+		fields := strings.Fields(rest)
+		if len(fields) < 13 || fields[2] != strconv.Itoa(s.cmd.Process.Pid) { // the process group
+			continue
+		}
+		user, _ := strconv.ParseInt(fields[11], 10, 64)
+		system, _ := strconv.ParseInt(fields[12], 10, 64)
+		sum += time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which can have blanks
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
+	return sum
 }
 
 // FreePort returns a port that nobody listens on.
