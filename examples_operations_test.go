@@ -20,6 +20,8 @@ import (
 	"golang.org/x/net/websocket"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // exampleServer runs an example in this process, with other ports, and with
@@ -58,7 +60,7 @@ func TestExampleReadWrite(t *testing.T) {
 		})
 	})
 
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := exampleServer(t, "read-write", "server localhost:9001", "server "+app.Listener.Addr().String())
 	const challenge = `Basic realm="Notes", charset="UTF-8"`
 	overrides := []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
@@ -91,15 +93,15 @@ func TestExampleReadWrite(t *testing.T) {
 					}
 					checkStatus(t, s.do(r), want, challenge)
 					if want != http.StatusOK {
-						app.none(t)
+						app.None(t)
 						return
 					}
-					got := app.one(t)
-					if got.method != method || got.header.Get("X-Remote-User") != user.name {
-						t.Errorf("the application got %s by %q", got.method, got.header.Get("X-Remote-User"))
+					got := app.One(t)
+					if got.Method != method || got.Header.Get("X-Remote-User") != user.name {
+						t.Errorf("the application got %s by %q", got.Method, got.Header.Get("X-Remote-User"))
 					}
 					for _, field := range overrides {
-						if got.header[field] != nil {
+						if got.Header[field] != nil {
 							t.Errorf("the application got %s", field)
 						}
 					}
@@ -109,7 +111,7 @@ func TestExampleReadWrite(t *testing.T) {
 	}
 	a, _ := s.raw("CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + basic("alice", "swordfish") + "\r\n\r\n")
 	checkStatus(t, a, http.StatusForbidden, "")
-	app.none(t)
+	app.None(t)
 }
 
 // TestExampleWebSocket runs the application, too, and has it asked by curl, by
@@ -290,7 +292,7 @@ func TestExampleKubernetes(t *testing.T) {
 	version("..2026_11_24_09_00_00.1", users)
 	must(t, os.Symlink("..data/users", filepath.Join(volume, "users")))
 
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	e := loadExample(t, "kubernetes", "/etc/htpasswd", volume, "10.0.0.0/8", "127.0.0.1/32", "application:8080", app.Listener.Addr().String())
 	e.commands = append(e.commands, "go run ./cmd/caddy run --config examples/kubernetes/Caddyfile")
 	e.start()
@@ -303,15 +305,15 @@ func TestExampleKubernetes(t *testing.T) {
 		return strings.Replace(line, "https://example.com/", "-H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7' http://127.0.0.1:8080/", 1)
 	}
 	e.checkAnswer(passed(e.said("curl -i https://example.com/")), exampleAnswer{status: 401})
-	app.none(t)
+	app.None(t)
 	e.checkAnswer(passed(e.said("curl -u alice:swordfish https://example.com/")), exampleAnswer{body: "application"})
-	if got := app.one(t).header.Get("X-Remote-User"); got != "alice" {
+	if got := app.One(t).Header.Get("X-Remote-User"); got != "alice" {
 		t.Errorf("the application was told %q", got)
 	}
 	e.checkAll()
 	e.checkAnswer("curl -i http://127.0.0.1:8080/healthz", exampleAnswer{status: 200, body: "OK"})
 	e.checkAnswer("curl -i -u alice:swordfish http://127.0.0.1:8080/", exampleAnswer{status: 403}) // past the controller
-	app.none(t)
+	app.None(t)
 
 	// The kubelet brings another version, and takes the one before away.
 	version("..2026_11_24_10_00_00.2", bobSecret)

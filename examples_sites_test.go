@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // example is one of the examples, running in a process of its own, in a folder
@@ -244,7 +246,7 @@ func TestExampleCertificates(t *testing.T) {
 // TestExamplePublic runs the example with the lines in it that its text has
 // for those who don't have the name, and an application.
 func TestExamplePublic(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	e := loadExample(t, "public", "localhost:9001", app.Listener.Addr().String(), "/etc/caddy/.htpasswd", "users", "-u alice", "-u alice:secret")
 	e.write("users", alice)
 	local := regexp.MustCompile(`(?m)^#(\t(?:local_certs|skip_install_trust|http_port \d+|https_port \d+)\n)`).FindAllStringSubmatch(e.text, -1)
@@ -267,7 +269,7 @@ func TestExamplePublic(t *testing.T) {
 		{"curl -i -k --connect-to example.com:443:localhost:8443 -u alice https://example.com/", 200, "application", kept},
 		{"curl -i --connect-to example.com:80:localhost:8080 http://example.com/", 308, "", redirected},
 	})
-	if got := app.one(t).header["X-Remote-User"]; !slices.Equal(got, []string{"alice"}) {
+	if got := app.One(t).Header["X-Remote-User"]; !slices.Equal(got, []string{"alice"}) {
 		t.Errorf("the application was told %q", got)
 	}
 	// The same as if the name were this server's, and its CA known to everybody.

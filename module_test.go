@@ -14,13 +14,14 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // The lines of a password file, made with the commands beside them.
@@ -42,63 +43,9 @@ const (
 
 const restricted = `Basic realm="Restricted", charset="UTF-8"`
 
-// witness is the application behind: it remembers every request it gets.
-type witness struct {
-	*httptest.Server
-	mu   sync.Mutex
-	seen []witnessed
-}
-
-// witnessed is a request as the application got it, read to the end.
-type witnessed struct {
-	method, uri     string
-	header, trailer http.Header
-	body            string
-}
-
-func newWitness(t testing.TB) *witness {
-	w := new(witness)
-	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		w.mu.Lock()
-		w.seen = append(w.seen, witnessed{r.Method, r.RequestURI, r.Header.Clone(), r.Trailer.Clone(), string(body)})
-		w.mu.Unlock()
-		_, _ = io.WriteString(rw, "application")
-	}))
-	t.Cleanup(w.Close)
-	return w
-}
-
-// taken returns what came since it was called last.
-func (w *witness) taken() []witnessed {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	seen := w.seen
-	w.seen = nil
-	return seen
-}
-
-// one returns the one request that came since it was asked last.
-func (w *witness) one(t testing.TB) witnessed {
-	t.Helper()
-	seen := w.taken()
-	if len(seen) != 1 {
-		t.Fatalf("the application got %d requests, not one: %v", len(seen), seen)
-	}
-	return seen[0]
-}
-
-// none fails if anything came since the last question.
-func (w *witness) none(t testing.TB) {
-	t.Helper()
-	if seen := w.taken(); len(seen) > 0 {
-		t.Errorf("the application got %v", seen)
-	}
-}
-
 // site starts a server with these files and this Caddyfile, in which {app}
 // stands for the address of the application.
-func site(t testing.TB, app *witness, files map[string]string, caddyfile string) *server {
+func site(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile string) *server {
 	t.Helper()
 	s := startServer(t, "")
 	for name, text := range files {
@@ -221,7 +168,7 @@ func checkStatus(t testing.TB, a answer, status int, challenge string) {
 }
 
 func TestCredentials(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice + bob + userA + eve + juergenNFC + juergenNFD + juergenL1 + carol + locked1}, https(`
 	htpasswd {
 		file {dir}/users
@@ -301,7 +248,7 @@ func TestCredentials(t *testing.T) {
 	} {
 		for version, client := range s.clients() {
 			t.Run(row.name+", "+version, func(t *testing.T) {
-				app.taken()
+				app.Taken()
 				var a answer
 				header := authorization(row.header...)
 				if row.header == nil {
@@ -313,15 +260,15 @@ func TestCredentials(t *testing.T) {
 					t.Errorf("%d hashes computed", computed)
 				}
 				if row.status != 200 {
-					app.none(t)
+					app.None(t)
 					return
 				}
-				got := app.one(t)
-				if user := got.header["X-User"]; !slices.Equal(user, []string{row.user}) {
+				got := app.One(t)
+				if user := got.Header["X-User"]; !slices.Equal(user, []string{row.user}) {
 					t.Errorf("the application was told %q", user)
 				}
-				if got.header["Authorization"] != nil {
-					t.Errorf("the application got %q", got.header["Authorization"])
+				if got.Header["Authorization"] != nil {
+					t.Errorf("the application got %q", got.Header["Authorization"])
 				}
 			})
 		}
@@ -330,21 +277,21 @@ func TestCredentials(t *testing.T) {
 	// HTTP/1.1 takes white space around a value off, HTTP/2 leaves it.
 	t.Run("R3 blanks around it", func(t *testing.T) {
 		s := s.in(t)
-		app.taken()
+		app.Taken()
 		a, _ := s.raw("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: \t " + good + " \t\r\nConnection: close\r\n\r\n")
 		checkStatus(t, a, 200, "")
-		app.one(t)
+		app.One(t)
 	})
 	t.Run("R6 raw control bytes in the header", func(t *testing.T) {
 		s := s.in(t)
-		app.taken()
+		app.Taken()
 		for _, c := range []string{"\x00", "\x01", "\x0b", "\x7f", "\r", "\x1b"} {
 			a, _ := s.raw("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + good + c + "\r\nConnection: close\r\n\r\n")
 			if a.status != 400 && a.status != 401 {
 				t.Errorf("%q: %d", c, a.status)
 			}
 		}
-		app.none(t)
+		app.None(t)
 	})
 	t.Run("R6 one line of the log for each", func(t *testing.T) {
 		s := s.in(t)
@@ -365,21 +312,21 @@ func TestCredentials(t *testing.T) {
 	})
 	t.Run("R10 Proxy-Authorization", func(t *testing.T) {
 		s := s.in(t)
-		app.taken()
+		app.Taken()
 		checkStatus(t, s.send("/", http.Header{"Proxy-Authorization": {good}}), 401, restricted)
 		checkStatus(t, s.send("/", http.Header{"X-Authorization": {good}, "Cookie": {"Authorization=" + good}}), 401, restricted)
-		app.none(t)
+		app.None(t)
 	})
 	t.Run("R10 user info in the URL", func(t *testing.T) {
 		s := s.in(t)
-		app.taken()
+		app.Taken()
 		a, _ := s.raw(fmt.Sprintf("GET https://alice:secret@localhost:%d/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", s.port))
 		checkStatus(t, a, 401, restricted)
 		a, _ = s.raw("GET / HTTP/1.1\r\nHost: alice:secret@localhost\r\nConnection: close\r\n\r\n")
 		if a.status == 200 && a.body != "" {
 			t.Errorf("%+v", a)
 		}
-		app.none(t)
+		app.None(t)
 	})
 }
 
@@ -427,7 +374,7 @@ func TestEveryFormat(t *testing.T) {
 // R12: the decision is the same for every method and way to send a body, and
 // nothing of the body goes anywhere before it.
 func TestMethods(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice}, https(`
 	htpasswd {
 		file {dir}/users
@@ -441,7 +388,7 @@ func TestMethods(t *testing.T) {
 					value  string
 					status int
 				}{{"", 401}, {basic("alice", "wrong"), 401}, {basic("alice", "secret"), 200}} {
-					app.taken()
+					app.Taken()
 					r := s.request(method, "/", nil)
 					if method == "POST" || method == "PUT" {
 						r = s.request(method, "/", strings.NewReader("content"))
@@ -452,11 +399,11 @@ func TestMethods(t *testing.T) {
 					a := s.in(t, client).do(r)
 					checkStatus(t, a, row.status, restricted)
 					if row.status == 200 {
-						if got := app.one(t); got.method != method || r.Body != nil && got.body != "content" {
+						if got := app.One(t); got.Method != method || r.Body != nil && got.Body != "content" {
 							t.Errorf("%+v", got)
 						}
 					} else {
-						app.none(t)
+						app.None(t)
 					}
 				}
 			})
@@ -476,13 +423,13 @@ func TestMethods(t *testing.T) {
 		for _, value := range []string{"", "Authorization: " + basic("alice", "wrong") + "\r\n"} {
 			t.Run(row.name, func(t *testing.T) {
 				s := s.in(t)
-				app.taken()
+				app.Taken()
 				a, interim := s.raw(row.head + value + "\r\n" + row.body)
 				checkStatus(t, a, 401, restricted)
 				if interim != 0 {
 					t.Error("asked to go on")
 				}
-				app.none(t)
+				app.None(t)
 			})
 		}
 	}
@@ -493,9 +440,9 @@ func TestMethods(t *testing.T) {
 		r.SetBasicAuth("alice", "secret")
 		client := s.clients()["HTTP/1.1"]
 		client.Transport.(*http.Transport).ExpectContinueTimeout = 10 * time.Second
-		app.taken()
+		app.Taken()
 		checkStatus(t, s.in(t, client).do(r), 200, "")
-		if got := app.one(t); got.body != "content" {
+		if got := app.One(t); got.Body != "content" {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -573,7 +520,7 @@ func TestRealm(t *testing.T) {
 
 // The table of statuses of the design, and the ways round the password.
 func TestRequireAndExempt(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{
 		"users":  alice + bob + carol,
 		"admins": "# admins\nadmins: alice\nstaff: alice bob\n",
@@ -678,14 +625,14 @@ func TestRequireAndExempt(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
-			app.taken()
+			app.Taken()
 			a := s.get(row.path, row.user, row.password)
 			checkStatus(t, a, row.status, restricted)
 			if row.status == 200 && a.body != row.body {
 				t.Errorf("%q", a.body)
 			}
 			if row.status != 200 {
-				app.none(t)
+				app.None(t)
 			}
 		})
 	}
@@ -706,7 +653,7 @@ func TestRequireAndExempt(t *testing.T) {
 		s := s.in(t)
 		for header, status := range map[string]int{"1": 200, "2": 401, "0": 500, "x": 500, "": 500} {
 			for _, user := range []string{"", "alice"} {
-				app.taken()
+				app.Taken()
 				r := s.request("GET", "/broken", nil)
 				r.Header.Set("X-Number", header)
 				want := status
@@ -717,7 +664,7 @@ func TestRequireAndExempt(t *testing.T) {
 				a := s.do(r)
 				checkStatus(t, a, want, restricted)
 				if want != 200 {
-					app.none(t)
+					app.None(t)
 				}
 			}
 		}
@@ -806,7 +753,7 @@ func TestSameAnswer(t *testing.T) {
 
 // R15: who gets to see the password.
 func TestAuthorizationHeader(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice + bob}, https(`
 	handle_errors {
 		reverse_proxy {app}
@@ -875,7 +822,7 @@ func TestAuthorizationHeader(t *testing.T) {
 	} {
 		for version, client := range s.clients() {
 			t.Run(row.name+", "+version, func(t *testing.T) {
-				app.taken()
+				app.Taken()
 				header := authorization(row.header...)
 				if row.exempt {
 					header.Set("X-Exempt", "yes")
@@ -884,8 +831,8 @@ func TestAuthorizationHeader(t *testing.T) {
 				if row.status == 200 && a.status != 200 {
 					t.Errorf("status %d", a.status)
 				}
-				if got := app.one(t); !slices.Equal(got.header["Authorization"], row.want) {
-					t.Errorf("the application got %q, not %q", got.header["Authorization"], row.want)
+				if got := app.One(t); !slices.Equal(got.Header["Authorization"], row.want) {
+					t.Errorf("the application got %q, not %q", got.Header["Authorization"], row.want)
 				}
 			})
 		}
@@ -904,10 +851,10 @@ func TestAuthorizationHeader(t *testing.T) {
 		for _, row := range []struct {
 			path, exempt string
 		}{{"/", ""}, {"/", "yes"}} {
-			app.taken()
+			app.Taken()
 			a := s.send(row.path, http.Header{"Authorization": {" " + good}, "X-Exempt": {row.exempt}})
-			if got := app.one(t); got.header["Authorization"] != nil {
-				t.Errorf("%d; the application got %q", a.status, got.header["Authorization"])
+			if got := app.One(t); got.Header["Authorization"] != nil {
+				t.Errorf("%d; the application got %q", a.status, got.Header["Authorization"])
 			}
 		}
 	})
@@ -917,7 +864,7 @@ func TestAuthorizationHeader(t *testing.T) {
 func TestCanary(t *testing.T) {
 	const password = "canary-PaSSw0rd-7f3a"
 	const hash = "$2y$04$Mo1mims8ECyupLmpCqtd/ejufvSwEGYP3DBry1e6ELHoaGIy33Awm"
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	dead := httptest.NewServer(nil)
 	dead.Close()
 	caddyfile := `{
@@ -1070,7 +1017,7 @@ http://localhost:{http} {
 
 // R17: the challenge outlives what the administrator does about errors.
 func TestHandleErrors(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice, "401.html": "<h1>Please log in</h1>"}, https(`
 	root {dir}
 	handle_errors 401 {
@@ -1113,13 +1060,13 @@ func TestHandleErrors(t *testing.T) {
 			}
 		})
 	}
-	app.none(t)
+	app.None(t)
 }
 
 // R19: a path that means the same to the application as a protected one is
 // protected, as far as the matcher goes; a whole site altogether.
 func TestPaths(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice}, `
 https://localhost:{https} {
 	tls internal
@@ -1169,13 +1116,13 @@ https://[::1]:{https} {
 			if a := raw("localhost", path); a.status != 401 && a.status != 400 {
 				t.Errorf("%d %s", a.status, a.body)
 			}
-			app.none(t)
+			app.None(t)
 		})
 		t.Run("R19 htpasswd /admin/*: "+path, func(t *testing.T) {
 			if a := raw("[::1]", path); a.status != 401 && a.status != 400 {
 				t.Errorf("%d %s", a.status, a.body)
 			}
-			app.none(t)
+			app.None(t)
 		})
 	}
 	odd := []string{"/", "/admin", "/admin;/x", "/admin%00/x", `/admin\x`, "/admin/..;/x", "/%00", "/?x", "*", "/.", "/..", "//", "/%", "/\xff", "/public/../secret", "/public%2f..%2fsecret", "/public/%2e%2e%2fsecret", "/x/../../secret"}
@@ -1188,7 +1135,7 @@ https://[::1]:{https} {
 				if a := raw(host, path); a.status != 401 && a.status != 400 {
 					t.Errorf("%d %s", a.status, a.body)
 				}
-				app.none(t)
+				app.None(t)
 			})
 		}
 	}
@@ -1198,13 +1145,13 @@ https://[::1]:{https} {
 				t.Errorf("%s: %+v", path, a)
 			}
 		}
-		app.none(t)
+		app.None(t)
 	})
 	t.Run("R19 the right password gets there", func(t *testing.T) {
 		s := s.in(t)
 		for _, path := range []string{"/admin/x", "//ADMIN/x", "/x/../admin/x"} {
 			a, _ := s.raw("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + basic("alice", "secret") + "\r\nConnection: close\r\n\r\n")
-			if got := app.one(t); a.status != 200 || got.uri != path {
+			if got := app.One(t); a.status != 200 || got.URI != path {
 				t.Errorf("%+v, %+v", a, got)
 			}
 		}
@@ -1213,7 +1160,7 @@ https://[::1]:{https} {
 
 // R20: more than one htpasswd on the way of a request.
 func TestTwoHandlers(t *testing.T) {
-	app, auth := newWitness(t), newWitness(t)
+	app, auth := testkit.NewWitness(t), testkit.NewWitness(t)
 	s := site(t, app, map[string]string{
 		"site":   alice + bobSecret + carol,
 		"admins": aliceOther + bobSecret,
@@ -1354,8 +1301,8 @@ func TestTwoHandlers(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
-			app.taken()
-			auth.taken()
+			app.Taken()
+			auth.Taken()
 			r := s.request("GET", row.path, nil)
 			r.Header["X-User"] = []string{"root"}
 			switch row.path {
@@ -1366,16 +1313,16 @@ func TestTwoHandlers(t *testing.T) {
 				r.SetBasicAuth(row.user, row.password)
 			}
 			a := s.do(r)
-			got := app.one(t) // of an error, too, since handle_errors leads there
+			got := app.One(t) // of an error, too, since handle_errors leads there
 			if row.status == 200 {
 				checkStatus(t, a, 200, "")
 			}
 			if row.status != 200 {
-				if got.header["Authorization"] != nil {
-					t.Errorf("the application got %q", got.header["Authorization"])
+				if got.Header["Authorization"] != nil {
+					t.Errorf("the application got %q", got.Header["Authorization"])
 				}
-				if slices.Contains(got.header["X-User"], "root") {
-					t.Errorf("the application got %q", got.header["X-User"])
+				if slices.Contains(got.Header["X-User"], "root") {
+					t.Errorf("the application got %q", got.Header["X-User"])
 				}
 				if row.realm != "" && a.header.Get("Www-Authenticate") != `Basic realm="`+row.realm+`", charset="UTF-8"` {
 					t.Errorf("challenge %q", a.header.Values("Www-Authenticate"))
@@ -1386,13 +1333,13 @@ func TestTwoHandlers(t *testing.T) {
 				return
 			}
 			for _, field := range []string{"X-User", "X-Admin", "Authorization"} {
-				if !slices.Equal(got.header[field], row.want[field]) {
-					t.Errorf("the application got %s: %q, not %q", field, got.header[field], row.want[field])
+				if !slices.Equal(got.Header[field], row.want[field]) {
+					t.Errorf("the application got %s: %q, not %q", field, got.Header[field], row.want[field])
 				}
 			}
 			if strings.HasPrefix(row.path, "/forward/") {
-				if asked := auth.one(t); asked.header.Get("X-User") != "alice" || asked.header["Authorization"] != nil {
-					t.Errorf("forward_auth got %v", asked.header)
+				if asked := auth.One(t); asked.Header.Get("X-User") != "alice" || asked.Header["Authorization"] != nil {
+					t.Errorf("forward_auth got %v", asked.Header)
 				}
 			}
 		})
@@ -1416,14 +1363,14 @@ func TestTwoHandlers(t *testing.T) {
 		}
 		reverse_proxy {app}
 	}`))
-		app.taken()
+		app.Taken()
 		checkStatus(t, s.get("/both", "alice", "secret"), 200, "")
-		if got := app.one(t); got.header.Get("Authorization") != basic("alice", "secret") {
-			t.Errorf("%q", got.header)
+		if got := app.One(t); got.Header.Get("Authorization") != basic("alice", "secret") {
+			t.Errorf("%q", got.Header)
 		}
 		checkStatus(t, s.get("/outer", "alice", "secret"), 200, "")
-		if got := app.one(t); got.header["Authorization"] != nil {
-			t.Errorf("%q", got.header)
+		if got := app.One(t); got.Header["Authorization"] != nil {
+			t.Errorf("%q", got.Header)
 		}
 	})
 }

@@ -13,11 +13,13 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // R14: what the application is told about the user comes from here alone.
 func TestForgedUserHeader(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	caddyfile := `{
 	servers {
 		OPTIONS
@@ -80,15 +82,15 @@ https://localhost:{https} {
 					}
 					t.Run(row.name+", "+kind.name, func(t *testing.T) {
 						s := s.in(t)
-						app.taken()
+						app.Taken()
 						s.raw("POST " + kind.path + " HTTP/1.1\r\nHost: localhost\r\n" + kind.head + row.head + "\r\n" + row.body)
-						got := app.one(t)
+						got := app.One(t)
 						checkIdentity(t, got, field, kind.want)
-						if strings.Contains(row.body, "X-Sum") && got.trailer.Get("X-Sum") != "1" {
-							t.Errorf("the other trailer is lost: %v", got.trailer)
+						if strings.Contains(row.body, "X-Sum") && got.Trailer.Get("X-Sum") != "1" {
+							t.Errorf("the other trailer is lost: %v", got.Trailer)
 						}
-						if strings.Contains(row.body, "abc") && got.body != "abc" {
-							t.Errorf("body: %q", got.body)
+						if strings.Contains(row.body, "abc") && got.Body != "abc" {
+							t.Errorf("body: %q", got.Body)
 						}
 					})
 				}
@@ -100,7 +102,7 @@ https://localhost:{https} {
 		for _, announced := range []bool{true, false} {
 			t.Run(fmt.Sprintf("R14 HTTP/2, %s, trailer announced: %t", path, announced), func(t *testing.T) {
 				s := s.in(t)
-				app.taken()
+				app.Taken()
 				trailer := http.Header{"X-Sum": nil}
 				if announced {
 					trailer["X-User-Name"] = nil
@@ -110,13 +112,13 @@ https://localhost:{https} {
 				r.Trailer = trailer
 				r.Header = http.Header{"X-User-Name": {"root", "admin"}, "X_user_name": {"root"}, "Authorization": {basic("alice", "secret")}}
 				checkStatus(t, s.do(r), 200, "")
-				got := app.one(t)
+				got := app.One(t)
 				want := []string{"alice"}
 				if path != "/" {
 					want = nil
 				}
 				checkIdentity(t, got, field, want)
-				if got.trailer.Get("X-Sum") != "1" || got.body != "abc" {
+				if got.Trailer.Get("X-Sum") != "1" || got.Body != "abc" {
 					t.Errorf("%+v", got)
 				}
 			})
@@ -126,9 +128,9 @@ https://localhost:{https} {
 
 // checkIdentity checks that the application was told of these users, and of
 // nobody else in any other spelling or place.
-func checkIdentity(t *testing.T, got witnessed, field string, want []string) {
+func checkIdentity(t *testing.T, got testkit.Witnessed, field string, want []string) {
 	t.Helper()
-	for name, values := range got.header {
+	for name, values := range got.Header {
 		if name != field && squash(name) == squash(field) {
 			t.Errorf("the application got %s: %q", name, values)
 		}
@@ -136,16 +138,16 @@ func checkIdentity(t *testing.T, got witnessed, field string, want []string) {
 			t.Errorf("the application got %s: %q", name, values)
 		}
 	}
-	if !slices.Equal(got.header[field], want) {
-		t.Errorf("the application was told %q, not %q", got.header[field], want)
+	if !slices.Equal(got.Header[field], want) {
+		t.Errorf("the application was told %q, not %q", got.Header[field], want)
 	}
-	for name, values := range got.trailer {
+	for name, values := range got.Trailer {
 		if squash(name) == squash(field) || name == "Authorization" {
 			t.Errorf("the application got the trailer %s: %q", name, values)
 		}
 	}
-	if got.header["Authorization"] != nil {
-		t.Errorf("the application got %q", got.header["Authorization"])
+	if got.Header["Authorization"] != nil {
+		t.Errorf("the application got %q", got.Header["Authorization"])
 	}
 }
 
@@ -175,7 +177,7 @@ func (r *trailing) Read(p []byte) (int, error) {
 
 // R18: no password is asked for, or looked at, where others can read it.
 func TestEncryption(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	files := map[string]string{"users": alice}
 	plain := `
 http://localhost:{http} {
@@ -205,12 +207,12 @@ http://127.0.0.1:{http} {
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				s := s.in(t)
-				app.taken()
+				app.Taken()
 				var a answer
 				computed := hashes(func() { a = s.plain("/", row.header) })
 				checkStatus(t, a, row.status, restricted)
 				if row.status == 403 {
-					app.none(t)
+					app.None(t)
 					if computed != 0 {
 						t.Errorf("%d hashes computed", computed)
 					}
@@ -582,7 +584,7 @@ func TestShorten(t *testing.T) {
 // R14: HTTP takes the blanks around a value off, so a user "alice " must not
 // become the user "alice" on the way to the application.
 func TestUserWithBlanks(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, https(`
 	htpasswd {
 		file {dir}/users
@@ -591,9 +593,9 @@ func TestUserWithBlanks(t *testing.T) {
 	reverse_proxy {app}`))
 	for _, row := range [][2]string{{"alice ", "secret"}, {"bob\t", "hunter2"}, {"bob", "hunter2"}} {
 		t.Run(fmt.Sprintf("R14 user %q", row[0]), func(t *testing.T) {
-			app.taken()
+			app.Taken()
 			if a := s.in(t).get("/", row[0], row[1]); a.status == 200 {
-				if got := app.one(t).header["X-User"]; !slices.Equal(got, []string{row[0]}) {
+				if got := app.One(t).Header["X-User"]; !slices.Equal(got, []string{row[0]}) {
 					t.Errorf("the application was told %q", got)
 				}
 			}

@@ -17,6 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // These tests are about budgets as a client sees them, through a real Caddy.
@@ -56,7 +58,7 @@ func checkThrottled(t testing.TB, a answer, most time.Duration) {
 }
 
 func TestThrottledAnswers(t *testing.T) {
-	app := newWitness(t)
+	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice + bob}, withDefaultBudgets+https(`
 	handle_errors 429 {
 		respond "{err.status_code} {err.message}"
@@ -83,14 +85,14 @@ func TestThrottledAnswers(t *testing.T) {
 				t.Errorf("T1 %d hashes over the budget", n)
 			}
 			checkStatus(t, s.get("/", "", ""), 401, restricted)
-			app.none(t)
+			app.None(t)
 			checkStatus(t, s.get("/open", "", ""), 200, "")
 			checkStatus(t, s.get("/open", user, "guess"), 200, "")
-			app.taken()
+			app.Taken()
 		})
 	}
 	s.get("/", "bob", "hunter2")
-	if seen := app.taken(); len(seen) != 1 {
+	if seen := app.Taken(); len(seen) != 1 {
 		t.Errorf("bob, who has done nothing, comes through %d times", len(seen))
 	}
 	lines := strings.Count(s.log(), `"log-in failed"`)

@@ -22,6 +22,8 @@ import (
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
 	"github.com/miekg/dns"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // publicName is the name that the certificates of these tests are for. The
@@ -112,7 +114,7 @@ func TestAutomaticHTTPS(t *testing.T) {
 		{"TLS challenge", "tls-alpn-01", "disable_http_challenge"},
 	} {
 		t.Run(challenge.name, func(t *testing.T) {
-			app := newWitness(t)
+			app := testkit.NewWitness(t)
 			ports := freePorts(t, 3)
 			s := &server{t: t, dir: t.TempDir(), https: ports[0], http: ports[1], admin: ports[2]}
 			s.htpasswd("-cbC4", "users", "ann", "secret")
@@ -135,7 +137,7 @@ func TestAutomaticHTTPS(t *testing.T) {
 
 // checkRedirect looks that plain HTTP leads to HTTPS, whatever the request
 // brings, before any password is asked for or looked at.
-func (s *server) checkRedirect(a *authority, app *witness) {
+func (s *server) checkRedirect(a *authority, app *testkit.Witness) {
 	s.t.Helper()
 	client := a.publicClient(s.t, false, true)
 	for _, row := range []struct{ method, user, password string }{
@@ -155,7 +157,7 @@ func (s *server) checkRedirect(a *authority, app *witness) {
 			s.t.Errorf("%s, %q: asked for a password over plain HTTP", row.method, row.user)
 		}
 	}
-	app.none(s.t)
+	app.None(s.t)
 }
 
 // askPublic asks for the public name's page and returns the answer and the
@@ -181,7 +183,7 @@ func (s *server) askPublic(client *http.Client, password string) (int, string, e
 
 // awaitPublic waits for the certificate, and looks that the password is asked
 // for from the first answer on.
-func (s *server) awaitPublic(a *authority, app *witness) {
+func (s *server) awaitPublic(a *authority, app *testkit.Witness) {
 	s.t.Helper()
 	client := a.publicClient(s.t, true, true)
 	var status int
@@ -193,7 +195,7 @@ func (s *server) awaitPublic(a *authority, app *witness) {
 	if status != 401 {
 		s.t.Errorf("the first answer: %d", status)
 	}
-	app.none(s.t)
+	app.None(s.t)
 }
 
 // renewals is how many certificates a test sees after the first.
@@ -201,7 +203,7 @@ const renewals = 2
 
 // checkRenewal looks that nobody notices when certificates are renewed: those
 // with a password, without one and with a wrong one, by old connections and new.
-func (s *server) checkRenewal(a *authority, app *witness) {
+func (s *server) checkRenewal(a *authority, app *testkit.Witness) {
 	s.t.Helper()
 	var (
 		mu      sync.Mutex
@@ -255,12 +257,12 @@ func (s *server) checkRenewal(a *authority, app *witness) {
 	})
 	done.Store(true)
 	running.Wait()
-	seen := app.taken()
+	seen := app.Taken()
 	if len(seen) == 0 {
 		s.t.Error("the application has seen nothing")
 	}
 	for _, got := range seen {
-		if got.header["Authorization"] != nil {
+		if got.Header["Authorization"] != nil {
 			s.t.Fatal("the application has seen a password")
 		}
 	}

@@ -30,7 +30,7 @@ const restricted = `Basic realm="Restricted", charset="UTF-8"`
 // in its file, ann; /open is exempt.
 type tlsSite struct {
 	*server
-	app   *witness
+	app   *testkit.Witness
 	roots *x509.CertPool
 }
 
@@ -41,7 +41,7 @@ func startTLS(t *testing.T) *tlsSite {
 	testkit.Run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
 		"-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", filepath.Join(dir, "key.pem"), "-out", filepath.Join(dir, "cert.pem"))
 	htpasswdIn(t, dir, "-cbC4", "users", "ann", "secret")
-	s := &tlsSite{app: newWitness(t), roots: x509.NewCertPool()}
+	s := &tlsSite{app: testkit.NewWitness(t), roots: x509.NewCertPool()}
 	s.server = startIn(t, dir, "", "localhost:{https} {\ntls {dir}/cert.pem {dir}/key.pem\nhtpasswd {\nfile {dir}/users\nexempt /open\nuser_header X-User\n}\nreverse_proxy "+
 		s.app.Listener.Addr().String()+"\n}")
 	text, err := os.ReadFile(filepath.Join(dir, "cert.pem"))
@@ -242,7 +242,7 @@ func TestSameDecision(t *testing.T) {
 		var first answer // by the first version
 		for _, version := range slices.Sorted(maps.Keys(clients)) {
 			t.Run("R12 "+row.name+", "+version, func(t *testing.T) {
-				s.app.taken()
+				s.app.Taken()
 				var body io.Reader
 				if row.body != "" {
 					body = strings.NewReader(row.body)
@@ -277,14 +277,14 @@ func TestSameDecision(t *testing.T) {
 					t.Errorf("%+v, unlike before: %+v", a, first)
 				}
 				if row.status != 200 {
-					s.app.none(t)
+					s.app.None(t)
 					return
 				}
-				seen := s.app.taken()
+				seen := s.app.Taken()
 				if len(seen) != 1 {
 					t.Fatalf("the application has seen %d requests", len(seen))
 				}
-				if got := seen[0]; got.method != row.method || got.uri != row.path || got.body != row.body || got.header.Get("X-User") != row.user || got.header["Authorization"] != nil {
+				if got := seen[0]; got.Method != row.method || got.URI != row.path || got.Body != row.body || got.Header.Get("X-User") != row.user || got.Header["Authorization"] != nil {
 					t.Errorf("the application has seen %+v", got)
 				}
 			})
@@ -320,7 +320,7 @@ func TestBodyWaits(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} { // with HTTP/3, neither Go's client nor server knows of it
 		for _, row := range rows {
 			t.Run("R12 Expect: 100-continue, "+row.name+", "+version, func(t *testing.T) {
-				s.app.taken()
+				s.app.Taken()
 				body := &spiedBody{Reader: strings.NewReader("content")}
 				r, err := http.NewRequest(http.MethodPost, s.url("/"), body)
 				must(t, err)
@@ -342,7 +342,7 @@ func TestBodyWaits(t *testing.T) {
 	for _, version := range []string{"HTTP/2.0", "HTTP/3.0"} { // with HTTP/1.1 see TestMalformed
 		for _, row := range rows {
 			t.Run("R12 body that goes on, "+row.name+", "+version, func(t *testing.T) {
-				s.app.taken()
+				s.app.Taken()
 				body, more := io.Pipe()
 				defer more.Close()
 				go func() {
@@ -371,10 +371,10 @@ func TestBodyWaits(t *testing.T) {
 func (s *tlsSite) checkBody(t *testing.T, status int) {
 	t.Helper()
 	if status != 200 {
-		s.app.none(t)
+		s.app.None(t)
 		return
 	}
-	if seen := s.app.taken(); len(seen) != 1 || seen[0].body != "content" {
+	if seen := s.app.Taken(); len(seen) != 1 || seen[0].Body != "content" {
 		t.Errorf("the application has seen %+v", seen)
 	}
 }
@@ -453,14 +453,14 @@ func TestMalformed(t *testing.T) {
 		{"R13 none, with the next one as its body", "POST / HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + hidden, []int{401, 401}, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s.app.taken()
+			s.app.Taken()
 			statuses := s.raw(t, row.text, row.waits)
 			if !slices.Equal(statuses, row.statuses) {
 				t.Errorf("%d, want %d", statuses, row.statuses)
 			}
 			var seen []string
-			for _, got := range s.app.taken() {
-				seen = append(seen, fmt.Sprintf("%s %s %q %q", got.method, got.uri, got.header.Get("X-User"), got.body))
+			for _, got := range s.app.Taken() {
+				seen = append(seen, fmt.Sprintf("%s %s %q %q", got.Method, got.URI, got.Header.Get("X-User"), got.Body))
 			}
 			if got := strings.Join(seen, "\n"); got != row.seen {
 				t.Errorf("the application has seen %s, want %s", got, row.seen)
