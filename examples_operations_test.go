@@ -162,9 +162,9 @@ func TestExampleWebSocket(t *testing.T) {
 	conn, err := dial("admin", "swordfish")
 	must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	echoed := func(text string) {
 		t.Helper()
+		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 		must(t, websocket.Message.Send(conn, text))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err != nil || got != "admin: "+text {
@@ -176,11 +176,7 @@ func TestExampleWebSocket(t *testing.T) {
 
 	t.Run("browser", func(t *testing.T) {
 		browser := program(t, "chromium")
-		profile, err := os.MkdirTemp("", "browser")
-		must(t, err)
-		t.Cleanup(func() { // its processes may end after the first of them
-			eventually(t, "the browser has ended", func() bool { return os.RemoveAll(profile) == nil })
-		})
+		profile := testkit.BrowserDir(t)
 		start(t, profile, append(e.env, "HOME="+profile, "XDG_CONFIG_HOME="+profile), browser, "--headless", "--no-sandbox", "--disable-gpu",
 			"--ignore-certificate-errors", "--user-data-dir="+profile, "--remote-debugging-port=0", e.replaced.Replace("https://admin:swordfish@localhost:8443/"))
 		eventually(t, "the page was answered", func() bool { return strings.Contains(received(), `"admin: hello"`) })
@@ -188,6 +184,7 @@ func TestExampleWebSocket(t *testing.T) {
 
 	ends := func(conn *websocket.Conn) {
 		t.Helper()
+		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("the connection does not end: %q, %v", got, err)
@@ -210,7 +207,6 @@ func TestExampleWebSocket(t *testing.T) {
 	conn, err = dial("alice", "secret")
 	must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	ends(conn)
 }
 

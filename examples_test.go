@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -73,7 +72,7 @@ func TestExampleUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The three servers have ports in a row.
-	first := portsInARow(t, 3)
+	first := freePorts(t, 3)[0]
 	s := startServer(t, "")
 	replaced := strings.NewReplacer(
 		"9011-9013", fmt.Sprintf("%d-%d", first, first+2), "9011-9012", fmt.Sprintf("%d-%d", first, first+1),
@@ -114,28 +113,4 @@ func TestExampleUpstream(t *testing.T) {
 	if got := count("/random", 100); !strings.Contains(got, "a=") || !strings.Contains(got, "b=") || strings.Contains(got, "c=") {
 		t.Errorf("random: %s", got)
 	}
-}
-
-// portsInARow returns the first of n ports that nobody listens on.
-func portsInARow(t *testing.T, n int) int {
-	t.Helper()
-	for range 100 {
-		first := freePorts(t, 1)[0]
-		if first+n < 65536 && areFree(first, n) {
-			return first
-		}
-	}
-	t.Fatal("no ports in a row")
-	return 0
-}
-
-func areFree(first, n int) bool {
-	for port := first; port < first+n; port++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			return false
-		}
-		l.Close()
-	}
-	return true
 }

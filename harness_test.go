@@ -104,6 +104,7 @@ func (s *server) reload(caddyfile string) error {
 	old := s.client.Transport.(*http.Transport)
 	s.client.Transport = old.Clone()
 	old.CloseIdleConnections()
+	testkit.AwaitOneListener(s.t, s.port, s.http)
 	if strings.Contains(caddyfile, "{https}") {
 		eventually(s.t, "the certificate is there", func() bool {
 			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), s.client.Transport.(*http.Transport).TLSClientConfig)

@@ -20,6 +20,8 @@ import (
 	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/chromedp"
 	"golang.org/x/net/websocket"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // browserPage asks for all that a page can ask for: a script, an image, a
@@ -113,11 +115,12 @@ func browser(t *testing.T, s *server) context.Context {
 	key := sha256.Sum256(c.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
 	must(t, c.Close())
 
-	home := t.TempDir()
+	home := testkit.BrowserDir(t)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], // with no-sandbox for root, and a profile that is removed
 		chromedp.ExecPath(path),
 		chromedp.Env("HOME="+home, "TMPDIR="+home),
 		chromedp.WindowSize(800, 600),
+		chromedp.WSURLReadTimeout(2*time.Minute), // the first start is from a cold disk
 		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost"),
 	)

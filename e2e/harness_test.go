@@ -174,6 +174,8 @@ func (s *server) reload(global, sites string) error {
 	if out, code := s.caddy("reload", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.admin)); code != 0 {
 		return fmt.Errorf("exit code %d: %s", code, out)
 	}
+	testkit.AwaitOneListener(s.t, s.https, s.http)
+	s.client.CloseIdleConnections() // by which the old configuration would serve
 	return nil
 }
 

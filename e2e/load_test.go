@@ -181,10 +181,13 @@ func (l *load) end() {
 	l.wg.Wait()
 }
 
+// adminClient is for the admin API.
+var adminClient = &http.Client{Timeout: 30 * time.Second}
+
 // adminText asks the admin API.
 func (s *server) adminText(path string) string {
 	s.t.Helper()
-	resp, err := http.Get(fmt.Sprintf("http://localhost:%d%s", s.admin, path))
+	resp, err := adminClient.Get(fmt.Sprintf("http://localhost:%d%s", s.admin, path))
 	must(s.t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)

@@ -4,7 +4,6 @@ package testkit
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,17 +34,16 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// FreePorts returns ports that nobody listens on.
-func FreePorts(t testing.TB, n int) []int {
+// BrowserDir returns a new folder for a browser, whose processes may write to
+// it for a while after the first of them has ended.
+func BrowserDir(t testing.TB) string {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		Must(t, err)
-		defer l.Close() //nolint:errcheck // nobody has used it
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports
+	dir, err := os.MkdirTemp("", "browser")
+	Must(t, err)
+	t.Cleanup(func() {
+		Eventually(t, "the browser has ended", func() bool { return os.RemoveAll(dir) == nil })
+	})
+	return dir
 }
 
 // Program returns the path of a program, or skips the test.
