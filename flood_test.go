@@ -228,6 +228,30 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 	})
 }
 
+// TestTurnBeforeOpenGuesses is a turn that comes before those of as many open
+// guesses as the budget has: there is no room for one more.
+func TestTurnBeforeOpenGuesses(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		const home = "192.0.2.99"
+		h.expect(home, "alice", "secret1", good)
+		known := h.users.find([]byte("alice")).knownClients()
+		guesses := &known.guesses[known.place(h.guard.client(home))]
+		guesses.Add(10) // compared, and then held up on their way to the queue
+		before := h.spent()
+		h.expect(home, "alice", "guess", overBudget)
+		h.expect(home, "alice", "secret1", overBudget)
+		if after := h.spent(); after != before {
+			t.Errorf("%+v, after %+v", after, before)
+		}
+		guesses.Add(-1)
+		h.expect(home, "alice", "secret1", good)
+		h.expect(home, "alice", "guess", wrong)
+		h.expect(home, "alice", "secret1", overBudget)
+		guesses.Add(-9)
+		h.expect(home, "alice", "secret1", good)
+	})
+}
+
 // TestKnownClientNeedsNoTurn is a flood that keeps the slot: a client that is
 // known goes on at once, as often as it likes, and nothing stays open.
 func TestKnownClientNeedsNoTurn(t *testing.T) {

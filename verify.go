@@ -147,6 +147,18 @@ func (t *trial) closeGuess() {
 	}
 }
 
+// othersGuesses is how many guesses of this client at this user's password are
+// open, for which a trial without one has to leave room in the budget when its
+// turn comes: it may come before theirs. One that has a guess open has its room.
+func (t *trial) othersGuesses() int {
+	known := t.knownClients()
+	place := known.place(t.target[clientScope])
+	if place < 0 || t.guess != nil {
+		return 0
+	}
+	return int(known.guesses[place].Load())
+}
+
 // check compares credentials, sent from an IP address, with the files as they
 // are now. A password that is remembered, as right or as wrong, costs nothing;
 // everything else takes one hash computation, whoever the name belongs to, and
@@ -205,7 +217,7 @@ var errStale = errors.New("the file has changed")
 // against what may be guessed, until it is spent.
 func (h *Handler) checkAtOnce(t *trial) (v verdict, err error) {
 	if h.openGuess(t); t.guess == nil {
-		if err := h.throttled(t); err != nil {
+		if err := h.throttled(t, 0); err != nil {
 			return v, err
 		}
 	} else if user, match := h.recall(t); match != differs {
@@ -237,10 +249,11 @@ func (h *Handler) openGuess(t *trial) {
 	}
 }
 
-// throttled returns an error if a budget is used up.
-func (h *Handler) throttled(t *trial) error {
+// throttled returns an error if a budget is used up, or would be if as many
+// guesses turned out to be wrong.
+func (h *Handler) throttled(t *trial, guesses int) error {
 	isKnown := t.knownClients().place(t.target[clientScope]) >= 0
-	if wait := h.guard.over(&t.target, isKnown, 0); wait > 0 {
+	if wait := h.guard.over(&t.target, isKnown, guesses); wait > 0 {
 		return &throttledError{wait}
 	}
 	return nil
@@ -257,7 +270,7 @@ func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
 		if !h.users.find(t.c.user).equals(t.found) {
 			return errStale
 		}
-		return h.throttled(&t)
+		return h.throttled(&t, t.othersGuesses())
 	}
 	v, err := h.guard.slots.do(ctx, &waiter{
 		client:  t.target[clientScope],
