@@ -152,11 +152,11 @@ func TestSoak(t *testing.T) {
 			if time.Since(begun) > length/4 {
 				samples = append(samples, s.sample())
 			}
-			sampled = now.Add(time.Second)
+			sampled = time.Now().Add(time.Second)
 		case now.After(reload):
 			reloads++
 			must(t, s.reload(config(reloads)))
-			reload = now.Add(3 * time.Second)
+			reload = time.Now().Add(3 * time.Second)
 		case now.After(change):
 			// A user who comes, with a new password each time, and goes, by the
 			// tool and by hand.
@@ -186,8 +186,8 @@ func TestSoak(t *testing.T) {
 	if n := app.strangers.Load(); n != 0 {
 		t.Errorf("%d requests without a user have reached the application", n)
 	}
-	if len(samples) < 9 {
-		t.Fatalf("only %d samples in %s", len(samples), length)
+	if len(samples) < 9 || reloads < 9 || changes < 9 {
+		t.Fatalf("only %d samples, %d reloads and %d changes in %s", len(samples), reloads, changes, length)
 	}
 	first, last := least(samples[:len(samples)/3]), least(samples[len(samples)*2/3:])
 	t.Logf("%s: %d right answers, %d sent again since their connection was closed before anything was answered; %d reloads, %d changes; least at first %+v, at last %+v",

@@ -197,7 +197,9 @@ func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 		if r.plain[kind], err = l.run(b.ctx, b.length()); err != nil {
 			return nil, err
 		}
-		r.plain[kind].cpu = time.Duration(float64(s.CPU()-before) / (r.plain[kind].rate * b.length().Seconds()))
+		if rate := r.plain[kind].rate; rate > 0 {
+			r.plain[kind].cpu = time.Duration(float64(s.CPU()-before) / (rate * b.length().Seconds()))
+		}
 	}
 	if p.program == "" {
 		r.rounds, err = byTurns(b.ctx, b.dir, loads, time.Duration(*byTurn)*time.Second)

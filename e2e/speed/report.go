@@ -34,9 +34,10 @@ Made by `+"`make bench-servers`"+` on %s: %s, %d cores, %s, one run. Servers, ap
 
 Each server passes requests on to the application. They are of three kinds: for a path that needs no password, without one ("none sent"); for the same path with one
 ("sent": servers have to read and pass on a header more); and for a path that needs the password that is sent ("asked for"), of the user in the middle of the file.
-The ratio is "asked for" to "sent": the same request, where a password is needed and where not. p50, p99 and the processor time that the server takes for an answer are of "asked for".
+The ratio is "asked for" to "sent": the same request, where a password is needed and where not (this plugin does not pass the password on). For the two that are Caddy it is the median of the table by turns,
+which is more exact than the two figures beside it. p50, p99 and the processor time that the server takes for an answer are of "asked for".
 A server that does not know a format is not listed with it, nor HAProxy with 100,000 users, for which it takes more than a minute to start.
-Caches are on: Apache's mod_authn_socache, lighttpd's auth.cache, that of basic_auth. [Where the time goes](where-the-time-goes.md) says why some are ahead with short files and cheap hashes.
+Caches are on: Apache's mod_authn_socache, lighttpd's auth.cache, that of basic_auth. [Where the time goes](where-the-time-goes.md) says why some are ahead.
 
 ![requests a second with a password](speed.svg)
 

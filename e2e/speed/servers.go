@@ -53,7 +53,7 @@ func (b *bench) start(p peer, https bool) (*benchkit.Server, error) {
 	if err := os.WriteFile(path, []byte(p.config(b, port, https)), 0o600); err != nil {
 		return nil, err
 	}
-	return benchkit.Start(p.start(b, path), strings.ToLower(scheme(https)), port)
+	return benchkit.Start(b.ctx, p.start(b, path), strings.ToLower(scheme(https)), port)
 }
 
 func (b *bench) certificate() string { return filepath.Join(b.dir, "cert.pem") }
@@ -71,7 +71,7 @@ func (b *bench) startApplication() (*benchkit.Server, int, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, 0, err
 	}
-	s, err := benchkit.Start(exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", b.dir), "http", port) //nolint:gosec // our own
+	s, err := benchkit.Start(b.ctx, exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", b.dir), "http", port) //nolint:gosec // our own
 	return s, port, err
 }
 

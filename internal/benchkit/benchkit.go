@@ -4,6 +4,8 @@
 package benchkit
 
 import (
+	"cmp"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -72,8 +74,8 @@ type Server struct {
 }
 
 // Start starts a server that listens at a port of 127.0.0.1, and waits, at
-// most a minute, until it does.
-func Start(cmd *exec.Cmd, scheme string, port int) (*Server, error) {
+// most a minute and not when ctx is over, until it does.
+func Start(ctx context.Context, cmd *exec.Cmd, scheme string, port int) (*Server, error) {
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // lighttpd ends all of its group
 	if err := cmd.Start(); err != nil {
@@ -81,6 +83,9 @@ func Start(cmd *exec.Cmd, scheme string, port int) (*Server, error) {
 	}
 	s := &Server{cmd, fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)}
 	for range 6000 {
+		if ctx.Err() != nil {
+			break
+		}
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			return s, conn.Close()
@@ -88,7 +93,7 @@ func Start(cmd *exec.Cmd, scheme string, port int) (*Server, error) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	s.Stop()
-	return nil, errors.New("does not listen")
+	return nil, cmp.Or(ctx.Err(), errors.New("does not listen"))
 }
 
 // Stop ends the server.

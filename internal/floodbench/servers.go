@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -93,7 +94,7 @@ func startCaddy(caddyfile func(dir string, port int) string) func(dir string) (*
 		if err := os.WriteFile(path, []byte(caddyfile(dir, port)), 0o600); err != nil {
 			return nil, err
 		}
-		return benchkit.Start(exec.Command(*caddy, "run", "--config", path, "--adapter", "caddyfile"), "https", port) //nolint:gosec // ours
+		return benchkit.Start(context.Background(), exec.Command(*caddy, "run", "--config", path, "--adapter", "caddyfile"), "https", port) //nolint:gosec // ours
 	}
 }
 
@@ -132,5 +133,5 @@ http {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return benchkit.Start(exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", dir), "https", port) //nolint:gosec // the system's
+	return benchkit.Start(context.Background(), exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", dir), "https", port) //nolint:gosec // the system's
 }
