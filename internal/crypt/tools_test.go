@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -107,14 +108,56 @@ func TestAgainstTools(t *testing.T) {
 				if c.Format.Name != tt.format {
 					t.Skipf("%s does not make %s here", tt.tool, tt.format)
 				}
-				if !c.Verify(hashes[i], p) {
-					t.Errorf("%q does not verify %x", hashes[i], p)
+				if want := !strings.HasPrefix(hashes[i], "$2a$") || !isOdd2a(p); c.Verify(hashes[i], p) != want {
+					t.Errorf("%q verifies %x: %v", hashes[i], p, !want)
 				}
 				if c.Verify(hashes[i], altered(tt.format, string(p))) {
 					t.Errorf("%q verifies %x with a byte changed", hashes[i], p)
 				}
 			}
 		})
+	}
+}
+
+// isOdd2a reports whether a password is one of the few that crypt_blowfish makes
+// other hashes of under $2a$ (see bcryptFormat): of those the implementation that
+// extends the sign of bytes, as $2x$ marks it, makes the right key, although
+// there is a byte from 0x80 on that is not the first in its word.
+func isOdd2a(password []byte) bool {
+	key, at, odd := append(slices.Clone(password), 0), 0, false
+	for range 18 {
+		var right, faulty uint32
+		for j := range 4 {
+			b := key[at%len(key)]
+			at++
+			right = right<<8 | uint32(b)
+			faulty = faulty<<8 | uint32(int8(b)) //nolint:gosec // that is the fault
+			odd = odd || j > 0 && b >= 0x80
+		}
+		if right != faulty {
+			return false
+		}
+	}
+	return odd
+}
+
+// TestOdd2a has such a password, with the hashes of it that perl's crypt makes:
+// perl -e 'print crypt("\xff\xde@", "\$2a\$04\$......................")', and likewise with \$2b\$.
+func TestOdd2a(t *testing.T) {
+	const odd = "\xff\xde@"
+	for hash, want := range map[string]bool{
+		"$2a$04$......................QH7xM3rqAl9cnSp0xYT9EYpeDP1A.gC": false,
+		"$2b$04$......................ETcbR41SGeM3odXwXDLU3h2rHHuD8aG": true,
+	} {
+		c, err := Parse(hash)
+		if err != nil || c.Verify(hash, []byte(odd)) != want || !isOdd2a([]byte(odd)) {
+			t.Errorf("%s: %v, want %v", hash, err, want)
+		}
+	}
+	for _, password := range []string{"", "a", "\xffa", "a\xff", "gr\xfcn", "\xc3\xbf"} {
+		if isOdd2a([]byte(password)) {
+			t.Errorf("%q is not odd", password)
+		}
 	}
 }
 
