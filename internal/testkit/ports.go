@@ -89,7 +89,7 @@ func AwaitOneListener(t testing.TB, ports ...int) {
 	t.Helper()
 	Eventually(t, "the old server listens no more", func() bool {
 		for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-			text, err := os.ReadFile(file)
+			text, err := os.ReadFile(file) //nolint:gosec // of the system
 			if err != nil {
 				continue
 			}
