@@ -87,6 +87,7 @@ type Handler struct {
 	guard     *guard
 	challenge string // where the realm has no placeholders
 	warnOfXFF func() // once
+	answer    errorAnswer
 	logger    *zap.Logger
 }
 
@@ -123,7 +124,7 @@ const defaultRealm = "Restricted"
 
 // Provision checks the settings and reads the files.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger, h.guard = ctx.Logger(), sharedGuard
+	h.logger, h.guard, h.answer = ctx.Logger(), sharedGuard, newErrorAnswer(ctx)
 	h.warnOfXFF = sync.OnceFunc(func() {
 		h.logger.Warn("trusted_proxies without trusted_proxies_strict: clients can forge the address that failed log-ins are counted by; " +
 			"add trusted_proxies_strict beside it, in the global option servers")
@@ -234,19 +235,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	sent := r.Header[headerAuthorization]
 	login := takeLogin(r, sent)
 	h.removeForged(r, login)
-	if err != nil {
-		h.guard.results[notChecked].Add(1)
-		return err
-	}
 	result := passedExempt
-	if exempt {
-		h.identifyNobody(r)
-	} else {
+	switch {
+	case err != nil:
+		result = notChecked
+		h.logError(login.clientIP(), "exempt: matcher failed", err)
+	case !exempt:
 		result, err = h.authenticate(w, r, login)
 	}
 	h.guard.results[result].Add(1)
+	if result != passed {
+		h.identifyNobody(r) // the routes that handle errors may ask, too
+	}
 	if err != nil {
-		return err
+		return h.answer.write(w, r, err)
 	}
 	if h.KeepAuthorization {
 		setOrDelete(r.Header, headerAuthorization, sent)
@@ -280,6 +282,7 @@ func (h *Handler) removeForged(r *http.Request, login *login) {
 // the request says who the user is.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) (requestResult, error) {
 	if !h.AllowHTTP && !isEncrypted(r) {
+		h.logNotEncrypted(login.clientIP(), r)
 		return refusedNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
 	}
 	if len(login.sent) > 1 {
@@ -292,7 +295,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	defer c.release()
 	v, err := h.check(r.Context(), login.clientIP(), c)
 	if err != nil {
-		return h.unchecked(w, r, err)
+		return h.unchecked(w, r, login, err)
 	}
 	if v.outcome != goodPassword {
 		if v.isCheap() {
@@ -339,13 +342,14 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 
 // unchecked is for credentials that were not checked to the end: it can't be
 // said whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) (requestResult, error) {
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login, err error) (requestResult, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
 		return refusedThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
+		h.logRefusal(overloadedLines, login.clientIP(), nil, "login refused: too many password checks are waiting")
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
 		return refusedOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
@@ -353,7 +357,7 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) (
 	if r.Context().Err() != nil {
 		return goneAway, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
 	}
-	h.logger.Error("checking a password failed", zap.Error(err))
+	h.logError(login.clientIP(), "password check failed", err)
 	return notChecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
@@ -387,9 +391,9 @@ func (h *Handler) identify(r *http.Request, user any, groups []string) {
 	}
 }
 
-// identifyNobody empties the placeholders, unless a handler further up has set
-// them: what is unknown to Caddy stays as it is written, and would be the name
-// of a user to what comes behind.
+// identifyNobody empties the placeholders, unless a handler further up has
+// verified the user. Caddy leaves unknown placeholders as text, which an
+// upstream would take for the name of a user.
 func (h *Handler) identifyNobody(r *http.Request) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for _, name := range []string{userPlaceholder, groupsPlaceholder} {
