@@ -240,6 +240,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case err != nil:
 		result = notChecked
 		h.logError(login.clientIP(), "exempt: matcher failed", err)
+		err = caddyhttp.Error(http.StatusInternalServerError, errNotMatched)
 	case !exempt:
 		result, err = h.authenticate(w, r, login)
 	}
@@ -320,6 +321,7 @@ var (
 	errNotEncrypted = errors.New("the connection is not encrypted: use https, or set allow_http to accept passwords that anyone on the way can read")
 	errAmbiguous    = errors.New("more than one Authorization header")
 	errUnauthorized = errors.New("not authenticated") // no reason: handle_errors may show it
+	errNotMatched   = errors.New("cannot tell whether the request is exempt")
 	errNotRequired  = errors.New("the user is not among those required")
 )
 

@@ -41,6 +41,7 @@ func newGuard(settings func() *App, now func() time.Time) *guard {
 	g := &guard{settings: settings, now: now, began: now(), seed: maphash.MakeSeed(), verify: crypt.Class.Verify, statistics: newStatistics()}
 	g.slots.max = func() int { return settings().MaxHashes }
 	g.slots.hasFailed = g.hasFailed
+	g.slots.maxWait = maxWait
 	for kind := range g.lines {
 		g.lines[kind] = newLineLog(lineKind(kind)) //nolint:gosec // a small constant range
 	}
