@@ -40,6 +40,9 @@ func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) e
 	if a.inSubroute || server == nil {
 		return err
 	}
+	if c := a.logger.Check(zap.DebugLevel, "request refused"); c != nil {
+		c.Write(zap.String("client_ip", clientIP(r.Context())), zap.Int("status", statusOf(err)), zap.String("error", plainError(err)))
+	}
 	isInErrorRoute := r.Context().Value(caddyhttp.ErrorCtxKey) != nil
 	if server.Errors == nil || len(server.Errors.Routes) == 0 || isInErrorRoute {
 		w.WriteHeader(statusOf(err))
