@@ -225,7 +225,7 @@ func (t *userTable) classify(known map[crypt.Class]uint32, class crypt.Class, en
 		i = uint32(len(t.classes)) //nolint:gosec // at most one for each entry
 		known[class] = i
 		t.classes = append(t.classes, hashClass{
-			Class: class, sample: entry, key: decoyKey(class.Format.Name, class.Cost),
+			Class: class, sample: entry, key: decoyKey(class.String()),
 		})
 	}
 	t.classes[i].count++
