@@ -85,9 +85,11 @@ func (p *optionParser) parse(subdirective string) error {
 // parseSecret has errors of its own: those of others quote what they found.
 func (p *optionParser) parseSecret() error {
 	args := p.s.RemainingArgs()
-	if len(args) < 1 || len(args) > 2 || slices.Contains(args, "") {
-		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old secret behind it; found %d arguments, or an empty one",
-			minSecretLen, len(args))
+	if len(args) < 1 || len(args) > 2 {
+		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old one after it; found %d arguments", minSecretLen, len(args))
+	}
+	if slices.Contains(args, "") {
+		return p.s.Errf("secret: expected a random text of at least %d characters, found an empty one", minSecretLen)
 	}
 	p.app.Secret = args[0]
 	if len(args) == 2 {

@@ -118,7 +118,7 @@ func (a *App) provisionSecret(ctx caddy.Context) error {
 	a.keys = new(keyring)
 	if a.Secret == "" {
 		if a.OldSecret != "" {
-			return errors.New("old_secret: expected a secret beside it that replaces it, found none")
+			return errors.New("old_secret: expected a secret beside it, which replaces it, found none")
 		}
 		a.stored = &storedSecret{
 			storage: ctx.Storage(), keys: a.keys, logger: a.logger,

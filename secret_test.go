@@ -230,7 +230,7 @@ func TestSecretRefused(t *testing.T) {
 		{"file that is not there", `{"secret": "{file./does/not/exist}"}`, `secret {file./does/not/exist}`, "'{file./does/not/exist}' is empty or unknown"},
 		{"braces in it", `{"secret": "aaaaaaaaaaaaaaaaaaa{canary}aaaaaaaaaaaa"}`, `secret aaaaaaaaaaaaaaaaaaa{canary}aaaaaaaaaaaa`, "a placeholder in it is empty or unknown"},
 		{"no argument", "", `secret`, "secret: expected a random text of at least 32 characters"},
-		{"an empty argument", "", `secret ""`, "or an empty one"},
+		{"an empty argument", "", `secret ""`, "found an empty one"},
 		{"a sentence without quotes", "", `secret canary canary canary`, "found 3 arguments"},
 		{"twice", "", "secret " + secretA + "\nsecret " + secretB, "secret"},
 		{"a block", "", "secret " + secretA + " {\ncanary\n}", "secret takes no block"},

@@ -577,7 +577,7 @@ var testKey = secret("0123456789abcdef0123456789abcdef").subkey(decoysPurpose)
 func fileOf(counts map[string]int) string {
 	var text strings.Builder
 	n := 0
-	for _, hash := range []string{bcrypt4Secret1, bcrypt5Secret2, apr1Secret1, shaSecret1} {
+	for _, hash := range []string{bcrypt4Secret1, bcrypt5Secret2, apr1Secret1, apr1ShortSalt, shaSecret1} {
 		for range counts[hash] {
 			fmt.Fprintf(&text, "user%d:%s\n", n, hash)
 			n++
@@ -596,6 +596,7 @@ func TestDecoys(t *testing.T) {
 		{"T7 equal classes", []map[string]int{{bcrypt4Secret1: 1, shaSecret1: 1}}},
 		{"T7 the cost is part of the class", []map[string]int{{bcrypt4Secret1: 30, bcrypt5Secret2: 10}}},
 		{"T7 four classes", []map[string]int{{bcrypt4Secret1: 70, bcrypt5Secret2: 20, apr1Secret1: 9, shaSecret1: 1}}},
+		{"S4 the length of the salt is part of the class", []map[string]int{{apr1Secret1: 30, apr1ShortSalt: 10}}},
 		{"T7 two files", []map[string]int{{bcrypt4Secret1: 50, shaSecret1: 10}, {shaSecret1: 40}}},
 		{"T7 an empty file among them", []map[string]int{{}, {bcrypt4Secret1: 3, apr1Secret1: 1}, {}}},
 	} {
@@ -634,6 +635,26 @@ func TestDecoys(t *testing.T) {
 				t.Errorf("%v, want %v", got, wants)
 			}
 		})
+	}
+}
+
+// TestDecoysArePinned has decoys that servers of all versions must agree on.
+func TestDecoysArePinned(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"a few classes", fileOf(map[string]int{bcrypt4Secret1: 3, apr1Secret1: 2, shaSecret1: 1}), "bcrypt04 bcrypt04 bcrypt04 apr1 apr1 apr1 bcrypt04 apr1"},
+		{"many classes", fileOfClasses(slices.Repeat([]int{1, 2}, 500)), "sha256crypt1381 sha256crypt1483 sha256crypt1065 sha256crypt1233 sha256crypt1426 sha256crypt1243 sha256crypt1701 sha256crypt1429"},
+	} {
+		s := newUserStore("/decoys")
+		s.name.add("users")
+		reloadStore(t, s, test.text)
+		var got []string
+		for i := range 8 {
+			class := userStores{s}.decoy(testKey, fmt.Appendf(nil, "name%d", i)).class()
+			got = append(got, class.Format.Name+class.Cost)
+		}
+		if got := strings.Join(got, " "); got != test.want {
+			t.Errorf("%s: got  %s\nwant %s", test.name, got, test.want)
+		}
 	}
 }
 

@@ -83,7 +83,8 @@ type Class struct {
 	DigestLen uint16
 }
 
-// String names the class. No two classes have the same name.
+// String names the class. No two classes have the same name, and none ever gets
+// another: servers of different versions choose by it.
 func (c Class) String() string {
 	if c.Format == nil {
 		return ""

@@ -35,19 +35,22 @@ func shaCrypt(newHash func() hash.Hash, password, salt []byte, rounds int) []byt
 }
 
 // evenOut does the work that KeySHACrypt is spared. The algorithm digests the
-// salt 16 times, and as often again as the first byte of a digest of password and
+// salt 16 times, and then as often as the first byte of a digest of password and
 // salt says: up to 64 blocks, which a password takes with one salt and not with
 // another. Names that share a decoy could be told by that.
 func evenOut(h hash.Hash, password, salt []byte) {
 	const least, most = 16, 16 + 255
 	n := least + int(shaCryptFirstByte(h, password, salt))
-	blocks := func(times int) int { // that many salts take, with the length at the end
-		return (times*len(salt)+h.BlockSize()/8)/h.BlockSize() + 1
-	}
 	h.Reset()
-	var block [sha512.BlockSize]byte
-	for range blocks(most) - blocks(n) {
-		h.Write(block[:h.BlockSize()])
+	for range most - n {
+		h.Write(salt)
+	}
+	size := h.BlockSize()
+	blocks := func(salts int) int { return (salts*len(salt)+size/8)/size + 1 } // with the length at the end
+	written := (most - n) * len(salt)
+	if blocks(n)+written/size < blocks(most) { // one is missing
+		var block [sha512.BlockSize]byte
+		h.Write(block[:size-written%size])
 	}
 }
 

@@ -293,6 +293,14 @@ func TestSaltLengthIsOfTheClass(t *testing.T) {
 	}
 }
 
+// TestClassName pins a name.
+func TestClassName(t *testing.T) {
+	const want = `argon2id cost="m=8,t=1,p=1" salt=8 digest=32`
+	if got := mustParse(t, "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$"+argonDigest).String(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 // countedMD5Crypt is md5crypt as its author described it.
 func countedMD5Crypt(magic, hash string, password []byte) (t tally, ok bool) {
 	salt, want, err := splitCrypt(hash[len(magic):], md5cryptMaxSalt, md5cryptDigestLen, md5cryptLastBits)
