@@ -141,9 +141,14 @@ func newFileReport(path string) *fileReport {
 
 // formats counts the hashes of each format and cost.
 func (t *userTable) formats() []reportedFormat {
-	formats := []reportedFormat{}
+	users := make(map[reportedFormat]int) // classes differ in the length of salts, too
 	for _, c := range t.classes {
-		formats = append(formats, reportedFormat{c.Format.Name, c.Cost, c.Format.Weak, c.count})
+		users[reportedFormat{Format: c.Format.Name, Cost: c.Cost, Weak: c.Format.Weak}] += c.count
+	}
+	formats := []reportedFormat{}
+	for f, n := range users {
+		f.Users = n
+		formats = append(formats, f)
 	}
 	slices.SortFunc(formats, func(a, b reportedFormat) int {
 		return strings.Compare(a.String(), b.String())

@@ -92,15 +92,16 @@ func (f *fileInUse) findings() *findings {
 	return &f.groups.findings
 }
 
-// acquire returns what the file of that name means for h, read a moment ago.
-func acquire[S store](h *Handler, name string, newStore func(path string) S) (S, error) {
+// acquire returns what the file of that name means for h, read a moment ago, and
+// the name with its placeholders replaced.
+func acquire[S store](h *Handler, name string, newStore func(path string) S) (S, string, error) {
 	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	path, err := filepath.Abs(name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	key := poolKey[S]{path}
 	value, _, err := files.LoadOrNew(key, func() (caddy.Destructor, error) {
@@ -108,9 +109,9 @@ func acquire[S store](h *Handler, name string, newStore func(path string) S) (S,
 		return &pooledFile[S]{newFollowedFile(path, s.load), s}, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	h.acquired = append(h.acquired, key) // from here on there is something to clean up
 	file := value.(*pooledFile[S])
-	return file.store, file.reload(h.logger)
+	return file.store, name, file.reload(h.logger)
 }
