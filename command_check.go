@@ -38,12 +38,23 @@ type fileReport struct {
 }
 
 type reportedUser struct {
-	Line   int    `json:"line"`
-	Name   string `json:"name"`
-	Locked bool   `json:"locked,omitempty"`
-	Format string `json:"format,omitempty"`
-	Cost   string `json:"cost,omitempty"`
-	Weak   bool   `json:"weak,omitempty"`
+	Line   int      `json:"line"`
+	Name   userName `json:"name"`
+	Locked bool     `json:"locked,omitempty"`
+	Format string   `json:"format,omitempty"`
+	Cost   string   `json:"cost,omitempty"`
+	Weak   bool     `json:"weak,omitempty"`
+}
+
+// userName is a name as it is in the file.
+type userName string
+
+// MarshalText quotes a name that is no UTF-8, which JSON can't hold.
+func (n userName) MarshalText() ([]byte, error) {
+	if !utf8.ValidString(string(n)) {
+		return []byte(strconv.Quote(string(n))), nil
+	}
+	return []byte(n), nil
 }
 
 type reportedFormat struct {
@@ -81,7 +92,11 @@ func (t *passwordTool) runCheck(paths []string) error {
 			b.WriteString(report.String())
 		}
 	}
-	if err := t.write(b.String()); err != nil {
+	text := b.String()
+	if t.json {
+		text = escapeJSON(text)
+	}
+	if err := t.write(text); err != nil {
 		return err
 	}
 	if len(refused) > 0 {
@@ -105,7 +120,7 @@ func (t *passwordTool) runList(path string) error {
 		if user.Locked {
 			others++
 		} else {
-			b.WriteString(user.Name + "\n")
+			b.WriteString(printable(string(user.Name)) + "\n")
 		}
 	}
 	if err := t.write(b.String()); err != nil {
@@ -166,10 +181,7 @@ func mayRead(name, owner, group string, mode fs.FileMode) bool {
 // add takes a line into the report. The name of a bad line can be a hash, if
 // its colon is missing, so it is not shown.
 func (r *fileReport) add(l *userLine) {
-	user := reportedUser{Line: l.number, Name: l.user}
-	if !utf8.ValidString(user.Name) { // which JSON can't hold
-		user.Name = strconv.Quote(user.Name)
-	}
+	user := reportedUser{Line: l.number, Name: userName(l.user)}
 	switch {
 	case l.problem != "":
 		r.BadLines = append(r.BadLines, reportedLine{l.number, l.problem})
@@ -211,9 +223,9 @@ func (r *fileReport) String() string {
 	}
 	for _, u := range r.Users {
 		if u.Weak {
-			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, printable(u.Name))
+			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, printable(string(u.Name)))
 		} else if u.Locked {
-			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, printable(u.Name))
+			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, printable(string(u.Name)))
 		}
 	}
 	for _, l := range r.BadLines {
@@ -234,12 +246,4 @@ func (f reportedFormat) String() string {
 		text += " (weak)"
 	}
 	return text
-}
-
-// printable returns a name as it is unless a terminal would not show it so.
-func printable(name string) string {
-	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
 }
