@@ -199,6 +199,9 @@ func TestRootRefuses(t *testing.T) {
 		{"a directory of a user without a name", func(t *testing.T, base string) {
 			must(t, os.Chown(ownedBy(t, 4711, base+"/dir"), 4711, 4712))
 		}, "dir/none", []string{"/dir belongs to user 4711", "setpriv --reuid=4711 --regid=4712 --clear-groups caddy htpasswd"}},
+		{"a directory whose name is a command", func(t *testing.T, base string) {
+			ownedBy(t, mallory, base+"/d;'reboot")
+		}, "d;'reboot/none", []string{"chown root '/", `/d;'\''reboot'`}},
 		{"a directory above that belongs to another user", func(t *testing.T, base string) {
 			ownedBy(t, 0, ownedBy(t, mallory, base+"/dir")+"/of-root")
 		}, "dir/of-root/none", []string{"/dir belongs to nobody"}},

@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,8 +55,8 @@ func (c *component) isDirectory() bool { return c.inode.Mode&unix.S_IFMT == unix
 func (c *component) belongsToOther(path string) error {
 	name, run := userName(c.inode.Uid), runAs(c.inode.Uid, c.inode.Gid)
 	if c.isDirectory() {
-		return fmt.Errorf("%s: not changed by root: the directory %s belongs to %s, who could put another file there; run: %s, or let root own the directory: chown root %[2]s",
-			path, c.path, name, run)
+		return fmt.Errorf("%s: not changed by root: the directory %s belongs to %s, who could put another file there; run: %s, or let root own the directory: chown root %s",
+			path, c.path, name, run, quote(c.path))
 	}
 	return fmt.Errorf("%s: not changed by root: the symlink %s belongs to %s, who could point it elsewhere; name the file without the symlink, or run: %s",
 		path, c.path, name, run)
@@ -66,8 +67,8 @@ func (c *component) isWritable(path string) error {
 	if c.inode.Uid != root {
 		run = ", or run: " + runAs(c.inode.Uid, c.inode.Gid)
 	}
-	return fmt.Errorf("%s: not changed by root: others than its owner can write the directory %s (mode %04o), and could put another file there; run: chmod go-w %[2]s%[4]s",
-		path, c.path, c.inode.Mode&0o7777, run)
+	return fmt.Errorf("%s: not changed by root: others than its owner can write the directory %s (mode %04o), and could put another file there; run: chmod go-w %s%s",
+		path, c.path, c.inode.Mode&0o7777, quote(c.path), run)
 }
 
 // userName returns the name of a user, or "user" and the number.
@@ -91,4 +92,14 @@ func runAs(uid, gid uint32) string {
 		return fmt.Sprintf("runuser -u %s -- %s", u.Username, tool)
 	}
 	return fmt.Sprintf("sudo -u %s %s", u.Username, tool)
+}
+
+// quote returns a path as a shell takes it: somebody else has chosen its name,
+// and root may copy the command.
+func quote(path string) string {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789./_-+,:@%"
+	if strings.Trim(path, plain) == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
