@@ -133,3 +133,14 @@ func TestCheckAgainstNginx(t *testing.T) {
 		t.Errorf("got %q", got.out)
 	}
 }
+
+// TestOddPassword: crypt(3) makes another hash of this password under $2a$ than
+// under $2b$ (see TestOdd2a). The tool verifies as the server does.
+func TestOddPassword(t *testing.T) {
+	path := writeFile(t, "ann:$2a$04$......................QH7xM3rqAl9cnSp0xYT9EYpeDP1A.gC\nbob:$2b$04$......................ETcbR41SGeM3odXwXDLU3h2rHHuD8aG\n")
+	for user, want := range map[string]int{"ann": exitWrong, "bob": 0} {
+		if got := tool(t, "", "-vb", path, user, "\xff\xde@"); got.code != want {
+			t.Errorf("%s: got %+v, want exit code %d", user, got, want)
+		}
+	}
+}
