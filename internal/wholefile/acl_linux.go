@@ -16,14 +16,19 @@ const aclAttribute = "system.posix_acl_access"
 // maxAttribute is how long an attribute, or the list of their names, can be.
 const maxAttribute = 64 << 10
 
-// notCopied are attributes that are rights or signatures of the old content, as
-// setuid bits are, or that file systems keep for themselves.
-var notCopied = []string{"security.capability", "security.ima", "security.evm"}
-
-const ownAttributes = "trusted."
+// labels are the attributes of security modules that say who may read a file.
+// Others of theirs are not copied: they are rights of a program, as setuid bits
+// are (capabilities), or signatures of the old content.
+var labels = []string{"security.selinux", "security.SMACK64"}
 
 func isCopied(name string) bool {
-	return name != "" && !strings.HasPrefix(name, ownAttributes) && !slices.Contains(notCopied, name)
+	switch namespace, _, _ := strings.Cut(name, "."); namespace {
+	case "", "trusted": // file systems keep the latter for themselves
+		return false
+	case "security":
+		return slices.Contains(labels, name)
+	}
+	return true
 }
 
 // copyAttributes gives file the extended attributes of old: the access control

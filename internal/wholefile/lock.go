@@ -13,9 +13,9 @@ import (
 )
 
 // lockTarget returns what writers of the file lock. That is the directory,
-// since the file itself gets replaced. A directory that others can write is
-// none that they may lock for each other: there it is the file, and nothing
-// (nil) for a new one, which is put in its place only if there is none.
+// since the file itself gets replaced. In a sticky directory that others can
+// write, they must not keep each other waiting: there it is the file. For a new
+// one it is nothing (nil); renameNew sees to it that none is overwritten.
 func (f *File) lockTarget() **os.File {
 	if isShared(&f.inode) && f.inode.Mode&unix.S_ISVTX != 0 {
 		return &f.old
@@ -25,9 +25,12 @@ func (f *File) lockTarget() **os.File {
 
 // acquire waits until nobody else has the lock.
 func (f *File) acquire(ctx context.Context) error {
-	target := *f.lockTarget()
+	target, what := *f.lockTarget(), "its folder"
 	if target == nil {
 		return ctx.Err()
+	}
+	if target == f.old {
+		what = "it"
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -35,7 +38,7 @@ func (f *File) acquire(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("%s: for %s others have held a lock on its folder", f.path, lockTime)
+				return fmt.Errorf("%s: for %s others have held a lock on %s", f.path, lockTime, what)
 			}
 			return ctx.Err()
 		case <-timer.C:
@@ -45,7 +48,7 @@ func (f *File) acquire(ctx context.Context) error {
 			return nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("%s: its folder can't be locked: %w", f.path, err)
+			return fmt.Errorf("%s: %s can't be locked: %w", f.path, what, err)
 		}
 		timer.Reset(lockRetry)
 	}

@@ -75,38 +75,43 @@ func (p *place) follow(rest string) error {
 			}
 			continue
 		}
-		inode, target, err := readLink(p.dir, name)
-		if errors.Is(err, unix.ENOENT) && !isDirectory {
-			p.name = name
-			return nil // a new file
-		}
-		if err != nil {
-			return err
-		}
-		if inode.Mode&unix.S_IFMT == unix.S_IFLNK {
-			if links++; links > maxLinks {
-				return errTooManyLinks
-			}
-			p.passed = append(p.passed, component{filepath.Join(p.shown, name), inode})
-			if rest = target; isDirectory {
-				rest += "/" + more
-			}
-			if strings.HasPrefix(target, "/") {
-				if err := p.start(rest); err != nil {
-					return err
+		if isDirectory || name == ".." { // entered first, which lets an automounter mount it
+			err := p.enter(name, filepath.Join(p.shown, name)) // .. of what is no symlink
+			if rest = more; err == nil {
+				if !isDirectory {
+					return unix.EISDIR
 				}
+				continue
 			}
-			continue
+			if !errors.Is(err, errSymlink) {
+				return err
+			}
 		}
-		if !isDirectory && name != ".." {
+		inode, target, err := readLink(p.dir, name)
+		switch {
+		case errors.Is(err, unix.ENOENT) && !isDirectory:
+			p.name = name // of a new file
+			return nil
+		case err != nil:
+			return err
+		case inode.Mode&unix.S_IFMT == unix.S_IFLNK:
+		case isDirectory:
+			return errMoved
+		default:
 			p.name = name
 			return nil
 		}
-		if err := p.enter(name, filepath.Join(p.shown, name)); err != nil { // .. of what is no symlink
-			return err
+		if links++; links > maxLinks {
+			return errTooManyLinks
 		}
-		if rest = more; !isDirectory {
-			return unix.EISDIR
+		p.passed = append(p.passed, component{filepath.Join(p.shown, name), inode})
+		if rest = target; isDirectory {
+			rest += "/" + more
+		}
+		if strings.HasPrefix(target, "/") {
+			if err := p.enter("/", "/"); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -122,9 +127,6 @@ func (p *place) start(path string) error {
 // enter goes into a directory, as seen from the one before.
 func (p *place) enter(name, shown string) error {
 	fd, err := openAt(p.dir, name, searchOnly|unix.O_DIRECTORY)
-	if errors.Is(err, errSymlink) {
-		return errMoved
-	}
 	if err != nil {
 		return err
 	}

@@ -221,7 +221,9 @@ func (f *File) Text(limit int64) (string, error) {
 	if f.seen.Size > limit {
 		return "", fmt.Errorf("%s: larger than %d MiB", f.path, limit>>20)
 	}
-	text, err := io.ReadAll(io.NewSectionReader(f.old, 0, f.seen.Size+1))
+	var text strings.Builder
+	text.Grow(int(f.seen.Size) + 1)
+	n, err := io.Copy(&text, io.NewSectionReader(f.old, 0, f.seen.Size+1))
 	if err != nil {
 		return "", f.failed("reading", err)
 	}
@@ -229,10 +231,10 @@ func (f *File) Text(limit int64) (string, error) {
 	if err := unix.Fstat(int(f.old.Fd()), &now); err != nil {
 		return "", f.failed("looking at it", err)
 	}
-	if !sameVersion(&now, &f.seen) || int64(len(text)) != f.seen.Size {
+	if n != f.seen.Size || !sameContent(&now, &f.seen) {
 		return "", f.changed()
 	}
-	return string(text), nil
+	return text.String(), nil
 }
 
 // Check returns the error that Replace would, as far as that can be told
@@ -270,7 +272,9 @@ func (f *File) Close() error {
 // A writer that is killed can leave its file behind, see temporaryName; the
 // next writer removes it.
 func (f *File) Replace(text string, group int) error {
-	f.removeLeftovers()
+	if f.lock != nil { // else somebody may be about to put one in its place
+		f.removeLeftovers()
+	}
 	file, temporary, err := f.create()
 	if err != nil {
 		return err
@@ -450,7 +454,11 @@ func cause(err error) error {
 
 func sameInode(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
+// sameContent reports whether nobody has written into a file. It can have been
+// replaced, which changes no more than its number of names.
+func sameContent(a, b *unix.Stat_t) bool { return a.Size == b.Size && a.Mtim == b.Mtim }
+
 // sameVersion reports whether a file is the same as before, and unchanged.
 func sameVersion(a, b *unix.Stat_t) bool {
-	return sameInode(a, b) && a.Size == b.Size && a.Mtim == b.Mtim && a.Ctim == b.Ctim
+	return sameInode(a, b) && sameContent(a, b) && a.Ctim == b.Ctim
 }

@@ -352,3 +352,37 @@ func TestTurns(t *testing.T) {
 	must(t, first.Close())
 	must(t, <-waited)
 }
+
+// TestText: the text is that of the file that was opened, also if another one
+// has taken its place; what somebody writes into it meanwhile is an error.
+func TestText(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	f, err := Look(path)
+	must(t, err)
+	if text, err := f.Text(10); text != "" || err != nil || f.Exists() {
+		t.Errorf("no file: got %q, %v", text, err)
+	}
+	must(t, f.Close())
+	write(t, path, "old", 0o600)
+	f, err = Look(path)
+	must(t, err)
+	defer f.Close()
+	must(t, replace(t, path, "new"))
+	if text, err := f.Text(3); text != "old" || err != nil || !f.Exists() {
+		t.Errorf("replaced: got %q, %v", text, err)
+	}
+	if text, err := f.Text(2); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("over the limit: got %q, %v", text, err)
+	}
+	for _, other := range []string{"other", "neu", ""} {
+		f, err := Look(path)
+		must(t, err)
+		must(t, os.WriteFile(path, []byte(other), 0o600))
+		must(t, os.Chtimes(path, time.Time{}, time.Unix(int64(len(other)), 0)))
+		if text, err := f.Text(10); err == nil || !strings.Contains(err.Error(), "at the same time") {
+			t.Errorf("written: got %q, %v", text, err)
+		}
+		must(t, f.Close())
+		must(t, replace(t, path, "new"))
+	}
+}
