@@ -157,14 +157,24 @@ func openAt(dir int, name string, flags int) (fd int, err error) {
 			continue
 		case errors.Is(err, unix.ELOOP), errors.Is(err, errnoSymlink):
 			return -1, errSymlink
-		case errors.Is(err, unix.ENOTDIR) && isSymlink(dir, name): // O_DIRECTORY comes first on some systems
-			return -1, errSymlink
+		case errors.Is(err, unix.ENOTDIR): // which comes first on some systems
+			return -1, notDirectory(dir, name)
 		}
 		return fd, err
 	}
 }
 
-func isSymlink(dir int, name string) bool {
+// notDirectory says what a name is that could not be opened as a directory.
+func notDirectory(dir int, name string) error {
 	var st unix.Stat_t
-	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		return errSymlink
+	case unix.S_IFDIR:
+		return errMoved
+	}
+	return unix.ENOTDIR
 }

@@ -55,8 +55,8 @@ func (c *component) isDirectory() bool { return c.inode.Mode&unix.S_IFMT == unix
 func (c *component) belongsToOther(path string) error {
 	name, run := userName(c.inode.Uid), runAs(c.inode.Uid, c.inode.Gid)
 	if c.isDirectory() {
-		return fmt.Errorf("%s: not changed by root: the directory %s belongs to %s, who could put another file there; run: %s, or let root own the directory: chown root %s",
-			path, c.path, name, run, quote(c.path))
+		return fmt.Errorf("%s: not changed by root: the directory %s belongs to %s, who could put another file there; run: %s, or keep the file in a directory that belongs to root",
+			path, c.path, name, run)
 	}
 	return fmt.Errorf("%s: not changed by root: the symlink %s belongs to %s, who could point it elsewhere; name the file without the symlink, or run: %s",
 		path, c.path, name, run)
