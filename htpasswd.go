@@ -150,7 +150,7 @@ func (l *userLine) judge() {
 	}
 	class, err := crypt.Parse(l.hash)
 	if err != nil {
-		l.problem = err.Error()
+		l.problem = err.Error() + hintAt(l.hash)
 		return
 	}
 	l.state, l.class = usable, class
@@ -326,9 +326,7 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	}
 	next.log(logger, s.path, "bad line skipped; whom it names is denied")
 	next.warnOfWeak(logger, s.path)
-	if len(next.entries) == 0 {
-		logger.Warn("file names no user: nobody in it can log in", zap.String("file", s.path))
-	}
+	next.warnOfNobody(logger, s.path)
 	return nil
 }
 

@@ -99,6 +99,14 @@ func acquire[S store](h *Handler, name string, newStore func(path string) S) (S,
 	if err != nil {
 		return nil, "", err
 	}
+	s, err := acquirePath(h, name, newStore)
+	if err != nil && isTextNotPath(name) {
+		return nil, errTextAsPath
+	}
+	return s, err
+}
+
+func acquirePath[S store](h *Handler, name string, newStore func(path string) S) (S, error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
 		return nil, "", err
