@@ -101,15 +101,15 @@ func acquire[S store](h *Handler, name string, newStore func(path string) S) (S,
 	}
 	s, err := acquirePath(h, name, newStore)
 	if err != nil && isTextNotPath(name) {
-		return nil, errTextAsPath
+		return nil, "", errTextAsPath
 	}
-	return s, err
+	return s, name, err
 }
 
 func acquirePath[S store](h *Handler, name string, newStore func(path string) S) (S, error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	key := poolKey[S]{path}
 	value, _, err := files.LoadOrNew(key, func() (caddy.Destructor, error) {
@@ -117,9 +117,9 @@ func acquirePath[S store](h *Handler, name string, newStore func(path string) S)
 		return &pooledFile[S]{newFollowedFile(path, s.load), s}, nil
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	h.acquired = append(h.acquired, key) // from here on there is something to clean up
 	file := value.(*pooledFile[S])
-	return file.store, name, file.reload(h.logger)
+	return file.store, file.reload(h.logger)
 }
