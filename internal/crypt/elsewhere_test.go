@@ -1,6 +1,8 @@
 package crypt
 
 import (
+	"crypto/sha256"
+	"crypto/sha512"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -21,8 +23,8 @@ func TestRefusedByCrypt(t *testing.T) {
 		salt := "ab" + string(c) + "d"
 		digest := md5crypt(md5cryptMagic, salt, []byte(password))
 		add(md5cryptMagic + salt + "$" + string(digest[:]))
-		add("$5$rounds=1000$" + salt + "$" + string(sha256cryptKey([]byte(password), salt, 1000)))
-		add("$6$rounds=1000$" + salt + "$" + string(sha512cryptKey([]byte(password), salt, 1000)))
+		add("$5$rounds=1000$" + salt + "$" + string(shaCrypt(sha256.New, []byte(password), []byte(salt), 1000)))
+		add("$6$rounds=1000$" + salt + "$" + string(shaCrypt(sha512.New, []byte(password), []byte(salt), 1000)))
 	}
 	bcryptHash, err := bcryptMaker.hash([]byte(password), 4)
 	if err != nil {
