@@ -93,7 +93,8 @@ type exceededLimit struct {
 	// if the limit is one of a user.
 	ClientIP string `json:"client_ip,omitempty"`
 	// User is the name as the log shows it; absent if the limit is one of a client.
-	User string `json:"user,omitempty"`
+	// It can be empty: some client sent such a name.
+	User *string `json:"user,omitempty"`
 	// File is the one that names the user; absent for an unknown user.
 	File  string    `json:"file,omitempty"`
 	Until time.Time `json:"until"`
@@ -161,15 +162,27 @@ func (g *guard) exceeded(notes [scopeCount]map[uint64]exceededNote, keys iter.Se
 			found.NotListed++
 			continue
 		}
-		found.Exceeded = append(found.Exceeded, exceededLimit{
-			Limit: s, ClientIP: note.ip, User: shorten([]byte(note.user)), File: labelValue(note.file),
+		limit := exceededLimit{
+			Limit: s, ClientIP: note.ip, File: labelValue(note.file),
 			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // not before the end
-		})
+		}
+		if s != clientScope {
+			limit.User = new(shorten([]byte(note.user)))
+		}
+		found.Exceeded = append(found.Exceeded, limit)
 	}
 	slices.SortFunc(found.Exceeded, func(a, b exceededLimit) int {
-		return cmp.Or(cmp.Compare(a.Limit, b.Limit), b.Until.Compare(a.Until), strings.Compare(a.User, b.User), strings.Compare(a.ClientIP, b.ClientIP))
+		return cmp.Or(cmp.Compare(a.Limit, b.Limit), b.Until.Compare(a.Until), strings.Compare(a.name(), b.name()), strings.Compare(a.ClientIP, b.ClientIP))
 	})
 	return found
+}
+
+// name returns the name of the user, "" for none.
+func (l *exceededLimit) name() string {
+	if l.User == nil {
+		return ""
+	}
+	return *l.User
 }
 
 // means reports whether a note still says whom its key means. The key of a user

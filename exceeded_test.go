@@ -197,12 +197,16 @@ func TestAdminEscapes(t *testing.T) {
 	name := "a\u009b2J\u202eb\u00e9\U000e0001"
 	for i := range 2 {
 		s.get("/", name, fmt.Sprint("wrong", i))
+		s.send("/", authorization(basic("", fmt.Sprint("wrong", i))))
 	}
 	_, body := s.ask("GET", "/htpasswd")
+	if want := `"client_ip":"127.0.0.1","user":"",`; !strings.Contains(body, want) {
+		t.Errorf("an empty name: no %s in %s", want, body)
+	}
 	if want := `"user":"a\u009b2J\u202ebé\udb40\udc01"`; !strings.Contains(body, want) {
 		t.Errorf("no %s in %s", want, body)
 	}
-	if lines, _ := s.askExceeded("/htpasswd"); len(lines) != 1 || lines[0] != "login 127.0.0.1 "+name {
+	if lines, _ := s.askExceeded("/htpasswd"); len(lines) != 2 || lines[1] != "login 127.0.0.1 "+name {
 		t.Errorf("%q", lines)
 	}
 }
