@@ -349,6 +349,7 @@ func (h *Handler) fail(t *trial) {
 	usedUp := h.guard.spend(&t.target)
 	h.logFailure(t.ip, t.c.user, verdict{outcome: t.failure()})
 	for _, s := range usedUp {
+		h.guard.noteExceeded(s, t)
 		h.logUsedUp(t.ip, t.c.user, s)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -276,17 +275,12 @@ func (f *followedFile) recover(logger *zap.Logger) {
 
 // warnOfMode warns once while everyone on the machine can read the hashes.
 func (f *followedFile) warnOfMode(mode fs.FileMode, logger *zap.Logger) {
-	open := isWorldReadable(mode)
+	open := isWorldReadable(f.path, mode)
 	if open && !f.warnedMode {
 		logger.Warn("file can be read by every user of this machine; mend with: chmod o= on it, and chgrp to the group of the server",
 			zap.String("file", f.path), zap.String("mode", mode.Perm().String()))
 	}
 	f.warnedMode = open
-}
-
-// isWorldReadable reports whether everybody on the machine can read a file.
-func isWorldReadable(mode fs.FileMode) bool {
-	return mode.Perm()&0o004 != 0 && runtime.GOOS != "windows"
 }
 
 // readFile reads a whole regular file, without blocking on what is none, and

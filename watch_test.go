@@ -692,6 +692,7 @@ func TestModeWarning(t *testing.T) {
 	const msg = "warn file can be read by every user"
 	path := writeFile(t, fileA)
 	must(t, os.Chmod(path, 0o644))
+	openDirectories(t, path)
 	w := watch(t, path)
 	w.pass(3 * testPoll)
 	w.logged("what watch has not taken away")
