@@ -298,6 +298,7 @@ type userStore struct {
 	path    string
 	key     uint64 // places this file's classes among others'; see userStores.decoy
 	current atomic.Pointer[userTable]
+	followed
 }
 
 func newUserStore(path string) *userStore {

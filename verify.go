@@ -95,6 +95,13 @@ func (s userStores) find(user []byte) found {
 	return found{store: s[0], table: s[0].current.Load()}
 }
 
+// awaitCurrent waits until the files are read that have changed.
+func (s userStores) awaitCurrent(ctx context.Context) {
+	for _, store := range s {
+		store.awaitCurrent(ctx)
+	}
+}
+
 // equals reports whether f says what other says: of no user, or of the same one
 // in the same file.
 func (f found) equals(other found) bool {
@@ -169,6 +176,9 @@ const maxRounds = 32
 // if that fails, one of each budget. Only with goodPassword may a request pass.
 // An error says that the password was not checked.
 //
+// No login is refused, or hashed, by a version that is known to be older than
+// the one on disk: it waits for that to be read.
+//
 // A refusal stands as soon as it is made: the version of the file that is
 // active at that moment says that the password is wrong. Only then is it
 // counted, spent, logged and noted as wrong. If the line of the user is another
@@ -191,6 +201,10 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		v, err := h.checkAtOnce(&t)
 		if v.outcome == goodPassword {
 			return v, nil
+		}
+		if h.users.awaitCurrent(ctx); !h.isCurrent(&t) {
+			t.closeGuess()
+			continue
 		}
 		if !isUnknown { // no refusal comes sooner than one of an unknown name
 			if t.work = h.users.decoy(c.user); t.isUsable() {
