@@ -135,7 +135,7 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", good)
-			synctest.Wait() // the slot is free again
+			synctest.Wait()                             // the slot is free again
 			h.guard.slots.max = func() int { return 0 } // no turn ever comes
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
