@@ -181,6 +181,28 @@ func TestAwaitCurrent(t *testing.T) {
 	}
 }
 
+// TestReloadIsPending is a reload of the configuration that waits for the file to
+// stand still, and has the file for itself: logins that fail wait for it.
+func TestReloadIsPending(t *testing.T) {
+	w := watchText(t, fileA)
+	overwrite(t, w.path, fileB)
+	var pending []bool
+	w.stat = func(path string) (signature, error) {
+		pending = append(pending, w.pending.Load())
+		sig, err := sign(path)
+		sig.ctime = time.Now().UnixNano() // just changed
+		if len(pending) > 1 {
+			sig.ctime = w.loaded.ctime + 1
+		}
+		return sig, err
+	}
+	must(t, w.reload(w.logger))
+	w.serves("reloaded", "alice", "bob")
+	if len(pending) < 2 || pending[0] || !pending[1] || w.pending.Load() {
+		t.Errorf("pending at each look %v, in the end %v, want only while it waits", pending, w.pending.Load())
+	}
+}
+
 // TestManyAwait has a thousand logins fail at once, while a look hangs: they
 // share the looks, and each is gone when its time is over, or its client.
 func TestManyAwait(t *testing.T) {

@@ -113,6 +113,7 @@ func newFollowedFile(path string, load func(string, *zap.Logger) error) *followe
 func (f *followedFile) reload(logger *zap.Logger) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.settle()
 	deadline := time.Now().Add(maxSettle)
 	isFirst := f.loadedAt.IsZero()
 	v := version{sig: f.awaitSettled(deadline), wanted: true, torn: time.Now().After(deadline)}
@@ -150,6 +151,7 @@ func (f *followedFile) awaitSettled(deadline time.Time) signature {
 	if err != nil || f.loadedAt.IsZero() || last == f.loaded || !last.youngAt(time.Now()) {
 		return signature{}
 	}
+	f.pending.Store(true) // logins that fail wait, too
 	for time.Now().Before(deadline) {
 		time.Sleep(settleTime)
 		sig, err := f.stat(f.path)
