@@ -22,7 +22,9 @@ type catchUp struct {
 	inVain  atomic.Bool   // somebody has waited for too long
 
 	askMu sync.Mutex
-	asked chan struct{} // closed when the next look that begins is over; nil: nobody waits
+	// Closed when the next look that begins is over, and when one is over after
+	// which no change is pending. nil: nobody waits.
+	asked, settled chan struct{}
 }
 
 // nextLook returns a channel that is closed when the next look that begins is over.
@@ -33,6 +35,20 @@ func (c *catchUp) nextLook() <-chan struct{} {
 		c.asked = make(chan struct{})
 	}
 	return c.asked
+}
+
+// untilSettled returns a channel that is closed when no change is pending any
+// more, nil if none is. It may be called while a look is under way.
+func (c *catchUp) untilSettled() <-chan struct{} {
+	c.askMu.Lock()
+	defer c.askMu.Unlock()
+	if !c.pending.Load() {
+		return nil
+	}
+	if c.settled == nil {
+		c.settled = make(chan struct{})
+	}
+	return c.settled
 }
 
 // begin takes those who wait for the look that begins now.
@@ -49,6 +65,12 @@ func (c *catchUp) end(asked chan struct{}) {
 	if asked != nil {
 		close(asked)
 	}
+	c.askMu.Lock()
+	defer c.askMu.Unlock()
+	if c.settled != nil && !c.pending.Load() {
+		close(c.settled)
+		c.settled = nil
+	}
 }
 
 // awaitCurrent waits until the file was looked at, and a change that was found
@@ -64,10 +86,9 @@ func (f *followedFile) awaitCurrent(ctx context.Context) {
 	for {
 		select {
 		case <-looked:
-			if !f.pending.Load() {
+			if looked = f.untilSettled(); looked == nil {
 				return
 			}
-			looked = f.nextLook()
 		case <-patience.C:
 			if !isPatient && f.pending.Load() {
 				isPatient = true

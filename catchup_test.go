@@ -100,7 +100,12 @@ func TestAwaitCurrent(t *testing.T) {
 		{"the file is deleted", func(t *testing.T, f *bubbled) func() {
 			must(t, os.Remove(f.path))
 			return nil
-		}, []time.Duration{0, 0, 0}, "alice"},
+		}, []time.Duration{settleTime, 0, 0}, "alice"},
+		{"the file is deleted, and there again after a moment", func(t *testing.T, f *bubbled) func() {
+			must(t, os.Remove(f.path))
+			time.AfterFunc(settleTime/2, func() { replace(t, f.path, "bob:"+shaSecret1) })
+			return nil
+		}, []time.Duration{2 * settleTime, 0, 0}, "bob"},
 		{"the file is empty, and most likely is being written", func(t *testing.T, f *bubbled) func() {
 			overwrite(t, f.path, "")
 			return nil
@@ -200,6 +205,33 @@ func TestReloadIsPending(t *testing.T) {
 	w.serves("reloaded", "alice", "bob")
 	if len(pending) < 2 || pending[0] || !pending[1] || w.pending.Load() {
 		t.Errorf("pending at each look %v, in the end %v, want only while it waits", pending, w.pending.Load())
+	}
+}
+
+// TestNoLostWake is a login that learns that a change is pending while the look is
+// under way that reads it: that one ends its wait.
+func TestNoLostWake(t *testing.T) {
+	c := new(catchUp)
+	c.pending.Store(true)
+	asked := c.begin()
+	settled := c.untilSettled()
+	c.pending.Store(false)
+	c.end(asked)
+	select {
+	case <-settled:
+	default:
+		t.Error("the login waits on")
+	}
+	if c.untilSettled() != nil {
+		t.Error("there is something to wait for when nothing is pending")
+	}
+	c.pending.Store(true)
+	settled = c.untilSettled()
+	c.end(c.begin())
+	select {
+	case <-settled:
+		t.Error("the wait ends while the change is pending")
+	default:
 	}
 }
 

@@ -51,11 +51,12 @@ const (
 //	torn      sig is another after reading     pending, retry         as changing
 //	empty     no lines, where there were some  emptySince             read again; active after emptyGrace
 //	refused   load returns an error            refused, failure       read when sig is another
+//	missing   nothing at the path              pending, missing       failing when it lasts for settleTime: many tools delete the old file first
 //	failing   no sig, or reading fails         failure                tried at each poll
 //	orphaned  loaded, and sig has no links     failure                read when sig is another
 //	unmounted on another mount, and older      refused, failure       read when sig is another, or by reload
 //
-// A login that fails waits while pending is set: the states changing and torn.
+// A login that fails waits while pending is set: the states changing, torn and missing.
 type followedFile struct {
 	path  string // absolute
 	stat  func(path string) (signature, error)
@@ -75,6 +76,7 @@ type followedFile struct {
 	settling   signature // what is waited for to stand still, since, and since the first change
 	since      time.Time
 	first      time.Time
+	missing    time.Time // since when nothing is at the path
 	usedMove   uint64    // the last move before a version was read
 	emptySince time.Time // since when a full file is empty
 	warnedMode bool
@@ -113,7 +115,10 @@ func newFollowedFile(path string, load func(string, *zap.Logger) error) *followe
 func (f *followedFile) reload(logger *zap.Logger) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	defer f.settle()
+	defer func() {
+		f.settle()
+		notify(f.wake) // for logins that wait for it
+	}()
 	deadline := time.Now().Add(maxSettle)
 	isFirst := f.loadedAt.IsZero()
 	v := version{sig: f.awaitSettled(deadline), wanted: true, torn: time.Now().After(deadline)}
@@ -222,7 +227,16 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	rest := lookInterval(poll)
 	move := f.notices.lastMove() // before the file is looked at
 	sig, err := f.stat(f.path)
+	isMissing := errors.Is(err, fs.ErrNotExist)
+	if !isMissing {
+		f.missing = time.Time{}
+	} else if f.missing.IsZero() {
+		f.missing = now
+	}
 	switch {
+	case isMissing && f.failure == "" && now.Sub(f.missing) < settleTime:
+		f.pending.Store(true)
+		return settleTime - now.Sub(f.missing)
 	case err != nil:
 		f.fail(withAdvice(err), logger)
 		f.settle()

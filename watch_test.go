@@ -472,6 +472,27 @@ func TestBackAndForth(t *testing.T) {
 	}
 }
 
+// TestGap is a tool that deletes the old file before it makes the new one.
+func TestGap(t *testing.T) {
+	w := watchText(t, fileA)
+	must(t, os.Remove(w.path))
+	w.notice()
+	w.pass(settleTime - time.Millisecond)
+	w.logged("for a moment")
+	must(t, os.WriteFile(w.path, []byte(fileB), 0o640))
+	w.notice()
+	w.pass(settleTime)
+	w.serves("there again", "alice", "bob")
+	w.logged("there again", msgNew)
+	if w.failures != 0 {
+		t.Errorf("%d failures, want none", w.failures)
+	}
+	must(t, os.Remove(w.path))
+	w.notice()
+	w.pass(settleTime)
+	w.logged("for good", msgFail)
+}
+
 func TestHalfWritten(t *testing.T) {
 	t.Run("F23 a pause shorter than the settling time", func(t *testing.T) {
 		w := watchText(t, fileA)
