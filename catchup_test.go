@@ -428,6 +428,38 @@ func TestPendingHoldsNoSlot(t *testing.T) {
 	})
 }
 
+// TestOneWait rewrites the line of a user without end: a login waits for the
+// file once, however often the line is another one by then.
+func TestOneWait(t *testing.T) {
+	path := writeFile(t, "alice:"+shaSecret1)
+	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
+		store := newUserStore(path)
+		f := followInBubble(t, path, store)
+		h.users, h.store = userStores{store}, store
+		f.with(func() {
+			changes := int64(0)
+			f.stat = func(path string) (signature, error) {
+				sig, err := sign(path)
+				changes++
+				sig.ctime += changes
+				return sig, err
+			}
+			f.fetch = func(path string) (string, signature, fs.FileMode, error) {
+				_, sig, mode, err := readFile(path)
+				return "alice:" + []string{shaSecret1, apr1Secret1}[changes%2], sig, mode, err
+			}
+		})
+		for range 5 {
+			start := time.Now()
+			got := h.login("192.0.2.1", "alice", "wrong")
+			if took := time.Since(start); got != wrong || took > maxSettle+lookTime+2*hashTime {
+				t.Errorf("%s after %s, want %s after at most %s and two hashes", got, took, wrong, maxSettle+lookTime)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+}
+
 // TestNoLookForWhoIsIn counts what a request with a cached password does to
 // the file: nothing.
 func TestNoLookForWhoIsIn(t *testing.T) {

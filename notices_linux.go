@@ -54,7 +54,7 @@ func (n *inotify) await() {
 }
 
 // takeIn reads all notices that there are, and reports whether there were any.
-func (n *inotify) takeIn(fd uintptr) (any bool) {
+func (n *inotify) takeIn(fd uintptr) (some bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var buffer [4096]byte // at least one notice, whose name has at most 255 bytes
@@ -64,9 +64,9 @@ func (n *inotify) takeIn(fd uintptr) (any bool) {
 			continue
 		}
 		if err != nil || length <= 0 {
-			return any // no more: EAGAIN
+			return some // no more: EAGAIN
 		}
-		any = true
+		some = true
 		for rest := buffer[:length]; len(rest) >= unix.SizeofInotifyEvent; {
 			watch, mask := int32(binary.NativeEndian.Uint32(rest)), binary.NativeEndian.Uint32(rest[4:]) //nolint:gosec // its own type
 			end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(rest[12:]))

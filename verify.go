@@ -191,6 +191,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		return v, nil
 	}
 	client := h.guard.client(ip)
+	hasWaited := false
 	for range maxRounds {
 		t := trial{found: h.users.find(c.user), ip: ip, c: c}
 		isUnknown := t.entry == nil
@@ -202,9 +203,12 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		if v.outcome == goodPassword {
 			return v, nil
 		}
-		if h.users.awaitCurrent(ctx); !h.isCurrent(&t) {
-			t.closeGuess()
-			continue
+		if !hasWaited { // once: what changes from then on has changed after the login came
+			hasWaited = true
+			if h.users.awaitCurrent(ctx); !h.isCurrent(&t) {
+				t.closeGuess()
+				continue
+			}
 		}
 		if !isUnknown { // no refusal comes sooner than one of an unknown name
 			if t.work = h.users.decoy(c.user); t.isUsable() {

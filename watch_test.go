@@ -988,8 +988,8 @@ func stackHas(function string) bool {
 }
 
 // TestDestructNeverHangs stops to follow a file whose folder was moved and
-// deleted while the file was looked at: fsnotify then sends an error with a
-// lock in its hands that its Close needs, too.
+// deleted while the file was looked at: fsnotify, where that is used, then sends
+// an error with a lock in its hands that its Close needs, too.
 func TestDestructNeverHangs(t *testing.T) {
 	put(t, time.Hour)
 	for i := range 25 { // which of two channels is taken is by chance
