@@ -32,9 +32,6 @@ type fileReport struct {
 	Group string `json:"group,omitempty"`
 	// WorldReadable says that every user of the machine can read the hashes.
 	WorldReadable bool `json:"world_readable"`
-	// Orphaned says that a mount shows a file that has been replaced or deleted
-	// where it comes from. A server that has loaded it keeps it.
-	Orphaned bool `json:"orphaned,omitempty"`
 	// Unreadable says that mode, owner and group don't let the user caddy read
 	// the file, where there is such a user.
 	Unreadable bool `json:"unreadable_by_caddy,omitempty"`
@@ -123,7 +120,7 @@ func (t *passwordTool) runList(path string) error {
 // newFileReport reads a file as a server does.
 func newFileReport(path string) *fileReport {
 	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []reportedFormat{}, BadLines: []reportedLine{}, Duplicates: []int{}}
-	text, sig, mode, err := readFile(path)
+	text, _, mode, err := readFile(path)
 	if err != nil {
 		r.Refused = err.Error()
 		return r
@@ -131,7 +128,6 @@ func newFileReport(path string) *fileReport {
 	r.Mode, r.Owner, r.Group = mode.String(), "", ""
 	r.Owner, r.Group = ownerOf(path)
 	r.WorldReadable = isWorldReadable(mode)
-	r.Orphaned = isOrphaned(sign, path, sig, false)
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)
 	}
@@ -206,9 +202,6 @@ func (r *fileReport) String() string {
 	}
 	for _, f := range r.Formats {
 		fmt.Fprintf(&b, "  %s: %d\n", f, f.Users)
-	}
-	if r.Orphaned {
-		fmt.Fprintf(&b, "%s: %s\n", path, errOrphaned)
 	}
 	if r.WorldReadable {
 		fmt.Fprintf(&b, "%s: can be read by every user of this machine; mend with: chmod o= %[1]s\n", path)
