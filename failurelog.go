@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,11 @@ const (
 	failureRate  = 10
 	failureBurst = 200
 
+	// insecureRate and insecureBurst are those for plain HTTP requests: each
+	// line says the same about the same site, and nobody guesses there.
+	insecureRate  = 0.1
+	insecureBurst = 3
+
 	// leftOutEvery is how often there is a line that counts the others.
 	leftOutEvery = 10 * time.Second
 )
@@ -24,33 +30,45 @@ const (
 type lineKind uint8
 
 const (
-	failureLines lineKind = iota // a budget was spent
-	cheapLines                   // none was: malformed credentials, a password that is known to be wrong
-	usedUpLines                  // a budget is used up
+	failureLines    lineKind = iota // a failed login was counted
+	cheapLines                      // none was: malformed credentials, a password that is known to be wrong
+	usedUpLines                     // a rate limit is exceeded
+	insecureLines                   // a request over plain HTTP
+	overloadedLines                 // no room in the hash queue
+	errorLines                      // a login could not be checked
+	errorRouteLines                 // an error route failed
 	lineKinds
 )
 
-// failureLog bounds the rate of lines about failures, for all handlers
-// together, and counts what is left out.
-type failureLog struct {
+// lineLog bounds the rate of the lines of one kind, for all handlers together,
+// and counts what is left out. Every line that a client can cause goes through
+// one.
+type lineLog struct {
 	limiter *rate.Limiter
 	leftOut atomic.Int64
 }
 
-func newFailureLog() *failureLog {
-	return &failureLog{limiter: rate.NewLimiter(failureRate, failureBurst)}
+func newLineLog(kind lineKind) *lineLog {
+	if kind == insecureLines {
+		return &lineLog{limiter: rate.NewLimiter(insecureRate, insecureBurst)}
+	}
+	return &lineLog{limiter: rate.NewLimiter(failureRate, failureBurst)}
 }
 
-// write writes a line, or counts it.
-func (l *failureLog) write(now time.Time, logger *zap.Logger, message string, fields ...zap.Field) {
-	if !logger.Core().Enabled(zapcore.WarnLevel) {
+// write writes a warning, or counts it.
+func (l *lineLog) write(now time.Time, logger *zap.Logger, message string, fields ...zap.Field) {
+	l.writeAt(zapcore.WarnLevel, now, logger, message, fields...)
+}
+
+func (l *lineLog) writeAt(level zapcore.Level, now time.Time, logger *zap.Logger, message string, fields ...zap.Field) {
+	if !logger.Core().Enabled(level) {
 		return
 	}
 	if l.limiter.AllowN(now, 1) {
-		logger.Warn(message, fields...)
+		logger.Log(level, message, fields...)
 	} else if l.leftOut.Add(1) == 1 {
 		time.AfterFunc(leftOutEvery, func() {
-			logger.Warn("too many failed log-ins to list each: lines left out", zap.Int64("lines", l.leftOut.Swap(0)))
+			logger.Warn("log entries suppressed", zap.String("message", message), zap.Int64("entries", l.leftOut.Swap(0)))
 		})
 	}
 }
@@ -79,4 +97,29 @@ func (h *Handler) logRefusal(kind lineKind, ip string, user []byte, message stri
 	all = append(all, fields...)
 	all = append(all, zap.String("realm", h.Realm))
 	h.guard.lines[kind].write(h.guard.now(), h.logger, message, all...)
+}
+
+// logNotEncrypted writes why a request over plain HTTP is refused, and what
+// the administrator can do.
+func (h *Handler) logNotEncrypted(ip string, r *http.Request) {
+	reason := "plain HTTP"
+	if forwarded := r.Header.Values(headerForwardedProto); len(forwarded) > 0 {
+		reason = "plain HTTP from a client that is not in trusted_proxies; its X-Forwarded-Proto is ignored"
+		if isFromTrustedProxy(r) {
+			reason = "a trusted proxy reports plain HTTP in X-Forwarded-Proto"
+		}
+	} else if isFromTrustedProxy(r) {
+		reason = "plain HTTP from a trusted proxy that sends no X-Forwarded-Proto"
+	}
+	h.guard.lines[insecureLines].write(h.guard.now(), h.logger, "request over plain HTTP refused with 403",
+		zap.String("client_ip", ip), zap.String("host", shorten([]byte(r.Host))), zap.String("reason", reason),
+		zap.String("fix", "serve the site over HTTPS, or set trusted_proxies for a proxy that ends TLS and sends X-Forwarded-Proto, or set allow_http"),
+		zap.String("realm", h.Realm))
+}
+
+// logError writes that a request could not be checked, for a reason that is
+// not the client's.
+func (h *Handler) logError(ip, message string, err error) {
+	h.guard.lines[errorLines].writeAt(zapcore.ErrorLevel, h.guard.now(), h.logger, message,
+		zap.String("client_ip", ip), zap.Error(err), zap.String("realm", h.Realm))
 }

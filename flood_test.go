@@ -710,7 +710,7 @@ func TestFailureLog(t *testing.T) {
 		all := logs.TakeAll()
 		leftOut := int64(0)
 		for _, entry := range all {
-			if n, ok := entry.ContextMap()["lines"].(int64); ok {
+			if n, ok := entry.ContextMap()["entries"].(int64); ok {
 				leftOut += n
 			}
 		}
@@ -723,7 +723,7 @@ func TestFailureLog(t *testing.T) {
 		}
 	})
 	t.Run("not at this level", func(t *testing.T) {
-		l := newFailureLog()
+		l := newLineLog(failureLines)
 		for range 2 * failureBurst {
 			l.write(clock(), zap.NewNop(), "never seen")
 		}

@@ -97,6 +97,12 @@ func (s *server) reload(caddyfile string) error {
 	if err != nil {
 		return err
 	}
+	return s.load(config, strings.Contains(caddyfile, "{https}"))
+}
+
+// load loads a configuration, and waits until the site is there if it has one.
+func (s *server) load(config []byte, hasSite bool) error {
+	s.t.Helper()
 	if err := caddy.Load(config, true); err != nil {
 		return err
 	}
@@ -105,7 +111,7 @@ func (s *server) reload(caddyfile string) error {
 	s.client.Transport = old.Clone()
 	old.CloseIdleConnections()
 	testkit.AwaitOneListener(s.t, s.port, s.http)
-	if strings.Contains(caddyfile, "{https}") {
+	if hasSite {
 		eventually(s.t, "the certificate is there", func() bool {
 			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), s.client.Transport.(*http.Transport).TLSClientConfig)
 			if err != nil {

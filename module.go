@@ -80,6 +80,7 @@ type Handler struct {
 	Cache *Cache `json:"cache,omitempty"`
 
 	users     userStores
+	names     []string // of the files of users, for their decoys
 	groups    groupStores
 	acquired  []any // keys in the pool
 	exempt    caddyhttp.MatcherSets
@@ -87,6 +88,7 @@ type Handler struct {
 	guard     *guard
 	challenge string // where the realm has no placeholders
 	warnOfXFF func() // once
+	answer    errorAnswer
 	logger    *zap.Logger
 }
 
@@ -123,7 +125,7 @@ const defaultRealm = "Restricted"
 
 // Provision checks the settings and reads the files.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger, h.guard = ctx.Logger(), sharedGuard
+	h.logger, h.guard, h.answer = ctx.Logger(), sharedGuard, newErrorAnswer(ctx)
 	h.warnOfXFF = sync.OnceFunc(func() {
 		h.logger.Warn("trusted_proxies without trusted_proxies_strict: clients can forge the address that failed log-ins are counted by; " +
 			"add trusted_proxies_strict beside it, in the global option servers")
@@ -200,15 +202,16 @@ func matchesAll(set caddy.ModuleMap) bool {
 // a reload of the configuration must not pass over a broken one.
 func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
-		store, err := acquire(h, name, newUserStore)
+		store, name, err := acquire(h, name, newUserStore)
 		if err != nil {
 			return fmt.Errorf("htpasswd: file %w", err)
 		}
-		h.users = append(h.users, store)
+		store.name.add(name)
+		h.users, h.names = append(h.users, store), append(h.names, name)
 	}
 	h.users.warnOfShadowed(h.logger)
 	for _, name := range h.GroupFiles {
-		store, err := acquire(h, name, newGroupStore)
+		store, _, err := acquire(h, name, newGroupStore)
 		if err != nil {
 			return fmt.Errorf("htpasswd: group_file %w", err)
 		}
@@ -219,6 +222,10 @@ func (h *Handler) provisionFiles() error {
 
 // Cleanup lets go of the files.
 func (h *Handler) Cleanup() error {
+	for i, name := range h.names {
+		h.users[i].name.remove(name)
+	}
+	h.names = nil
 	var errs []error
 	for _, key := range h.acquired {
 		_, err := files.Delete(key)
@@ -234,19 +241,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	sent := r.Header[headerAuthorization]
 	login := takeLogin(r, sent)
 	h.removeForged(r, login)
-	if err != nil {
-		h.guard.results[notChecked].Add(1)
-		return err
-	}
 	result := passedExempt
-	if exempt {
-		h.identifyNobody(r)
-	} else {
+	switch {
+	case err != nil:
+		result = notChecked
+		h.logError(login.clientIP(), "exempt: matcher failed", err)
+		err = caddyhttp.Error(http.StatusInternalServerError, errNotMatched)
+	case !exempt:
 		result, err = h.authenticate(w, r, login)
 	}
 	h.guard.results[result].Add(1)
+	if result != passed {
+		h.identifyNobody(r) // the routes that handle errors may ask, too
+	}
 	if err != nil {
-		return err
+		return h.answer.write(w, r, err)
 	}
 	if h.KeepAuthorization {
 		setOrDelete(r.Header, headerAuthorization, sent)
@@ -280,6 +289,7 @@ func (h *Handler) removeForged(r *http.Request, login *login) {
 // the request says who the user is.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) (requestResult, error) {
 	if !h.AllowHTTP && !isEncrypted(r) {
+		h.logNotEncrypted(login.clientIP(), r)
 		return refusedNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
 	}
 	if len(login.sent) > 1 {
@@ -292,7 +302,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	defer c.release()
 	v, err := h.check(r.Context(), login.clientIP(), c)
 	if err != nil {
-		return h.unchecked(w, r, err)
+		return h.unchecked(w, r, login, err)
 	}
 	if v.outcome != goodPassword {
 		if v.isCheap() {
@@ -321,6 +331,7 @@ var (
 	errNotEncrypted = errors.New("the connection is not encrypted: use https, or set allow_http to accept passwords that anyone on the way can read")
 	errAmbiguous    = errors.New("more than one Authorization header")
 	errUnauthorized = errors.New("not authenticated") // no reason: handle_errors may show it
+	errNotMatched   = errors.New("cannot tell whether the request is exempt")
 	errNotRequired  = errors.New("the user is not among those required")
 )
 
@@ -343,13 +354,14 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 
 // unchecked is for credentials that were not checked to the end: it can't be
 // said whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) (requestResult, error) {
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login, err error) (requestResult, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
 		return refusedThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
+		h.logRefusal(overloadedLines, login.clientIP(), nil, "login refused: too many password checks are waiting")
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
 		return refusedOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
@@ -357,7 +369,7 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, err error) (
 	if r.Context().Err() != nil {
 		return goneAway, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
 	}
-	h.logger.Error("checking a password failed", zap.Error(err))
+	h.logError(login.clientIP(), "password check failed", err)
 	return notChecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
@@ -391,9 +403,9 @@ func (h *Handler) identify(r *http.Request, user any, groups []string) {
 	}
 }
 
-// identifyNobody empties the placeholders, unless a handler further up has set
-// them: what is unknown to Caddy stays as it is written, and would be the name
-// of a user to what comes behind.
+// identifyNobody empties the placeholders, unless a handler further up has
+// verified the user. Caddy leaves unknown placeholders as text, which an
+// upstream would take for the name of a user.
 func (h *Handler) identifyNobody(r *http.Request) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for _, name := range []string{userPlaceholder, groupsPlaceholder} {

@@ -177,6 +177,17 @@ func TestUnmounted(t *testing.T) {
 		w.pass(20 * testPoll)
 		w.logged("later")
 	})
+	t.Run("an older file that is mounted on top", func(t *testing.T) {
+		source, dir := t.TempDir(), t.TempDir()
+		must(t, os.WriteFile(dir+"/f", []byte(fileA), 0o640))
+		must(t, os.WriteFile(source+"/f", []byte(fileB), 0o640))
+		must(t, os.Chtimes(source+"/f", old, old))
+		w := watch(t, dir+"/f")
+		bind(t, source, dir)
+		w.pass(testPoll)
+		w.serves("mounted on top", "alice", "bob")
+		w.logged("mounted on top", msgNew)
+	})
 	t.Run("a symlink that leads to an older file of another mount", func(t *testing.T) {
 		source, dir := t.TempDir(), t.TempDir()
 		must(t, os.WriteFile(source+"/f", []byte(fileB), 0o640))

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// maxWait is how long a check waits for a slot.
+	// maxWait is how long a check waits for a slot, and a refusal for its turn.
 	maxWait = 10 * time.Second
 
 	// manyWaiting is how many checks can wait at a time. With that many, only
@@ -29,6 +29,7 @@ var errOverloaded = errors.New("too many passwords are waiting to be checked; tr
 // share one turn.
 type slots struct {
 	max       func() int
+	maxWait   time.Duration            // how long a check waits for a slot
 	hasFailed func(client uint64) bool // lately
 
 	mu      sync.Mutex
@@ -100,7 +101,7 @@ func (s *slots) do(ctx context.Context, w *waiter) (verdict, error) {
 	if !s.enter(w) {
 		return verdict{}, errOverloaded
 	}
-	timeout := time.NewTimer(maxWait)
+	timeout := time.NewTimer(s.maxWait)
 	defer timeout.Stop()
 	for {
 		select {

@@ -15,7 +15,7 @@ import (
 // slotsOf returns slots with room for max, without suspects. In these tests the
 // time is that of synctest: it goes on when everybody waits.
 func slotsOf(max int) *slots {
-	return &slots{max: func() int { return max }, hasFailed: func(uint64) bool { return false }}
+	return &slots{max: func() int { return max }, maxWait: maxWait, hasFailed: func(uint64) bool { return false }}
 }
 
 // job returns a check that takes a while and comes to outcome.

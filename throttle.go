@@ -29,7 +29,7 @@ type guard struct {
 	wrong wrongPasswords
 	slots slots
 	pace  *rate.Limiter
-	lines [lineKinds]*failureLog
+	lines [lineKinds]*lineLog
 
 	statistics
 }
@@ -41,8 +41,9 @@ func newGuard(settings func() *App, now func() time.Time) *guard {
 	g := &guard{settings: settings, now: now, began: now(), seed: maphash.MakeSeed(), verify: crypt.Class.Verify, statistics: newStatistics()}
 	g.slots.max = func() int { return settings().MaxHashes }
 	g.slots.hasFailed = g.hasFailed
+	g.slots.maxWait = maxWait
 	for kind := range g.lines {
-		g.lines[kind] = newFailureLog()
+		g.lines[kind] = newLineLog(lineKind(kind)) //nolint:gosec // a small constant range
 	}
 	refusals := refusalsPerCore * runtime.GOMAXPROCS(0)
 	g.pace = rate.NewLimiter(rate.Limit(refusals), refusals/10)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,7 +55,7 @@ const (
 //	missing   nothing at the path              pending, missing       failing when it lasts for settleTime: many tools delete the old file first
 //	failing   no sig, or reading fails         failure                tried at each poll
 //	orphaned  loaded, and sig has no links     failure                read when sig is another
-//	unmounted on another mount, and older      refused, failure       read when sig is another, or by reload
+//	unmounted on the mount below, and older    refused, failure       read when sig is another, or by reload
 //
 // A login that fails waits while pending is set: the states changing, torn and missing.
 type followedFile struct {
@@ -384,39 +385,33 @@ func (f *followedFile) conclude(sig signature, logger *zap.Logger) {
 var (
 	errOrphaned = errors.New("has been replaced or deleted outside of its mount, which still shows the old file (0 links): " +
 		"mount the directory instead of the file, and restart the container")
-	errUnmounted = errors.New("is empty or older than the previous version, and not on the same mount: is a file system not mounted? " +
+	errUnmounted = errors.New("is empty or older than the previous version, which was on a file system that is not mounted any more: mount it again. " +
 		"To use this file all the same, reload the configuration, or send POST /htpasswd/reload to the admin API")
 )
 
 // orphaned returns an error if a version, which can be read, is no longer what
-// people edit.
+// people edit: it has no name left, and a mount leads to it. Some file systems
+// report no links of any file: one that had none before has to be a mount itself.
 func (f *followedFile) orphaned(sig signature) error {
 	f.linked = f.linked || sig.linked
-	if isOrphaned(f.stat, f.path, sig, f.linked) {
+	if sig.linked {
+		return nil
+	}
+	if again, err := f.stat(f.path); err != nil || again.linked || !again.sameFile(sig) {
+		return nil // it was replaced while it was looked at
+	}
+	if isMount, _ := mountOf(f.path); f.linked || isMount {
 		return errOrphaned
 	}
 	return nil
 }
 
-// isOrphaned reports whether the file with a signature, found at a path, has no
-// name left: then a mount leads to it, and the file that people edit is another
-// one. Some file systems report no links of any file: one that had none before
-// has to be a mount of its own.
-func isOrphaned(stat func(string) (signature, error), path string, sig signature, hadLinks bool) bool {
-	if sig.linked {
-		return false
-	}
-	if again, err := stat(path); err != nil || again.linked || !again.sameFile(sig) {
-		return false // it was replaced while it was looked at
-	}
-	_, isRoot := mountOf(path)
-	return hadLinks || isRoot
-}
-
 // origin is where a version of a file comes from.
 type origin struct {
-	path  string // without symlinks; "": not known
-	mount uint64 // 0: not known
+	path string // without symlinks; "": not known
+	// mounts are the numbers of the mounts that the path leads into, and each
+	// directory above it. 0: not known.
+	mounts []uint64
 }
 
 func originOf(path string) origin {
@@ -424,13 +419,21 @@ func originOf(path string) origin {
 	if err != nil {
 		return origin{}
 	}
-	mount, _ := mountOf(path)
-	return origin{path, mount}
+	o := origin{path, []uint64{mountID(path)}}
+	for above := filepath.Dir(path); above != path; path, above = above, filepath.Dir(above) {
+		o.mounts = append(o.mounts, mountID(above))
+	}
+	return o
 }
 
-// isUnder reports whether o is of the same place as other, but of another mount.
+// isUnder reports whether the mount that other comes from is gone, and o is of
+// the same path in the one below. A mount on top of other does not count.
 func (o origin) isUnder(other origin) bool {
-	return o.path == other.path && o.mount != 0 && other.mount != 0 && o.mount != other.mount
+	if o.path == "" || o.path != other.path {
+		return false
+	}
+	now, before := o.mounts[0], other.mounts[0]
+	return now != 0 && now != before && slices.Contains(other.mounts, now)
 }
 
 // fail notes and logs what went wrong, once until it is something else.

@@ -1,0 +1,104 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// errorAnswer writes the answers to requests that a handler ends with an error.
+//
+// Caddy logs an error of 500 and above that reaches it with all headers of the
+// request, and any error whose error routes fail. Anonymous clients can cause
+// both as often as they like. So no error leaves the handler: it writes the
+// status, or runs the error routes of the server, by itself.
+type errorAnswer struct {
+	logger     *zap.Logger
+	inSubroute bool // a subroute around the handler has error routes
+}
+
+// newErrorAnswer is to be called while the handler is provisioned.
+func newErrorAnswer(ctx caddy.Context) errorAnswer {
+	hasErrorRoutes := func(m caddy.Module) bool {
+		subroute, ok := m.(*caddyhttp.Subroute)
+		return ok && subroute.Errors != nil
+	}
+	return errorAnswer{logger: ctx.Logger(), inSubroute: slices.ContainsFunc(ctx.Modules(), hasErrorRoutes)}
+}
+
+// write answers the request with an error. What it returns is what the handler
+// is to return: nil, but where a subroute with error routes wants the error, or
+// no server of Caddy's is there to log it.
+func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) error {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if a.inSubroute || server == nil {
+		return err
+	}
+	if c := a.logger.Check(zap.DebugLevel, "request refused"); c != nil {
+		c.Write(zap.String("client_ip", clientIP(r.Context())), zap.Int("status", statusOf(err)), zap.String("error", plainError(err)))
+	}
+	isInErrorRoute := r.Context().Value(caddyhttp.ErrorCtxKey) != nil
+	if server.Errors == nil || len(server.Errors.Routes) == 0 || isInErrorRoute {
+		w.WriteHeader(statusOf(err))
+		return nil
+	}
+	restoreOriginal(r)
+	routes := server.Errors.Routes.Compile(caddyhttp.HandlerFunc(writeStatus))
+	if failure := routes.ServeHTTP(w, server.Errors.WithError(r, err)); failure != nil {
+		sharedGuard.lines[errorRouteLines].write(sharedGuard.now(), a.logger, "error route failed; responding with status only",
+			zap.String("client_ip", clientIP(r.Context())), zap.Int("status", statusOf(err)), zap.String("error", plainError(failure)))
+		w.WriteHeader(statusOf(err))
+	}
+	return nil
+}
+
+// writeStatus answers where no error route does.
+func writeStatus(w http.ResponseWriter, r *http.Request) error {
+	err, _ := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
+	w.WriteHeader(statusOf(err))
+	return nil
+}
+
+// restoreOriginal undoes rewrites, as Caddy does before it runs error routes.
+func restoreOriginal(r *http.Request) {
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		return
+	}
+	r.Method, r.RemoteAddr, r.RequestURI = original.Method, original.RemoteAddr, original.RequestURI
+	*r.URL = *original.URL // in place: Caddy's placeholders read the same URL
+}
+
+// statusOf returns the status that an error is answered with.
+func statusOf(err error) int {
+	if handlerErr, ok := errors.AsType[caddyhttp.HandlerError](err); ok && handlerErr.StatusCode != 0 {
+		return handlerErr.StatusCode
+	}
+	return http.StatusInternalServerError
+}
+
+// plainError returns the text of an error without the ID and the place in the
+// code that Caddy gives it, which would make each line a different one.
+func plainError(err error) string {
+	if handlerErr, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		if handlerErr.Err == nil {
+			return http.StatusText(handlerErr.StatusCode)
+		}
+		err = handlerErr.Err
+	}
+	const most = 200 // bytes; it can quote what the client sent
+	text := err.Error()
+	return text[:min(len(text), most)]
+}
+
+// clientIP returns the client's address as Caddy sees it, "" where there is none.
+func clientIP(ctx context.Context) string {
+	address, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	return address
+}
