@@ -300,6 +300,7 @@ type userStore struct {
 	key     uint64 // tells this file's users from those of others, in this process
 	name    sourceName
 	current atomic.Pointer[userTable]
+	followed
 }
 
 func newUserStore(path string) *userStore {

@@ -312,6 +312,10 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	}
 	name := v.user.(string)
 	groups := h.groups.of(name)
+	if !h.Require.admits(name, groups) && len(h.groups) > 0 {
+		h.groups.awaitCurrent(r.Context())
+		groups = h.groups.of(name)
+	}
 	if !h.Require.admits(name, groups) {
 		h.logRefusal(cheapLines, login.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
 		return refusedForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
