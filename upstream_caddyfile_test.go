@@ -147,7 +147,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 				}]}]
 			}]
 		}]
-	}]}}}}}`)
+	}]}}},"upstream_groups":{"groups":["web"]}}}`)
 }
 
 // What nginx does when nothing is said, and what may be said.
