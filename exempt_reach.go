@@ -139,12 +139,26 @@ func reachOfNotSet(set caddy.ModuleMap) matcherReach {
 	if reachOf(set) == reachEverything {
 		return reachLimited // matches nothing
 	}
+	reach := reachLimited
 	for name, config := range set {
-		if reachOfMatcher(name, config) == reachChosen {
-			return reachChosen
+		switch {
+		case matchesNothing(name, config):
+			return reachEverything
+		case reachOfMatcher(name, config) == reachChosen:
+			reach = reachChosen
 		}
 	}
-	return reachLimited
+	return reach
+}
+
+// matchesNothing knows matchers that compare with a list, and that is empty.
+func matchesNothing(name string, config json.RawMessage) bool {
+	switch name {
+	case "path", "method":
+		var list []string
+		return json.Unmarshal(config, &list) == nil && len(list) == 0
+	}
+	return false
 }
 
 // isEveryPathRegexp reports whether a regular expression surely matches every
@@ -156,20 +170,17 @@ func isEveryPathRegexp(pattern string) bool {
 		return false
 	}
 	parts := concatenated(re)
-	if len(parts) > 0 && parts[0].Op == syntax.OpBeginText {
-		parts = parts[1:]
-	}
-	if len(parts) > 0 && takesSlash(parts[0]) {
-		parts = parts[1:]
-		if len(parts) == 0 {
-			return true
-		}
-	}
 	if n := len(parts); n > 0 && parts[n-1].Op == syntax.OpEndText {
 		if n < 2 || !takesAnything(parts[n-2]) {
 			return false
 		}
 		parts = parts[:n-1]
+	}
+	if len(parts) > 0 && parts[0].Op == syntax.OpBeginText {
+		parts = parts[1:]
+	}
+	if len(parts) > 0 && takesSlash(parts[0]) {
+		parts = parts[1:]
 	}
 	return !slices.ContainsFunc(parts, func(part *syntax.Regexp) bool { return !mayBeEmpty(part) })
 }
@@ -202,7 +213,7 @@ func takesSlash(re *syntax.Regexp) bool {
 }
 
 func takesAnything(re *syntax.Regexp) bool {
-	return re.Op == syntax.OpStar && (re.Sub[0].Op == syntax.OpAnyChar || re.Sub[0].Op == syntax.OpAnyCharNotNL)
+	return (re.Op == syntax.OpStar || re.Op == syntax.OpPlus) && (re.Sub[0].Op == syntax.OpAnyChar || re.Sub[0].Op == syntax.OpAnyCharNotNL)
 }
 
 func mayBeEmpty(re *syntax.Regexp) bool {

@@ -112,6 +112,7 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 			if name != route.Group { // of a group, a request takes one
 				here.user = max(here.user, min(other.user, userPossible))
 				here.early = slices.Concat(here.early, other.early)
+				here.roots = union(here.roots, other.roots)
 			}
 		}
 		begin := len(here.early)
@@ -126,9 +127,13 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 			out.roots = union(all.roots, out.roots)
 		}
 		if route.Group != "" {
-			if out.user > all.user || len(out.early) > 0 {
+			if out.user > all.user || len(out.early) > 0 || !slices.Equal(out.roots, all.roots) {
 				before := groups[route.Group]
-				groups[route.Group] = passage{user: max(before.user, out.user), early: append(before.early, out.early...)}
+				groups[route.Group] = passage{
+					user:  max(before.user, out.user),
+					early: append(before.early, out.early...),
+					roots: union(before.roots, out.roots),
+				}
 			}
 			continue
 		}
@@ -138,6 +143,7 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 	for _, group := range groups {
 		all.user = max(all.user, group.user)
 		all.early = append(all.early, group.early...)
+		all.roots = union(all.roots, group.roots)
 	}
 	all.early = unreported(all.early[len(at.early):])
 	return all
@@ -370,7 +376,7 @@ func (s *routeStep) directive() string {
 			return "root"
 		}
 	case "headers":
-		if placeholderIn(s.without("request"), []string{"{"}) == "" {
+		if s.field("response") == nil {
 			return "request_header"
 		}
 		return "header"
