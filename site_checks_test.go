@@ -249,6 +249,8 @@ func TestPlaceholderAfterLogin(t *testing.T) {
 		{"answers that are changed later", tlsSite("route {\nintercept {\nhandle_response {\nrespond {http.auth.user.id}\n}\n}\n{htpasswd}\nrespond ok\n}"), "/", "alice"},
 		{"login for answers of another server", tlsSite("route {\nreverse_proxy localhost:{http} {\n@no status 401\nhandle_response @no {\nroute {\n{htpasswd}\nrespond {http.auth.user.id}\n}\n}\n}\n}") + "http://localhost:{http} {\nrespond 401\n}\n", "/", "alice"},
 		{"another site of the server", tlsSite("root {dir}/{http.auth.user.id}\nrespond open") + "https://127.0.0.1:{https} {\n{htpasswd}\n}\n", "", ""},
+		{"error of the site", tlsSite("{htpasswd}\nerror {http.auth.user.id} 418\nhandle_errors {\nrespond {err.message}\n}"), "/", "alice"},
+		{"proxy of the site", tlsSite("{htpasswd}\nreverse_proxy localhost:{http} {\nheader_up X-User {http.auth.user.id}\n}") + "http://localhost:{http} {\nrespond {header.X-User}\n}\n", "/", "alice"},
 		{"errors", tlsSite("{htpasswd}\nfile_server {\nroot {dir}/home\n}\nhandle_errors {\nheader X-User {http.auth.user.id}\nrespond \"{err.status_code} {http.auth.user.id}\"\n}"), "/none", "404 alice"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
