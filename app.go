@@ -39,8 +39,9 @@ type App struct {
 	// 100ms. Below 400ms it makes no difference.
 	Poll caddy.Duration `json:"poll,omitempty"`
 
-	limits  [scopeCount]limit
-	logger  *zap.Logger
+	limits [scopeCount]limit
+	logger *zap.Logger
+
 	checked caddy.Module // the http app whose sites were checked
 }
 

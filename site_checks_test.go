@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // logLine is a line of Caddy's log.
@@ -667,6 +668,39 @@ func TestOddJSON(t *testing.T) {
 			continue
 		}
 		_ = caddy.Validate(&cfg) // must not panic
+	}
+}
+
+// guardingHandler is a loaded handler around another.
+type guardingHandler struct{ inner any }
+
+func (g guardingHandler) guarded() any { return g.inner }
+
+func (guardingHandler) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
+	return nil
+}
+
+// TestGuardedProxy looks through a handler around a reverse_proxy, loaded or not.
+func TestGuardedProxy(t *testing.T) {
+	const (
+		proxy = `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-User":["{http.auth.user.id}"]}}}}`
+		login = `{"handler":"htpasswd","files":["x"]}`
+	)
+	raw := caddyhttp.Route{HandlersRaw: []json.RawMessage{[]byte(`{"handler":"proxy_pass","group":"g","proxy":` + proxy + `}`)}}
+	handler := new(reverseproxy.Handler)
+	must(t, json.Unmarshal([]byte(strings.Replace(proxy, `"handler":"reverse_proxy",`, "", 1)), handler))
+	loaded := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{guardingHandler{handler}}}
+	inside := caddyhttp.Route{HandlersRaw: []json.RawMessage{[]byte(`{"handler":"proxy_pass","proxy":{"handler":"reverse_proxy","handle_response":[{"routes":[{"handle":[` + login + `]}]}]}}`)}}
+	last := caddyhttp.Route{HandlersRaw: []json.RawMessage{[]byte(login)}}
+	for _, route := range []caddyhttp.Route{raw, loaded} {
+		walk := walkSites(&caddyhttp.App{Servers: map[string]*caddyhttp.Server{"s": {Routes: caddyhttp.RouteList{route, last}}}})
+		if walk.refusal == nil || !strings.Contains(walk.refusal.Error(), "'reverse_proxy'") {
+			t.Errorf("got %v, want a refusal", walk.refusal)
+		}
+	}
+	walk := walkSites(&caddyhttp.App{Servers: map[string]*caddyhttp.Server{"s": {Routes: caddyhttp.RouteList{inside}}}})
+	if walk.refusal != nil || len(walk.findings) != 1 {
+		t.Errorf("got %d findings and %v, want 1", len(walk.findings), walk.refusal)
 	}
 }
 

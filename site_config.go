@@ -57,14 +57,23 @@ func rawStep(raw json.RawMessage) routeStep {
 		}
 		_ = json.Unmarshal(raw, &handler)
 		step.addResponses(handler.HandleResponse)
+	case "proxy_pass":
+		if proxy := fieldOf(raw, "proxy"); proxy != nil {
+			return rawStep(proxy)
+		}
 	}
 	return step
 }
+
+// handlerGuard is a handler of this package that does nothing but guard another.
+type handlerGuard interface{ guarded() any }
 
 // loadedStep reads a handler that is loaded.
 func loadedStep(handler any) routeStep {
 	step := routeStep{name: moduleName(handler), handler: handler}
 	switch h := handler.(type) {
+	case handlerGuard:
+		return loadedStep(h.guarded())
 	case *caddyhttp.Subroute:
 		step.addSubroute(h)
 	case *reverseproxy.Handler:
