@@ -17,7 +17,6 @@ import (
 type siteWalk struct {
 	named    map[string]*caddyhttp.Route // of the server
 	invoked  map[invocation]*passage
-	names    []string // beginnings of the placeholders that say who the user is
 	findings []htpasswdFinding
 	served   map[string][][]string // by root of a file server: what each hides
 	refusal  error
@@ -25,8 +24,9 @@ type siteWalk struct {
 
 // invocation is a named route, with what is known of the user when it begins.
 type invocation struct {
-	name string
-	user userKnowledge
+	name  string
+	user  userKnowledge
+	names int // of placeholders
 }
 
 // htpasswdFinding is one htpasswd with what stands around it.
@@ -65,6 +65,7 @@ type routePlace struct {
 	user     userKnowledge
 	early    []*earlyUse // on the way to here; grows only
 	roots    []string    // where files may be looked for
+	names    []string    // beginnings of the placeholders that say who the user is
 }
 
 // passage is what is different behind a list of routes.
@@ -72,6 +73,7 @@ type passage struct {
 	user     userKnowledge
 	early    []*earlyUse
 	roots    []string
+	names    []string
 	hasLogin bool
 }
 
@@ -83,10 +85,12 @@ func walkSites(app *caddyhttp.App) *siteWalk {
 		if server == nil {
 			continue
 		}
-		w.named, w.invoked, w.names = server.NamedRoutes, make(map[invocation]*passage), []string{userPlaceholders}
-		w.routes(server.Routes, routePlace{server: name})
+		w.named, w.invoked = server.NamedRoutes, make(map[invocation]*passage)
+		begin := routePlace{server: name, names: []string{userPlaceholders}}
+		w.routes(server.Routes, begin)
 		if server.Errors != nil {
-			w.routes(server.Errors.Routes, routePlace{server: name, user: userPossible, roots: []string{unknownRoot}})
+			begin.user, begin.roots = userPossible, []string{unknownRoot}
+			w.routes(server.Errors.Routes, begin)
 		}
 	}
 	return w
@@ -101,18 +105,18 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 		exactPaths[exactPathOf(matchers[i])]++
 	}
 
-	all := passage{user: at.user, roots: at.roots, early: slices.Clip(at.early)}
+	all := passage{user: at.user, roots: at.roots, names: at.names, early: slices.Clip(at.early)}
 	groups := make(map[string]passage) // of those that leave something behind
 	for i := range list {
 		route := &list[i]
-		all.early = append(all.early, w.usesInMatchers(matchers[i], all.user)...)
+		all.early = append(all.early, usesInMatchers(matchers[i], all.user, all.names)...)
 		here := at
-		here.user, here.early, here.roots = all.user, all.early, all.roots
+		here.user, here.early, here.roots, here.names = all.user, all.early, all.roots, all.names
 		for name, other := range groups {
 			if name != route.Group { // of a group, a request takes one
 				here.user = max(here.user, min(other.user, userPossible))
 				here.early = slices.Concat(here.early, other.early)
-				here.roots = union(here.roots, other.roots)
+				here.roots, here.names = union(here.roots, other.roots), union(here.names, other.names)
 			}
 		}
 		begin := len(here.early)
@@ -127,23 +131,24 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 			out.roots = union(all.roots, out.roots)
 		}
 		if route.Group != "" {
-			if out.user > all.user || len(out.early) > 0 || !slices.Equal(out.roots, all.roots) {
+			if out.user > all.user || len(out.early) > 0 || len(out.names) > len(all.names) || !slices.Equal(out.roots, all.roots) {
 				before := groups[route.Group]
 				groups[route.Group] = passage{
 					user:  max(before.user, out.user),
 					early: append(before.early, out.early...),
 					roots: union(before.roots, out.roots),
+					names: union(before.names, out.names),
 				}
 			}
 			continue
 		}
-		all.user, all.roots = max(all.user, out.user), out.roots
+		all.user, all.roots, all.names = max(all.user, out.user), out.roots, out.names
 		all.early = append(all.early, out.early...)
 	}
 	for _, group := range groups {
 		all.user = max(all.user, group.user)
 		all.early = append(all.early, group.early...)
-		all.roots = union(all.roots, group.roots)
+		all.roots, all.names = union(all.roots, group.roots), union(all.names, group.names)
 	}
 	all.early = unreported(all.early[len(at.early):])
 	return all
@@ -167,7 +172,7 @@ func (w *siteWalk) route(route *caddyhttp.Route, sets []caddy.ModuleMap, at rout
 	for i := range steps {
 		hasLogin = w.step(&steps[i], &at, exactPath) || hasLogin
 	}
-	return passage{user: at.user, early: at.early, roots: at.roots, hasLogin: hasLogin}
+	return passage{user: at.user, early: at.early, roots: at.roots, names: at.names, hasLogin: hasLogin}
 }
 
 // step walks through one handler, and reports whether there is an htpasswd in it.
@@ -191,7 +196,7 @@ func (w *siteWalk) step(step *routeStep, at *routePlace, exactPath string) bool 
 		at.add(out)
 		return out.hasLogin
 	}
-	at.early = append(at.early, w.usesIn(step, at.user)...)
+	at.early = append(at.early, usesIn(step, at.user, at.names)...)
 	hasLogin := false
 	for _, routes := range step.responses { // only some answers lead there
 		if step.name == "intercept" { // the answer of what comes after
@@ -202,14 +207,14 @@ func (w *siteWalk) step(step *routeStep, at *routePlace, exactPath string) bool 
 		}
 		out := w.routes(routes, *at)
 		out.user = min(out.user, userPossible)
-		at.add(passage{user: max(at.user, out.user), early: out.early, roots: at.roots})
+		at.add(passage{user: out.user, early: out.early, roots: at.roots, names: out.names})
 		hasLogin = hasLogin || out.hasLogin
 	}
 	switch {
 	case step.name == "vars":
 		at.setVars(step)
 	case step.name == "map":
-		w.addMapped(step)
+		at.addMapped(step)
 	case step.name == "file_server":
 		w.addFileServer(step, at.roots)
 	case !slices.Contains(caddysHandlers, step.name):
@@ -219,7 +224,7 @@ func (w *siteWalk) step(step *routeStep, at *routePlace, exactPath string) bool 
 }
 
 func (p *routePlace) add(out passage) {
-	p.user, p.roots = max(p.user, out.user), out.roots
+	p.user, p.roots, p.names = max(p.user, out.user), out.roots, out.names
 	p.early = append(slices.Clip(p.early), out.early...)
 }
 
@@ -256,7 +261,7 @@ func (w *siteWalk) htpasswd(config json.RawMessage, at *routePlace, exactPath st
 	h := new(Handler)
 	_ = json.Unmarshal(config, h)
 	finding := htpasswdFinding{Handler: h, routePlace: *at, exactPath: exactPath}
-	if found := placeholderIn(config, w.names); found != "" && at.user != userVerified {
+	if found := placeholderIn(config, at.names); found != "" && at.user != userVerified {
 		finding.early = append(slices.Clip(finding.early), &earlyUse{placeholder: found, where: "htpasswd", certain: at.user == userUnknown})
 	}
 	for _, use := range finding.early {
@@ -282,11 +287,11 @@ func (w *siteWalk) htpasswd(config json.RawMessage, at *routePlace, exactPath st
 func (w *siteWalk) invoke(step *routeStep, at *routePlace) passage {
 	name := stringIn(step.field("name"))
 	route := w.named[name]
-	key := invocation{name, at.user}
+	key := invocation{name, at.user, len(at.names)}
 	out, isKnown := w.invoked[key]
 	switch {
 	case route == nil:
-		return passage{user: at.user, roots: at.roots}
+		return passage{user: at.user, roots: at.roots, names: at.names}
 	case !isKnown:
 		out = &passage{user: at.user}
 		w.invoked[key] = out // it may invoke itself
@@ -295,7 +300,7 @@ func (w *siteWalk) invoke(step *routeStep, at *routePlace) passage {
 	case out.hasLogin:
 		w.reportAgain(at)
 	}
-	return passage{user: out.user, early: out.early, roots: union(at.roots, out.roots), hasLogin: out.hasLogin}
+	return passage{user: out.user, early: out.early, roots: union(at.roots, out.roots), names: union(at.names, out.names), hasLogin: out.hasLogin}
 }
 
 // reportAgain is for another way to an htpasswd that was noted already.
@@ -308,14 +313,14 @@ func (w *siteWalk) reportAgain(at *routePlace) {
 }
 
 // usesInMatchers returns where matchers ask who the user is, too early.
-func (w *siteWalk) usesInMatchers(sets []caddy.ModuleMap, user userKnowledge) []*earlyUse {
+func usesInMatchers(sets []caddy.ModuleMap, user userKnowledge, names []string) []*earlyUse {
 	if user == userVerified {
 		return nil
 	}
 	var uses []*earlyUse
 	for _, set := range sets {
 		for name, config := range set {
-			found := placeholderIn(config, w.names)
+			found := placeholderIn(config, names)
 			if found == "" { // a map of placeholders, or a call in an expression
 				found = placeholderIn(config, []string{strings.TrimPrefix(userPlaceholders, "{")})
 				if name != "expression" {
@@ -331,8 +336,8 @@ func (w *siteWalk) usesInMatchers(sets []caddy.ModuleMap, user userKnowledge) []
 }
 
 // usesIn returns where a handler asks who the user is, too early.
-func (w *siteWalk) usesIn(step *routeStep, user userKnowledge) []*earlyUse {
-	if user == userVerified || placeholderIn(step.config, w.names) == "" || slices.Contains(lazyHandlers, step.name) {
+func usesIn(step *routeStep, user userKnowledge, names []string) []*earlyUse {
+	if user == userVerified || placeholderIn(step.config, names) == "" || slices.Contains(lazyHandlers, step.name) {
 		return nil
 	}
 	config := step.config
@@ -346,7 +351,7 @@ func (w *siteWalk) usesIn(step *routeStep, user userKnowledge) []*earlyUse {
 			return nil
 		}
 	}
-	found := placeholderIn(config, w.names)
+	found := placeholderIn(config, names)
 	if found == "" {
 		return nil
 	}
@@ -400,12 +405,12 @@ func (p *routePlace) setVars(step *routeStep) {
 }
 
 // addMapped takes the results of a map for what they are made of.
-func (w *siteWalk) addMapped(step *routeStep) {
-	if placeholderIn(step.config, w.names) == "" {
+func (p *routePlace) addMapped(step *routeStep) {
+	if placeholderIn(step.config, p.names) == "" {
 		return
 	}
 	for _, name := range stringsIn(step.field("destinations")) {
-		w.names = append(w.names, "{"+strings.Trim(name, "{}")+"}")
+		p.names = union(p.names, []string{"{" + strings.Trim(name, "{}") + "}"})
 	}
 }
 
@@ -457,12 +462,12 @@ func exactPathOf(sets []caddy.ModuleMap) string {
 // unknownRoot stands for a root that was set by whatever came before an error.
 const unknownRoot = ""
 
-// maxRoots is how many roots a place can have: more can't be told apart.
-const maxRoots = 16
+// maxUnion keeps the work for a configuration in proportion to its size.
+const maxUnion = 64
 
 func union(a, b []string) []string {
 	for _, text := range b {
-		if len(a) < maxRoots && !slices.Contains(a, text) {
+		if len(a) < maxUnion && !slices.Contains(a, text) {
 			a = append(slices.Clip(a), text)
 		}
 	}
