@@ -425,6 +425,7 @@ func TestProtectedIsLogged(t *testing.T) {
 	}{
 		{"site", tlsSite("{htpasswd}"), []string{`"server":"srv0" "hosts":["localhost"] "requests":"all" "files":["{dir}/users"]`}},
 		{"paths", tlsSite("htpasswd /admin/* {\nfile {dir}/users\n}"), []string{`"hosts":["localhost"] "requests":"path /admin/*"`}},
+		{"encrypted requests", tlsSite("@tls protocol https\nhtpasswd @tls {\nfile {dir}/users\n}"), []string{`"requests":"protocol https"`}},
 		{"handle with a matcher inside", tlsSite("handle /a/* {\nhtpasswd /a/b* {\nfile {dir}/users\n}\n}"), []string{`"requests":"path /a/*; path /a/b*"`}},
 		{"groups and exemptions", tlsSite("htpasswd {\nfile {dir}/users\ngroup_file {dir}/groups\nexempt /x /y/*\nexempt remote_ip 192.0.2.1\n}"),
 			[]string{`"group_files":["{dir}/groups"] "exempt":"path /x or path /y/* or remote_ip 192.0.2.1"`}},

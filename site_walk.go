@@ -156,7 +156,13 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 
 // isConditional reports whether there are requests that pass a route by.
 func isConditional(route *caddyhttp.Route, sets []caddy.ModuleMap) bool {
-	return route.Group != "" || len(sets) > 0 && !slices.ContainsFunc(sets, matchesAll)
+	return route.Group != "" || !isForAll(sets)
+}
+
+// isForAll reports whether a route with these matchers is for every request,
+// encrypted or not.
+func isForAll(sets []caddy.ModuleMap) bool {
+	return len(sets) == 0 || slices.ContainsFunc(sets, func(set caddy.ModuleMap) bool { return set["protocol"] == nil && matchesAll(set) })
 }
 
 // route walks through the handlers of a route. What it returns has what was
@@ -436,7 +442,7 @@ func (w *siteWalk) addFileServer(step *routeStep, roots []string) {
 
 // narrow adds the matchers of a route to what is known of the requests.
 func (p *routePlace) narrow(sets []caddy.ModuleMap) {
-	if len(sets) == 0 || slices.ContainsFunc(sets, matchesAll) {
+	if isForAll(sets) {
 		return
 	}
 	if len(sets) == 1 && len(sets[0]) == 1 && len(p.hosts) == 0 && sets[0]["host"] != nil {
