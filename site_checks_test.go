@@ -343,7 +343,7 @@ func TestExemptEverything(t *testing.T) {
 		{"regular expression of files", `{"path_regexp":{"pattern":"\\.(css|js)$"}}`, reachLimited},
 		{"regular expression of one name and all below", `{"path_regexp":{"pattern":"^/public(/.*)?$"}}`, reachLimited},
 		{"expression that is true", `{"expression":"true"}`, reachEverything},
-		{"expression that is true, as an object", `{"expression":{"expr":"(true)"}}`, reachEverything},
+		{"expression that is true, as an object", `{"expression":{"expr":"(true)","name":"x"}}`, reachEverything},
 		{"expression about a header", `{"expression":"{http.request.header.X} == 'y'"}`, reachChosen},
 		{"expression about a path", `{"expression":"path('/public/*')"}`, reachLimited},
 		{"expression about a method", `{"expression":"{http.request.method} == 'GET'"}`, reachLimited},
