@@ -740,3 +740,49 @@ func TestLargeConfiguration(t *testing.T) {
 		t.Errorf("%d bytes for 250 handle blocks, but %d for 2000", small, large)
 	}
 }
+
+// FuzzWalkSites looks at routes that nobody would write.
+func FuzzWalkSites(f *testing.F) {
+	for _, routes := range []string{
+		`[{"handle":[{"handler":"htpasswd","files":["x"]}]}]`,
+		`[{"match":[{"path":["/a"]},{"not":[{"header":{"X":["{http.auth.user.id}"]}}]}],"handle":[{"handler":"subroute","routes":[{"group":"g","terminal":true,"handle":[{"handler":"vars","root":"/x"}]}],"errors":{"routes":[{}]}}]}]`,
+		`[{"handle":[{"handler":"reverse_proxy","handle_response":[{"routes":[{"handle":[{"handler":"invoke","name":"x"}]}]}]},{"handler":"map","source":"{http.auth.user.id}","destinations":["{a}"]},{"handler":"proxy_pass","proxy":{"handler":"reverse_proxy"}}]}]`,
+		`[{"handle":[{"handler":"headers","response":{"deferred":true}},{"handler":"log_append","early":true},{"handler":"file_server","root":"{a}","hide":["/x"]},{"handler":"other","x":{"handler":"htpasswd"}}]}]`,
+	} {
+		f.Add([]byte(routes))
+	}
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		var routes caddyhttp.RouteList
+		if json.Unmarshal(text, &routes) != nil {
+			return
+		}
+		walk := walkSites(&caddyhttp.App{Servers: map[string]*caddyhttp.Server{"s": {
+			Routes:      routes,
+			Errors:      &caddyhttp.HTTPErrorConfig{Routes: routes},
+			NamedRoutes: map[string]*caddyhttp.Route{"x": {HandlersRaw: []json.RawMessage{[]byte(`{"handler":"subroute","routes":` + string(text) + `}`)}}},
+		}}})
+		for _, finding := range walk.findings {
+			_ = describeSets(finding.ExemptRaw)
+			for _, set := range finding.ExemptRaw {
+				_ = reachOf(set)
+			}
+		}
+	})
+}
+
+// TestGroupDefinitionsAreForgotten adapts many Caddyfiles: what directives need
+// of the global option must not stay in memory.
+func TestGroupDefinitionsAreForgotten(t *testing.T) {
+	count := func() (n int) {
+		definedGroups.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	for range 100 {
+		_, err := adapted("{\nupstream a {\nserver localhost:9\n}\nupstream b {\nserver localhost:9\n}\n}\n:80 {\nproxy_pass a\nproxy_pass /b b\n}\n")
+		must(t, err)
+	}
+	eventually(t, "the definitions are gone", func() bool {
+		runtime.GC()
+		return count() == 0
+	})
+}
