@@ -187,7 +187,7 @@ func isEveryPathRegexp(pattern string) bool {
 
 // concatenated returns the parts that have to follow each other.
 func concatenated(re *syntax.Regexp) []*syntax.Regexp {
-	switch re.Op { //nolint:exhaustive // the others are one part
+	switch re.Op { // the others are one part
 	case syntax.OpConcat:
 		var parts []*syntax.Regexp
 		for _, sub := range re.Sub {
@@ -201,7 +201,7 @@ func concatenated(re *syntax.Regexp) []*syntax.Regexp {
 }
 
 func takesSlash(re *syntax.Regexp) bool {
-	switch re.Op { //nolint:exhaustive // the others do not
+	switch re.Op { // the others do not
 	case syntax.OpLiteral:
 		return string(re.Rune) == "/"
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
@@ -217,7 +217,7 @@ func takesAnything(re *syntax.Regexp) bool {
 }
 
 func mayBeEmpty(re *syntax.Regexp) bool {
-	switch re.Op { //nolint:exhaustive // the others may not
+	switch re.Op { // the others may not
 	case syntax.OpStar, syntax.OpQuest, syntax.OpEmptyMatch:
 		return true
 	case syntax.OpRepeat:

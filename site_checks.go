@@ -1,12 +1,14 @@
 package caddyhtpasswd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.uber.org/zap"
@@ -104,7 +106,7 @@ func (f *htpasswdFinding) warn(logger *zap.Logger) {
 	}
 }
 
-// errExemptAll says which part of the error is the matcher's.
+// errExemptAll is the error for an exemption that leaves everything open.
 func errExemptAll(set caddy.ModuleMap) error {
 	return fmt.Errorf("exempt: '%s' matches every request, so there would be nothing protected: write what is to be open, such as 'exempt /public/*'", describeSet(set))
 }
@@ -195,13 +197,10 @@ func mayBeEncrypted(app *caddyhttp.App, server *caddyhttp.Server) bool {
 	if len(server.TLSConnPolicies) == 0 {
 		return false
 	}
-	httpPort := uint(caddyhttp.DefaultHTTPPort)
-	if app.HTTPPort > 0 {
-		httpPort = uint(app.HTTPPort)
-	}
+	httpPort := strconv.Itoa(cmp.Or(app.HTTPPort, caddyhttp.DefaultHTTPPort))
 	for _, listen := range server.Listen {
 		address, err := caddy.ParseNetworkAddress(caddy.NewReplacer().ReplaceKnown(listen, ""))
-		if err != nil || address.StartPort != httpPort || address.EndPort != httpPort {
+		if err != nil || address.PortRangeSize() != 1 || strconv.FormatUint(uint64(address.StartPort), 10) != httpPort {
 			return true
 		}
 	}

@@ -42,7 +42,7 @@ func (UpstreamNames) CaddyModule() caddy.ModuleInfo {
 func (n *UpstreamNames) Provision(ctx caddy.Context) error {
 	loaded, err := ctx.AppIfConfigured("http")
 	if err != nil {
-		return nil //nolint:nilerr // Caddy reports it, where it is wrong
+		return nil // Caddy reports it, where it is wrong
 	}
 	http, ok := loaded.(*caddyhttp.App)
 	if !ok {
