@@ -151,12 +151,15 @@ func reachOfNotSet(set caddy.ModuleMap) matcherReach {
 	return reach
 }
 
-// matchesNothing knows matchers that compare with a list, and that is empty.
+// matchesNothing knows matchers that compare with a list which is empty, and
+// the one for requests that bring no password.
 func matchesNothing(name string, config json.RawMessage) bool {
 	switch name {
 	case "path", "method":
 		var list []string
 		return json.Unmarshal(config, &list) == nil && len(list) == 0
+	case "protocol":
+		return stringIn(config) == "http"
 	}
 	return false
 }

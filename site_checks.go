@@ -98,7 +98,7 @@ func (f *htpasswdFinding) fields() []zap.Field {
 func (f *htpasswdFinding) warn(logger *zap.Logger) {
 	for _, use := range f.uncertain {
 		logger.Warn("placeholder used where perhaps no user is verified yet; use it after htpasswd in a route block",
-			append(f.fields(), zap.String("placeholder", use.placeholder), zap.String("directive", use.where))...)
+			append(f.fields(), zap.String("placeholder", use.placeholder), zap.String("used_in", use.place()))...)
 	}
 	if f.exactPath != "" {
 		logger.Warn("htpasswd protects this one path only; to protect everything below it, end the path with a star",

@@ -149,12 +149,12 @@ func TestPlaceholderBeforeLogin(t *testing.T) {
 		{"header at once", tlsSite("header X-User {http.auth.user.id}\n{htpasswd}"), []string{"'header'", "header >Field"}},
 		{"header added at once", tlsSite("header +X-User {http.auth.user.id}\n{htpasswd}"), []string{"'header'"}},
 		{"request_header in a route block", tlsSite("route {\nrequest_header X-User {http.auth.user.id}\n{htpasswd}\n}"), []string{"'request_header'"}},
-		{"try_files", tlsSite("try_files /{http.auth.user.id}{path} /x\n{htpasswd}\nfile_server"), []string{"matcher file"}},
-		{"expression of a handle", tlsSite("@alice expression {http.auth.user.id} == 'alice'\nhandle @alice {\n{htpasswd}\n}\nhandle {\nrespond open\n}"), []string{"matcher expression"}},
-		{"function in an expression", tlsSite("@alice expression `ph(req, 'http.auth.user.id') == 'alice'`\nhtpasswd @alice {\nfile {dir}/users\n}"), []string{"matcher expression"}},
-		{"matcher of the directive itself", tlsSite("@alice vars {http.auth.user.id} alice\nhtpasswd @alice {\nfile {dir}/users\n}"), []string{"matcher vars"}},
-		{"matcher in a not", tlsSite("@others not vars {http.auth.user.id} alice\nrewrite @others /x\n{htpasswd}"), []string{"matcher not"}},
-		{"matcher of a sibling that is asked first", tlsSite("@alice vars {http.auth.user.id} alice\nhandle @alice {\nrespond hello\n}\nhandle {\n{htpasswd}\n}"), []string{"matcher vars"}},
+		{"try_files", tlsSite("try_files /{http.auth.user.id}{path} /x\n{htpasswd}\nfile_server"), []string{"matcher 'file'"}},
+		{"expression of a handle", tlsSite("@alice expression {http.auth.user.id} == 'alice'\nhandle @alice {\n{htpasswd}\n}\nhandle {\nrespond open\n}"), []string{"matcher 'expression'"}},
+		{"function in an expression", tlsSite("@alice expression `ph(req, 'http.auth.user.id') == 'alice'`\nhtpasswd @alice {\nfile {dir}/users\n}"), []string{"matcher 'expression'"}},
+		{"matcher of the directive itself", tlsSite("@alice vars {http.auth.user.id} alice\nhtpasswd @alice {\nfile {dir}/users\n}"), []string{"matcher 'vars'"}},
+		{"matcher in a not", tlsSite("@others not vars {http.auth.user.id} alice\nrewrite @others /x\n{htpasswd}"), []string{"matcher 'not'"}},
+		{"matcher of a sibling that is asked first", tlsSite("@alice vars {http.auth.user.id} alice\nhandle @alice {\nrespond hello\n}\nhandle {\n{htpasswd}\n}"), []string{"matcher 'vars'"}},
 		{"result of a map", tlsSite("map {http.auth.user.id} {folder} {\nalice a\ndefault other\n}\nroot * {dir}/{folder}\n{htpasswd}\nfile_server"), []string{"'{folder}'", "'root'"}},
 		{"result of a map that is in a handle", tlsSite("handle {\nmap {http.auth.user.id} {folder} {\nalice a\n}\nroot {dir}/{folder}\n{htpasswd}\n}"), []string{"'{folder}'"}},
 		{"result of a map of a map", tlsSite("map {http.auth.user.id} {a} {\nalice a\n}\nmap {a} {b} {\na b\n}\nroot {dir}/{b}\n{htpasswd}"), []string{"'{b}'"}},
@@ -215,7 +215,7 @@ func TestPlaceholderPerhapsBeforeLogin(t *testing.T) {
 		{"errors", tlsSite("{htpasswd}\nhandle_errors {\nheader X-User {http.auth.user.id}\n{htpasswd}\n}"), "header"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			validated(t, s, test.config).wantWarning(t, "perhaps no user is verified", `"directive":"`+test.directive+`"`, "{http.auth.user.id}")
+			validated(t, s, test.config).wantWarning(t, "perhaps no user is verified", `"used_in":"'`+test.directive+`'"`, "{http.auth.user.id}")
 		})
 	}
 }
@@ -354,6 +354,7 @@ func TestExemptEverything(t *testing.T) {
 		{"not a path with a header", `{"not":[{"header":{"X":["y"]},"path":["/admin/*"]}]}`, reachChosen},
 		{"neither a path nor a header", `{"not":[{"header":{"X":["y"]}},{"path":["/admin/*"]}]}`, reachLimited},
 		{"not a path of an empty list", `{"not":[{"path":[]}]}`, reachEverything},
+		{"not unencrypted", `{"not":[{"protocol":"http"}]}`, reachEverything},
 		{"not not everything", `{"not":[{"not":[{"path":["/*"]}]}]}`, reachLimited},
 		{"every path", `{"path":["/x","*"]}`, reachEverything},
 		{"every path, twice", `{"path":["**"]}`, reachEverything},

@@ -52,7 +52,8 @@ const userPlaceholders = "{http.auth.user."
 // earlyUse is a placeholder that is used before a user is verified.
 type earlyUse struct {
 	placeholder string
-	where       string // directive or matcher
+	directive   string
+	matcher     string // "" if the directive itself uses it
 	certain     bool   // no handler before can have set it
 	reported    bool
 }
@@ -268,7 +269,7 @@ func (w *siteWalk) htpasswd(config json.RawMessage, at *routePlace, exactPath st
 	_ = json.Unmarshal(config, h)
 	finding := htpasswdFinding{Handler: h, routePlace: *at, exactPath: exactPath}
 	if found := placeholderIn(config, at.names); found != "" && at.user != userVerified {
-		finding.early = append(slices.Clip(finding.early), &earlyUse{placeholder: found, where: "htpasswd", certain: at.user == userUnknown})
+		finding.early = append(slices.Clip(finding.early), &earlyUse{placeholder: found, directive: "htpasswd", certain: at.user == userUnknown})
 	}
 	for _, use := range finding.early {
 		switch {
@@ -334,7 +335,7 @@ func usesInMatchers(sets []caddy.ModuleMap, user userKnowledge, names []string) 
 				}
 			}
 			if found != "" {
-				uses = append(uses, &earlyUse{placeholder: found, where: "the matcher " + name, certain: user == userUnknown})
+				uses = append(uses, &earlyUse{placeholder: found, matcher: name, certain: user == userUnknown})
 			}
 		}
 	}
@@ -362,7 +363,7 @@ func usesIn(step *routeStep, user userKnowledge, names []string) []*earlyUse {
 		return nil
 	}
 	certain := user == userUnknown && slices.Contains(caddysHandlers, step.name)
-	return []*earlyUse{{placeholder: found, where: step.directive(), certain: certain}}
+	return []*earlyUse{{placeholder: found, directive: step.directive(), certain: certain}}
 }
 
 // eagerHeaders is what the handler headers changes before it passes a request on.
@@ -490,12 +491,19 @@ func (u *earlyUse) refusal(hosts []string) error {
 	if len(hosts) > 0 {
 		site = " (site " + strings.Join(hosts, " ") + ")"
 	}
-	return fmt.Errorf("'%s' is used in '%s' before 'htpasswd' has verified a user, so it never names one%s: %s", u.placeholder, u.where, site, u.remedy())
+	return fmt.Errorf("'%s' is used in %s before 'htpasswd' has verified a user, so it never names one%s: %s", u.placeholder, u.place(), site, u.remedy())
+}
+
+func (u *earlyUse) place() string {
+	if u.matcher != "" {
+		return "the matcher '" + u.matcher + "'"
+	}
+	return "'" + u.directive + "'"
 }
 
 // remedy says what to write instead.
 func (u *earlyUse) remedy() string {
-	switch u.where {
+	switch u.directive {
 	case "root":
 		return "write 'root' after 'htpasswd' in a 'route' block, where directives run as they are written, or into the block of 'file_server'"
 	case "header":
