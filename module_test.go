@@ -1207,7 +1207,7 @@ func TestTwoHandlers(t *testing.T) {
 	handle /exemptinner/* {
 		htpasswd {
 			file {dir}/admins
-			exempt path_regexp .
+			exempt path_regexp ^/exempt
 			user_header X-User
 		}
 		reverse_proxy {app}
@@ -1219,7 +1219,7 @@ func TestTwoHandlers(t *testing.T) {
 			}
 			htpasswd {
 				file {dir}/site
-				exempt path_regexp .
+				exempt path_regexp ^/exempt
 				user_header X-User
 			}
 			reverse_proxy {app}
@@ -1228,7 +1228,7 @@ func TestTwoHandlers(t *testing.T) {
 	handle /exemptother/* {
 		htpasswd {
 			file {dir}/admins
-			exempt path_regexp .
+			exempt path_regexp ^/exempt
 			user_header X-Admin
 		}
 		reverse_proxy {app}
