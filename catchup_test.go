@@ -48,7 +48,12 @@ func followInBubble(t *testing.T, path string, s interface {
 	notices := newDirectoryNotices(path)
 	notices.watch = f.moves
 	f.notices = notices
-	f.startOnce.Do(func() { go f.followWith(notices) })
+	f.startOnce.Do(func() {
+		go func() {
+			defer close(f.done)
+			f.followWith(notices)
+		}()
+	})
 	must(t, f.reload(zap.NewNop()))
 	t.Cleanup(func() { must(t, f.Destruct()) })
 	time.Sleep(time.Second)

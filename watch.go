@@ -178,6 +178,7 @@ func (f *followedFile) Destruct() error {
 
 // follow looks at the file whenever there may be something new, until stopped.
 func (f *followedFile) follow() {
+	defer close(f.done) // last: then nothing is left
 	notices := newDirectoryNotices(f.path)
 	defer notices.close()
 	f.mu.Lock()
@@ -188,7 +189,6 @@ func (f *followedFile) follow() {
 
 // followWith is follow with notices that are not of the operating system.
 func (f *followedFile) followWith(notices *directoryNotices) {
-	defer close(f.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var renewed time.Time
