@@ -78,8 +78,8 @@ func parseUpstream(d *caddyfile.Dispenser, existing any) (any, error) {
 	return groups, nil
 }
 
-// parseProxyPass sets up a reverse_proxy handler from the tokens of the
-// directive and of the group that it names. Syntax:
+// parseProxyPass sets up a reverse_proxy handler, and the guard before it, from
+// the tokens of the directive and of the group that it names. Syntax:
 //
 //	proxy_pass [<matcher>] <group> {
 //	    <any other subdirective of reverse_proxy>
@@ -116,7 +116,7 @@ func parseProxyPass(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	if err := rp.FinalizeUnmarshalCaddyfile(h.WithDispenser(d)); err != nil {
 		return nil, err
 	}
-	return rp, nil
+	return &ProxyPass{Group: group.name.Text, ProxyRaw: caddyconfig.JSONModuleObject(rp, "handler", "reverse_proxy", nil)}, nil
 }
 
 // upstreamGroups has the groups of the global options by name.

@@ -52,7 +52,7 @@ func adaptedProxies(t *testing.T, text string, files map[string]string) string {
 				proxies = append(proxies, string(out))
 				return
 			}
-			for _, key := range []string{"apps", "http", "servers", "srv0", "srv1", "routes", "handle"} {
+			for _, key := range []string{"apps", "http", "servers", "srv0", "srv1", "routes", "handle", "proxy"} {
 				walk(v[key])
 			}
 		}
@@ -108,7 +108,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 	}
 	sameJSON(t, string(config), `{"apps":{"http":{"servers":{"srv0":{"listen":[":8080"],"routes":[{
 		"match":[{"path":["/api/*"]}],
-		"handle":[{
+		"handle":[{"handler":"proxy_pass","group":"web","proxy":{
 			"handler":"reverse_proxy",
 			"upstreams":[
 				{"dial":"10.0.0.1:8001","max_requests":100},
@@ -146,7 +146,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 					"body":"gone: {http.reverse_proxy.status_code}"
 				}]}]
 			}]
-		}]
+		}}]
 	}]}}}}}`)
 }
 

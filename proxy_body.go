@@ -1,0 +1,123 @@
+package caddyhtpasswd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// statusClientClosed is what Caddy answers when the client has ended a request.
+const statusClientClosed = 499
+
+var (
+	errShortBody  = errors.New("the body ends before its Content-Length")
+	errLongBody   = errors.New("the body goes on behind its Content-Length")
+	errBadTrailer = errors.New("invalid trailer")
+)
+
+// upload is the body of a request. It keeps the error that the client causes
+// while the body is read, and passes on no trailer that must not be one.
+type upload struct {
+	io.ReadCloser
+	trailer http.Header // of the request
+	length  int64       // what the request declares; negative: nothing
+
+	read    int64
+	failure atomic.Pointer[error] // the transport reads in a goroutine of its own
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	if failure := u.failure.Load(); failure != nil {
+		return 0, *failure
+	}
+	n, err := u.ReadCloser.Read(p)
+	u.read += int64(n)
+	switch {
+	case u.length >= 0 && u.read > u.length:
+		n, err = 0, errLongBody
+	case errors.Is(err, io.EOF) && u.read < u.length:
+		err = errShortBody
+	case errors.Is(err, io.EOF):
+		err = u.end()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.failure.Store(&err)
+	}
+	return n, err
+}
+
+// end looks at the trailers, which are there when the body has ended.
+func (u *upload) end() error {
+	if err := checkFields(u.trailer, maxFieldSize); err != nil {
+		return fmt.Errorf("%w: %w", errBadTrailer, err)
+	}
+	dropForbiddenTrailers(u.trailer)
+	return io.EOF
+}
+
+// err returns the error that the client has caused, with the status that it is
+// to be answered with, or nil.
+func (u *upload) err() error {
+	failure := u.failure.Load()
+	if failure == nil {
+		return nil
+	}
+	err := *failure
+	if _, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		return err // by another handler, such as request_body
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return caddyhttp.Error(http.StatusRequestEntityTooLarge, err)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return caddyhttp.Error(http.StatusRequestTimeout, err)
+	}
+	return caddyhttp.Error(http.StatusBadRequest, err)
+}
+
+// uploadWriter is the ResponseWriter of a request with a body. Caddy writes 499
+// by itself when the body fails; what is to be answered then is known later.
+type uploadWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	body *upload
+	held bool
+}
+
+// WriteHeader holds the status 499 back if it is there for the body.
+func (w *uploadWriter) WriteHeader(status int) {
+	if status == statusClientClosed && w.body.failure.Load() != nil {
+		w.held = true
+		return
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// release writes the status after all: it is part of the answer of a server.
+func (w *uploadWriter) release() {
+	if w.held {
+		w.held = false
+		w.ResponseWriterWrapper.WriteHeader(statusClientClosed)
+	}
+}
+
+func (w *uploadWriter) Write(p []byte) (int, error) {
+	w.release()
+	return w.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom implements [io.ReaderFrom].
+func (w *uploadWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.release()
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError is what [http.ResponseController] calls.
+func (w *uploadWriter) FlushError() error {
+	w.release()
+	return http.NewResponseController(w.Unwrap()).Flush()
+}
