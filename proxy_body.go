@@ -1,12 +1,16 @@
 package caddyhtpasswd
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -18,7 +22,12 @@ var (
 	errShortBody  = errors.New("the body ends before its Content-Length")
 	errLongBody   = errors.New("the body goes on behind its Content-Length")
 	errBadTrailer = errors.New("invalid trailer")
+	errSlowBody   = errors.New("the server did not wait for the body")
 )
+
+// slowUpload is how long a client has kept a server waiting for a body when it
+// is the client's doing, and not a failure, that the server hangs up.
+var slowUpload = time.Second
 
 // upload is the body of a request. It keeps the error that the client causes
 // while the body is read, and passes on no trailer that must not be one.
@@ -28,16 +37,22 @@ type upload struct {
 	length  int64       // what the request declares; negative: nothing
 
 	read    int64
-	failure atomic.Pointer[error] // the transport reads in a goroutine of its own
+	waited  time.Duration
+	server  atomic.Pointer[net.Conn] // of HTTP/1.1
+	failure atomic.Pointer[error]    // the transport reads in a goroutine of its own
 }
 
 func (u *upload) Read(p []byte) (int, error) {
 	if failure := u.failure.Load(); failure != nil {
 		return 0, *failure
 	}
+	begin := time.Now()
 	n, err := u.ReadCloser.Read(p)
+	u.waited += time.Since(begin)
 	u.read += int64(n)
 	switch {
+	case u.waited >= slowUpload && u.isHungUp():
+		n, err = 0, errSlowBody
 	case u.length >= 0 && u.read > u.length:
 		n, err = 0, errLongBody
 	case errors.Is(err, io.EOF) && u.read < u.length:
@@ -49,6 +64,25 @@ func (u *upload) Read(p []byte) (int, error) {
 		u.failure.Store(&err)
 	}
 	return n, err
+}
+
+// observe returns the request with the body, and notes to which connection it
+// will be written.
+func (u *upload) observe(r *http.Request) *http.Request {
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+			return // requests share it
+		}
+		u.server.Store(&info.Conn)
+	}})
+	return r.WithContext(ctx)
+}
+
+// isHungUp reports whether the connection to the server is closed: Go's client
+// closes it when the server does, but says so only after it has read the body.
+func (u *upload) isHungUp() bool {
+	c := u.server.Load()
+	return c != nil && errors.Is((*c).SetWriteDeadline(time.Time{}), net.ErrClosed)
 }
 
 // end looks at the trailers, which are there when the body has ended.
@@ -74,7 +108,7 @@ func (u *upload) err() error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return caddyhttp.Error(http.StatusRequestEntityTooLarge, err)
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errSlowBody) {
 		return caddyhttp.Error(http.StatusRequestTimeout, err)
 	}
 	return caddyhttp.Error(http.StatusBadRequest, err)

@@ -132,9 +132,8 @@ func hasBody(r *http.Request) bool {
 // serveUpload sends a request with a body to the group.
 func (p *ProxyPass) serveUpload(w http.ResponseWriter, r, out *http.Request, next caddyhttp.Handler) error {
 	body := &upload{ReadCloser: out.Body, trailer: out.Trailer, length: out.ContentLength}
-	sent := out.Body
+	out = body.observe(out)
 	out.Body = body
-	defer func() { out.Body = sent }()
 	if p.needsLength && out.ContentLength < 0 && !caddyhttp.IsIncremental(out.Header) {
 		buffered, err := p.buffer(out)
 		if err != nil {
