@@ -461,3 +461,165 @@ func TestProxyServerHangsUpOnSlowUpload(t *testing.T) {
 		}
 	}
 }
+
+// TestProxyChangesByRequest has the group's lines make something of a request
+// that no client could send.
+func TestProxyChangesByRequest(t *testing.T) {
+	g := newGuardedGroup(t, serverKinds[0], "1m", `
+			header_up X-Query {query.q}
+			header_up X-{query.name} set
+			header_up X-Both "^(.*)$" "{query.r}"
+			header_up Host {header.X-Host}`)
+	for _, row := range []struct{ name, target, header, want string }{
+		{"nothing wrong", "/?q=a&r=b", "", "200"},
+		{"a line break in a value", "/?q=a%0ab", "", "400"},
+		{"a line break in a name", "/?name=a%0ab", "", "400"},
+		{"a line break in a replacement", "/?r=a%0ab", "X-Both: x\r\n", "400"},
+		{"a replacement in a header that is not there", "/?r=a%0ab", "", "200"},
+		{"a host with a blank", "/", "X-Host: a b\r\n", "400"},
+		{"a host", "/", "X-Host: a\r\n", "200"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", g.http), "GET "+row.target+" HTTP/1.1\r\nHost: localhost\r\n"+row.header+"\r\n")
+			if got != row.want {
+				t.Errorf("got %s, want %s", got, row.want)
+			}
+			g.isWhole(t)
+		})
+	}
+	rewrites := newGuardedGroup(t, serverKinds[0], "1m", "method {query.m}")
+	for target, want := range map[string]string{"/?m=PUT": "200", "/?m=a%20b": "400", "/?m=a%0ab": "400"} {
+		if got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", rewrites.http), "GET "+target+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); got != want {
+			t.Errorf("method by %s: got %s, want %s", target, got, want)
+		}
+		if got := rewrites.failures(); slices.Max(got) > 0 {
+			t.Errorf("method by %s: failures of the servers: got %d, want none", target, got)
+		}
+	}
+}
+
+// TestProxyUpgrades asks for other protocols. Only HTTP/1.1 has a field for it;
+// elsewhere the request goes on without.
+func TestProxyUpgrades(t *testing.T) {
+	for _, kind := range serverKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			g := newGuardedGroup(t, kind, "1m", "")
+			passes := map[string]bool{"websocket": kind.name == "HTTP/1.1", "foo": kind.name == "HTTP/1.1"}
+			for protocol, want := range passes {
+				if kind.name == "HTTP/2" && protocol == "websocket" {
+					want = true // Go's client asks for it by HTTP/1.1
+				}
+				got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", g.http), "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n")
+				if got != "200" {
+					t.Errorf("%s: got %s, want 200", protocol, got)
+				}
+				for _, r := range g.taken() {
+					if got := r.header.Get("Upgrade") != ""; got != want {
+						t.Errorf("%s: Upgrade reached the server: got %t, want %t", protocol, got, want)
+					}
+				}
+			}
+			want := map[string]string{"HTTP/1.1": "200", "HTTP/2": "200", "h2c": "501", "FastCGI": "501"}[kind.name]
+			if got := sendHTTP3(t, fmt.Sprintf("localhost:%d", g.port), get(":method: CONNECT", ":protocol: websocket")); got != want {
+				t.Errorf("a WebSocket by HTTP/3: got %s, want %s", got, want)
+			}
+			g.isWhole(t)
+		})
+	}
+}
+
+// TestProxyLogIsBounded has clients cause errors of each status. Caddy would
+// write a line with the whole header for each.
+func TestProxyLogIsBounded(t *testing.T) {
+	const requests = 3 * failureBurst
+	deadAddress, _ := brokenBackend(t)
+	for _, row := range []struct {
+		name, group, want string
+	}{
+		{"502", "server " + deadAddress, "502"},
+		{"503", "server " + deadAddress + "\nserver 127.0.0.1:1\nfail_duration 10m", "503"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := startServer(t, `{
+				http_port {http}
+				upstream app {
+					`+row.group+`
+				}
+			}
+			http://127.0.0.1:{http} {
+				proxy_pass app
+			}`)
+			secret := "Authorization: Basic c2VjcmV0OnNlY3JldA==\r\nX-Fill: " + strings.Repeat("x", 10000) + "\r\n"
+			address := fmt.Sprintf("127.0.0.1:%d", s.http)
+			now := time.Now() // the rate is not what this is about
+			sharedGuard = newGuard(running.settings, func() time.Time { return now })
+			ask := func() string {
+				return sendHTTP1(t, address, "GET /uri HTTP/1.1\r\nHost: "+address+"\r\n"+secret+"\r\n")
+			}
+			ask()
+			for range requests {
+				if got := ask(); got != row.want {
+					t.Fatalf("got %s, want %s", got, row.want)
+				}
+			}
+			var lines, length int
+			for line := range strings.Lines(s.log()) {
+				if strings.Contains(line, `"level":"debug"`) {
+					continue
+				}
+				if strings.Contains(line, "X-Fill") || strings.Contains(line, "c2VjcmV0") {
+					t.Fatalf("a line shows the header: %.200s", line)
+				}
+				if strings.Contains(line, "request to upstream group failed") {
+					lines++
+					length = max(length, len(line))
+					for _, field := range []string{`"status":50`, `"group":"app"`, `"client_ip":"127.0.0.1"`, `"method":"GET"`, `"uri":"/uri"`} {
+						if !strings.Contains(line, field) {
+							t.Fatalf("no %s in %s", field, line)
+						}
+					}
+				}
+			}
+			if lines != failureBurst || length > 1000 {
+				t.Errorf("got %d lines of at most %d bytes, want %d of at most 1000", lines, length, failureBurst)
+			}
+		})
+	}
+}
+
+// TestProxyErrorRoutes shows that error routes answer for a group.
+func TestProxyErrorRoutes(t *testing.T) {
+	dead, _ := brokenBackend(t)
+	s := startServer(t, `{
+		http_port {http}
+		upstream app {
+			server `+dead+`
+		}
+	}
+	http://127.0.0.1:{http} {
+		handle_errors {
+			respond "route {err.status_code}"
+		}
+		handle_path /sub/* {
+			proxy_pass app
+		}
+		proxy_pass app {
+			@none status 599
+			handle_response @none {
+				respond never
+			}
+		}
+	}`)
+	for path, want := range map[string]string{"/": "route 502", "/sub/x": "route 502", "/?a": "route 502"} {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", s.http, path))
+		must(t, err)
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(body) != want || resp.StatusCode != http.StatusBadGateway {
+			t.Errorf("%s: got %d %q, want %q", path, resp.StatusCode, body, want)
+		}
+	}
+	if got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", s.http), "GET * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); got != "400" {
+		t.Errorf("a request that cannot be sent: got %s, want 400", got)
+	}
+}
