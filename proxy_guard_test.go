@@ -224,6 +224,8 @@ func (row malformedRow) wanted(kind, front string) []string {
 
 func onFastCGI(want string) map[string]string { return map[string]string{"FastCGI": want} }
 
+const hiddenRequest = "GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
 const chunkedPost = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
 
 // http1Rows are requests by HTTP/1.1.
@@ -265,6 +267,21 @@ var http1Rows = []malformedRow{
 	{name: "a body that breaks off", text: "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc" + breaksOff, want: "400 or 499"},
 	{name: "a long body that breaks off", text: "PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n" + strings.Repeat("x", 50000) + breaksOff, want: "400 or 499"},
 	{name: "Content-Length and chunked", text: "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", want: "200 or 400"},
+	{name: "two lengths", text: "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", want: "400"},
+	{name: "a length with a sign", text: "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: +7\r\n\r\ncontent", want: "400"},
+	{name: "an unknown encoding", text: "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n" + hiddenRequest, want: "501"},
+	{name: "two encodings", text: "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + hiddenRequest, want: "501"},
+	{name: "a blank before the colon", text: "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n" + hiddenRequest, want: "400"},
+	{name: "a length, chunked and a hidden request", text: "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hiddenRequest, want: "200 or 400"},
+	{name: "bare LF", text: "GET / HTTP/1.1\r\nHost: localhost\nConnection: close\n\n", want: "200"},
+	{name: "bare LF in chunks", text: chunkedPost + "\r\n7\ncontent\n0\n\n", want: "400"},
+	{name: "bare CR", text: "GET / HTTP/1.1\r\nHost: localhost\r\nX-A: a\rX-B: b\r\n\r\n", want: "400"},
+	{name: "a NUL in a value", text: "GET / HTTP/1.1\r\nHost: localhost\r\nX-A: a\x00b\r\n\r\n", want: "400"},
+	{name: "a folded line", text: "GET / HTTP/1.1\r\nHost: localhost\r\nX-A: a\r\n X-B: b\r\n\r\n", want: "200"},
+	{name: "a folded first line", text: "GET / HTTP/1.1\r\n Host: localhost\r\n\r\n", want: "400"},
+	{name: "no version", text: "GET /\r\n\r\n", want: "400"},
+	{name: "a chunk size that overflows", text: chunkedPost + "\r\n10000000000000000\r\n", want: "400"},
+	{name: "a path that is not escaped well", text: "GET /%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", want: "400"},
 	{name: "a trailer whose name cannot be", text: chunkedPost + "Trailer: bad name\r\n\r\n0\r\n\r\n", want: "400"},
 	{name: "a trailer whose name cannot be, by GET", text: "GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: bad name\r\n\r\n0\r\n\r\n", want: "400"},
 	{name: "a trailer", text: chunkedPost + "Trailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n", want: "200"},
