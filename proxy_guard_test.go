@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // groupServer is one of the servers of a group under test. It reads each
@@ -638,5 +640,30 @@ func TestProxyErrorRoutes(t *testing.T) {
 	}
 	if got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", s.http), "GET * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); got != "400" {
 		t.Errorf("a request that cannot be sent: got %s, want 400", got)
+	}
+}
+
+// BenchmarkGuard is what the guard does to an ordinary request of a browser.
+func BenchmarkGuard(b *testing.B) {
+	p := &ProxyPass{proxy: new(reverseproxy.Handler), maxFieldSize: maxFieldSize, canUpgrade: true, canWebSocket: true}
+	r := newRequest("/some/path?with=a&query=string")
+	for name, value := range map[string]string{
+		"User-Agent":      "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+		"Accept":          "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+		"Accept-Language": "en-US,en;q=0.5",
+		"Accept-Encoding": "gzip, deflate, br, zstd",
+		"Referer":         "https://localhost/some/other/path",
+		"Cookie":          "session=0123456789abcdef0123456789abcdef; theme=dark",
+		"Sec-Fetch-Dest":  "document",
+		"Sec-Fetch-Mode":  "navigate",
+		"Sec-Fetch-Site":  "same-origin",
+	} {
+		r.Header.Set(name, value)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := p.prepare(r); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
