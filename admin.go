@@ -184,7 +184,7 @@ func (adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
 	if address, err := netip.ParseAddr(name); err == nil { // a user can have such a name, too
 		n += g.forgetClient(address.String())
 	}
-	logger.Info("failed log-ins forgotten", zap.String("client_or_user", name), zap.Int("entries", n))
+	logger.Info("failed log-ins forgotten", zap.String("client_or_user", printable(name)), zap.Int("entries", n))
 	return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})
 }
 

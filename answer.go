@@ -33,14 +33,18 @@ func newErrorAnswer(ctx caddy.Context) errorAnswer {
 }
 
 // write answers the request with an error. What it returns is what the handler
-// is to return: nil, but for a subroute with error routes, which wants the error.
+// is to return: nil, but where a subroute with error routes wants the error, or
+// no server of Caddy's is there to log it.
 func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) error {
-	if a.inSubroute {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if a.inSubroute || server == nil {
 		return err
 	}
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if c := a.logger.Check(zap.DebugLevel, "request refused"); c != nil {
+		c.Write(zap.String("client_ip", clientIP(r.Context())), zap.Int("status", statusOf(err)), zap.String("error", plainError(err)))
+	}
 	isInErrorRoute := r.Context().Value(caddyhttp.ErrorCtxKey) != nil
-	if server == nil || server.Errors == nil || len(server.Errors.Routes) == 0 || isInErrorRoute {
+	if server.Errors == nil || len(server.Errors.Routes) == 0 || isInErrorRoute {
 		w.WriteHeader(statusOf(err))
 		return nil
 	}

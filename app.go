@@ -39,7 +39,20 @@ type App struct {
 	// 100ms. Below 400ms it makes no difference.
 	Poll caddy.Duration `json:"poll,omitempty"`
 
+	// A random text of at least 32 characters, the same on all servers of a
+	// fleet. With it, and the names of the files as configured, servers choose
+	// the hashes that are computed for unknown users. It is kept out of logs and
+	// errors. Global placeholders such as `{env.*}` and `{file.*}` are allowed.
+	// Default: a key in Caddy's storage, created by the first server that starts.
+	Secret string `json:"secret,omitempty"`
+
+	// The secret that `secret` replaces. While it is given, unknown users keep
+	// the hashes that they had with it. Default: none.
+	OldSecret string `json:"old_secret,omitempty"`
+
 	limits [scopeCount]limit
+	keys   *keyring
+	stored *storedSecret // nil where the secret is configured
 	logger *zap.Logger
 }
 
@@ -98,6 +111,9 @@ const appName = "htpasswd"
 // configuration. Nothing takes effect before Start.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.setDefaults(ctx.Logger())
+	if err := a.provisionSecret(ctx); err != nil {
+		return err
+	}
 	return register(ctx.GetMetricsRegistry())
 }
 
@@ -174,6 +190,7 @@ func (b *Budget) validate() error {
 
 // Start puts the settings in force.
 func (a *App) Start() error {
+	a.stored.start()
 	running.start(a)
 	sharedGuard.slots.settingsChanged()
 	return nil
@@ -182,6 +199,7 @@ func (a *App) Start() error {
 // Stop puts the settings of the configuration before in force again if these
 // were: then this one was started, and refused after all.
 func (a *App) Stop() error {
+	a.stored.stop()
 	running.stop(a)
 	sharedGuard.slots.settingsChanged()
 	return nil

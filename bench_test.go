@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +106,27 @@ func manyUsers(n int) string {
 	return text.String()
 }
 
+// BenchmarkDecoy is the choice of a decoy for an unknown name, in files with so
+// many classes of hashes.
+func BenchmarkDecoy(b *testing.B) {
+	for _, n := range []int{1, 4, 256, 10_000, 900_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			stores := userStores{storeOf(b, fileOfClasses(slices.Repeat([]int{1}, n)))}
+			if got := len(stores[0].current.Load().classes); got != n {
+				b.Fatalf("%d classes", got)
+			}
+			b.ReportAllocs()
+			name := []byte("nobody0000")
+			for b.Loop() {
+				name[len(name)-1]++
+				if stores.decoy(testKey, name).entry == nil {
+					b.Fatal("no decoy")
+				}
+			}
+		})
+	}
+}
+
 func benchmarkRequests(b *testing.B, h caddyhttp.MiddlewareHandler, user string) {
 	b.Helper()
 	var passed int
@@ -151,9 +173,14 @@ func writeFile(t testing.TB, text string) string {
 
 func configContext(t testing.TB) caddy.Context {
 	t.Helper()
+	storage, err := json.Marshal(map[string]string{"module": "file_system", "root": t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, err := caddy.ProvisionContext(&caddy.Config{
-		Admin:   &caddy.AdminConfig{Disabled: true},
-		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}},
+		Admin:      &caddy.AdminConfig{Disabled: true},
+		StorageRaw: storage,
+		Logging:    &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ func init() {
 //	    throttle   [login|client|user] off
 //	    max_hashes <n>
 //	    poll       <interval>
+//	    secret     <text> [<old>]
 //	}
 //
 // Subdirective throttle can be repeated, once for each budget.
@@ -43,7 +44,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	p := optionParser{app: new(App), s: &subdirectives{
 		Dispenser:  d,
 		of:         "the global option " + appName,
-		known:      []string{"throttle", "max_hashes", "poll"},
+		known:      []string{"throttle", "max_hashes", "poll", "secret"},
 		repeatable: []string{"throttle"},
 	}}
 	for d.NextBlock(0) {
@@ -75,6 +76,27 @@ func (p *optionParser) parse(subdirective string) error {
 		interval, err := p.s.duration("an interval such as 5s", minPoll)
 		p.app.Poll = caddy.Duration(interval)
 		return err
+	case "secret":
+		return p.parseSecret()
+	}
+	return nil
+}
+
+// parseSecret has errors of its own: those of others quote what they found.
+func (p *optionParser) parseSecret() error {
+	args := p.s.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old one after it; found %d arguments", minSecretLen, len(args))
+	}
+	if slices.Contains(args, "") {
+		return p.s.Errf("secret: expected a random text of at least %d characters, found an empty one", minSecretLen)
+	}
+	p.app.Secret = args[0]
+	if len(args) == 2 {
+		p.app.OldSecret = args[1]
+	}
+	if p.s.NextBlock(p.s.Nesting()) {
+		return p.s.Err("secret takes no block")
 	}
 	return nil
 }

@@ -107,6 +107,8 @@ func TestCaddyfileOption(t *testing.T) {
 		{"empty block", "htpasswd {\n}", `{}`},
 		{"no block", "htpasswd", `{}`},
 		{"max_hashes", "htpasswd {\nmax_hashes 3\n}", `{"max_hashes": 3}`},
+		{"secret", "htpasswd {\nsecret {env.SECRET}\n}", `{"secret": "{env.SECRET}"}`},
+		{"secret and the old one", "htpasswd {\nsecret {file./new} {file./old}\n}", `{"secret": "{file./new}", "old_secret": "{file./old}"}`},
 		{"one budget", "htpasswd {\nthrottle login 3 1m\n}", `{"throttle": {"login": {"failures": 3, "window": 60000000000}}}`},
 		{"all budgets", "htpasswd {\nthrottle login 1 1s\nthrottle user 1000000 30d\nthrottle client off\n}", `{"throttle": {
 			"login": {"failures": 1, "window": 1000000000}, "client": {"off": true}, "user": {"failures": 1000000, "window": 2592000000000000}}}`},

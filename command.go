@@ -174,9 +174,10 @@ func (t *passwordTool) end(cmd *cobra.Command, err error) error {
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return e.code, nil })(cmd, nil)
 }
 
-// say tells who called the tool something.
+// say tells who called the tool something. Names and paths in it can come from
+// a file.
 func (t *passwordTool) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(t.err, format+"\n", args...) // there is nobody else to tell
+	_, _ = io.WriteString(t.err, escape(fmt.Sprintf(format+"\n", args...))) // there is nobody else to tell
 }
 
 // write writes what was asked for to standard output.

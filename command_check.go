@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
 // fileReport is what a server would make of an htpasswd file.
@@ -35,15 +37,35 @@ type fileReport struct {
 	// Unreadable says that mode, owner and group don't let the user caddy read
 	// the file, where there is such a user.
 	Unreadable bool `json:"unreadable_by_caddy,omitempty"`
+	// MountPoint says that the file is mounted without its directory, as into a
+	// container: a server in there does not see a file that takes its place outside.
+	MountPoint bool `json:"mount_point,omitempty"`
+	// Gone says that this has happened, or the file was deleted: the path leads
+	// to a version that has no name left.
+	Gone bool `json:"gone,omitempty"`
 }
 
 type reportedUser struct {
-	Line   int    `json:"line"`
-	Name   string `json:"name"`
-	Locked bool   `json:"locked,omitempty"`
-	Format string `json:"format,omitempty"`
-	Cost   string `json:"cost,omitempty"`
-	Weak   bool   `json:"weak,omitempty"`
+	Line   int      `json:"line"`
+	Name   userName `json:"name"`
+	Locked bool     `json:"locked,omitempty"`
+	Format string   `json:"format,omitempty"`
+	Cost   string   `json:"cost,omitempty"`
+	Weak   bool     `json:"weak,omitempty"`
+	// NotInNginx says why nginx refuses the password of the user, though a
+	// server here takes it. It is absent where nothing is known against it.
+	NotInNginx string `json:"not_in_nginx,omitempty"`
+}
+
+// userName is a name as it is in the file.
+type userName string
+
+// MarshalText quotes a name that is no UTF-8, which JSON can't hold.
+func (n userName) MarshalText() ([]byte, error) {
+	if !utf8.ValidString(string(n)) {
+		return []byte(strconv.Quote(string(n))), nil
+	}
+	return []byte(n), nil
 }
 
 type reportedFormat struct {
@@ -81,7 +103,11 @@ func (t *passwordTool) runCheck(paths []string) error {
 			b.WriteString(report.String())
 		}
 	}
-	if err := t.write(b.String()); err != nil {
+	text := b.String()
+	if t.json {
+		text = escapeJSON(text)
+	}
+	if err := t.write(text); err != nil {
 		return err
 	}
 	if len(refused) > 0 {
@@ -105,7 +131,7 @@ func (t *passwordTool) runList(path string) error {
 		if user.Locked {
 			others++
 		} else {
-			b.WriteString(user.Name + "\n")
+			b.WriteString(printable(string(user.Name)) + "\n")
 		}
 	}
 	if err := t.write(b.String()); err != nil {
@@ -128,6 +154,7 @@ func newFileReport(path string) *fileReport {
 	r.Mode, r.Owner, r.Group = mode.String(), "", ""
 	r.Owner, r.Group = ownerOf(path)
 	r.WorldReadable = isWorldReadable(mode)
+	r.MountPoint, r.Gone = mountOf(path)
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)
 	}
@@ -141,9 +168,14 @@ func newFileReport(path string) *fileReport {
 
 // formats counts the hashes of each format and cost.
 func (t *userTable) formats() []reportedFormat {
-	formats := []reportedFormat{}
+	users := make(map[reportedFormat]int) // classes differ in the length of salts, too
 	for _, c := range t.classes {
-		formats = append(formats, reportedFormat{c.Format.Name, c.Cost, c.Format.Weak, c.count})
+		users[reportedFormat{Format: c.Format.Name, Cost: c.Cost, Weak: c.Format.Weak}] += c.count
+	}
+	formats := []reportedFormat{}
+	for f, n := range users {
+		f.Users = n
+		formats = append(formats, f)
 	}
 	slices.SortFunc(formats, func(a, b reportedFormat) int {
 		return strings.Compare(a.String(), b.String())
@@ -166,10 +198,7 @@ func mayRead(name, owner, group string, mode fs.FileMode) bool {
 // add takes a line into the report. The name of a bad line can be a hash, if
 // its colon is missing, so it is not shown.
 func (r *fileReport) add(l *userLine) {
-	user := reportedUser{Line: l.number, Name: l.user}
-	if !utf8.ValidString(user.Name) { // which JSON can't hold
-		user.Name = strconv.Quote(user.Name)
-	}
+	user := reportedUser{Line: l.number, Name: userName(l.user)}
 	switch {
 	case l.problem != "":
 		r.BadLines = append(r.BadLines, reportedLine{l.number, l.problem})
@@ -181,6 +210,7 @@ func (r *fileReport) add(l *userLine) {
 		user.Locked = true
 	default:
 		user.Format, user.Cost, user.Weak = l.class.Format.Name, l.class.Cost, l.class.Format.Weak
+		user.NotInNginx = crypt.RefusedByCrypt(l.hash)
 	}
 	r.Users = append(r.Users, user)
 }
@@ -209,11 +239,20 @@ func (r *fileReport) String() string {
 	if r.Unreadable {
 		fmt.Fprintf(&b, "%s: a server that runs as caddy can't read it, unless by an access control list; mend with: chgrp caddy %[1]s && chmod g=r %[1]s\n", path)
 	}
+	switch {
+	case r.Gone:
+		fmt.Fprintf(&b, "%s: this is an old version; the file was replaced or deleted outside the container, and a server in here can't see that; mount its directory, not the file\n", path)
+	case r.MountPoint:
+		fmt.Fprintf(&b, "%s: is mounted as a single file; a server in this container can't see when it is replaced outside; mount its directory, not the file\n", path)
+	}
 	for _, u := range r.Users {
 		if u.Weak {
-			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, printable(u.Name))
+			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, printable(string(u.Name)))
 		} else if u.Locked {
-			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, printable(u.Name))
+			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, printable(string(u.Name)))
+		}
+		if u.NotInNginx != "" {
+			fmt.Fprintf(&b, "%s:%d: works in Caddy, but not in nginx: user %s: %s\n", path, u.Line, printable(string(u.Name)), u.NotInNginx)
 		}
 	}
 	for _, l := range r.BadLines {
@@ -234,12 +273,4 @@ func (f reportedFormat) String() string {
 		text += " (weak)"
 	}
 	return text
-}
-
-// printable returns a name as it is unless a terminal would not show it so.
-func printable(name string) string {
-	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
 }

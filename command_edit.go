@@ -24,11 +24,8 @@ func (t *passwordTool) runPrint(ctx context.Context, name string, args []string)
 
 // runSet adds a user to a file or changes the password of one.
 func (t *passwordTool) runSet(ctx context.Context, path, name string, args []string) error {
-	if _, err := t.read(path, name); err != nil { // before anybody types a password
+	if err := t.precheck(path, name); err != nil { // before anybody types a password
 		return err
-	}
-	if err := wholefile.Check(path); err != nil {
-		return failed(exitFile, "%s", err)
 	}
 	hash, err := t.newHash(ctx, args)
 	if err != nil {
@@ -96,8 +93,16 @@ func (t *passwordTool) runRemove(ctx context.Context, path, name string) error {
 
 // runVerify checks a password as a server would.
 func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []string) error {
-	text, err := t.read(path, name)
-	if err != nil {
+	text, _, _, err := readFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return t.missing(path)
+	case errors.Is(err, fs.ErrPermission):
+		return denied(fmt.Errorf("%s: %w", path, fs.ErrPermission))
+	case err != nil:
+		return failed(exitFile, "%s: %s", path, err)
+	}
+	if err := isPasswordFile(path, name, text); err != nil {
 		return err
 	}
 	table, err := parseUsers(text)
@@ -137,15 +142,14 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 		return errInterrupted
 	}
 	if err != nil {
-		return failed(exitFile, "%s", err)
+		return denied(err)
 	}
 	defer file.Close() //nolint:errcheck // the end of the process does it, too
-	text, err := t.read(file.Path(), name)
+	text, err := t.read(file, path, name)
 	if err != nil {
 		return err
 	}
-	_, err = os.Lstat(file.Path())
-	isNew := errors.Is(err, fs.ErrNotExist)
+	isNew := !file.Exists()
 	edited, err := edit(text)
 	if err != nil {
 		return err
@@ -163,28 +167,63 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 	return nil
 }
 
-// read returns the text of a file, and "" if there is none but one is to be
-// made. A file that has lines but is no password file is an error: most
-// likely another one was meant. One with no good line may be the user's own
-// bad one, to be mended.
-func (t *passwordTool) read(path, name string) (string, error) {
-	text, _, _, err := readFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && t.create:
-		return "", nil
-	case errors.Is(err, fs.ErrNotExist) && (t.remove || t.verify):
-		return "", failed(exitFile, "%s is not there", path)
-	case errors.Is(err, fs.ErrNotExist):
-		return "", failed(exitFile, "%s is not there; use -c to make it", path)
-	case errors.Is(err, fs.ErrPermission):
-		return "", failed(exitFile, "%s: permission denied; run this with sudo, or as the user it belongs to", path)
-	case err != nil:
-		return "", failed(exitFile, "%s: %s", path, err)
+// precheck returns the error that change would, as far as that can be told
+// without waiting for others.
+func (t *passwordTool) precheck(path, name string) error {
+	file, err := wholefile.Look(path)
+	if err != nil {
+		return denied(err)
 	}
+	defer file.Close() //nolint:errcheck // it was only read
+	if _, err := t.read(file, path, name); err != nil {
+		return err
+	}
+	if err := file.Check(); err != nil {
+		return failed(exitFile, "%s", err)
+	}
+	return nil
+}
+
+// read returns the text of an open file, and "" if there is none but one is to
+// be made.
+func (t *passwordTool) read(file *wholefile.File, path, name string) (string, error) {
+	if !file.Exists() {
+		if t.create {
+			return "", nil
+		}
+		return "", t.missing(path)
+	}
+	text, err := file.Text(maxFileSize)
+	if err != nil {
+		return "", failed(exitFile, "%s", err)
+	}
+	return text, isPasswordFile(path, name, text)
+}
+
+// missing says that there is no file, and what to do.
+func (t *passwordTool) missing(path string) error {
+	if t.remove || t.verify {
+		return failed(exitFile, "%s is not there", path)
+	}
+	return failed(exitFile, "%s is not there; use -c to make it", path)
+}
+
+// denied adds to an error, which names the path, what to do.
+func denied(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return failed(exitFile, "%s; run this with sudo, or as the user it belongs to", err)
+	}
+	return failed(exitFile, "%s", err)
+}
+
+// isPasswordFile refuses a text that has lines but is none of a password file:
+// most likely another file was meant. One with no good line may be the user's
+// own bad one, to be mended.
+func isPasswordFile(path, name, text string) error {
 	if table, err := parseUsers(text); err != nil && table.find([]byte(name)) == nil {
-		return "", failed(exitNotAFile, "%s is not an htpasswd file: %s", path, err)
+		return failed(exitNotAFile, "%s is not an htpasswd file: %s", path, err)
 	}
-	return text, nil
+	return nil
 }
 
 // editUser returns text with hash in all lines of a user, or in a new one at the

@@ -35,6 +35,7 @@ func docsPages(t *testing.T) []string {
 // TestDocsConfigurations adapts each Caddyfile in the docs, and provisions what
 // becomes of it, with files that are there.
 func TestDocsConfigurations(t *testing.T) {
+	t.Setenv("HTPASSWD_SECRET", secretA)
 	s := startServer(t, "")
 	names := docsNames(t, s)
 	// What the pages of others name: by what the names say.

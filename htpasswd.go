@@ -3,6 +3,7 @@ package caddyhtpasswd
 import (
 	"crypto/subtle"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type userTable struct {
 	index   map[string]uint32 // position in entries
 	entries []entry
 	classes []hashClass
+	decoys  decoyClasses
 	findings
 }
 
@@ -52,7 +54,6 @@ const (
 // it, and the position of one of them.
 type hashClass struct {
 	crypt.Class
-	key    uint64 // places the class among others; see userStores.decoy
 	count  int
 	sample uint32
 }
@@ -137,6 +138,7 @@ func parseUserLines(text string, see func(*userLine)) (*userTable, error) {
 		t.add(&l, classes)
 		see(&l)
 	}
+	t.decoys = newDecoyClasses(t.classes)
 	return t, t.verdict("user:hash")
 }
 
@@ -148,7 +150,7 @@ func (l *userLine) judge() {
 	}
 	class, err := crypt.Parse(l.hash)
 	if err != nil {
-		l.problem = err.Error()
+		l.problem = err.Error() + hintAt(l.hash)
 		return
 	}
 	l.state, l.class = usable, class
@@ -224,9 +226,7 @@ func (t *userTable) classify(known map[crypt.Class]uint32, class crypt.Class, en
 	if !ok {
 		i = uint32(len(t.classes)) //nolint:gosec // at most one for each entry
 		known[class] = i
-		t.classes = append(t.classes, hashClass{
-			Class: class, sample: entry, key: decoyKey(class.Format.Name, class.Cost),
-		})
+		t.classes = append(t.classes, hashClass{Class: class, sample: entry})
 	}
 	t.classes[i].count++
 	return i
@@ -296,13 +296,19 @@ func (e *entry) remember(sum *digest, at time.Time) {
 // userStore is the live user table of one file: its last good version.
 type userStore struct {
 	path    string
-	key     uint64 // places this file's classes among others'; see userStores.decoy
+	key     uint64 // tells this file's users from those of others, in this process
+	name    sourceName
 	current atomic.Pointer[userTable]
 }
 
 func newUserStore(path string) *userStore {
-	return &userStore{path: path, key: decoyKey(path)}
+	s := &userStore{path: path, key: maphash.String(storeSeed, path)}
+	s.name.init(path)
+	return s
 }
+
+// storeSeed is for the keys of files.
+var storeSeed = maphash.MakeSeed()
 
 // load parses text and swaps it in. After an error the old version stays.
 func (s *userStore) load(text string, logger *zap.Logger) error {
@@ -320,9 +326,7 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	}
 	next.log(logger, s.path, "bad line skipped; whom it names is denied")
 	next.warnOfWeak(logger, s.path)
-	if len(next.entries) == 0 {
-		logger.Warn("file names no user: nobody in it can log in", zap.String("file", s.path))
-	}
+	next.warnOfNobody(logger, s.path)
 	return nil
 }
 

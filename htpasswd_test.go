@@ -27,6 +27,7 @@ const (
 	apr1Secret2     = "$apr1$f.IlLLKL$HrW9sdnWeM1RSiGem9NTT/"                        // htpasswd -nbm alice secret2
 	phcEnd          = "c2FsdHNhbHQ$AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA"      // salt and digest of nothing
 	digest43        = "japDxBfHcSVGcyn00bW518Ndv09CHo6WdVnm01mosE2"                  // of 32 bytes, for crypt(3)
+	apr1ShortSalt   = "$apr1$salt$Qzr9EOCUO3GZGBqZVAbKi."                            // of no password
 	shaSecret1      = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="                            // htpasswd -nbs alice secret1
 )
 

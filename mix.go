@@ -9,9 +9,13 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
+// uniform maps a hash to a number between 0 and 1, neither of which it is.
+func uniform(hash uint64) float64 {
+	return (float64(mix(hash)>>11) + 0.5) / (1 << 53)
+}
+
 // rendezvous is the score of one candidate in weighted rendezvous hashing: the
 // least wins, and each is that in proportion to its weight.
 func rendezvous(hash uint64, weight int) float64 {
-	u := (float64(mix(hash)>>11) + 0.5) / (1 << 53) // uniform in (0, 1)
-	return -math.Log(u) / float64(weight)
+	return -math.Log(uniform(hash)) / float64(weight)
 }

@@ -80,6 +80,7 @@ type Handler struct {
 	Cache *Cache `json:"cache,omitempty"`
 
 	users     userStores
+	names     []string // of the files of users, for their decoys
 	groups    groupStores
 	acquired  []any // keys in the pool
 	exempt    caddyhttp.MatcherSets
@@ -201,15 +202,16 @@ func matchesAll(set caddy.ModuleMap) bool {
 // a reload of the configuration must not pass over a broken one.
 func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
-		store, err := acquire(h, name, newUserStore)
+		store, name, err := acquire(h, name, newUserStore)
 		if err != nil {
 			return fmt.Errorf("htpasswd: file %w", err)
 		}
-		h.users = append(h.users, store)
+		store.name.add(name)
+		h.users, h.names = append(h.users, store), append(h.names, name)
 	}
 	h.users.warnOfShadowed(h.logger)
 	for _, name := range h.GroupFiles {
-		store, err := acquire(h, name, newGroupStore)
+		store, _, err := acquire(h, name, newGroupStore)
 		if err != nil {
 			return fmt.Errorf("htpasswd: group_file %w", err)
 		}
@@ -220,6 +222,10 @@ func (h *Handler) provisionFiles() error {
 
 // Cleanup lets go of the files.
 func (h *Handler) Cleanup() error {
+	for i, name := range h.names {
+		h.users[i].name.remove(name)
+	}
+	h.names = nil
 	var errs []error
 	for _, key := range h.acquired {
 		_, err := files.Delete(key)

@@ -92,12 +92,21 @@ func (f *fileInUse) findings() *findings {
 	return &f.groups.findings
 }
 
-// acquire returns what the file of that name means for h, read a moment ago.
-func acquire[S store](h *Handler, name string, newStore func(path string) S) (S, error) {
+// acquire returns what the file of that name means for h, read a moment ago, and
+// the name with its placeholders replaced.
+func acquire[S store](h *Handler, name string, newStore func(path string) S) (S, string, error) {
 	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
+	s, err := acquirePath(h, name, newStore)
+	if err != nil && isTextNotPath(name) {
+		return nil, "", errTextAsPath
+	}
+	return s, name, err
+}
+
+func acquirePath[S store](h *Handler, name string, newStore func(path string) S) (S, error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err

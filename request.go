@@ -230,12 +230,3 @@ func challenge(realm string) string {
 	b.WriteString(`", charset="UTF-8"`)
 	return b.String()
 }
-
-// shorten returns the first bytes of a user name, for a log.
-func shorten(user []byte) string {
-	const most = 64
-	if len(user) > most {
-		return string(user[:most]) + "..."
-	}
-	return string(user)
-}

@@ -95,6 +95,11 @@ func (s userStores) find(user []byte) found {
 	return found{store: s[0], table: s[0].current.Load()}
 }
 
+// decoy picks the entry whose hash is computed for a name that can't log in.
+func (h *Handler) decoy(user []byte) found {
+	return h.users.decoy(h.guard.settings().decoyKey(), user)
+}
+
 // equals reports whether f says what other says: of no user, or of the same one
 // in the same file.
 func (f found) equals(other found) bool {
@@ -175,7 +180,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		t := trial{found: h.users.find(c.user), ip: ip, c: c}
 		isUnknown := t.entry == nil
 		if isUnknown {
-			t.pretend(h.users.decoy(c.user))
+			t.pretend(h.decoy(c.user))
 		}
 		t.set(h.guard, client, &t.found, c.user)
 		v, err := h.checkAtOnce(&t)
@@ -183,7 +188,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 			return v, nil
 		}
 		if !isUnknown { // no refusal comes sooner than one of an unknown name
-			if t.work = h.users.decoy(c.user); t.isUsable() {
+			if t.work = h.decoy(c.user); t.isUsable() {
 				t.work = t.found
 			}
 		}

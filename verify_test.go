@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -569,11 +570,14 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
+// testKey is a key to choose decoys by.
+var testKey = secret("0123456789abcdef0123456789abcdef").subkey(decoysPurpose)
+
 // fileOf returns a file with users of each of these hashes.
 func fileOf(counts map[string]int) string {
 	var text strings.Builder
 	n := 0
-	for _, hash := range []string{bcrypt4Secret1, bcrypt5Secret2, apr1Secret1, shaSecret1} {
+	for _, hash := range []string{bcrypt4Secret1, bcrypt5Secret2, apr1Secret1, apr1ShortSalt, shaSecret1} {
 		for range counts[hash] {
 			fmt.Fprintf(&text, "user%d:%s\n", n, hash)
 			n++
@@ -592,6 +596,7 @@ func TestDecoys(t *testing.T) {
 		{"T7 equal classes", []map[string]int{{bcrypt4Secret1: 1, shaSecret1: 1}}},
 		{"T7 the cost is part of the class", []map[string]int{{bcrypt4Secret1: 30, bcrypt5Secret2: 10}}},
 		{"T7 four classes", []map[string]int{{bcrypt4Secret1: 70, bcrypt5Secret2: 20, apr1Secret1: 9, shaSecret1: 1}}},
+		{"S4 the length of the salt is part of the class", []map[string]int{{apr1Secret1: 30, apr1ShortSalt: 10}}},
 		{"T7 two files", []map[string]int{{bcrypt4Secret1: 50, shaSecret1: 10}, {shaSecret1: 40}}},
 		{"T7 an empty file among them", []map[string]int{{}, {bcrypt4Secret1: 3, apr1Secret1: 1}, {}}},
 	} {
@@ -609,7 +614,7 @@ func TestDecoys(t *testing.T) {
 			}
 			got := map[string]float64{}
 			for i := range names {
-				f := stores.decoy(fmt.Appendf(nil, "name%d", i))
+				f := stores.decoy(testKey, fmt.Appendf(nil, "name%d", i))
 				if f.entry == nil || f.state != usable {
 					t.Fatal("no decoy")
 				}
@@ -633,28 +638,84 @@ func TestDecoys(t *testing.T) {
 	}
 }
 
-// TestDecoyClassesAreBounded is about a file with a cost of its own in each
-// line: it must not make the choice of a decoy slow.
-func TestDecoyClassesAreBounded(t *testing.T) {
-	var text strings.Builder
-	for i := range 4 * maxDecoyClasses {
-		fmt.Fprintf(&text, "user%d:$5$rounds=%d$s$%s\n", i, 1000+i, digest43)
-	}
-	stores := userStores{storeOf(t, text.String())}
-	if n := len(stores[0].current.Load().classes); n != 4*maxDecoyClasses {
-		t.Fatalf("%d classes", n)
-	}
-	chosen := make(map[uint32]bool)
-	for i := range 20_000 {
-		f := stores.decoy(fmt.Appendf(nil, "name%d", i))
-		if f.entry == nil {
-			t.Fatal("no decoy")
+// TestDecoysArePinned has decoys that servers of all versions must agree on.
+func TestDecoysArePinned(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"a few classes", fileOf(map[string]int{bcrypt4Secret1: 3, apr1Secret1: 2, shaSecret1: 1}), "bcrypt04 bcrypt04 bcrypt04 apr1 apr1 apr1 bcrypt04 apr1"},
+		{"many classes", fileOfClasses(slices.Repeat([]int{1, 2}, 500)), "sha256crypt1381 sha256crypt1483 sha256crypt1065 sha256crypt1233 sha256crypt1426 sha256crypt1243 sha256crypt1701 sha256crypt1429"},
+	} {
+		s := newUserStore("/decoys")
+		s.name.add("users")
+		reloadStore(t, s, test.text)
+		var got []string
+		for i := range 8 {
+			class := userStores{s}.decoy(testKey, fmt.Appendf(nil, "name%d", i)).class()
+			got = append(got, class.Format.Name+class.Cost)
 		}
-		chosen[f.entry.class] = true
+		if got := strings.Join(got, " "); got != test.want {
+			t.Errorf("%s: got  %s\nwant %s", test.name, got, test.want)
+		}
 	}
-	if len(chosen) != maxDecoyClasses {
-		t.Errorf("%d classes are chosen from", len(chosen))
+}
+
+// TestManyDecoyClasses has far more classes than are weighed one by one, some
+// with many entries and most with few: names fall on all of them as entries do.
+func TestManyDecoyClasses(t *testing.T) {
+	const names = 40_000
+	for _, test := range []struct {
+		name  string
+		count func(class int) int
+	}{
+		{"all classes are rare", func(int) int { return 1 }},
+		{"a few classes have most entries", func(class int) int { return 1 + 1000/(1+class) }},
+		{"as many entries in common classes as in rare ones", func(class int) int {
+			if class < maxCommonClasses {
+				return 10
+			}
+			return 1
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var counts []int
+			for class := range 10 * maxCommonClasses {
+				counts = append(counts, test.count(class))
+			}
+			stores := userStores{storeOf(t, fileOfClasses(counts))}
+			table := stores[0].current.Load()
+			if n := len(table.classes); n != len(counts) {
+				t.Fatalf("%d classes", n)
+			}
+			got := make([]int, len(counts))
+			for i := range names {
+				f := stores.decoy(testKey, fmt.Appendf(nil, "name%d", i))
+				if f.entry == nil {
+					t.Fatal("no decoy")
+				}
+				got[f.entry.class]++
+			}
+			// Pearson's statistic, which is normal enough with so many classes.
+			var statistic float64
+			for class, n := range counts {
+				want := names * float64(n) / float64(len(table.entries))
+				statistic += (float64(got[class]) - want) * (float64(got[class]) - want) / want
+			}
+			freedom := float64(len(counts) - 1)
+			if math.Abs(statistic-freedom) > 6*math.Sqrt(2*freedom) {
+				t.Errorf("statistic %.0f, want %.0f +- %.0f", statistic, freedom, 6*math.Sqrt(2*freedom))
+			}
+		})
 	}
+}
+
+// fileOfClasses returns a file with as many entries of each class as counts say.
+func fileOfClasses(counts []int) string {
+	var text strings.Builder
+	for class, n := range counts {
+		for i := range n {
+			fmt.Fprintf(&text, "user%d-%d:$5$rounds=%d$s$%s\n", class, i, 1000+class, digest43)
+		}
+	}
+	return text.String()
 }
 
 // TestDecoyStays is that the same name costs the same tomorrow (T7).
@@ -665,7 +726,7 @@ func TestDecoyStays(t *testing.T) {
 		reloadStore(t, s, text)
 		all := make([]string, names)
 		for i := range all {
-			f := userStores{s}.decoy(fmt.Appendf(nil, "name%d", i))
+			f := userStores{s}.decoy(testKey, fmt.Appendf(nil, "name%d", i))
 			if f.entry != nil {
 				all[i] = f.class().Format.Name + f.class().Cost
 			}
@@ -673,25 +734,31 @@ func TestDecoyStays(t *testing.T) {
 		return all
 	}
 	counts := map[string]int{bcrypt4Secret1: 60, apr1Secret1: 30, shaSecret1: 10}
-	before := decoys(fileOf(counts))
+	many := fileOfClasses(slices.Repeat([]int{1, 2, 3}, 3*maxCommonClasses))
 	for _, test := range []struct {
 		name string
+		old  string
 		text string
 		most int    // names that move
 		to   string // the only class they move to
 	}{
-		{"T7 the same file", fileOf(counts), 0, ""},
-		{"T7 the lines in another order", backwards(fileOf(counts)), 0, ""},
-		{"T7 bad and locked lines", "a:!\nb:rubbish\n" + fileOf(counts), 0, ""},
-		{"T7 one user more", fileOf(counts) + "new:" + shaSecret1, names * 3 / 100, "sha1"},
-		{"T7 one user more, of a new class", fileOf(counts) + "new:" + bcrypt5Secret2, names * 3 / 100, "bcrypt05"},
+		{"T7 the same file", fileOf(counts), fileOf(counts), 0, ""},
+		{"T7 the lines in another order", fileOf(counts), backwards(fileOf(counts)), 0, ""},
+		{"T7 bad and locked lines", fileOf(counts), "a:!\nb:rubbish\n" + fileOf(counts), 0, ""},
+		{"T7 one user more", fileOf(counts), fileOf(counts) + "new:" + shaSecret1, names * 3 / 100, "sha1"},
+		{"T7 one user more, of a new class", fileOf(counts), fileOf(counts) + "new:" + bcrypt5Secret2, names * 3 / 100, "bcrypt05"},
+		{"many classes, the lines in another order", many, backwards(many), 0, ""},
+		{"many classes, one more", many, many + "new:" + shaSecret1, names * 3 / 100, ""},
+		{"many classes, one less", many[strings.IndexByte(many, '\n')+1:], many, names * 3 / 100, ""},
+		{"one class too many to weigh each", fileOfClasses(slices.Repeat([]int{1}, maxCommonClasses)),
+			fileOfClasses(slices.Repeat([]int{1}, maxCommonClasses+1)), names * 5 / 100, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			moved := 0
+			moved, before := 0, decoys(test.old)
 			for i, class := range decoys(test.text) {
 				if class != before[i] {
 					moved++
-					if class != test.to {
+					if class != test.to && test.to != "" {
 						t.Errorf("name%d moved from %q to %q", i, before[i], class)
 					}
 				}

@@ -15,6 +15,9 @@ import (
 //	$argon2id$v=19$m=65536,t=3,p=4$salt$digest     (Argon2i: $argon2i$)
 //
 // m is memory in KiB, t passes, p lanes; each lane keeps a core busy.
+//
+// The work depends on m, t and p, and on the lengths of salt and digest: the salt
+// is digested with the password, once.
 var (
 	argon2idFormat = newArgon2("argon2id", argon2.IDKey)
 	argon2iFormat  = newArgon2("argon2i", argon2.Key)
@@ -52,10 +55,10 @@ func newArgon2(name string, key func(password, salt []byte, time, memory uint32,
 	return &Format{
 		Name:     name,
 		prefixes: []string{prefix},
-		parse: func(hash string) (string, error) {
+		parse: func(hash string) (work, error) {
 			var h argon2Hash
 			err := h.parse(hash[len(prefix):])
-			return h.cost, err
+			return work{h.cost, h.saltLen, h.digestLen}, err
 		},
 		verify: func(hash string, password []byte) bool {
 			var h argon2Hash

@@ -15,6 +15,9 @@ import (
 // ignored, as by every other implementation. (crypt_blowfish makes other
 // hashes under $2a$ for a few passwords with the byte 0xff; it is not valid
 // UTF-8 and those do not match here.)
+//
+// The work depends on the cost alone: every salt has 16 bytes, and every
+// password is repeated to 72.
 var bcryptFormat = &Format{
 	Name:     "bcrypt",
 	prefixes: []string{"$2a$", "$2b$", "$2y$", "$2x$", "$2$"},
@@ -57,28 +60,28 @@ var (
 	errBcryptChars = errors.New("the salt or digest has a character that is not allowed")
 )
 
-func parseBcrypt(hash string) (string, error) {
+func parseBcrypt(hash string) (work, error) {
 	switch {
 	case strings.HasPrefix(hash, "$2x$"):
-		return "", errBcrypt2x
+		return work{}, errBcrypt2x
 	case strings.HasPrefix(hash, "$2$"):
-		return "", errBcrypt2
+		return work{}, errBcrypt2
 	case len(hash) != bcryptLen:
-		return "", errBcryptLen
+		return work{}, errBcryptLen
 	}
 	cost, rest := hash[4:6], hash[7:]
 	if !isDigit(cost[0]) || !isDigit(cost[1]) || hash[6] != '$' {
-		return "", errBcryptCost
+		return work{}, errBcryptCost
 	}
 	if cost < bcryptMinCost || cost > bcryptMaxCost {
-		return "", errBcryptRange
+		return work{}, errBcryptRange
 	}
 	// The last character of the digest holds 4 bits, of which no
 	// implementation sets more. Of the salt's last character 2 bits count and
 	// the others are left alone: some old tools set them, and bcrypt verifies
 	// such hashes.
 	if !bcryptAlphabet.containsAll(rest) || bcryptAlphabet[rest[len(rest)-1]]&3 != 0 {
-		return "", errBcryptChars
+		return work{}, errBcryptChars
 	}
-	return cost, nil
+	return work{cost: cost}, nil
 }

@@ -34,10 +34,10 @@ type Format struct {
 	// prefixes claim a hash for the format.
 	prefixes []string
 	// parse checks the syntax of a hash that has one of the prefixes and
-	// returns its cost, a substring of the hash or a constant. Its error is a
-	// fixed text with nothing of the hash in it. Formats that share a prefix
-	// return ErrUnknownFormat to pass a hash on to the next one.
-	parse func(hash string) (cost string, err error)
+	// returns what its work depends on. Its error is a fixed text with nothing
+	// of the hash in it. Formats that share a prefix return ErrUnknownFormat to
+	// pass a hash on to the next one.
+	parse func(hash string) (work, error)
 	// verify is given only hashes parse accepts, and passwords of at most
 	// MaxPasswordLen bytes without NUL.
 	verify func(hash string, password []byte) bool
@@ -64,8 +64,9 @@ var formats = []*Format{
 	descryptFormat,
 }
 
-// Class is what decides how long one verification takes: the format and its
-// cost. Classes compare with ==.
+// Class is all that the work of one verification depends on, except for the
+// password that is tried. Every hash of a class takes the same work for passwords
+// of the same length. Classes compare with ==.
 type Class struct {
 	Format *Format
 	// Cost is what the hash says of it, such as "10" for bcrypt or
@@ -73,6 +74,33 @@ type Class struct {
 	// the rounds, with the default written out as "5000". It is "" where the
 	// cost is fixed.
 	Cost string
+	// SaltLen is the number of bytes of the salt that are digested with the
+	// password. For plain it is the length of the stored password. It is 0 where
+	// all salts of the format have one length.
+	SaltLen uint16
+	// DigestLen is the number of bytes of the digest. It is 0 where all digests
+	// of the format and Cost have one length.
+	DigestLen uint16
+}
+
+// String names the class. No two classes have the same name, and none ever gets
+// another: servers of different versions choose by it.
+func (c Class) String() string {
+	if c.Format == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s cost=%q salt=%d digest=%d", c.Format.Name, c.Cost, c.SaltLen, c.DigestLen)
+}
+
+// work is what a hash says of the work that a verification takes: a Class
+// without its format. The cost is a substring of the hash or a constant. Beside
+// each format stands what its work depends on; TestWorkIsOfTheClass counts it.
+//
+// With every format the work also depends on the length of the password that is
+// tried. Whoever tries it chooses that, and it is the same for every hash of a class.
+type work struct {
+	cost               string
+	saltLen, digestLen int
 }
 
 // Parse checks the whole syntax of hash and returns its class. The error has
@@ -83,14 +111,14 @@ func Parse(hash string) (Class, error) {
 		if !f.claims(hash) {
 			continue
 		}
-		cost, err := f.parse(hash)
+		w, err := f.parse(hash)
 		if errors.Is(err, ErrUnknownFormat) {
 			continue
 		}
 		if err != nil {
 			return Class{}, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		return Class{Format: f, Cost: cost}, nil
+		return Class{Format: f, Cost: w.cost, SaltLen: uint16(w.saltLen), DigestLen: uint16(w.digestLen)}, nil //nolint:gosec // at most MaxPasswordLen
 	}
 	if hash == "" {
 		return Class{}, fmt.Errorf("%w: the hash is empty", ErrUnknownFormat)

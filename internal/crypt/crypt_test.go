@@ -302,7 +302,7 @@ func TestParseErrors(t *testing.T) {
 		}
 		for _, f := range formats {
 			for _, cost := range []string{"", "04", "5000"} {
-				if (Class{f, cost}).Verify(tt.hash, []byte("secret")) {
+				if (Class{Format: f, Cost: cost}).Verify(tt.hash, []byte("secret")) {
 					t.Errorf("%.80q verifies as %s", tt.hash, f.Name)
 				}
 			}

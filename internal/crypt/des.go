@@ -13,6 +13,8 @@ import (
 // Only the lower 7 bits of the first 8 bytes of a password count. It has no
 // prefix, so whatever is not 13 characters of its alphabet is no hash of any
 // known format.
+//
+// The work is always the same.
 var descryptFormat = &Format{
 	Name:     "descrypt",
 	Weak:     true,
@@ -31,13 +33,13 @@ const (
 	descryptMaxUsed   = 8 // bytes of a password
 )
 
-func parseDES(hash string) (string, error) {
+func parseDES(hash string) (work, error) {
 	// The last character holds 4 bits, on top of two that are never set.
 	if len(hash) != descryptSaltLen+descryptDigestLen || !cryptAlphabet.containsAll(hash) ||
 		cryptAlphabet[hash[len(hash)-1]]&3 != 0 {
-		return "", ErrUnknownFormat
+		return work{}, ErrUnknownFormat
 	}
-	return "", nil
+	return work{}, nil
 }
 
 // makeDES returns a hash of the first descryptMaxUsed bytes of password.
@@ -177,12 +179,10 @@ func descrypt(salt string, password []byte) (digest [descryptDigestLen]byte) {
 	var keys [16]sixes
 	for i, c := range password[:min(len(password), descryptMaxUsed)] {
 		for bit := range 7 {
-			if c>>bit&1 == 0 {
-				continue
-			}
+			mask := -sixes(c >> bit & 1)
 			// The 7 bits are the upper ones of a byte of the key.
 			for round, key := range &desKeySchedule[56-8*i+bit+1] {
-				keys[round] ^= key
+				keys[round] ^= key & mask
 			}
 		}
 	}

@@ -87,7 +87,7 @@ func checkVerify(t *testing.T, hash string, password []byte) {
 	if err != nil {
 		for _, format := range formats {
 			for _, cost := range []string{"", "05", "1000", shaCryptDefaultRounds} {
-				if (Class{format, cost}).Verify(hash, password) {
+				if (Class{Format: format, Cost: cost}).Verify(hash, password) {
 					t.Errorf("a hash that does not parse verifies as %s", format.Name)
 				}
 			}

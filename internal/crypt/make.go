@@ -3,6 +3,8 @@ package crypt
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 )
@@ -64,8 +66,8 @@ func CheckCost(format string, cost int) error {
 var makers = map[string]maker{
 	bcryptFormat.Name:      bcryptMaker,
 	argon2idFormat.Name:    {maxPassword: MaxPasswordLen, hash: makeArgon2id},
-	sha256cryptFormat.Name: newSHACryptMaker(sha256cryptPrefix, sha256cryptKey),
-	sha512cryptFormat.Name: newSHACryptMaker(sha512cryptPrefix, sha512cryptKey),
+	sha256cryptFormat.Name: newSHACryptMaker(sha256cryptPrefix, sha256.New),
+	sha512cryptFormat.Name: newSHACryptMaker(sha512cryptPrefix, sha512.New),
 	apr1Format.Name:        {maxPassword: libcryptMaxPasswordLen, hash: makeAPR1},
 	descryptFormat.Name:    {maxPassword: MaxPasswordLen, hash: makeDES},
 	sha1Format.Name:        {maxPassword: MaxPasswordLen, hash: makeSHA1},

@@ -17,18 +17,18 @@ func TestMake(t *testing.T) {
 		want   Class
 		begin  string
 	}{
-		{"bcrypt", 0, Class{bcryptFormat, "10"}, "$2y$10$"},
-		{"bcrypt", 4, Class{bcryptFormat, "04"}, "$2y$04$"},
-		{"argon2id", 0, Class{argon2idFormat, "m=65536,t=3,p=4"}, "$argon2id$v=19$m=65536,t=3,p=4$"},
-		{"sha256crypt", 0, Class{sha256cryptFormat, "5000"}, "$5$"},
-		{"sha256crypt", 1000, Class{sha256cryptFormat, "1000"}, "$5$rounds=1000$"},
-		{"sha512crypt", 0, Class{sha512cryptFormat, "5000"}, "$6$"},
-		{"sha512crypt", 5000, Class{sha512cryptFormat, "5000"}, "$6$"},
-		{"sha512crypt", 1_000_000, Class{sha512cryptFormat, "1000000"}, "$6$rounds=1000000$"},
-		{"apr1", 0, Class{apr1Format, ""}, "$apr1$"},
-		{"descrypt", 0, Class{descryptFormat, ""}, ""},
-		{"sha1", 0, Class{sha1Format, ""}, "{SHA}"},
-		{"plain", 0, Class{plainFormat, ""}, "{PLAIN}"},
+		{"bcrypt", 0, Class{Format: bcryptFormat, Cost: "10"}, "$2y$10$"},
+		{"bcrypt", 4, Class{Format: bcryptFormat, Cost: "04"}, "$2y$04$"},
+		{"argon2id", 0, Class{argon2idFormat, "m=65536,t=3,p=4", 16, 32}, "$argon2id$v=19$m=65536,t=3,p=4$"},
+		{"sha256crypt", 0, Class{Format: sha256cryptFormat, Cost: "5000", SaltLen: 16}, "$5$"},
+		{"sha256crypt", 1000, Class{Format: sha256cryptFormat, Cost: "1000", SaltLen: 16}, "$5$rounds=1000$"},
+		{"sha512crypt", 0, Class{Format: sha512cryptFormat, Cost: "5000", SaltLen: 16}, "$6$"},
+		{"sha512crypt", 5000, Class{Format: sha512cryptFormat, Cost: "5000", SaltLen: 16}, "$6$"},
+		{"sha512crypt", 1_000_000, Class{Format: sha512cryptFormat, Cost: "1000000", SaltLen: 16}, "$6$rounds=1000000$"},
+		{"apr1", 0, Class{Format: apr1Format, SaltLen: 8}, "$apr1$"},
+		{"descrypt", 0, Class{Format: descryptFormat, Cost: ""}, ""},
+		{"sha1", 0, Class{Format: sha1Format, Cost: ""}, "{SHA}"},
+		{"plain", 0, Class{Format: plainFormat, SaltLen: 11}, "{PLAIN}"},
 	} {
 		t.Run(test.format+" "+test.want.Cost, func(t *testing.T) {
 			password := []byte("pa ss-w\u00f6rd")

@@ -8,6 +8,9 @@ import (
 // apr1Format is Apache's variant of md5crypt (apr_md5.c), htpasswd's default
 // for decades and so not counted as weak: $apr1$salt$digest. It differs from
 // md5crypt by the magic string alone.
+//
+// The work depends on the length of the salt, which is digested in two of three
+// rounds. The same is true of md5crypt.
 var apr1Format = newMD5Crypt("apr1", apr1Magic, false)
 
 // md5cryptFormat is Poul-Henning Kamp's md5crypt of FreeBSD's crypt(3):
@@ -37,9 +40,9 @@ func newMD5Crypt(name, magic string, weak bool) *Format {
 		Name:     name,
 		Weak:     weak,
 		prefixes: []string{magic},
-		parse: func(hash string) (string, error) {
-			_, _, err := split(hash)
-			return "", err
+		parse: func(hash string) (work, error) {
+			salt, _, err := split(hash)
+			return work{saltLen: len(salt)}, err
 		},
 		verify: func(hash string, password []byte) bool {
 			salt, digest, err := split(hash)

@@ -20,6 +20,10 @@ import (
 // In the first, the base64 has . for +. The bound on the iterations of each
 // takes about half a second, and a second without the processor's SHA
 // instructions.
+//
+// The work depends on the hash function, the iterations, the length of the digest,
+// which is part of the cost, and the length of the salt, which is digested once
+// for each part of the digest.
 var (
 	pbkdf2SHA1Format   = newPBKDF2("pbkdf2-sha1", "$pbkdf2$", sha1.Size, 4_000_000, sha1.New)
 	pbkdf2SHA256Format = newPBKDF2("pbkdf2-sha256", "$pbkdf2-sha256$", sha256.Size, 4_000_000, sha256.New)
@@ -50,10 +54,10 @@ func newPBKDF2(name, prefix string, digestLen int, maxIterations int64, newHash 
 	return &Format{
 		Name:     name,
 		prefixes: []string{prefix},
-		parse: func(hash string) (string, error) {
+		parse: func(hash string) (work, error) {
 			var h pbkdf2Hash
 			err := h.parse(hash[len(prefix):], digestLen, maxIterations)
-			return h.cost, err
+			return work{cost: h.cost, saltLen: h.saltLen}, err
 		},
 		verify: func(hash string, password []byte) bool {
 			var h pbkdf2Hash

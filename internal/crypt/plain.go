@@ -8,21 +8,23 @@ import (
 
 // plainFormat is {PLAIN} and the password itself, as nginx takes it. Nothing
 // without that prefix is ever taken for a plain password.
+//
+// The work depends on the length of the stored password, which is digested.
 var plainFormat = &Format{
 	Name:     "plain",
 	Weak:     true,
 	prefixes: []string{plainPrefix},
-	parse: func(hash string) (string, error) {
+	parse: func(hash string) (work, error) {
 		password := hash[len(plainPrefix):]
 		if password == "" || len(password) > MaxPasswordLen {
-			return "", errPlainLen
+			return work{}, errPlainLen
 		}
 		for i := range len(password) {
 			if c := password[i]; c < ' ' || c == 0x7f {
-				return "", errPlainControl
+				return work{}, errPlainControl
 			}
 		}
-		return "", nil
+		return work{saltLen: len(password)}, nil
 	},
 	verify: func(hash string, password []byte) bool {
 		// Digests have one length, whatever the passwords'.

@@ -18,13 +18,16 @@ import (
 //
 // N is 2 to the power of ln. In the second, N stands for ln, and R and P for r
 // and p, as digits of crypt(3), the lowest first; the salt is used as it is.
+//
+// The work depends on N, r and p, and on the length of the salt, which is digested
+// once for each 32 bytes of 128*r*p.
 var scryptFormat = &Format{
 	Name:     "scrypt",
 	prefixes: []string{scryptPrefix, scryptCryptPrefix},
-	parse: func(hash string) (string, error) {
+	parse: func(hash string) (work, error) {
 		var h scryptHash
 		err := h.parse(hash)
-		return h.cost, err
+		return work{cost: h.cost, saltLen: h.saltLen}, err
 	},
 	verify: func(hash string, password []byte) bool {
 		var h scryptHash

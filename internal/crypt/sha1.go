@@ -10,16 +10,18 @@ import (
 
 // sha1Format is {SHA} and the base64 of the password's SHA-1, from LDAP
 // servers (the schemes of RFC 2307's userPassword) and htpasswd -s.
+//
+// The work is always the same.
 var sha1Format = &Format{
 	Name:     "sha1",
 	Weak:     true,
 	prefixes: []string{sha1Prefix},
-	parse: func(hash string) (string, error) {
+	parse: func(hash string) (work, error) {
 		var raw [maxBase64]byte
 		if _, ok := decodeSHA1(&raw, hash); !ok {
-			return "", errSHA1
+			return work{}, errSHA1
 		}
-		return "", nil
+		return work{}, nil
 	},
 	verify: func(hash string, password []byte) bool {
 		var raw [maxBase64]byte
@@ -31,15 +33,18 @@ var sha1Format = &Format{
 
 // ssha1Format is {SSHA} and the base64 of SHA-1(password, salt) followed by
 // the salt, from LDAP servers (slappasswd). The padding may be left out.
+//
+// The work depends on the length of the salt, which is digested with the password.
 var ssha1Format = &Format{
 	Name:     "ssha1",
 	prefixes: []string{ssha1Prefix},
-	parse: func(hash string) (string, error) {
+	parse: func(hash string) (work, error) {
 		var raw [maxBase64]byte
-		if _, _, ok := decodeSSHA1(&raw, hash); !ok {
-			return "", errSSHA1
+		_, salt, ok := decodeSSHA1(&raw, hash)
+		if !ok {
+			return work{}, errSSHA1
 		}
-		return "", nil
+		return work{saltLen: len(salt)}, nil
 	},
 	verify: func(hash string, password []byte) bool {
 		var raw [maxBase64]byte

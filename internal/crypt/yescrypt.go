@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"hash"
 )
 
 // yescryptFormat is yescrypt as crypt(3) makes it, which is the default for
@@ -13,22 +14,29 @@ import (
 //
 // j is for the only flags in use; N and R stand for the logarithm of N and for
 // r, each less 1, as digits of crypt(3).
-var yescryptFormat = &Format{
-	Name:     "yescrypt",
-	prefixes: []string{yescryptPrefix},
-	parse: func(hash string) (string, error) {
-		var h yescryptHash
-		err := h.parse(hash[len(yescryptPrefix):])
-		return h.cost, err
-	},
-	verify: func(hash string, password []byte) bool {
-		var h yescryptHash
-		if h.parse(hash[len(yescryptPrefix):]) != nil {
-			return false
-		}
-		got, err := yescryptKey(password, h.salt(), h.ln, h.r)
-		return err == nil && subtle.ConstantTimeCompare(got, h.digest()) == 1
-	},
+//
+// The work depends on N and r, and on the length of the salt, which is digested
+// once for each 32 bytes of 128*r, twice over for large N.
+var yescryptFormat = newYescrypt(sha256.New)
+
+func newYescrypt(newHash func() hash.Hash) *Format {
+	return &Format{
+		Name:     "yescrypt",
+		prefixes: []string{yescryptPrefix},
+		parse: func(hash string) (work, error) {
+			var h yescryptHash
+			err := h.parse(hash[len(yescryptPrefix):])
+			return work{cost: h.cost, saltLen: h.saltLen}, err
+		},
+		verify: func(hash string, password []byte) bool {
+			var h yescryptHash
+			if h.parse(hash[len(yescryptPrefix):]) != nil {
+				return false
+			}
+			got, err := yescryptKey(newHash, password, h.salt(), h.ln, h.r)
+			return err == nil && subtle.ConstantTimeCompare(got, h.digest()) == 1
+		},
+	}
 }
 
 const (

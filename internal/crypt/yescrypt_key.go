@@ -3,26 +3,27 @@ package crypt
 import (
 	"crypto/hmac"
 	"crypto/pbkdf2"
-	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"math/bits"
 )
 
 // yescryptKey returns the digest of password: yescrypt 1.1 by Alexander Peslyak
 // (openwall.com/yescrypt), with the flags that crypt(3) has, and p, t and g as
 // it has them: 1, 0 and 0. It is here for its speed: kept libraries take 1.6
-// times as long, and everybody waits while hashes are computed.
-func yescryptKey(password, salt []byte, ln, r int64) ([]byte, error) {
+// times as long, and everybody waits while hashes are computed. The hash function
+// is SHA-256.
+func yescryptKey(newHash func() hash.Hash, password, salt []byte, ln, r int64) ([]byte, error) {
 	n := 1 << ln
 	memory := make([]uint64, 16*int(r)*n)
 	pass := func(label string, n int) (key []byte, err error) {
-		key = hmacSHA256([]byte(label), password)
-		b, err := pbkdf2.Key(sha256.New, string(key), salt, 1, 128*int(r))
+		key = hmacOf(newHash, []byte(label), password)
+		b, err := pbkdf2.Key(newHash, string(key), salt, 1, 128*int(r))
 		if err != nil {
 			return nil, err
 		}
-		key = yescryptMix(b, n, memory, [32]byte(b))
-		return pbkdf2.Key(sha256.New, string(key), b, 1, 32)
+		key = yescryptMix(newHash, b, n, memory, [32]byte(b))
+		return pbkdf2.Key(newHash, string(key), b, 1, 32)
 	}
 	if n >= 0x100 && int(r)*n >= 0x20000 {
 		var err error
@@ -31,15 +32,16 @@ func yescryptKey(password, salt []byte, ln, r int64) ([]byte, error) {
 		}
 	}
 	key, err := pass("yescrypt", n)
-	sum := sha256.Sum256(hmacSHA256(key, []byte("Client Key")))
-	return sum[:], err
+	h := newHash()
+	h.Write(hmacOf(newHash, key, []byte("Client Key")))
+	return h.Sum(nil), err
 }
 
 // yescryptMix is smix with the flags that crypt(3) has: b is mixed in place, with
 // n blocks of memory.
-func yescryptMix(b []byte, n int, memory []uint64, key [32]byte) (newKey []byte) {
+func yescryptMix(newHash func() hash.Hash, b []byte, n int, memory []uint64, key [32]byte) (newKey []byte) {
 	boxes := newPwxBoxes(b)
-	newKey = hmacSHA256(b[len(b)-64:], key[:])
+	newKey = hmacOf(newHash, b[len(b)-64:], key[:])
 
 	size := len(b) / 8
 	x := make([]uint64, size)
@@ -64,8 +66,8 @@ func yescryptMix(b []byte, n int, memory []uint64, key [32]byte) (newKey []byte)
 	return newKey
 }
 
-func hmacSHA256(key, data []byte) []byte {
-	h := hmac.New(sha256.New, key)
+func hmacOf(newHash func() hash.Hash, key, data []byte) []byte {
+	h := hmac.New(newHash, key)
 	h.Write(data)
 	return h.Sum(nil)
 }

@@ -2,6 +2,7 @@ package crypt
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"math/rand/v2"
 	"testing"
 
@@ -29,7 +30,7 @@ func TestYescryptKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := yescryptKey(password, salt, ln, r); err != nil || !bytes.Equal(got, want) {
+		if got, err := yescryptKey(sha256.New, password, salt, ln, r); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("N 2^%d, r %d, password %x, salt %x: %x, %v, want %x", ln, r, password, salt, got, err, want)
 		}
 	}

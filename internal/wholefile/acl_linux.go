@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,13 +16,28 @@ const aclAttribute = "system.posix_acl_access"
 // maxAttribute is how long an attribute, or the list of their names, can be.
 const maxAttribute = 64 << 10
 
-// copyAttributes gives file the extended attributes of the file at path: the
-// access control list, or none if it has none (a new file can get one from its
-// folder), and of others, such as SELinux's label, what the system allows.
-func copyAttributes(path string, file *os.File) error {
-	fd := int(file.Fd())
+// labels are the attributes of security modules that say who may read a file.
+// Others of theirs are not copied: they are rights of a program, as setuid bits
+// are (capabilities), or signatures of the old content.
+var labels = []string{"security.selinux", "security.SMACK64"}
+
+func isCopied(name string) bool {
+	switch namespace, _, _ := strings.Cut(name, "."); namespace {
+	case "", "trusted": // file systems keep the latter for themselves
+		return false
+	case "security":
+		return slices.Contains(labels, name)
+	}
+	return true
+}
+
+// copyAttributes gives file the extended attributes of old: the access control
+// list, or none if it has none (a new file can get one from its directory), and
+// of others, such as SELinux's label, what the system allows.
+func copyAttributes(old, file *os.File) error {
+	from, fd := int(old.Fd()), int(file.Fd())
 	names, buffer := make([]byte, maxAttribute), make([]byte, maxAttribute)
-	n, err := unix.Listxattr(path, names)
+	n, err := unix.Flistxattr(from, names)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
@@ -29,10 +46,10 @@ func copyAttributes(path string, file *os.File) error {
 	}
 	hasACL := false
 	for name := range bytes.SplitSeq(names[:n], []byte{0}) {
-		if len(name) == 0 {
+		if !isCopied(string(name)) {
 			continue
 		}
-		n, err := unix.Getxattr(path, string(name), buffer)
+		n, err := unix.Fgetxattr(from, string(name), buffer)
 		if err == nil {
 			err = unix.Fsetxattr(fd, string(name), buffer[:n], 0)
 		}

@@ -1,8 +1,8 @@
-//go:build unix && !linux
+//go:build unix && !linux && !aix && !dragonfly && !solaris
 
 package wholefile
 
 import "os"
 
 // copyAttributes does nothing: they are kept on Linux only.
-func copyAttributes(string, *os.File) error { return nil }
+func copyAttributes(_, _ *os.File) error { return nil }

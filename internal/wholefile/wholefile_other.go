@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix || aix || dragonfly || solaris
 
 // Package wholefile changes files that others read at any moment. It can't do
 // that on this system.
@@ -17,15 +17,24 @@ const KeepGroup = -1
 type File struct{}
 
 // Open returns an error: owner and access rights could not be kept.
-func Open(_ context.Context, path string, _ func()) (*File, error) { return nil, Check(path) }
+func Open(_ context.Context, path string, _ func()) (*File, error) { return Look(path) }
 
-// Check returns the same error.
-func Check(path string) error {
-	return fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", path, runtime.GOOS)
+// Look returns the same error.
+func Look(path string) (*File, error) {
+	return nil, fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", path, runtime.GOOS)
 }
 
-// Path returns the path of the file.
+// Path is never called.
 func (*File) Path() string { return "" }
+
+// Exists is never called.
+func (*File) Exists() bool { return false }
+
+// Text is never called.
+func (*File) Text(int64) (string, error) { return "", nil }
+
+// Check is never called.
+func (*File) Check() error { return nil }
 
 // Close does nothing.
 func (*File) Close() error { return nil }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !aix && !dragonfly && !solaris
 
 package wholefile
 
@@ -56,6 +56,16 @@ func replace(t *testing.T, path, text string) error {
 	return f.Replace(text, KeepGroup)
 }
 
+// check tells what replace would say.
+func check(path string) error {
+	f, err := Look(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Check()
+}
+
 // unchanged fails unless a folder has just this one file.
 func unchanged(t *testing.T, path, text string) {
 	t.Helper()
@@ -70,7 +80,7 @@ func unchanged(t *testing.T, path, text string) {
 func TestReplace(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o077))
 	path := filepath.Join(t.TempDir(), "f")
-	must(t, Check(path))
+	must(t, check(path))
 	must(t, replace(t, path, "one"))
 	info, err := os.Stat(path)
 	must(t, err)
@@ -102,7 +112,7 @@ func TestReplaceGroup(t *testing.T) {
 		must(t, f.Close())
 		info, err := os.Stat(path)
 		must(t, err)
-		if gid := stat(info).Gid; gid != 4711 || info.Mode() != newMode {
+		if gid := info.Sys().(*syscall.Stat_t).Gid; gid != 4711 || info.Mode() != newMode {
 			t.Errorf("group %d, mode %s", gid, info.Mode())
 		}
 	}
@@ -113,13 +123,22 @@ func TestLeftovers(t *testing.T) {
 	path := filepath.Join(dir, "f")
 	victim := filepath.Join(t.TempDir(), "victim")
 	write(t, victim, "victim", 0o600)
-	for _, leave := range []func(temporary string) error{
-		func(temporary string) error { return os.WriteFile(temporary, []byte("half"), 0o400) },
-		func(temporary string) error { return os.Symlink(victim, temporary) },
-	} {
-		must(t, leave(filepath.Join(dir, ".f.caddy-htpasswd-new")))
+	for _, name := range []string{".f.caddy-htpasswd-new", ".f.caddy-htpasswd-new-ABCDEFGHIJKLM"} {
+		for _, leave := range []func(temporary string) error{
+			func(temporary string) error { return os.WriteFile(temporary, []byte("half"), 0o400) },
+			func(temporary string) error { return os.Symlink(victim, temporary) },
+		} {
+			must(t, leave(filepath.Join(dir, name)))
+			must(t, replace(t, path, "whole"))
+			unchanged(t, path, "whole")
+		}
+	}
+	for _, other := range []string{".f.caddy-htpasswd-newer", ".f.caddy-htpasswd-new-ABC", ".g.caddy-htpasswd-new-ABCDEFGHIJKLM"} {
+		write(t, filepath.Join(dir, other), "of somebody else", 0o600)
 		must(t, replace(t, path, "whole"))
-		unchanged(t, path, "whole")
+		if got := read(t, filepath.Join(dir, other)); got != "of somebody else" {
+			t.Errorf("%s is now %q", other, got)
+		}
 	}
 	if got := read(t, victim); got != "victim" {
 		t.Errorf("behind the symlink is now %q", got)
@@ -158,7 +177,7 @@ func TestRefused(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "f")
 		write(t, path, "old", 0o600)
 		must(t, os.Link(path, filepath.Join(t.TempDir(), "other")))
-		for _, err := range []error{Check(path), replace(t, path, "new")} {
+		for _, err := range []error{check(path), replace(t, path, "new")} {
 			if err == nil || !strings.Contains(err.Error(), "has 2 names") {
 				t.Error(err)
 			}
@@ -167,7 +186,7 @@ func TestRefused(t *testing.T) {
 	})
 	t.Run("no folder", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "none", "f")
-		for _, err := range []error{Check(path), replace(t, path, "new")} {
+		for _, err := range []error{check(path), replace(t, path, "new")} {
 			if err == nil || !strings.Contains(err.Error(), "folder is not there") {
 				t.Error(err)
 			}
@@ -181,7 +200,7 @@ func TestRefused(t *testing.T) {
 		write(t, path, "old", 0o644)
 		must(t, os.Chown(path, 4711, 4712))
 		as(65534, func() {
-			for _, err := range []error{Check(path), replace(t, path, "new")} {
+			for _, err := range []error{check(path), replace(t, path, "new")} {
 				if err == nil || !strings.Contains(err.Error(), "belongs to user 4711 and group 4712") {
 					t.Error(err)
 				}
@@ -195,7 +214,7 @@ func TestRefused(t *testing.T) {
 		write(t, path, "old", 0o666)
 		must(t, os.Chmod(dir, 0o755))
 		as(65534, func() {
-			for _, err := range []error{Check(path), replace(t, path, "new")} {
+			for _, err := range []error{check(path), replace(t, path, "new")} {
 				if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "making a file beside it") {
 					t.Error(err)
 				}
@@ -285,12 +304,16 @@ func TestChangedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestInTheWay: a folder that has the name of the new version stays.
+// TestInTheWay: a directory that has the name of a new version stays, and is in
+// nobody's way; a name can be as long as names can be.
 func TestInTheWay(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, ".f.caddy-htpasswd-new"), 0o755))
-	if err := replace(t, filepath.Join(dir, "f"), "new"); !errors.Is(err, fs.ErrExist) {
-		t.Error(err)
+	for _, name := range []string{".f.caddy-htpasswd-new", ".f.caddy-htpasswd-new-ABCDEFGHIJKLM"} {
+		must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	must(t, replace(t, filepath.Join(dir, "f"), "new"))
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 3 {
+		t.Errorf("%v, %v", names, err)
 	}
 	long := strings.Repeat("n", 255)
 	must(t, replace(t, filepath.Join(dir, long), "new"))
@@ -328,4 +351,38 @@ func TestTurns(t *testing.T) {
 	}
 	must(t, first.Close())
 	must(t, <-waited)
+}
+
+// TestText: the text is that of the file that was opened, also if another one
+// has taken its place; what somebody writes into it meanwhile is an error.
+func TestText(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	f, err := Look(path)
+	must(t, err)
+	if text, err := f.Text(10); text != "" || err != nil || f.Exists() {
+		t.Errorf("no file: got %q, %v", text, err)
+	}
+	must(t, f.Close())
+	write(t, path, "old", 0o600)
+	f, err = Look(path)
+	must(t, err)
+	defer f.Close()
+	must(t, replace(t, path, "new"))
+	if text, err := f.Text(3); text != "old" || err != nil || !f.Exists() {
+		t.Errorf("replaced: got %q, %v", text, err)
+	}
+	if text, err := f.Text(2); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("over the limit: got %q, %v", text, err)
+	}
+	for _, other := range []string{"other", "neu", ""} {
+		f, err := Look(path)
+		must(t, err)
+		must(t, os.WriteFile(path, []byte(other), 0o600))
+		must(t, os.Chtimes(path, time.Time{}, time.Unix(int64(len(other)), 0)))
+		if text, err := f.Text(10); err == nil || !strings.Contains(err.Error(), "at the same time") {
+			t.Errorf("written: got %q, %v", text, err)
+		}
+		must(t, f.Close())
+		must(t, replace(t, path, "new"))
+	}
 }

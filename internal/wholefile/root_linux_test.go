@@ -1,0 +1,447 @@
+package wholefile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	mallory = 65534 // a user who wants root to do something for them
+	bob     = 65533 // somebody else
+
+	exchangeVariable = "WHOLEFILE_TEST_EXCHANGE"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(exchangeVariable) != "" {
+		exchange(os.Args[1], os.Args[2])
+	}
+	os.Exit(m.Run())
+}
+
+// exchange exchanges two names as mallory until the process is killed.
+func exchange(a, b string) {
+	err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(mallory), syscall.Setuid(mallory))
+	for err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("not root: no other users to try")
+	}
+}
+
+// ownedBy makes a directory of a user.
+func ownedBy(t *testing.T, uid int, path string) string {
+	t.Helper()
+	must(t, os.MkdirAll(path, 0o755))
+	must(t, os.Chown(path, uid, uid))
+	return path
+}
+
+// writeAs writes a file of a user.
+func writeAs(t *testing.T, uid int, path, text string, mode fs.FileMode) {
+	t.Helper()
+	write(t, path, text, 0o600)
+	must(t, os.Chown(path, uid, uid))
+	must(t, os.Chmod(path, mode))
+}
+
+// linkAs makes a symlink of a user.
+func linkAs(t *testing.T, uid int, target, path string) {
+	t.Helper()
+	must(t, os.Symlink(target, path))
+	must(t, os.Lchown(path, uid, uid))
+}
+
+// listing returns what is below a directory: names, types, owners, inodes,
+// times and texts.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	must(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		fmt.Fprint(&b, path, " ", info.Mode(), st.Uid, st.Gid, st.Ino, st.Nlink, st.Mtim, st.Ctim)
+		if info.Mode().IsRegular() {
+			text, err := os.ReadFile(path)
+			fmt.Fprintf(&b, " %q %v", text, err)
+		}
+		b.WriteString("\n")
+		return nil
+	}))
+	return b.String()
+}
+
+// edit does what the tool does: it adds a line to what is there.
+func edit(t *testing.T, path string) (before string, err error) {
+	t.Helper()
+	f, err := Open(t.Context(), path, func() {})
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	before, err = f.Text(1 << 20)
+	if err != nil {
+		return "", err
+	}
+	return before, f.Replace(before+"new line\n", KeepGroup)
+}
+
+// TestExchangedDirectory edits, as root, a file in a directory that its owner
+// exchanges with a symlink all the time. Root's directory behind the symlink
+// stays as it is: nothing in it is read, written, created or given away.
+func TestExchangedDirectory(t *testing.T) {
+	needRoot(t)
+	base := reachable(t)
+	must(t, os.Chmod(base, 0o755))
+	outside, theirs := filepath.Join(base, "outside"), ownedBy(t, mallory, filepath.Join(base, "mallory"))
+	must(t, os.Mkdir(outside, 0o755))
+	write(t, filepath.Join(outside, "f"), "secret\n", 0o600)
+	must(t, os.Chmod(filepath.Join(outside, "f"), 0o755|fs.ModeSetuid))
+	writeAs(t, mallory, filepath.Join(outside, "of-mallory"), "secret of mallory\n", 0o644)
+	web, link := ownedBy(t, mallory, filepath.Join(theirs, "web")), filepath.Join(theirs, "link")
+	linkAs(t, mallory, outside, link)
+	before := listing(t, outside)
+	own, err := os.OpenRoot(web)
+	must(t, err)
+	defer own.Close()
+
+	cmd := exec.Command(os.Args[0], web, link)
+	cmd.Env = append(os.Environ(), exchangeVariable+"=1")
+	cmd.Stderr = os.Stderr
+	must(t, cmd.Start())
+	stop := func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	defer stop()
+
+	changed, refused := 0, 0
+	end := time.Now().Add(5 * time.Second)
+	for i := 0; time.Now().Before(end) && (changed < 100 || refused < 100); i++ {
+		name := []string{"f", "of-mallory", "new"}[i%3]
+		if i%3 < 2 { // mallory's own file, which is to get the rights of the other one
+			must(t, own.RemoveAll(name))
+			must(t, own.WriteFile(name, []byte("payload\n"), 0o600))
+			must(t, own.Chown(name, mallory, mallory))
+			must(t, own.Chmod(name, 0o755|fs.ModeSetuid))
+		}
+		text, err := edit(t, filepath.Join(web, name))
+		if strings.Contains(text, "secret") {
+			t.Fatalf("%s: read %q", name, text)
+		}
+		if err == nil {
+			changed++
+		} else {
+			refused++
+		}
+	}
+	stop()
+	if now := listing(t, outside); now != before {
+		t.Errorf("outside is now\n%sand was\n%s", now, before)
+	}
+	for line := range strings.Lines(listing(t, theirs)) {
+		if strings.Contains(line, "secret") || strings.Contains(line, "new line") && strings.Contains(line, " urwx") {
+			t.Errorf("given to mallory: %s", line)
+		}
+	}
+	t.Logf("changed %d times, refused %d times", changed, refused)
+}
+
+// TestRootRefuses: root changes nothing by a path that others could lead
+// elsewhere, and says what to do instead.
+func TestRootRefuses(t *testing.T) {
+	needRoot(t)
+	for _, test := range []struct {
+		name  string
+		setUp func(t *testing.T, base string)
+		path  string
+		want  []string // parts of the message; none if root changes the file
+	}{
+		{"a directory symlink of another user", func(t *testing.T, base string) {
+			linkAs(t, mallory, "root", base+"/link")
+		}, "link/f", []string{"the symlink ", "/link belongs to nobody", "runuser -u nobody -- caddy htpasswd"}},
+		{"a directory symlink of another user, new file", func(t *testing.T, base string) {
+			linkAs(t, mallory, "root", base+"/link")
+		}, "link/none", []string{"/link belongs to nobody"}},
+		{"a symlink of another user in the place of the file", func(t *testing.T, base string) {
+			linkAs(t, mallory, "root/f", base+"/f")
+		}, "f", []string{"the symlink ", "/f belongs to nobody"}},
+		{"a directory of another user", func(t *testing.T, base string) {
+			write(t, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
+		}, "dir/f", []string{"the directory ", "/dir belongs to nobody", "runuser -u nobody -- caddy htpasswd", "in a directory that belongs to root"}},
+		{"a directory of another user, new file", func(t *testing.T, base string) {
+			ownedBy(t, mallory, base+"/dir")
+		}, "dir/none", []string{"the directory ", "/dir belongs to nobody", "runuser -u nobody -- caddy htpasswd", "in a directory that belongs to root"}},
+		{"a directory of a user without a name", func(t *testing.T, base string) {
+			must(t, os.Chown(ownedBy(t, 4711, base+"/dir"), 4711, 4712))
+		}, "dir/none", []string{"/dir belongs to user 4711", "setpriv --reuid=4711 --regid=4712 --clear-groups caddy htpasswd"}},
+		{"a directory whose name is a command", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/d;'reboot"), 0o775))
+		}, "d;'reboot/none", []string{"chmod go-w '/", `/d;'\''reboot'`}},
+		{"a directory above that belongs to another user", func(t *testing.T, base string) {
+			ownedBy(t, 0, ownedBy(t, mallory, base+"/dir")+"/of-root")
+		}, "dir/of-root/none", []string{"/dir belongs to nobody"}},
+		{"a directory on the way to .. that belongs to another user", func(t *testing.T, base string) {
+			ownedBy(t, mallory, base+"/dir")
+		}, "dir/../root/f", []string{"/dir belongs to nobody"}},
+		{"a directory of a third user with the file of one", func(t *testing.T, base string) {
+			writeAs(t, bob, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
+		}, "dir/f", []string{"/dir belongs to nobody"}},
+		{"a directory that its group can write", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o775))
+		}, "dir/none", []string{"others than its owner can write the directory ", "(mode 0775)", "chmod go-w "}},
+		{"a directory above that everybody can write", func(t *testing.T, base string) {
+			ownedBy(t, 0, base+"/dir/of-root")
+			must(t, os.Chmod(base+"/dir", 0o777))
+		}, "dir/of-root/none", []string{"/dir (mode 0777)"}},
+		{"a directory of the file's owner that its group can write", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
+			must(t, os.Chmod(base+"/dir", 0o775))
+		}, "dir/f", []string{"chmod go-w ", "runuser -u nobody"}},
+		{"a directory by an access control list", func(t *testing.T, base string) {
+			list := acl(mallory)
+			list[4+8+2], list[4+3*8+2] = 7, 7 // the user and the mask
+			if err := unix.Setxattr(ownedBy(t, 0, base+"/dir"), aclAttribute, list, 0); err != nil {
+				t.Skipf("no access control lists here: %v", err)
+			}
+		}, "dir/none", []string{"others than its owner can write the directory "}},
+		{"a sticky directory, what is in it belongs to another user", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
+			ownedBy(t, mallory, base+"/dir/theirs")
+		}, "dir/theirs/none", []string{"/theirs belongs to nobody"}},
+		{"a sticky directory, a symlink in it belongs to another user", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
+			linkAs(t, mallory, base+"/root/f", base+"/dir/f")
+		}, "dir/f", []string{"the symlink ", "/dir/f belongs to nobody"}},
+		{"a sticky directory that belongs to another user", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, mallory, base+"/dir"), 0o777|fs.ModeSticky))
+		}, "dir/none", []string{"/dir belongs to nobody"}},
+		{"the file's owner leads to root's directory", func(t *testing.T, base string) {
+			writeAs(t, mallory, base+"/root/of-mallory", "old\n", 0o600)
+			linkAs(t, mallory, "../root/of-mallory", ownedBy(t, mallory, base+"/dir")+"/f")
+		}, "dir/f", []string{"who can't write there", "runuser -u nobody"}},
+
+		{"root's own file", func(*testing.T, string) {}, "root/f", nil},
+		{"root's own symlink", func(t *testing.T, base string) { linkAs(t, 0, base+"/root/f", base+"/link") }, "link", nil},
+		{"root's own symlink to a directory", func(t *testing.T, base string) { linkAs(t, 0, "root", base+"/link") }, "link/f", nil},
+		{"a file of another user in their directory", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
+		}, "dir/f", nil},
+		{"a file of another user by their symlink in their directory", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/dir")+"/real", "old\n", 0o600)
+			linkAs(t, mallory, "real", base+"/dir/f")
+		}, "dir/f", nil},
+		{"a file of another user in root's directory", func(t *testing.T, base string) {
+			writeAs(t, mallory, base+"/root/f2", "old\n", 0o600)
+		}, "root/f2", nil},
+		{"a file of another user in a sticky directory", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
+			writeAs(t, mallory, base+"/dir/f", "old\n", 0o600)
+		}, "dir/f", nil},
+		{"a new file in a sticky directory", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
+		}, "dir/f", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			base := reachable(t)
+			must(t, os.Chmod(base, 0o755))
+			must(t, os.Mkdir(filepath.Join(base, "root"), 0o755))
+			write(t, filepath.Join(base, "root", "f"), "old\n", 0o600)
+			test.setUp(t, base)
+			before := listing(t, base)
+			path := base + "/" + test.path // not cleaned
+			var owner uint32
+			if info, err := os.Stat(path); err == nil {
+				owner = info.Sys().(*syscall.Stat_t).Uid
+			}
+			checked := check(path)
+			_, err := edit(t, path)
+			if test.want == nil {
+				must(t, err)
+				must(t, checked)
+				info, err := os.Stat(path)
+				must(t, err)
+				if got := read(t, path); !strings.HasSuffix(got, "new line\n") || info.Sys().(*syscall.Stat_t).Uid != owner {
+					t.Errorf("the file is now %q, of user %d", got, info.Sys().(*syscall.Stat_t).Uid)
+				}
+				return
+			}
+			for _, err := range []error{checked, err} {
+				for _, want := range test.want {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("got error %v, want %q in it", err, want)
+					}
+				}
+			}
+			if now := listing(t, base); now != before {
+				t.Errorf("now there is\n%sand before\n%s", now, before)
+			}
+		})
+	}
+}
+
+// TestRelativeRefused: the directory that root is in counts, too.
+func TestRelativeRefused(t *testing.T) {
+	needRoot(t)
+	t.Chdir(ownedBy(t, mallory, filepath.Join(reachable(t), "dir")))
+	if _, err := edit(t, "f"); err == nil || !strings.Contains(err.Error(), "the directory . belongs to nobody") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// TestModeMasked: setuid, setgid and sticky bits are not carried over.
+func TestModeMasked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	for _, mode := range []fs.FileMode{fs.ModeSetuid, fs.ModeSetgid, fs.ModeSticky, fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky} {
+		write(t, path, "old", 0o755)
+		must(t, os.Chmod(path, 0o755|mode))
+		must(t, replace(t, path, "new"))
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o755 {
+			t.Errorf("mode %s, before %s, %v", info.Mode(), 0o755|mode, err)
+		}
+	}
+}
+
+// TestCapabilities: neither are the rights of a program.
+func TestCapabilities(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write(t, path, "old", 0o755)
+	const name = "security.capability"
+	netBind := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if err := unix.Setxattr(path, name, netBind, 0); err != nil {
+		t.Skipf("no capabilities of files here: %v", err)
+	}
+	must(t, replace(t, path, "new"))
+	if _, err := unix.Getxattr(path, name, make([]byte, 100)); !errors.Is(err, unix.ENODATA) {
+		t.Errorf("got error %v, want no such attribute", err)
+	}
+}
+
+// TestStickyDirectory: in a directory where everybody can make files, nobody
+// keeps others from changing theirs, by whatever names or locks.
+func TestStickyDirectory(t *testing.T) {
+	needRoot(t)
+	dir := reachable(t)
+	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
+	writeAs(t, bob, filepath.Join(dir, "of-bob"), "old\n", 0o600)
+	must(t, os.Chown(filepath.Join(dir, "of-bob"), bob, os.Getegid())) // the group of this process
+	writeAs(t, 0, filepath.Join(dir, "of-root"), "old\n", 0o600)
+	for _, name := range []string{"of-bob", "of-root", "new-of-bob", "new-of-root"} {
+		writeAs(t, mallory, filepath.Join(dir, "."+name+".caddy-htpasswd-new"), "in the way", 0o600)
+		writeAs(t, mallory, filepath.Join(dir, "."+name+".caddy-htpasswd-new-ABCDEFGHIJKLM"), "in the way", 0o600)
+	}
+	lock, err := os.Open(dir)
+	must(t, err)
+	defer lock.Close()
+	must(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	change := func(name string) {
+		t.Helper()
+		f, err := Open(ctx, filepath.Join(dir, name), func() {})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+		defer f.Close()
+		if err := f.Replace("new\n", KeepGroup); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	change("of-root")
+	change("new-of-root")
+	must(t, syscall.Seteuid(bob))
+	change("of-bob")
+	change("new-of-bob")
+	must(t, syscall.Seteuid(0))
+	for name, owner := range map[string]uint32{"of-bob": bob, "new-of-bob": bob, "of-root": 0, "new-of-root": 0} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		must(t, err)
+		if got := info.Sys().(*syscall.Stat_t).Uid; got != owner || read(t, filepath.Join(dir, name)) != "new\n" {
+			t.Errorf("%s: of user %d, %q", name, got, read(t, filepath.Join(dir, name)))
+		}
+	}
+	names, err := filepath.Glob(filepath.Join(dir, ".*"))
+	must(t, err)
+	if len(names) != 8 {
+		t.Errorf("files of mallory: got %q, want the 8 from before", names)
+	}
+}
+
+// TestStickyDirectoryTurns: there, one writer of a file still waits for the other.
+func TestStickyDirectoryTurns(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
+	path := filepath.Join(dir, "f")
+	write(t, path, "", 0o600)
+	const writers, edits = 8, 25
+	done := make(chan error)
+	for range writers {
+		go func() {
+			var err error
+			for range edits {
+				_, e := edit(t, path)
+				err = errors.Join(err, e)
+			}
+			done <- err
+		}()
+	}
+	for range writers {
+		must(t, <-done)
+	}
+	if got := strings.Count(read(t, path), "new line\n"); got != writers*edits {
+		t.Errorf("got %d lines, want %d", got, writers*edits)
+	}
+}
+
+// TestNewFileOverwritesNone: a file that appears while a new one is made stays.
+func TestNewFileOverwritesNone(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "from"), "new", 0o600)
+	write(t, filepath.Join(dir, "to"), "of somebody else", 0o600)
+	fd, err := unix.Open(dir, unix.O_PATH, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	if err := renameNew(fd, "from", "to"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("got error %v, want one that it is there", err)
+	}
+	if got := read(t, filepath.Join(dir, "to")); got != "of somebody else" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestSpecialFiles: what is no file is not opened, and blocks nobody.
+func TestSpecialFiles(t *testing.T) {
+	dir := t.TempDir()
+	must(t, unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
+	for path, want := range map[string]string{"pipe": "is not a regular file", ".": "is a folder", "pipe/f": "not a directory", "pipe/": "not a directory", "./": "is a folder", "..": "is a folder"} {
+		if err := check(dir + "/" + path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got error %v, want %q in it", path, err, want)
+		}
+	}
+}
