@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -39,10 +40,17 @@ type upload struct {
 	read    int64
 	waited  time.Duration
 	server  atomic.Pointer[net.Conn] // of HTTP/1.1
+	reading chan struct{}            // has room for one
 	failure atomic.Pointer[error]    // the transport reads in a goroutine of its own
 }
 
+func newUpload(r *http.Request) *upload {
+	return &upload{ReadCloser: r.Body, trailer: r.Trailer, length: r.ContentLength, reading: make(chan struct{}, 1)}
+}
+
 func (u *upload) Read(p []byte) (int, error) {
+	u.reading <- struct{}{}
+	defer func() { <-u.reading }()
 	if failure := u.failure.Load(); failure != nil {
 		return 0, *failure
 	}
@@ -66,16 +74,28 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// observe returns the request with the body, and notes to which connection it
-// will be written.
-func (u *upload) observe(r *http.Request) *http.Request {
-	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+// uploadKey is the context key of a request's upload.
+type uploadKey struct{}
+
+// in returns the request with u as its body. Over HTTP/1.1, u notes to which
+// connection it will be written.
+func (u *upload) in(r *http.Request, overHTTP1 bool) *http.Request {
+	ctx := context.WithValue(r.Context(), uploadKey{}, u)
+	if overHTTP1 {
+		ctx = u.observe(ctx)
+	}
+	r = r.WithContext(ctx)
+	r.Body = u
+	return r
+}
+
+func (u *upload) observe(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
 			return // requests share it
 		}
 		u.server.Store(&info.Conn)
 	}})
-	return r.WithContext(ctx)
 }
 
 // isHungUp reports whether the connection to the server is closed: Go's client
@@ -92,6 +112,19 @@ func (u *upload) end() error {
 	}
 	dropForbiddenTrailers(u.trailer)
 	return io.EOF
+}
+
+// hasFailed reports whether the client has caused an error. An error on the
+// client's connection ends the request, and HTTP/2 transports stop at that at
+// once: the error itself comes a moment later.
+func (u *upload) hasFailed() bool {
+	const moment = 100 * time.Millisecond // a reset of HTTP/3 can leave the body open
+	select {
+	case u.reading <- struct{}{}:
+		<-u.reading
+	case <-time.After(moment):
+	}
+	return u.failure.Load() != nil
 }
 
 // err returns the error that the client has caused, with the status that it is
@@ -124,7 +157,7 @@ type uploadWriter struct {
 
 // WriteHeader holds the status 499 back if it is there for the body.
 func (w *uploadWriter) WriteHeader(status int) {
-	if status == statusClientClosed && w.body.failure.Load() != nil {
+	if status == statusClientClosed && w.body.hasFailed() {
 		w.held = true
 		return
 	}

@@ -131,9 +131,8 @@ func hasBody(r *http.Request) bool {
 
 // serveUpload sends a request with a body to the group.
 func (p *ProxyPass) serveUpload(w http.ResponseWriter, r, out *http.Request, next caddyhttp.Handler) error {
-	body := &upload{ReadCloser: out.Body, trailer: out.Trailer, length: out.ContentLength}
-	out = body.observe(out)
-	out.Body = body
+	body := newUpload(out)
+	out = body.in(out, p.canWebSocket)
 	if p.needsLength && out.ContentLength < 0 && !caddyhttp.IsIncremental(out.Header) {
 		buffered, err := p.buffer(out)
 		if err != nil {
@@ -307,17 +306,10 @@ func (p *ProxyPass) checkFastCGI(r *http.Request) error {
 
 // fail answers the request with an error.
 func (p *ProxyPass) fail(w http.ResponseWriter, r *http.Request, err error) error {
-	status := statusOf(err)
-	fields := func() []zap.Field {
-		return []zap.Field{
+	if status := statusOf(err); status >= http.StatusInternalServerError {
+		sharedGuard.lines[upstreamLines].write(sharedGuard.now(), p.logger, "request to upstream group failed",
 			zap.Int("status", status), zap.String("error", plainError(err)), zap.String("group", p.Group),
-			zap.String("client_ip", clientIP(r.Context())), zap.String("method", shorten([]byte(r.Method))), zap.String("uri", shorten([]byte(r.RequestURI))),
-		}
-	}
-	if status >= http.StatusInternalServerError {
-		sharedGuard.lines[upstreamLines].write(sharedGuard.now(), p.logger, "request to upstream group failed", fields()...)
-	} else if c := p.logger.Check(zap.DebugLevel, "request to upstream group refused"); c != nil {
-		c.Write(fields()...)
+			zap.String("client_ip", clientIP(r.Context())), zap.String("method", shorten([]byte(r.Method))), zap.String("uri", shorten([]byte(r.RequestURI))))
 	}
 	return p.answer.write(w, r, err)
 }
