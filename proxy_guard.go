@@ -52,6 +52,11 @@ type ProxyPass struct {
 	canWebSocket bool // the servers speak HTTP/1.1 where it is needed
 	isFastCGI    bool
 	needsLength  bool // of each body
+
+	// What the clients of FastCGI and HTTP/3 return when the client goes away is
+	// a failure of the server to Caddy. So the server is not told.
+	staysWhenGone bool
+
 	maxFieldSize int
 	changes      *requestChanges // nil if they do not depend on the request
 }
@@ -91,9 +96,10 @@ func (p *ProxyPass) inspectTransport() {
 	switch t := p.proxy.Transport.(type) {
 	case *reverseproxy.HTTPTransport:
 		p.canWebSocket = !slices.Contains(t.Versions, "h2c") && !slices.Contains(t.Versions, "3")
+		p.staysWhenGone = slices.Contains(t.Versions, "3")
 		p.canUpgrade = p.canWebSocket && (!t.TLSEnabled() || !slices.Contains(t.Versions, "2"))
 	case *fastcgi.Transport:
-		p.canUpgrade, p.canWebSocket, p.isFastCGI = false, false, true
+		p.canUpgrade, p.canWebSocket, p.isFastCGI, p.staysWhenGone = false, false, true, true
 		p.maxFieldSize = maxFastCGIField
 	}
 	t, ok := p.proxy.Transport.(reverseproxy.ContentLengthRequiredTransport)
@@ -110,7 +116,7 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 	if err != nil {
 		return p.fail(w, r, err)
 	}
-	if p.isFastCGI && r.Context().Err() != nil {
+	if p.staysWhenGone && r.Context().Err() != nil {
 		w.WriteHeader(statusClientClosed)
 		return nil
 	}
@@ -202,8 +208,8 @@ func (p *ProxyPass) prepare(r *http.Request) (*http.Request, error) {
 		if err := p.checkFastCGI(out); err != nil {
 			return nil, err
 		}
-		// Caddy's FastCGI client dials with the context of the request. A client
-		// that goes away meanwhile would be a failure of the server.
+	}
+	if p.staysWhenGone {
 		out = out.WithContext(context.WithoutCancel(out.Context()))
 	}
 	if p.changes != nil {

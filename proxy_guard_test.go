@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go/http3"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
@@ -76,6 +79,17 @@ var serverKinds = []serverKind{
 			s.Config.Protocols = new(http.Protocols)
 			s.Config.Protocols.SetUnencryptedHTTP2(true)
 		})
+	}},
+	{"HTTP/3", "https://", "transport http {\nversions 3\ntls_insecure_skip_verify\n}", func(t *testing.T, h http.Handler) string {
+		lend := httptest.NewUnstartedServer(h) // for its certificate
+		lend.StartTLS()
+		t.Cleanup(lend.Close)
+		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		must(t, err)
+		s := &http3.Server{Handler: h, TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: lend.TLS.Certificates})}
+		go s.Serve(c)
+		t.Cleanup(func() { s.Close(); c.Close() })
+		return c.LocalAddr().String()
 	}},
 	{"FastCGI", "", "transport fastcgi {\nroot /srv\nsplit .php\n}", func(t *testing.T, h http.Handler) string {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -224,6 +238,13 @@ func (row malformedRow) wanted(kind, front string) []string {
 	return strings.Split(want, " or ")
 }
 
+// breaksBody reports whether a row is about a body.
+func (row malformedRow) breaksBody() bool {
+	_, body, _ := strings.Cut(row.text, "\r\n\r\n")
+	hasLength := slices.ContainsFunc(row.request.fields, func(f [2]string) bool { return f[0] == "content-length" })
+	return hasLength || row.want != "200" && (body != "" || row.request.data != nil)
+}
+
 func onFastCGI(want string) map[string]string { return map[string]string{"FastCGI": want} }
 
 const hiddenRequest = "GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -360,12 +381,18 @@ func TestProxyBlamesNoServerForClients(t *testing.T) {
 			plain := fmt.Sprintf("127.0.0.1:%d", g.http)
 			n := 0
 			for _, row := range http1Rows {
+				if kind.name == "HTTP/3" && row.breaksBody() {
+					continue // see docs/differences.md
+				}
 				n++
 				g.check(t, row, kind.name, "HTTP/1.1", n, func(id string) string {
 					return sendHTTP1(t, plain, strings.Replace(row.text, "\r\n", "\r\nX-Row: "+id+"\r\n", 1))
 				})
 			}
 			for _, row := range framedRows {
+				if kind.name == "HTTP/3" && row.breaksBody() {
+					continue
+				}
 				for front, send := range map[string]func(rawRequest) string{
 					"HTTP/2": func(r rawRequest) string { return sendHTTP2(t, plain, r) },
 					"HTTP/3": func(r rawRequest) string { return sendHTTP3(t, fmt.Sprintf("localhost:%d", g.port), r) },
@@ -411,6 +438,9 @@ func (g *guardedGroup) check(t *testing.T, row malformedRow, kind, front string,
 // TestProxySlowUploads has clients stop in the middle of a body.
 func TestProxySlowUploads(t *testing.T) {
 	for _, kind := range serverKinds {
+		if kind.name == "HTTP/3" {
+			continue // see docs/differences.md
+		}
 		t.Run(kind.name, func(t *testing.T) {
 			g := newGuardedGroup(t, kind, "50ms", "")
 			for n, row := range []malformedRow{
@@ -538,7 +568,7 @@ func TestProxyUpgrades(t *testing.T) {
 					}
 				}
 			}
-			want := map[string]string{"HTTP/1.1": "200", "HTTP/2": "200", "h2c": "501", "FastCGI": "501"}[kind.name]
+			want := map[string]string{"HTTP/1.1": "200", "HTTP/2": "200", "h2c": "501", "HTTP/3": "501", "FastCGI": "501"}[kind.name]
 			if got := sendHTTP3(t, fmt.Sprintf("localhost:%d", g.port), get(":method: CONNECT", ":protocol: websocket")); got != want {
 				t.Errorf("a WebSocket by HTTP/3: got %s, want %s", got, want)
 			}
