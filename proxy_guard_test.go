@@ -673,6 +673,54 @@ func TestProxyErrorRoutes(t *testing.T) {
 	}
 }
 
+// TestProxyFastCGISizes has what Caddy's FastCGI client would cut off or panic at,
+// where max_header_size lets it in.
+func TestProxyFastCGISizes(t *testing.T) {
+	p := &ProxyPass{isFastCGI: true, maxFieldSize: maxFastCGIField}
+	long := strings.Repeat("x", 66000)
+	for _, row := range []struct {
+		name   string
+		change func(r *http.Request)
+		want   int
+	}{
+		{"an ordinary request", func(*http.Request) {}, 0},
+		{"a long name", func(r *http.Request) { r.Header[long] = []string{"x"} }, 431},
+		{"a long value", func(r *http.Request) { r.Header["X"] = []string{long} }, 431},
+		{"values that are long together", func(r *http.Request) { r.Header["X"] = []string{long[:40000], long[:40000]} }, 431},
+		{"a long query", func(r *http.Request) { r.URL.RawQuery = long }, 414},
+		{"a long path", func(r *http.Request) { r.URL.Path = "/" + long }, 414},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := newRequest("/")
+			row.change(r)
+			got := 0
+			if _, err := p.prepare(r); err != nil {
+				got = statusOf(err)
+			}
+			if got != row.want {
+				t.Errorf("got status %d, want %d", got, row.want)
+			}
+		})
+	}
+}
+
+// TestProxyPassJSON refuses what cannot be guarded.
+func TestProxyPassJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		`{}`: "proxy: expected a reverse_proxy handler, found none",
+		`{"proxy": {"handler": "static_response"}}`:                         "proxy: expected a reverse_proxy handler, found *caddyhttp.StaticResponse",
+		`{"proxy": {"handler": "reverse_proxy", "trusted_proxies": ["x"]}}`: "invalid IP address",
+		`{"proxy": {"handler": "reverse_proxy"}}`:                           "",
+	} {
+		var p ProxyPass
+		must(t, json.Unmarshal([]byte(text), &p))
+		err := p.Provision(configContext(t))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}
+
 // BenchmarkGuard is what the guard does to an ordinary request of a browser.
 func BenchmarkGuard(b *testing.B) {
 	p := &ProxyPass{proxy: new(reverseproxy.Handler), maxFieldSize: maxFieldSize, canUpgrade: true, canWebSocket: true}
