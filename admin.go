@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"net/http"
-	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +23,10 @@ func init() {
 // adminAPI is the part of Caddy's admin API that shows and governs what all
 // sites of the process share:
 //
-//	GET    /htpasswd                   the files, budgets and hashing slots
+//	GET    /htpasswd                   the files, limits, who exceeded one, and hashing slots
 //	POST   /htpasswd/reload            read all files now
+//	GET    /htpasswd/throttle          which limits are exceeded
+//	GET    /htpasswd/throttle/<name>   those of a client (an address) or user
 //	DELETE /htpasswd/throttle          forget all failed log-ins
 //	DELETE /htpasswd/throttle/<name>   forget those of a client (an address) or user
 //
@@ -41,23 +45,30 @@ const throttlePath = "/htpasswd/throttle"
 
 // Routes returns the routes of the API.
 func (a adminAPI) Routes() []caddy.AdminRoute {
+	throttle := methods{http.MethodGet: a.exceeded, http.MethodDelete: a.forget}
 	return []caddy.AdminRoute{
-		{Pattern: "/htpasswd", Handler: only(http.MethodGet, a.status)},
-		{Pattern: "/htpasswd/reload", Handler: only(http.MethodPost, a.reload)},
-		{Pattern: throttlePath, Handler: only(http.MethodDelete, a.forget)},
-		{Pattern: throttlePath + "/", Handler: only(http.MethodDelete, a.forget)},
+		{Pattern: "/htpasswd", Handler: methods{http.MethodGet: a.status}},
+		{Pattern: "/htpasswd/reload", Handler: methods{http.MethodPost: a.reload}},
+		{Pattern: throttlePath, Handler: throttle},
+		{Pattern: throttlePath + "/", Handler: throttle},
 	}
 }
 
-// only answers 405 to other methods than the one.
-func only(method string, handler caddy.AdminHandlerFunc) caddy.AdminHandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
-			w.Header().Set("Allow", method)
-			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("the method must be %s", method)}
-		}
+// methods are the handlers of a path by method. Another method is answered 405.
+type methods map[string]caddy.AdminHandlerFunc
+
+// ServeHTTP implements caddy.AdminHandler.
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if handler, ok := m[method]; ok {
 		return handler(w, r)
 	}
+	allowed := strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+	w.Header().Set("Allow", allowed)
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method '%s' not allowed: use %s", r.Method, allowed)}
 }
 
 // adminStatus is the answer to GET /htpasswd.
@@ -65,7 +76,8 @@ type adminStatus struct {
 	Files []adminFile `json:"files"`
 	// Budgets by the name of their scope: login, client, user.
 	Budgets map[string]adminBudget `json:"budgets"`
-	Slots   adminSlots             `json:"slots"`
+	adminExceeded
+	Slots adminSlots `json:"slots"`
 }
 
 // adminFile is a file that is in use.
@@ -106,7 +118,7 @@ type adminSlots struct {
 // status tells how things are.
 func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 	g := sharedGuard
-	status := adminStatus{Files: []adminFile{}, Budgets: make(map[string]adminBudget)}
+	status := adminStatus{Files: []adminFile{}, Budgets: make(map[string]adminBudget), adminExceeded: g.exceededNow()}
 	for _, f := range filesInUse() {
 		status.Files = append(status.Files, newAdminFile(&f))
 	}
@@ -114,7 +126,7 @@ func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 		b := adminBudget{Off: l.failures == 0}
 		if !b.Off {
 			b.Failures, b.Window = l.failures, l.window.String()
-			b.UsedUp = g.spent[s].usedUp(g.clock(), l)
+			b.UsedUp = status.counts[s]
 		}
 		status.Budgets[scopeNames[s]] = b
 	}
@@ -144,12 +156,25 @@ func newAdminFile(f *fileInUse) adminFile {
 
 // adminReload is what came of reading one file.
 type adminReload struct {
-	Path  string `json:"path"`
-	Kind  string `json:"kind"`
-	Error string `json:"error,omitempty"` // then the version before stays in force
-	// Pending says why the version before stays in force for a moment.
+	Path   string       `json:"path"`
+	Kind   string       `json:"kind"`
+	Result reloadResult `json:"result"`
+	// LastLoad is when the active version was loaded.
+	LastLoad time.Time `json:"last_load"`
+	Error    string    `json:"error,omitempty"` // with failed
+	// Pending says why the previous version is still active, with pending.
 	Pending string `json:"pending,omitempty"`
 }
+
+// reloadResult says in one word what came of reading a file.
+type reloadResult string
+
+const (
+	resultReloaded  reloadResult = "reloaded"  // it has changed, and the new version is active
+	resultUnchanged reloadResult = "unchanged" // the active version is the one on disk
+	resultPending   reloadResult = "pending"   // it is empty, and gets a grace period
+	resultFailed    reloadResult = "failed"    // it cannot be loaded; the previous version stays active
+)
 
 // reload reads all files that are in use. The status is 500 if one of them
 // can't be used.
@@ -157,34 +182,69 @@ func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	status, reloads := http.StatusOK, []adminReload{}
 	logger := running.settings().logger
 	for _, f := range filesInUse() {
-		reload := adminReload{Path: labelValue(f.path), Kind: f.kind()}
-		if err := f.reload(logger); err != nil {
-			status, reload.Error = http.StatusInternalServerError, err.Error()
-		} else if f.isInGrace() {
-			reload.Pending = fmt.Sprintf("the file is empty; for %s the version before serves, in case it is being written", emptyGrace)
+		reload := reloadFile(&f, logger)
+		if reload.Result == resultFailed {
+			status = http.StatusInternalServerError
 		}
 		reloads = append(reloads, reload)
 	}
 	return writeJSON(w, status, map[string]any{"files": reloads})
 }
 
-// forget ends throttling: of all, or of a client or user.
-func (adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
-	name, hasName := strings.CutPrefix(r.URL.Path, throttlePath+"/")
-	g, logger := sharedGuard, running.settings().logger
+func reloadFile(f *fileInUse, logger *zap.Logger) adminReload {
+	reload := adminReload{Path: labelValue(f.path), Kind: f.kind()}
+	err := f.reload(logger)
+	reload.LastLoad = f.published.Load().loadedAt
+	switch {
+	case err != nil:
+		reload.Result, reload.Error = resultFailed, err.Error()
+	case f.isInGrace():
+		reload.Result = resultPending
+		reload.Pending = fmt.Sprintf("the file is empty; keeping the previous version for %s, in case it is being written", emptyGrace)
+	case reload.LastLoad.Equal(f.status.loadedAt):
+		reload.Result = resultUnchanged
+	default:
+		reload.Result = resultReloaded
+	}
+	return reload
+}
+
+// nameIn returns the client or user that the path of a request ends with. It is an
+// error if there is a slash with nothing after it.
+func nameIn(r *http.Request) (name string, hasName bool, err error) {
+	name, hasName = strings.CutPrefix(r.URL.Path, throttlePath+"/")
 	if hasName && name == "" { // most likely a script's variable is empty
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("no client or user behind the slash; without the slash, all are forgotten")}
+		return "", false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("no client or user after the slash; leave the slash out to mean all of them")}
+	}
+	return name, hasName, nil
+}
+
+// exceeded tells which limits are exceeded: all, or those of a client or user.
+func (adminAPI) exceeded(w http.ResponseWriter, r *http.Request) error {
+	name, hasName, err := nameIn(r)
+	if err != nil {
+		return err
 	}
 	if !hasName {
-		n := g.forgetAll()
-		logger.Info("failed log-ins forgotten", zap.Int("entries", n))
-		return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})
+		return writeJSON(w, http.StatusOK, sharedGuard.exceededNow())
 	}
-	n := g.forgetUser(name)
-	if address, err := netip.ParseAddr(name); err == nil { // a user can have such a name, too
-		n += g.forgetClient(address.String())
+	return writeJSON(w, http.StatusOK, sharedGuard.exceededBy(name))
+}
+
+// forget ends throttling: of all, or of a client or user.
+func (adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
+	name, hasName, err := nameIn(r)
+	if err != nil {
+		return err
 	}
-	logger.Info("failed log-ins forgotten", zap.String("client_or_user", printable(name)), zap.Int("entries", n))
+	g, keys := sharedGuard, iter.Seq2[scope, uint64](sharedGuard.allKeys)
+	var fields []zap.Field
+	if hasName {
+		keys = g.keysOf(name)
+		fields = append(fields, zap.String("client_or_user", printable(name)))
+	}
+	n := g.forget(keys)
+	running.settings().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
 	return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})
 }
 
@@ -195,11 +255,12 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, err = w.Write(append(text, '\n'))
+	_, err = w.Write([]byte(escapeJSON(string(text)) + "\n"))
 	return err
 }
 
 // Interface guards
 var (
-	_ caddy.AdminRouter = adminAPI{}
+	_ caddy.AdminRouter  = adminAPI{}
+	_ caddy.AdminHandler = methods{}
 )

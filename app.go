@@ -54,6 +54,8 @@ type App struct {
 	keys   *keyring
 	stored *storedSecret // nil where the secret is configured
 	logger *zap.Logger
+
+	checked caddy.Module // the http app whose sites were checked
 }
 
 // Throttle bounds how many passwords can be guessed. A wrong password and an

@@ -306,7 +306,10 @@ func (p *directiveParser) parseExempt() error {
 }
 
 func (p *directiveParser) addExempt(set caddy.ModuleMap) error {
-	if matchesAll(set) {
+	switch {
+	case len(set) > 0 && matchesAll(set):
+		return p.Err(errExemptAll(set).Error())
+	case len(set) == 0:
 		return p.Err("exempt: expected a matcher: named (@name), a path (/path*), or one written out such as 'remote_ip 192.0.2.0/24'; " +
 			"one that matches every request would leave nothing protected")
 	}

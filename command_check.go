@@ -153,7 +153,7 @@ func newFileReport(path string) *fileReport {
 	}
 	r.Mode, r.Owner, r.Group = mode.String(), "", ""
 	r.Owner, r.Group = ownerOf(path)
-	r.WorldReadable = isWorldReadable(mode)
+	r.WorldReadable = isWorldReadable(path, mode)
 	r.MountPoint, r.Gone = mountOf(path)
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)

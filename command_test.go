@@ -610,7 +610,6 @@ users:4: skipped: its user has an earlier line
 	}
 	text += fmt.Sprintf(`page: a server would refuse this file: none of its 1 lines is a valid user:hash line; line 1: no colon between user name and hash
 page: users who can log in: 0; -rw----r-- %s %s
-page: can be read by every user of this machine; mend with: chmod o= page
 page:1: bad line, whom it names can't log in: no colon between user name and hash
 none: a server would refuse this file: no such file or directory
 `, owner, group)

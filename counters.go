@@ -99,16 +99,6 @@ func (c *counters) forget(key uint64) bool {
 	return false
 }
 
-// forgetAll does so with all keys, and returns how many had failed.
-func (c *counters) forgetAll() (n int) {
-	for key := range c.keys {
-		if c.forget(key) {
-			n++
-		}
-	}
-	return n
-}
-
 // keys yields the keys for which there is a place, failed lately or not.
 func (c *counters) keys(yield func(key uint64) bool) {
 	for i := range c.sets {
@@ -118,16 +108,6 @@ func (c *counters) keys(yield func(key uint64) bool) {
 			}
 		}
 	}
-}
-
-// usedUp returns how many keys have failed as often as a limit allows.
-func (c *counters) usedUp(now int64, l limit) (n int) {
-	for key := range c.keys {
-		if failed, _ := c.count(key, now, l.window); failed >= l.failures {
-			n++
-		}
-	}
-	return n
 }
 
 // pack returns a cell with a window that begins at start.

@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -47,6 +48,7 @@ func parseGroups(text string) (*groupTable, error) {
 type groupStore struct {
 	path    string
 	current atomic.Pointer[groupTable]
+	followed
 }
 
 func newGroupStore(path string) *groupStore { return &groupStore{path: path} }
@@ -64,6 +66,13 @@ func (s *groupStore) load(text string, logger *zap.Logger) error {
 
 // groupStores are the group files of one handler.
 type groupStores []*groupStore
+
+// awaitCurrent waits until the files are read that have changed.
+func (s groupStores) awaitCurrent(ctx context.Context) {
+	for _, store := range s {
+		store.awaitCurrent(ctx)
+	}
+}
 
 // of returns the groups that user is in, by any of the files, sorted.
 func (s groupStores) of(user string) []string {

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -299,6 +300,7 @@ type userStore struct {
 	key     uint64 // tells this file's users from those of others, in this process
 	name    sourceName
 	current atomic.Pointer[userTable]
+	followed
 }
 
 func newUserStore(path string) *userStore {
@@ -325,7 +327,7 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 		next.inherit(old) // what was verified in the meantime
 	}
 	next.log(logger, s.path, "bad line skipped; whom it names is denied")
-	next.warnOfWeak(logger, s.path)
+	next.warnOfWeak(logger, s.path, old)
 	next.warnOfNobody(logger, s.path)
 	return nil
 }
@@ -342,15 +344,25 @@ func (t *userTable) count() (users, weak int) {
 	return users, weak
 }
 
-// warnOfWeak says how many entries have a hash that is quickly undone.
-func (t *userTable) warnOfWeak(logger *zap.Logger, path string) {
+// weak returns how many entries have a hash that is quickly undone, by format.
+// A table that is nil has none.
+func (t *userTable) weak() map[string]int {
 	weak := make(map[string]int)
+	if t == nil {
+		return weak
+	}
 	for _, c := range t.classes {
 		if c.Format.Weak {
 			weak[c.Format.Name] += c.count
 		}
 	}
-	if len(weak) > 0 {
+	return weak
+}
+
+// warnOfWeak says how many entries have a weak hash, unless that was said of the
+// previous version already.
+func (t *userTable) warnOfWeak(logger *zap.Logger, path string, previous *userTable) {
+	if weak := t.weak(); len(weak) > 0 && !maps.Equal(weak, previous.weak()) {
 		logger.Warn("weak password hashes: they work, but whoever gets hold of the file can quickly find the passwords; set these anew with: caddy htpasswd",
 			zap.String("file", path), zap.Any("entries", weak))
 	}

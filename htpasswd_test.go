@@ -277,6 +277,39 @@ func TestFindingsAreCapped(t *testing.T) {
 	}
 }
 
+// TestWeakWarning changes a file again and again: the warning of weak hashes
+// comes when there is something new to say.
+func TestWeakWarning(t *testing.T) {
+	const strong = "carl:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n"
+	store := newUserStore("/f")
+	logger, logs := observed()
+	for _, test := range []struct {
+		name, text string
+		entries    map[string]int // that a warning counts; nil: there is none
+	}{
+		{"the first load", "ann:" + shaSecret1 + "\n", map[string]int{"sha1": 1}},
+		{"a user with a strong hash is added", "ann:" + shaSecret1 + "\n" + strong, nil},
+		{"another user is the one with the weak hash", "bob:" + shaSecret1 + "\n" + strong, nil},
+		{"one more weak hash", "ann:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n", map[string]int{"sha1": 2}},
+		{"another format", "ann:" + shaSecret1 + "\nbob:{PLAIN}secret1\n", map[string]int{"sha1": 1, "plain": 1}},
+		{"an invalid version", "<html>\n", nil},
+		{"the previous version with a comment", "# staff\nann:" + shaSecret1 + "\nbob:{PLAIN}secret1\n", nil},
+		{"fewer", "ann:" + shaSecret1 + "\n", map[string]int{"sha1": 1}},
+		{"none", strong, nil},
+		{"one again", "ann:" + shaSecret1 + "\n" + strong, map[string]int{"sha1": 1}},
+	} {
+		_ = store.load(test.text, logger)
+		var got map[string]int
+		warnings := logs.FilterMessageSnippet("weak password hashes").TakeAll()
+		if len(warnings) > 0 {
+			got = warnings[0].ContextMap()["entries"].(map[string]int)
+		}
+		if logs.TakeAll(); len(warnings) > 1 || !maps.Equal(got, test.entries) {
+			t.Errorf("%s: %d warnings, of %v, want %v", test.name, len(warnings), got, test.entries)
+		}
+	}
+}
+
 // TestNoHashIsLogged has hashes, and passwords, where people put them by
 // mistake (R16).
 func TestNoHashIsLogged(t *testing.T) {

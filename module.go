@@ -8,7 +8,6 @@
 package caddyhtpasswd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -130,7 +129,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.logger.Warn("trusted_proxies without trusted_proxies_strict: clients can forge the address that failed log-ins are counted by; " +
 			"add trusted_proxies_strict beside it, in the global option servers")
 	})
-	if _, err := ctx.App(appName); err != nil { // has to run, configured or not
+	app, err := ctx.App(appName) // has to run, configured or not
+	if err != nil {
 		return err
 	}
 	if err := h.provisionSettings(); err != nil {
@@ -139,7 +139,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionExempt(ctx); err != nil {
 		return err
 	}
-	return h.provisionFiles()
+	if err := h.provisionFiles(); err != nil {
+		return err
+	}
+	h.warnOfNobody()
+	return app.(*App).checkSites(ctx)
 }
 
 func (h *Handler) provisionSettings() error {
@@ -180,22 +184,14 @@ func (h *Handler) provisionSettings() error {
 }
 
 func (h *Handler) provisionExempt(ctx caddy.Context) error {
-	if slices.ContainsFunc(h.ExemptRaw, matchesAll) {
-		return errors.New("htpasswd: exempt: a matcher that matches every request would leave nothing protected")
+	if err := h.checkExempt(); err != nil {
+		return err
 	}
 	sets, err := ctx.LoadModule(h, "ExemptRaw")
 	if err != nil {
 		return fmt.Errorf("htpasswd: exempt: %w", err)
 	}
 	return h.exempt.FromInterface(sets)
-}
-
-// matchesAll reports whether a matcher set is one of those that can be meant
-// only by mistake: empty, or every path.
-func matchesAll(set caddy.ModuleMap) bool {
-	var paths caddyhttp.MatchPath
-	_ = json.Unmarshal(set["path"], &paths) // an error is reported when it is loaded
-	return len(set) == 0 || len(set) == 1 && (slices.Contains(paths, "*") || slices.Contains(paths, "/*"))
 }
 
 // provisionFiles reads all files anew, the ones that are in use already too:
@@ -308,6 +304,10 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	}
 	name := v.user.(string)
 	groups := h.groups.of(name)
+	if !h.Require.admits(name, groups) && len(h.groups) > 0 {
+		h.groups.awaitCurrent(r.Context())
+		groups = h.groups.of(name)
+	}
 	if !h.Require.admits(name, groups) {
 		h.logRefusal(cheapLines, login.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
 		return refusedForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)

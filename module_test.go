@@ -300,7 +300,7 @@ func TestCredentials(t *testing.T) {
 		var found bool
 		for line := range strings.Lines(s.log()[before:]) {
 			if strings.Contains(line, "log-in failed") {
-				found = strings.Contains(line, `"reason":"malformed credentials"`) && strings.Contains(line, `"user":"alice\r\n{\"level\"}\u001b[31m`)
+				found = strings.Contains(line, `"reason":"malformed credentials"`) && strings.Contains(line, `"user":"\"alice\\r\\n{\\\"level\\\"}\\x1b[31m`)
 			}
 			if !strings.HasPrefix(line, "{") || !strings.HasSuffix(line, "}\n") || strings.Contains(line, "\x1b") {
 				t.Errorf("not one line of JSON: %q", line)
@@ -1207,7 +1207,7 @@ func TestTwoHandlers(t *testing.T) {
 	handle /exemptinner/* {
 		htpasswd {
 			file {dir}/admins
-			exempt path_regexp .
+			exempt path_regexp ^/exempt
 			user_header X-User
 		}
 		reverse_proxy {app}
@@ -1219,7 +1219,7 @@ func TestTwoHandlers(t *testing.T) {
 			}
 			htpasswd {
 				file {dir}/site
-				exempt path_regexp .
+				exempt path_regexp ^/exempt
 				user_header X-User
 			}
 			reverse_proxy {app}
@@ -1228,7 +1228,7 @@ func TestTwoHandlers(t *testing.T) {
 	handle /exemptother/* {
 		htpasswd {
 			file {dir}/admins
-			exempt path_regexp .
+			exempt path_regexp ^/exempt
 			user_header X-Admin
 		}
 		reverse_proxy {app}

@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"cmp"
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +21,21 @@ var files = caddy.NewUsagePool()
 type store interface {
 	*userStore | *groupStore
 	load(text string, logger *zap.Logger) error
+	follow(f *followedFile)
+}
+
+// followed is the part of a store that knows its file.
+type followed struct {
+	file *followedFile // nil for none
+}
+
+func (s *followed) follow(f *followedFile) { s.file = f }
+
+// awaitCurrent waits until the file is read, if it has changed.
+func (s *followed) awaitCurrent(ctx context.Context) {
+	if s.file != nil {
+		s.file.awaitCurrent(ctx)
+	}
 }
 
 // poolKey is the key of a file in the pool. A file read as users and as
@@ -114,7 +130,9 @@ func acquirePath[S store](h *Handler, name string, newStore func(path string) S)
 	key := poolKey[S]{path}
 	value, _, err := files.LoadOrNew(key, func() (caddy.Destructor, error) {
 		s := newStore(path)
-		return &pooledFile[S]{newFollowedFile(path, s.load), s}, nil
+		file := newFollowedFile(path, s.load)
+		s.follow(file)
+		return &pooledFile[S]{file, s}, nil
 	})
 	if err != nil {
 		return nil, err

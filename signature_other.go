@@ -12,6 +12,8 @@ import (
 type signature struct {
 	size  int64
 	mtime int64 // nanoseconds since 1970
+
+	linked bool // always: it is not known
 }
 
 // sign returns the signature of the file that path leads to.
@@ -20,7 +22,7 @@ func sign(path string) (signature, error) {
 	if err != nil {
 		return signature{}, err
 	}
-	return signature{info.Size(), info.ModTime().UnixNano()}, nil
+	return signature{info.Size(), info.ModTime().UnixNano(), true}, nil
 }
 
 // signOpen returns the signature of an open file.
@@ -29,7 +31,7 @@ func signOpen(file *os.File) (signature, error) {
 	if err != nil {
 		return signature{}, err
 	}
-	return signature{info.Size(), info.ModTime().UnixNano()}, nil
+	return signature{info.Size(), info.ModTime().UnixNano(), true}, nil
 }
 
 // sameFile reports whether both can be of one file.

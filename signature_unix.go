@@ -17,6 +17,7 @@ type signature struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime int64 // nanoseconds since 1970
+	linked       bool  // it has a name left
 }
 
 // sign returns the signature of the file that path leads to.
@@ -44,6 +45,8 @@ func signatureOf(st *unix.Stat_t) signature {
 		size:  st.Size,
 		mtime: st.Mtim.Nano(),
 		ctime: st.Ctim.Nano(),
+
+		linked: st.Nlink > 0,
 	}
 }
 

@@ -26,6 +26,7 @@ type guard struct {
 	verify func(class crypt.Class, hash string, password []byte) bool // tests have it take a while
 
 	spent [scopeCount]counters
+	noted [scopeCount]exceededNotes
 	wrong wrongPasswords
 	slots slots
 	pace  *rate.Limiter
@@ -175,46 +176,6 @@ func (g *guard) spend(t *target) (usedUp []scope) {
 		}
 	}
 	return usedUp
-}
-
-// forgetAll ends all throttling, and returns how many keys had failed.
-func (g *guard) forgetAll() (n int) {
-	for s := range g.spent {
-		n += g.spent[s].forgetAll()
-	}
-	return n
-}
-
-// forgetClient ends the throttling of the client with an IP address.
-func (g *guard) forgetClient(ip string) int {
-	return g.forget(clientScope, g.client(ip), userScope)
-}
-
-// forgetUser ends the throttling of a name in all files.
-func (g *guard) forgetUser(name string) (n int) {
-	for _, f := range filesInUse() {
-		if f.store == nil {
-			continue
-		}
-		var t target
-		t.set(g, noClient, &found{f.store, f.users, f.users.find([]byte(name))}, []byte(name))
-		n += g.forget(userScope, t[userScope], clientScope)
-	}
-	return n
-}
-
-// forget forgets the failures of a key, and those of log-ins that it makes
-// together with any key of the other scope.
-func (g *guard) forget(s scope, key uint64, other scope) (n int) {
-	if g.spent[s].forget(key) {
-		n++
-	}
-	for otherKey := range g.spent[other].keys {
-		if g.spent[loginScope].forget(loginKey(key, otherKey)) {
-			n++
-		}
-	}
-	return n
 }
 
 // hashed is the one place where passwords are hashed, and counted by format.

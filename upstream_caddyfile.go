@@ -35,11 +35,12 @@ func init() {
 //	    <any other subdirective of reverse_proxy>
 //	}
 //
-// The option may be repeated with other names. It only keeps the groups for
-// proxy_pass, but a group that nobody uses is checked as well.
+// The option may be repeated with other names. It keeps the groups for
+// proxy_pass, and their names for UpstreamNames. A group that nobody uses is
+// checked as well.
 func parseUpstream(d *caddyfile.Dispenser, existing any) (any, error) {
-	groups, ok := existing.(upstreamGroups)
-	if !ok {
+	groups := groupsOfOption(existing)
+	if groups == nil {
 		groups = make(upstreamGroups)
 	}
 
@@ -75,7 +76,7 @@ func parseUpstream(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 
 	groups[group.name.Text] = group
-	return groups, nil
+	return groups.asOption(), nil
 }
 
 // parseProxyPass sets up a reverse_proxy handler, and the guard before it, from
@@ -93,7 +94,7 @@ func parseProxyPass(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	if !h.NextArg() {
 		return nil, h.Err("proxy_pass: expected the name of an upstream group: proxy_pass [<matcher>] <group>")
 	}
-	groups, _ := h.Option("upstream").(upstreamGroups)
+	groups := groupsOfOption(h.Option("upstream"))
 	group, err := groups.find(h.Token())
 	if err != nil {
 		return nil, err

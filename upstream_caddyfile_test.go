@@ -106,7 +106,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameJSON(t, string(config), `{"apps":{"http":{"servers":{"srv0":{"listen":[":8080"],"routes":[{
+	sameJSON(t, string(config), `{"apps":{"upstream_groups":{"groups":["web"]},"http":{"servers":{"srv0":{"listen":[":8080"],"routes":[{
 		"match":[{"path":["/api/*"]}],
 		"handle":[{"handler":"proxy_pass","group":"web","proxy":{
 			"handler":"reverse_proxy",

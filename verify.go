@@ -15,7 +15,7 @@ import (
 type outcome uint8
 
 const (
-	undecided outcome = iota
+	undecided outcome = iota // also: the file has changed meanwhile
 	malformed
 	wrongPassword
 	unknownUser // in none of the files
@@ -95,6 +95,13 @@ func (s userStores) find(user []byte) found {
 	return found{store: s[0], table: s[0].current.Load()}
 }
 
+// awaitCurrent waits until the files are read that have changed.
+func (s userStores) awaitCurrent(ctx context.Context) {
+	for _, store := range s {
+		store.awaitCurrent(ctx)
+	}
+}
+
 // decoy picks the entry whose hash is computed for a name that can't log in.
 func (h *Handler) decoy(user []byte) found {
 	return h.users.decoy(h.guard.settings().decoyKey(), user)
@@ -164,11 +171,24 @@ func (t *trial) othersGuesses() int {
 	return int(known.guesses[place].Load())
 }
 
+// maxRounds is how often a login is judged anew because the line of its user
+// has changed meanwhile.
+const maxRounds = 32
+
 // check compares credentials, sent from an IP address, with the files as they
 // are now. A password that is remembered, as right or as wrong, costs nothing;
 // everything else takes one hash computation, whoever the name belongs to, and
 // if that fails, one of each budget. Only with goodPassword may a request pass.
 // An error says that the password was not checked.
+//
+// No login is refused, or hashed, by a version that is known to be older than
+// the one on disk: it waits for that to be read.
+//
+// A refusal stands as soon as it is made: the version of the file that is
+// active at that moment says that the password is wrong. Only then is it
+// counted, spent, logged and noted as wrong. If the line of the user is another
+// one by then, nothing of that happens, and the login is judged anew. A good
+// password has to be good for the version that is active at the very end.
 func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict, error) {
 	if c.malformed {
 		v := verdict{outcome: malformed}
@@ -176,7 +196,8 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		return v, nil
 	}
 	client := h.guard.client(ip)
-	for {
+	hasWaited := false
+	for range maxRounds {
 		t := trial{found: h.users.find(c.user), ip: ip, c: c}
 		isUnknown := t.entry == nil
 		if isUnknown {
@@ -187,6 +208,13 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		if v.outcome == goodPassword {
 			return v, nil
 		}
+		if !hasWaited { // once: what changes from then on has changed after the login came
+			hasWaited = true
+			if h.users.awaitCurrent(ctx); !h.isCurrent(&t) {
+				t.closeGuess()
+				continue
+			}
+		}
 		if !isUnknown { // no refusal comes sooner than one of an unknown name
 			if t.work = h.decoy(c.user); t.isUsable() {
 				t.work = t.found
@@ -194,11 +222,14 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		}
 		if v.outcome == undecided && err == nil {
 			v, err = h.checkInTurn(ctx, t)
-			now := h.users.find(c.user)
-			if errors.Is(err, errStale) || err == nil && !now.equals(t.found) {
+			if errors.Is(err, errStale) || err == nil && v.outcome == undecided {
 				continue // what the files say now decides
 			}
 			if v.outcome == goodPassword && err == nil {
+				now := h.users.find(c.user)
+				if !now.equals(t.found) {
+					continue
+				}
 				now.addKnown(client, h.guard, t.target[userScope])
 			}
 		}
@@ -210,7 +241,12 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		}
 		return v, nil
 	}
+	return verdict{}, errOverloaded // no version lasts as long as a hash takes: nothing is known
 }
+
+// isCurrent reports whether the files say of the user what they said when the
+// trial began.
+func (h *Handler) isCurrent(t *trial) bool { return h.users.find(t.c.user).equals(t.found) }
 
 // errStale is for a trial of an entry that has changed before its turn came.
 var errStale = errors.New("the file has changed")
@@ -269,10 +305,10 @@ func (h *Handler) throttled(t *trial, guesses int) error {
 // Its trial is a copy, since what waits outlives the request.
 func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
 	if t.work.entry == nil { // nobody can log in: there is nothing to hide
-		return h.reject(&t), nil
+		return h.conclude(&t, false), nil
 	}
 	refused := func() error {
-		if !h.users.find(t.c.user).equals(t.found) {
+		if !h.isCurrent(&t) {
 			return errStale
 		}
 		return h.throttled(&t, t.othersGuesses())
@@ -295,11 +331,20 @@ func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
 	if v.repeated && err == nil {
 		err = refused() // it was computed for another: this one's budgets, and the file as it is now, still decide
 	}
-	if t.guess != nil && err != nil && !errors.Is(err, errStale) {
-		h.fail(&t) // whoever goes away has learned that it is wrong all the same
+	if err != nil {
+		h.abandon(&t, err)
 	}
 	t.closeGuess()
 	return v, err
+}
+
+// abandon ends a trial without an answer to its guess. Whoever goes away has
+// learned that the password is wrong all the same: that is counted, but not if
+// it was compared with a line that is another one now.
+func (h *Handler) abandon(t *trial, err error) {
+	if t.guess != nil && !errors.Is(err, errStale) && h.isCurrent(t) {
+		h.fail(t)
+	}
 }
 
 // trialKey tells trials apart: of whom, with which hash, with which password,
@@ -319,26 +364,31 @@ func (t *trial) key(m *memory) trialKey {
 	return trialKey{t.failure(), t.store, t.work.store, t.work.hash, string(t.c.user), t.c.digest, m.off, m.maxAge}
 }
 
-// compute is one turn. It remembers what it comes to.
+// compute is one turn. It remembers what it comes to, and is undecided if the
+// line of the user is no longer the one that the hash was computed for.
 func (h *Handler) compute(t *trial) verdict {
 	// Who computed the same until a moment ago has left the result.
 	if h.guard.wrong.has(t.target[userScope], &t.c.digest) {
 		return verdict{outcome: t.failure(), repeated: true}
 	}
-	if t.isUsable() && !h.memory.off && t.guess == nil {
+	if t.isUsable() && !h.memory.off && t.guess == nil && h.isCurrent(t) {
 		if user, match := h.recall(t); match == matches {
 			return verdict{outcome: goodPassword, user: user}
 		}
 	}
-	if h.guard.hashed(t.work.class(), t.work.hash, t.c.password) && t.isUsable() {
+	return h.conclude(t, h.guard.hashed(t.work.class(), t.work.hash, t.c.password) && t.isUsable())
+}
+
+// conclude is the end of a trial. Its effects come before the next turn
+// begins, which may be of the same client.
+func (h *Handler) conclude(t *trial, isGood bool) verdict {
+	switch {
+	case !h.isCurrent(t):
+		return verdict{}
+	case isGood:
 		h.remember(t)
 		return verdict{outcome: goodPassword, user: t.user}
 	}
-	return h.reject(t)
-}
-
-// reject notes a password that is wrong.
-func (h *Handler) reject(t *trial) verdict {
 	h.guard.wrong.add(t.target[userScope], &t.c.digest)
 	h.fail(t)
 	return verdict{outcome: t.failure()}
@@ -349,6 +399,7 @@ func (h *Handler) fail(t *trial) {
 	usedUp := h.guard.spend(&t.target)
 	h.logFailure(t.ip, t.c.user, verdict{outcome: t.failure()})
 	for _, s := range usedUp {
+		h.guard.noteExceeded(s, t)
 		h.logUsedUp(t.ip, t.c.user, s)
 	}
 }

@@ -7,14 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 )
 
@@ -40,24 +39,50 @@ const (
 //
 // What happens when is decided by look alone, from the time it is given and
 // from what it finds on disk. The goroutine (follow) only calls it: on a
-// notice of the operating system, when look asked for it, and at every poll.
+// notice of the operating system, when look asked for it, at every poll, and
+// when a login that fails asks (awaitCurrent). These are the states that a look
+// can find; in all of them the version that was loaded last is active.
+//
+//	state     found by                         set                    then
+//	current   sig == loaded, not young         failure = ""           a look at each poll
+//	young     sig == loaded, young             tried, retry           read again: it could have changed within the tick of a clock
+//	changing  another sig                      pending, settling,     read when it has stood still for settleTime, or after maxSettle;
+//	                                           since, first           at once if it was moved onto its name
+//	torn      sig is another after reading     pending, retry         as changing
+//	empty     no lines, where there were some  emptySince             read again; active after emptyGrace
+//	refused   load returns an error            refused, failure       read when sig is another
+//	missing   nothing at the path              pending, missing       failing when it lasts for settleTime: many tools delete the old file first
+//	failing   no sig, or reading fails         failure                tried at each poll
+//	orphaned  loaded, and sig has no links     failure                read when sig is another
+//	unmounted on the mount below, and older    refused, failure       read when sig is another, or by reload
+//
+// A login that fails waits while pending is set: the states changing, torn and missing.
 type followedFile struct {
 	path  string // absolute
+	stat  func(path string) (signature, error)
 	fetch func(path string) (text string, sig signature, mode fs.FileMode, err error)
 	load  func(text string, logger *zap.Logger) error // parses and swaps in
 
 	mu         sync.Mutex
-	text       string    // what was loaded last
-	loaded     signature // of the text
-	young      bool      // it was so fresh that it could change again without looking any different
-	refused    signature // of a version that is bad, not to be read again and again
+	notices    *directoryNotices // nil: none
+	text       string            // what was loaded last
+	loaded     signature         // of the text
+	origin     origin            // of the text
+	young      bool              // it was so fresh that it could change again without looking any different
+	linked     bool              // a version of it had links
+	refused    signature         // of a version that is bad, not to be read again and again
+	tried      signature         // of the version that was read last, not to be read again before retry
+	retry      time.Time
 	settling   signature // what is waited for to stand still, since, and since the first change
 	since      time.Time
 	first      time.Time
+	missing    time.Time // since when nothing is at the path
+	usedMove   uint64    // the last move before a version was read
 	emptySince time.Time // since when a full file is empty
 	warnedMode bool
 	fileStatus
 	published atomic.Pointer[fileStatus] // a copy, for who must not wait while the file is read
+	catchUp
 
 	startOnce sync.Once
 	stop      chan struct{}
@@ -78,7 +103,10 @@ func (f *followedFile) publish() {
 }
 
 func newFollowedFile(path string, load func(string, *zap.Logger) error) *followedFile {
-	return &followedFile{path: path, fetch: readFile, load: load, stop: make(chan struct{}), done: make(chan struct{})}
+	return &followedFile{
+		path: path, stat: sign, fetch: readFile, load: load,
+		catchUp: catchUp{wake: make(chan struct{}, 1)}, stop: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
 // reload reads the file now, whatever was read before, and returns what is
@@ -87,15 +115,23 @@ func newFollowedFile(path string, load func(string, *zap.Logger) error) *followe
 func (f *followedFile) reload(logger *zap.Logger) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer func() {
+		f.settle()
+		notify(f.wake) // for logins that wait for it
+	}()
 	deadline := time.Now().Add(maxSettle)
-	settled := f.awaitSettled(deadline)
-	err := f.read(time.Now(), settled, time.Now().After(deadline), logger)
+	isFirst := f.loadedAt.IsZero()
+	v := version{sig: f.awaitSettled(deadline), wanted: true, torn: time.Now().After(deadline)}
+	err := f.read(time.Now(), v, logger)
 	for errors.Is(err, errChanging) {
 		time.Sleep(settleTime)
-		err = f.read(time.Now(), signature{}, time.Now().After(deadline), logger)
+		err = f.read(time.Now(), version{wanted: true, torn: time.Now().After(deadline)}, logger)
+	}
+	if err == nil && !isFirst {
+		err = f.orphaned(f.loaded)
 	}
 	if err != nil {
-		if !f.loadedAt.IsZero() {
+		if !isFirst {
 			f.fail(err, logger)
 		}
 		return fmt.Errorf("%s: %w", f.path, err)
@@ -116,13 +152,14 @@ func (f *followedFile) isInGrace() bool {
 // still, at most until the deadline: somebody may be writing the rest of it.
 // It returns the signature that stood still, if it had to wait for one.
 func (f *followedFile) awaitSettled(deadline time.Time) signature {
-	last, err := sign(f.path)
+	last, err := f.stat(f.path)
 	if err != nil || f.loadedAt.IsZero() || last == f.loaded || !last.youngAt(time.Now()) {
 		return signature{}
 	}
+	f.pending.Store(true) // logins that fail wait, too
 	for time.Now().Before(deadline) {
 		time.Sleep(settleTime)
-		sig, err := sign(f.path)
+		sig, err := f.stat(f.path)
 		if err != nil || sig == last {
 			return sig
 		}
@@ -141,46 +178,80 @@ func (f *followedFile) Destruct() error {
 
 // follow looks at the file whenever there may be something new, until stopped.
 func (f *followedFile) follow() {
-	defer close(f.done)
-	folder := newFolderNotices(f.path)
-	defer folder.close()
+	defer close(f.done) // last: then nothing is left
+	notices := newDirectoryNotices(f.path)
+	defer notices.close()
+	f.mu.Lock()
+	f.notices = notices
+	f.mu.Unlock()
+	f.followWith(notices)
+}
+
+// followWith is follow with notices that are not of the operating system.
+func (f *followedFile) followWith(notices *directoryNotices) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var renewed time.Time
 	for {
 		app, settingsChanged := running.inForce()
 		select {
 		case <-f.stop:
 			return
-		case <-folder.changed:
+		case <-notices.changed:
+		case <-f.wake:
 		case <-settingsChanged:
 			app, _ = running.inForce()
 		case <-timer.C:
-			folder.renew(app.logger)
 		}
-		timer.Reset(f.look(time.Now(), time.Duration(app.Poll), app.logger))
+		now, poll := time.Now(), time.Duration(app.Poll)
+		if now.Sub(renewed) >= lookInterval(poll) { // also while one login after the other asks
+			notices.renew(app.logger)
+			renewed = now
+		}
+		asked := f.begin()
+		next := f.look(now, poll, app.logger)
+		f.end(asked)
+		timer.Reset(next)
 	}
 }
+
+// lookInterval is how long to wait for the next look if there are no notices:
+// a change found then is read within poll.
+func lookInterval(poll time.Duration) time.Duration { return max(poll-settleTime, settleTime) }
 
 // look compares the file on disk with the version that is loaded, reads it if
 // it is another one that stands still, and returns when to look again.
 func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logger) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	rest := max(poll-settleTime, settleTime) // a change found then is read within poll
-	sig, err := sign(f.path)
-	if err != nil {
-		f.fail(withAdvice(err), logger)
-		f.first, f.refused = time.Time{}, signature{}
-		return rest
+	rest := lookInterval(poll)
+	move := f.notices.lastMove() // before the file is looked at
+	sig, err := f.stat(f.path)
+	isMissing := errors.Is(err, fs.ErrNotExist)
+	if !isMissing {
+		f.missing = time.Time{}
+	} else if f.missing.IsZero() {
+		f.missing = now
 	}
-	current := sig == f.loaded && !f.young
-	if current || sig == f.refused {
-		f.first = time.Time{}
-		if current {
-			f.refused, f.emptySince = signature{}, time.Time{}
-			f.recover(logger)
-		}
+	switch {
+	case isMissing && f.failure == "" && now.Sub(f.missing) < settleTime:
+		f.pending.Store(true)
+		return settleTime - now.Sub(f.missing)
+	case err != nil:
+		f.fail(withAdvice(err), logger)
+		f.settle()
+		f.refused = signature{}
 		return rest
+	case sig == f.loaded && !f.young:
+		f.settle()
+		f.refused, f.emptySince, f.usedMove = signature{}, time.Time{}, move
+		f.conclude(sig, logger)
+		return rest
+	case sig == f.refused:
+		f.settle()
+		return rest
+	case sig == f.tried && now.Before(f.retry) && f.retry.Sub(now) <= settleTime:
+		return f.retry.Sub(now)
 	}
 	if f.first.IsZero() {
 		f.first = now
@@ -188,14 +259,26 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	if sig != f.settling {
 		f.settling, f.since = sig, now
 	}
+	f.pending.Store(sig != f.loaded)
+	v := version{sig: sig, torn: now.Sub(f.first) >= maxSettle}
 	if wait := min(settleTime-now.Sub(f.since), maxSettle-now.Sub(f.first)); wait > 0 {
-		return wait
+		if !sig.linked || !f.isNewFile(move) {
+			return wait
+		}
+		v.move = move
+		err = f.read(now, v, logger)
+		if errors.Is(err, errChanging) {
+			return wait
+		}
+	} else {
+		err = f.read(now, v, logger)
 	}
-	err = f.read(now, sig, now.Sub(f.first) >= maxSettle, logger)
+	f.tried, f.retry = sig, now.Add(settleTime)
 	if errors.Is(err, errChanging) {
 		return settleTime
 	}
-	f.first = time.Time{}
+	f.settle()
+	f.usedMove = move
 	if err != nil {
 		f.fail(err, logger)
 		return rest
@@ -206,24 +289,60 @@ func (f *followedFile) look(now time.Time, poll time.Duration, logger *zap.Logge
 	return rest
 }
 
+// settle ends the wait for a change: there is none, or it is known what it is.
+func (f *followedFile) settle() {
+	f.first = time.Time{}
+	f.pending.Store(false)
+}
+
+// isNewFile reports whether a move has put a file at the path since a version
+// was read. A symlink is none: there are no notices of the file it leads to.
+func (f *followedFile) isNewFile(move uint64) bool {
+	if move == 0 || move == f.usedMove {
+		return false
+	}
+	info, err := os.Lstat(f.path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// version is what is known of a version of the file before it is read.
+type version struct {
+	sig signature // what has stood still, or is at the path; zero: not known
+	// move is the number of the notice of a move that has put the file there whole. 0: none has.
+	move uint64
+	// wanted says that somebody asks for it, whatever it looks like.
+	wanted bool
+	// torn says that text of more than one version is better than none.
+	torn bool
+}
+
 // errChanging is for a file that did not stand still while it was read: half
 // of what was read may be of one version, and half of another.
 var errChanging = errors.New("changes while it is read")
 
 // read reads the file and loads what it says. It notes which version that was.
-// Text of more than one version, or of another than has settled (if that is
-// known), is taken only if anything has to be.
-func (f *followedFile) read(now time.Time, settled signature, anything bool, logger *zap.Logger) error {
+// Text of more than one version, or of another than is meant (if that is
+// known), is taken only if it has to be.
+func (f *followedFile) read(now time.Time, v version, logger *zap.Logger) error {
 	text, sig, mode, err := f.fetch(f.path)
 	if err != nil {
 		return err
 	}
-	known := settled != signature{}
-	if !anything && (sig == signature{} || known && sig != settled) {
+	known := v.sig != signature{}
+	if !v.torn && (sig == signature{} || known && sig != v.sig) {
 		return errChanging
 	}
+	if v.move != 0 && f.notices.lastMove() != v.move {
+		return errChanging // something has happened to it since it was moved there
+	}
+	isEmpty := f.text != "" && !hasLines(text) && hasLines(f.text)
+	from := originOf(f.path)
+	if !v.wanted && (isEmpty || sig.mtime < f.loaded.mtime) && from.isUnder(f.origin) {
+		f.refused = sig
+		return errUnmounted
+	}
 	f.warnOfMode(mode, logger)
-	if f.text != "" && !hasLines(text) && hasLines(f.text) {
+	if isEmpty {
 		if f.emptySince.IsZero() {
 			f.emptySince = now
 			logger.Warn("file is empty; the version loaded before serves for a few seconds more, in case it is being written",
@@ -247,9 +366,73 @@ func (f *followedFile) read(now time.Time, settled signature, anything bool, log
 			logger.Info("file changed; the new version is in force", zap.String("file", f.path))
 		}
 	}
-	f.recover(logger)
-	f.text, f.loaded, f.young, f.refused = text, sig, sig.youngAt(now), signature{}
+	f.conclude(sig, logger)
+	f.text, f.loaded, f.origin, f.young, f.refused = text, sig, from, sig.youngAt(now), signature{}
 	return nil
+}
+
+// conclude notes what there is to say of a version that is loaded.
+func (f *followedFile) conclude(sig signature, logger *zap.Logger) {
+	if err := f.orphaned(sig); err != nil {
+		f.fail(err, logger)
+		f.publish() // there can be another version, with the same to say of it
+		return
+	}
+	f.recover(logger)
+}
+
+var (
+	errOrphaned = errors.New("has been replaced or deleted outside of its mount, which still shows the old file (0 links): " +
+		"mount the directory instead of the file, and restart the container")
+	errUnmounted = errors.New("is empty or older than the previous version, which was on a file system that is not mounted any more: mount it again. " +
+		"To use this file all the same, reload the configuration, or send POST /htpasswd/reload to the admin API")
+)
+
+// orphaned returns an error if a version, which can be read, is no longer what
+// people edit: it has no name left, and a mount leads to it. Some file systems
+// report no links of any file: one that had none before has to be a mount itself.
+func (f *followedFile) orphaned(sig signature) error {
+	f.linked = f.linked || sig.linked
+	if sig.linked {
+		return nil
+	}
+	if again, err := f.stat(f.path); err != nil || again.linked || !again.sameFile(sig) {
+		return nil // it was replaced while it was looked at
+	}
+	if isMount, _ := mountOf(f.path); f.linked || isMount {
+		return errOrphaned
+	}
+	return nil
+}
+
+// origin is where a version of a file comes from.
+type origin struct {
+	path string // without symlinks; "": not known
+	// mounts are the numbers of the mounts that the path leads into, and each
+	// directory above it. 0: not known.
+	mounts []uint64
+}
+
+func originOf(path string) origin {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return origin{}
+	}
+	o := origin{path, []uint64{mountID(path)}}
+	for above := filepath.Dir(path); above != path; path, above = above, filepath.Dir(above) {
+		o.mounts = append(o.mounts, mountID(above))
+	}
+	return o
+}
+
+// isUnder reports whether the mount that other comes from is gone, and o is of
+// the same path in the one below. A mount on top of other does not count.
+func (o origin) isUnder(other origin) bool {
+	if o.path == "" || o.path != other.path {
+		return false
+	}
+	now, before := o.mounts[0], other.mounts[0]
+	return now != 0 && now != before && slices.Contains(other.mounts, now)
 }
 
 // fail notes and logs what went wrong, once until it is something else.
@@ -276,17 +459,12 @@ func (f *followedFile) recover(logger *zap.Logger) {
 
 // warnOfMode warns once while everyone on the machine can read the hashes.
 func (f *followedFile) warnOfMode(mode fs.FileMode, logger *zap.Logger) {
-	open := isWorldReadable(mode)
+	open := isWorldReadable(f.path, mode)
 	if open && !f.warnedMode {
 		logger.Warn("file can be read by every user of this machine; mend with: chmod o= on it, and chgrp to the group of the server",
 			zap.String("file", f.path), zap.String("mode", mode.Perm().String()))
 	}
 	f.warnedMode = open
-}
-
-// isWorldReadable reports whether everybody on the machine can read a file.
-func isWorldReadable(mode fs.FileMode) bool {
-	return mode.Perm()&0o004 != 0 && runtime.GOOS != "windows"
 }
 
 // readFile reads a whole regular file, without blocking on what is none, and
@@ -347,6 +525,9 @@ func withAdvice(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: let the user that the server runs as read it, e.g. chgrp caddy and chmod 640, and enter its folders", err)
 	}
+	if errors.Is(err, syscall.ESTALE) {
+		return fmt.Errorf("%w: mount the file system again", err)
+	}
 	return err
 }
 
@@ -359,94 +540,4 @@ func isYoung(changed int64, now time.Time) bool {
 	}
 	age := now.Sub(time.Unix(0, changed))
 	return -limit < age && age < limit
-}
-
-// folderNotices are the notices of changes in the folder of a file. The
-// folder is watched, not the file: most changes put another file in its place.
-type folderNotices struct {
-	folder  string
-	names   [2]string // of entries of the folder that concern the file
-	watcher *fsnotify.Watcher
-	watched signature // of the folder
-	failure string    // logged once
-	changed chan struct{}
-	done    chan struct{} // closed when the watcher is, and says nothing more
-}
-
-func newFolderNotices(path string) *folderNotices {
-	folder, name := filepath.Split(path)
-	// Kubernetes swaps a symlink beside the file's, "..data", for all files of a volume at once.
-	return &folderNotices{folder: filepath.Clean(folder), names: [2]string{name, "..data"}, changed: make(chan struct{}, 1), done: make(chan struct{})}
-}
-
-// forward turns notices that can mean a change of the file, and the loss of
-// notices, into one signal. It has a goroutine of its own, since fsnotify can
-// hold a lock while it sends that its other methods want.
-func (n *folderNotices) forward(events <-chan fsnotify.Event, errors <-chan error) {
-	defer close(n.done)
-	for events != nil || errors != nil {
-		select {
-		case event, ok := <-events:
-			if !ok {
-				events = nil
-			}
-			if name := filepath.Base(event.Name); name != n.names[0] && name != n.names[1] && event.Name != n.folder {
-				continue
-			}
-		case _, ok := <-errors:
-			if !ok {
-				errors = nil
-				continue
-			}
-		}
-		select {
-		case n.changed <- struct{}{}:
-		default: // there is one already
-		}
-	}
-}
-
-// renew sets up the watch if it is missing, or is one of a folder that has
-// been replaced. Without a watch there is still the poll.
-func (n *folderNotices) renew(logger *zap.Logger) {
-	if err := n.tryRenew(); err != nil && err.Error() != n.failure {
-		n.failure = err.Error()
-		logger.Warn("no notices of changes from the operating system; looking at each poll instead",
-			zap.String("folder", n.folder), zap.Error(err))
-	} else if err == nil {
-		n.failure = ""
-	}
-}
-
-func (n *folderNotices) tryRenew() error {
-	sig, err := sign(n.folder)
-	if err != nil {
-		return withAdvice(err)
-	}
-	if n.watcher == nil {
-		watcher, err := fsnotify.NewWatcher()
-		if err != nil {
-			return err
-		}
-		n.watcher = watcher
-		go n.forward(watcher.Events, watcher.Errors)
-	}
-	if len(n.watcher.WatchList()) > 0 {
-		if sig.sameFile(n.watched) {
-			return nil
-		}
-		_ = n.watcher.Remove(n.folder) // it is gone, or another one now
-	}
-	if err := n.watcher.Add(n.folder); err != nil {
-		return err
-	}
-	n.watched = sig
-	return nil
-}
-
-func (n *folderNotices) close() {
-	if n.watcher != nil {
-		_ = n.watcher.Close()
-		<-n.done
-	}
 }

@@ -472,6 +472,27 @@ func TestBackAndForth(t *testing.T) {
 	}
 }
 
+// TestGap is a tool that deletes the old file before it makes the new one.
+func TestGap(t *testing.T) {
+	w := watchText(t, fileA)
+	must(t, os.Remove(w.path))
+	w.notice()
+	w.pass(settleTime - time.Millisecond)
+	w.logged("for a moment")
+	must(t, os.WriteFile(w.path, []byte(fileB), 0o640))
+	w.notice()
+	w.pass(settleTime)
+	w.serves("there again", "alice", "bob")
+	w.logged("there again", msgNew)
+	if w.failures != 0 {
+		t.Errorf("%d failures, want none", w.failures)
+	}
+	must(t, os.Remove(w.path))
+	w.notice()
+	w.pass(settleTime)
+	w.logged("for good", msgFail)
+}
+
 func TestHalfWritten(t *testing.T) {
 	t.Run("F23 a pause shorter than the settling time", func(t *testing.T) {
 		w := watchText(t, fileA)
@@ -692,6 +713,7 @@ func TestModeWarning(t *testing.T) {
 	const msg = "warn file can be read by every user"
 	path := writeFile(t, fileA)
 	must(t, os.Chmod(path, 0o644))
+	openDirectories(t, path)
 	w := watch(t, path)
 	w.pass(3 * testPoll)
 	w.logged("what watch has not taken away")
@@ -747,7 +769,7 @@ func put(t *testing.T, poll time.Duration) (*App, *observer.ObservedLogs) {
 func followers() int {
 	var stacks bytes.Buffer
 	pprof.Lookup("goroutine").WriteTo(&stacks, 2) //nolint:errcheck // to memory
-	return strings.Count(stacks.String(), "(*followedFile).follow(") + strings.Count(stacks.String(), "(*inotify).readEvents(")
+	return strings.Count(stacks.String(), "(*followedFile).follow(") + strings.Count(stacks.String(), "(*inotify).await(") + strings.Count(stacks.String(), "(*notifier).forward(")
 }
 
 // nobodyFollows waits until no goroutine follows a file: one that has said that
@@ -761,8 +783,11 @@ func nobodyFollows(t *testing.T) {
 func knows(t *testing.T, h *Handler, user string, want outcome) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
-		got, _ := checkIn(t, h.users, user, "secret1", &memory{now: clock})
-		return got == want
+		f := h.users.find([]byte(user)) // a login would have the file looked at
+		if f.isUsable() {
+			return want == goodPassword && f.class().Verify(f.hash, []byte("secret1"))
+		}
+		return f.failure() == want
 	})
 }
 
@@ -964,8 +989,8 @@ func stackHas(function string) bool {
 }
 
 // TestDestructNeverHangs stops to follow a file whose folder was moved and
-// deleted while the file was looked at: fsnotify then sends an error with a
-// lock in its hands that its Close needs, too.
+// deleted while the file was looked at: fsnotify, where that is used, then sends
+// an error with a lock in its hands that its Close needs, too.
 func TestDestructNeverHangs(t *testing.T) {
 	put(t, time.Hour)
 	for i := range 25 { // which of two channels is taken is by chance

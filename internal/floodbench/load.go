@@ -36,6 +36,8 @@ type load struct {
 	User        string // "": for a flood always another
 	Password    string // "": for a flood always another
 	Rotate      bool   // the client's address: X-Forwarded-For, always another
+	First       int    // of those who log in for the first time, by number
+	Users       int    // how many of them there are; else 0
 	Duration    time.Duration
 }
 
@@ -45,6 +47,9 @@ type result struct {
 	Statuses map[int]int
 	Failed   int           // connections that broke
 	P99      time.Duration // of good answers
+	Median   time.Duration // the same; of first logins only
+	// Unfinished is how long a first login had waited when the time was over.
+	Unfinished time.Duration
 }
 
 func (l load) run(d time.Duration) (*result, error) {
@@ -125,9 +130,20 @@ func runLoader(text string) {
 	if err != nil {
 		log.Fatal(err)
 	}
+	r := l.requests
+	if l.Users > 0 {
+		r = l.firstLogins
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(r(target)); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// requests has each connection send one request after the other.
+func (l load) requests(target *url.URL) *result {
 	var mu sync.Mutex
 	var latencies []time.Duration
-	r := result{Statuses: make(map[int]int)}
+	r := &result{Statuses: make(map[int]int)}
 	start := time.Now()
 	deadline := start.Add(l.Duration)
 	var group sync.WaitGroup
@@ -149,50 +165,59 @@ func runLoader(text string) {
 	}
 	group.Wait()
 	r.Duration = time.Since(start)
-	if slices.Sort(latencies); len(latencies) > 0 {
-		r.P99 = latencies[len(latencies)*99/100]
-	}
-	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
-		log.Fatal(err)
-	}
+	slices.Sort(latencies)
+	r.P99 = percentile(latencies, 99)
+	return r
 }
 
 // connection is one connection, until the deadline or until it breaks.
 func (l load) connection(number int, target *url.URL, deadline time.Time) (statuses map[int]int, took []time.Duration, err error) {
 	statuses = make(map[int]int)
+	conn, err := l.dial(target, deadline)
+	if err != nil {
+		time.Sleep(time.Millisecond)
+		return statuses, nil, err
+	}
+	defer conn.Close() //nolint:errcheck // there is nothing left to lose
+	reader := bufio.NewReader(conn)
+	for i := 0; time.Now().Before(deadline); i++ {
+		start := time.Now()
+		status, err := l.exchange(conn, reader, target, number, i)
+		if err != nil {
+			return statuses, took, err
+		}
+		statuses[status]++
+		if status == http.StatusOK {
+			took = append(took, time.Since(start))
+		}
+	}
+	return statuses, took, nil
+}
+
+// dial makes a connection that lasts to the deadline.
+func (l load) dial(target *url.URL, deadline time.Time) (net.Conn, error) {
 	dialer := &tls.Dialer{
 		NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(l.From)}, Deadline: deadline},
 		Config:    &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}, //nolint:gosec // of this machine
 	}
 	conn, err := dialer.Dial("tcp", target.Host)
 	if err != nil {
-		time.Sleep(time.Millisecond)
-		return statuses, nil, err
+		return nil, err
 	}
-	defer conn.Close() //nolint:errcheck // there is nothing left to lose
-	if err := conn.SetDeadline(deadline); err != nil {
-		return statuses, nil, err
+	return conn, conn.SetDeadline(deadline)
+}
+
+// exchange sends a request and reads the answer to it.
+func (l load) exchange(conn net.Conn, reader *bufio.Reader, target *url.URL, number, i int) (status int, err error) {
+	if _, err := io.WriteString(conn, l.request(target, number, i)); err != nil {
+		return 0, err
 	}
-	reader := bufio.NewReader(conn)
-	for i := 0; time.Now().Before(deadline); i++ {
-		start := time.Now()
-		if _, err := io.WriteString(conn, l.request(target, number, i)); err != nil {
-			return statuses, took, err
-		}
-		resp, err := http.ReadResponse(reader, nil)
-		if err != nil {
-			return statuses, took, err
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		if err := errors.Join(err, resp.Body.Close()); err != nil {
-			return statuses, took, err
-		}
-		statuses[resp.StatusCode]++
-		if resp.StatusCode == http.StatusOK {
-			took = append(took, time.Since(start))
-		}
+	resp, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		return 0, err
 	}
-	return statuses, took, nil
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, errors.Join(err, resp.Body.Close())
 }
 
 func (l load) request(target *url.URL, connection, i int) string {

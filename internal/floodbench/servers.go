@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
 )
 
@@ -22,15 +20,15 @@ const (
 
 // prepare writes the password file and the certificate, and builds Caddy.
 func prepare(dir string) error {
-	var users strings.Builder
-	for _, user := range []string{"person", "victim"} {
-		hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&users, "%s:%s\n", user, hash)
+	users := []string{"person", "victim"}
+	for i := range firstUsers {
+		users = append(users, firstUser(i))
 	}
-	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(users.String()), 0o644); err != nil { //nolint:gosec // nginx reads it as another user
+	text, err := userLines(users)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(text), 0o644); err != nil { //nolint:gosec // nginx reads it as another user
 		return err
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the same

@@ -1,0 +1,184 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// failures counts what failed logins have left in the counters, by scope.
+func (g *guard) failures() (counts [scopeCount]int) {
+	settings := g.settings()
+	for s := range scopeCount {
+		for key := range g.spent[s].keys {
+			n, _ := g.spent[s].count(key, g.clock(), settings.limits[s].window)
+			counts[s] += n
+		}
+	}
+	return counts
+}
+
+// swapWhileHashing has the file become others, one at each hash that is
+// computed from now on, before the hash is done.
+func (h *flooded) swapWhileHashing(versions ...string) {
+	before := h.guard.verify
+	h.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
+		if len(versions) > 0 {
+			reloadStore(h.t, h.store, versions[0])
+			versions = versions[1:]
+		}
+		return before(class, hash, password)
+	}
+}
+
+// TestNothingBeforeTheDecision swaps the file while a hash is computed for a
+// login. Only what the login is answered in the end is counted, spent and
+// logged: nothing for one that gets in, one failure for one that does not.
+func TestNothingBeforeTheDecision(t *testing.T) {
+	const (
+		home  = "192.0.2.1"
+		other = "carol:" + shaSecret1 + "\n"
+	)
+	for _, test := range []struct {
+		name           string
+		before         string
+		isKnown        bool // alice has logged in from there with "secret1"
+		versions       []string
+		user, password string
+		want           string
+		hashes         int64
+		logged         []string // reasons
+	}{
+		{"an unknown user is added", other, false, []string{other + "alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
+		{"an unknown user is added to an empty file", "dave:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
+		{"an unknown user is added with another password", other, false, []string{other + "alice:" + apr1Secret2}, "alice", "secret1", wrong, 2, []string{wrong}},
+		{"a password is reset to the one that is sent", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
+		{"a password is reset to another one", "alice:" + apr1Secret2, false, []string{"alice:" + bcrypt4Secret2}, "alice", "secret1", wrong, 2, []string{wrong}},
+		{"a locked user is unlocked", "alice:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
+		{"an invalid line is fixed", "alice:rubbish\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
+		{"a user is removed", "alice:" + shaSecret1 + "\n" + other, false, []string{other}, "alice", "secret1", nobody, 2, []string{nobody}},
+		{"the last user is removed", "alice:" + shaSecret1, false, []string{""}, "alice", "secret1", nobody, 1, []string{nobody}},
+		{"the file changes twice", other, false, []string{"alice:" + apr1Secret2, "alice:" + shaSecret1}, "alice", "secret1", good, 3, nil},
+		{"the file changes and changes back", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1, "alice:" + apr1Secret2}, "alice", "secret1", wrong, 3, []string{wrong}},
+		{"the line of another user changes", "alice:" + shaSecret1, false, []string{"alice:" + shaSecret1 + "\n" + other}, "alice", "secret2", wrong, 1, []string{wrong}},
+		{"a recognized client comes with the password that is set", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret2", good, 2, nil},
+		{"a recognized client comes with a wrong password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret3", wrong, 2, []string{wrong}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			underFlood(t, &App{}, test.before, func(t *testing.T, h *flooded) {
+				if test.isKnown {
+					h.expect(home, "alice", "secret1", good)
+				}
+				logger, logs := observed()
+				h.logger = logger
+				before := h.spent().hashes
+				h.swapWhileHashing(test.versions...)
+				h.expect(home, test.user, test.password, test.want)
+				if got := h.spent().hashes - before; got != test.hashes {
+					t.Errorf("%d hashes, want %d", got, test.hashes)
+				}
+				var reasons []string
+				for _, entry := range logs.FilterMessageSnippet("log-in failed").All() {
+					reasons = append(reasons, entry.ContextMap()["reason"].(string))
+				}
+				if fmt.Sprint(reasons) != fmt.Sprint(test.logged) {
+					t.Errorf("logged %v, want %v", reasons, test.logged)
+				}
+				n := len(test.logged)
+				if got, want := h.guard.failures(), [scopeCount]int{n, n, n}; got != want {
+					t.Errorf("spent %v, want %v", got, want)
+				}
+				if n := h.openGuesses(); n != 0 {
+					t.Errorf("%d guesses are open, want none", n)
+				}
+				// What was refused once is not held against it when it is right.
+				reloadStore(t, h.store, "alice:"+apr1Secret1+"\nbob:!")
+				h.expect(home, "alice", "secret1", good)
+			})
+		})
+	}
+}
+
+// TestSharedBeforeTheDecision has several wait for one hash, while the user is
+// added: each gets in, and nothing is counted for any of them.
+func TestSharedBeforeTheDecision(t *testing.T) {
+	underFlood(t, &App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, "carol:"+shaSecret1, func(t *testing.T, h *flooded) {
+		logger, logs := observed()
+		h.logger = logger
+		h.swapWhileHashing("alice:" + shaSecret1)
+		const n = 10
+		answers := make(chan string, n)
+		for i := range n {
+			go func() { answers <- h.login(fmt.Sprint("192.0.2.", i), "alice", "secret1") }()
+		}
+		for range n {
+			if got := <-answers; got != good {
+				t.Errorf("%s, want %s", got, good)
+			}
+		}
+		if got := h.spent().hashes; got != 2 {
+			t.Errorf("%d hashes, want 2", got)
+		}
+		if got := h.guard.failures(); got != [scopeCount]int{} || logs.Len() != 0 {
+			t.Errorf("spent %v, logged\n%s", got, logText(logs))
+		}
+	})
+}
+
+// TestGoneBeforeTheDecision is a recognized client whose guess was compared
+// with a line that has changed when the client goes away.
+func TestGoneBeforeTheDecision(t *testing.T) {
+	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
+		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+			h.expect("192.0.2.1", "alice", "secret1", good)
+			synctest.Wait()                             // the slot is free again
+			h.guard.slots.max = func() int { return 0 } // no turn ever comes
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				c := credentialsOf("alice", "secret2")
+				defer c.release()
+				if _, err := h.check(ctx, "192.0.2.1", c); err == nil {
+					t.Error("an answer without a turn")
+				}
+			}()
+			synctest.Wait()
+			reloadStore(t, h.store, name)
+			cancel()
+			synctest.Wait()
+			if got := h.guard.failures(); got != want {
+				t.Errorf("%q: spent %v, want %v", name, got, want)
+			}
+			if n := h.openGuesses(); n != 0 {
+				t.Errorf("%q: %d guesses are open, want none", name, n)
+			}
+		})
+	}
+}
+
+// TestFileThatNeverRests changes the line of a user during every hash: the
+// login ends, with no answer about the password and nothing counted.
+func TestFileThatNeverRests(t *testing.T) {
+	for _, password := range []string{"secret1", "wrong"} {
+		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+			logger, logs := observed()
+			h.logger = logger
+			versions := make([]string, 1000)
+			for i := range versions {
+				versions[i] = "alice:" + []string{apr1Secret1, shaSecret1}[i%2]
+			}
+			h.swapWhileHashing(versions...)
+			start := time.Now()
+			h.expect("192.0.2.1", "alice", password, errOverloaded.Error())
+			if got := h.spent().hashes; got != maxRounds || time.Since(start) != maxRounds*hashTime {
+				t.Errorf("%d hashes in %s, want %d", got, time.Since(start), maxRounds)
+			}
+			if got := h.guard.failures(); got != [scopeCount]int{} || logs.Len() != 0 {
+				t.Errorf("spent %v, logged\n%s", got, logText(logs))
+			}
+		})
+	}
+}

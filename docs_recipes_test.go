@@ -1,0 +1,273 @@
+package caddyhtpasswd
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// readmeSite runs the one configuration of the README that has text in it.
+func readmeSite(t *testing.T, text string, change ...string) docsClient {
+	t.Helper()
+	caddyfile := substitute(block(t, "README.md", "caddyfile", text), nil, change...)
+	_, ours, _ := docsTwins(t, caddyfile, func(*server, map[string]string, int, int) {})
+	return ours
+}
+
+func (c docsClient) must(a asked) answer {
+	c.t.Helper()
+	got, err := c.do(a)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return got
+}
+
+// TestReadmeErrorPages runs the configuration that gives refusals a body.
+func TestReadmeErrorPages(t *testing.T) {
+	const option = "{\n\thtpasswd {\n\t\tthrottle login 2 1h\n\t}\n}\n"
+	for _, variant := range []struct {
+		name   string
+		change func(dir string) []string
+		body   func(status int) string
+	}{
+		{"a text", func(string) []string { return nil }, func(status int) string { return fmt.Sprintf("<h1>%d %s</h1>", status, http.StatusText(status)) }},
+		{
+			"files", func(dir string) []string {
+				return []string{`respond "<h1>{err.status_code} {err.status_text}</h1>"`, "root * " + dir + "\nrewrite * /{err.status_code}.html\nfile_server"}
+			},
+			func(status int) string { return fmt.Sprint("page ", status) },
+		},
+	} {
+		t.Run(variant.name, func(t *testing.T) {
+			pages := t.TempDir()
+			for _, status := range []int{401, 403, 429} {
+				must(t, os.WriteFile(filepath.Join(pages, fmt.Sprintf("%d.html", status)), fmt.Append(nil, "page ", status), 0o600))
+			}
+			c := readmeSite(t, "handle_errors 401 403 429", append(variant.change(pages), "example.com {", option+"example.com {")...)
+			for _, test := range []struct {
+				name   string
+				asked  asked
+				status int
+			}{
+				{"no password", asked{path: "/"}, 401},
+				{"no password, to a path that is none of the pages", asked{path: "/x/401.html"}, 401},
+				{"POST without a password", asked{path: "/", method: "POST"}, 401},
+				{"another user", asked{path: "/", login: "bob:builder"}, 403},
+				{"the user", asked{path: "/", login: asAlice}, 200},
+				{"a wrong password", asked{path: "/", login: "carol:wrong"}, 401},
+				{"another wrong password", asked{path: "/", login: "carol:false"}, 401},
+				{"too many", asked{path: "/", login: "carol:music"}, 429},
+			} {
+				got := c.must(test.asked)
+				if got.status != test.status || test.status != 200 && got.body != variant.body(test.status) {
+					t.Errorf("%s: %d %q, want %d", test.name, got.status, got.body, test.status)
+				}
+				if test.status != 200 && !strings.HasPrefix(got.header.Get("Content-Type"), "text/html") {
+					t.Errorf("%s: %q is no page", test.name, got.header.Get("Content-Type"))
+				}
+				if (got.header.Get("WWW-Authenticate") == `Basic realm="Restricted", charset="UTF-8"`) != (test.status == 401) {
+					t.Errorf("%s: the challenge is %q", test.name, got.header.Get("WWW-Authenticate"))
+				}
+				if (got.header.Get("Retry-After") != "") != (test.status == 429) {
+					t.Errorf("%s: Retry-After is %q", test.name, got.header.Get("Retry-After"))
+				}
+			}
+		})
+	}
+}
+
+// TestReadmeUserHeader sends a forged header to an application that trusts it, by
+// the configurations of the README, and by those that it warns of.
+func TestReadmeUserHeader(t *testing.T) {
+	const nobody, alice, forged = `user=""`, `user="alice"`, `user="root"`
+	const open = `exempt      /public/*`
+	for _, test := range []struct {
+		name            string
+		block           string
+		change          []string
+		path            string
+		public, private string // what the application sees, of an open path and of alice
+	}{
+		{"exempt", open, nil, "/public/x", nobody, alice},
+		{"a header removed in the handle of open paths", "request_header -X-Remote-User", nil, "/public/x", nobody, alice},
+		{"WRONG: a matcher, and one proxy for all", open, []string{"htpasswd {", "htpasswd /private/* {", open, ""}, "/public/x", forged, alice},
+		{
+			"WRONG: a header removed for the whole site", open,
+			[]string{"htpasswd {", "htpasswd /private/* {", open, "", "reverse_proxy", "request_header -X-Remote-User\nreverse_proxy"}, "/public/x", nobody, nobody,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := readmeSite(t, test.block, test.change...)
+			if got := c.must(asked{path: test.path, header: "X-Remote-User: root"}); got.status != 200 || !strings.HasSuffix(got.body, test.public) {
+				t.Errorf("an open path: %d %s, want %s", got.status, got.body, test.public)
+			}
+			if got := c.must(asked{path: "/private/x", login: asAlice, header: "X-Remote-User: root"}); got.status != 200 || !strings.HasSuffix(got.body, test.private) {
+				t.Errorf("alice: %d %s, want %s", got.status, got.body, test.private)
+			}
+			if got := c.must(asked{path: "/private/x", header: "X-Remote-User: root"}); got.status != 401 {
+				t.Errorf("without a password: %d", got.status)
+			}
+		})
+	}
+}
+
+// TestHeaderLimit sends as many bytes of headers as the docs say are taken, and more.
+func TestHeaderLimit(t *testing.T) {
+	s := startServer(t, https("\trespond ok\n"))
+	for _, test := range []struct {
+		name  string
+		http2 bool
+		bytes int // of one header
+		want  bool
+	}{
+		{"HTTP/1.1: 16 KiB", false, 16 << 10, true},
+		{"HTTP/1.1: 20 KiB", false, 20 << 10, false},
+		{"HTTP/2: a little less than 16 KiB", true, 15 << 10, true},
+		{"HTTP/2: 16 KiB", true, 16 << 10, false},
+	} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: test.http2, DisableKeepAlives: true}
+		if !test.http2 {
+			transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+		}
+		r := s.request(http.MethodGet, "/", nil)
+		r.Header.Set("X-Large", strings.Repeat("x", test.bytes))
+		resp, err := (&http.Client{Transport: transport, Timeout: 30 * time.Second}).Do(r)
+		status := 0 // the transport can refuse it, by what the server said about its limit
+		if err == nil {
+			resp.Body.Close()
+			status = resp.StatusCode
+		}
+		if (status == 200) != test.want || status != 200 && status != 431 && status != 0 || err != nil && !test.http2 {
+			t.Errorf("%s: %d %v", test.name, status, err)
+		}
+	}
+	for _, page := range []string{"docs/nginx.md", "docs/differences.md"} {
+		if !strings.Contains(readText(t, page), "16 KiB for all headers") {
+			t.Errorf("%s does not name the limit", page)
+		}
+	}
+}
+
+// TestDocsUnknownFormats has a hash of "secret" in each format of crypt(3) that
+// docs/nginx.md says is not known here.
+func TestDocsUnknownFormats(t *testing.T) {
+	_, table, _ := strings.Cut(readText(t, "docs/nginx.md"), "| prefix | format |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	hashes := map[string]string{ // perl -e 'print crypt("secret", $ARGV[0])', with the first part of each
+		"$sha1$": "$sha1$40000$jtNX3nZ2$xAGfHaqu.pZIve2JiBKjFE7Nhq.4",
+		"$md5$":  "$md5,rounds=904$iPPKEBnE$$ZMCRYL4DP1t4AOJGHaE0W1",
+		"$3$":    "$3$$878d8014606cda29677a44efa1353fc7",
+		"$gy$":   "$gy$j9T$F5Jx5fExrKuPp53xLKQ..1$uE5FcoxTz78xZpMZkpTmj/0MogyeNUSLIjdCxpQjz.8",
+		"_":      "_J9..rasmz0.F/jqjWck",
+		"$2x$":   "$2x$04$bQ5GWxJ6bzCjZ3Ra1nSg9.gxu6zzCfReDJz.E3Q.wa.XgWJVwhqFi",
+		"none":   "rlyZgD66QgfhAP2g2tIovPfMvWvEVdszpZg",
+	}
+	rows := strings.Split(table, "\n")
+	if len(rows) != len(hashes) {
+		t.Errorf("%d formats, want %d", len(rows), len(hashes))
+	}
+	for _, row := range rows {
+		prefix := regexp.MustCompile("^\\| `?([^`, ]+)").FindStringSubmatch(row)[1]
+		hash, ok := hashes[prefix]
+		if !ok {
+			t.Errorf("no hash for %s", row)
+		} else if class, err := crypt.Parse(hash); err == nil {
+			t.Errorf("%s is known: %v", prefix, class)
+		}
+	}
+}
+
+// TestGroupsShareServers has two groups with the same server: what the docs say
+// they share.
+func TestGroupsShareServers(t *testing.T) {
+	arrived, release := make(chan bool), make(chan struct{})
+	var probes atomic.Int32
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/health":
+			probes.Add(1)
+		case "/one/wait":
+			arrived <- true
+			<-release
+		}
+		fmt.Fprint(w, r.Header.Get("X-Server"))
+	}))
+	defer app.Close()
+	broken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer broken.Close()
+	go func() {
+		for {
+			conn, err := broken.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	address := strings.TrimPrefix(app.URL, "http://")
+	const fails = "max_fails 1\nfail_duration 1h\n"
+	s := startServer(t, substitute(`{
+		upstream one {
+			server {app} max_conns=1
+			health_uri /health
+			health_interval 1h
+		}
+		upstream two {
+			server {app} max_conns=1
+		}
+		upstream three {
+			server {broken}
+			`+fails+`
+		}
+		upstream four {
+			server {broken}
+			`+fails+`
+		}
+	}
+	https://localhost:{https} {
+		proxy_pass /one/* one {
+			header_up X-Server "{http.reverse_proxy.upstream.hostport} {http.reverse_proxy.upstream.address}"
+		}
+		proxy_pass /again/* one
+		proxy_pass /two/* two
+		proxy_pass /three/* three
+		proxy_pass /four/* four
+	}`, map[string]string{"{app}": address, "{broken}": broken.Addr().String()}))
+
+	if a := s.get("/one/x", "", ""); a.body != address+" tcp/"+address {
+		t.Errorf("the placeholders are %q", a.body)
+	}
+	eventually(t, "each proxy_pass of the group checks the server", func() bool { return probes.Load() == 2 })
+	if a := s.get("/two/x", "", ""); a.status != 200 {
+		t.Errorf("before: %d, want 200", a.status)
+	}
+	done := make(chan answer)
+	go func() { done <- s.get("/one/wait", "", "") }()
+	<-arrived
+	if a := s.get("/two/x", "", ""); a.status != 503 {
+		t.Errorf("while the other group has the server's only request: %d, want 503", a.status)
+	}
+	close(release)
+	if a := <-done; a.status != 200 {
+		t.Errorf("the other group's request: %d, want 200", a.status)
+	}
+	if a := s.get("/three/x", "", ""); a.status != 502 {
+		t.Errorf("a server that fails: %d, want 502", a.status)
+	}
+	if a := s.get("/four/x", "", ""); a.status != 503 {
+		t.Errorf("a server that has failed for another group: %d, want 503", a.status)
+	}
+}

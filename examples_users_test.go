@@ -1,0 +1,51 @@
+package caddyhtpasswd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestExampleUserDirectories asks what its text says.
+func TestExampleUserDirectories(t *testing.T) {
+	e := loadExample(t, "user-directories")
+	e.start()
+	e.check([]exampleAnswer{
+		{"curl -k -u alice:swordfish https://localhost:8443/notes.txt", 0, "alice's notes\n", nil},
+		{"curl -k -u bob:swordfish https://localhost:8443/notes.txt", 0, "bob's notes\n", nil},
+		{"curl -k -i -u alice:swordfish https://localhost:8443/plan.txt", 404, "", nil},
+		{"curl -k -i -u alice:swordfish --path-as-is https://localhost:8443/../../bob/files/plan.txt", 404, "", nil},
+		{"curl -k -i -u carol:swordfish https://localhost:8443/notes.txt", 404, "", nil},
+		{"curl -k -i https://localhost:8443/notes.txt", 401, "", nil},
+	})
+	e.checkAll()
+	if strings.Contains(e.log(), `"level":"warn","ts"`) && strings.Contains(e.log(), "below the root") {
+		t.Errorf("it warns of itself: %s", e.log())
+	}
+}
+
+// TestUserDirectoriesFailClosed has users and requests for which there is no
+// directory: none of them may reach bob's files.
+func TestUserDirectoriesFailClosed(t *testing.T) {
+	s := checkedServer(t)
+	s.write("users", "alice:"+toolSHA+"\nbob:"+toolSHA+"\n..:"+toolSHA+"\n.:"+toolSHA+"\n*:"+toolSHA+"\n{http.request.header.X}:"+toolSHA+"\n")
+	must(t, os.MkdirAll(filepath.Join(s.dir, "home", "bob", "files"), 0o755))
+	s.write("home/bob/files/plan", "plan of bob")
+	must(t, s.reload(tlsSite("route {\nhtpasswd {\nfile {dir}/users\nexempt /open/* /bob/*\n}\nroot {dir}/home/{http.auth.user.id}/files\nfile_server browse\n}")))
+	if got := s.get("/plan", "bob", "secret1"); got.body != "plan of bob" {
+		t.Fatalf("bob got %d %q", got.status, got.body)
+	}
+	for _, user := range []string{"alice", "..", ".", "*", "{http.request.header.X}", ""} {
+		for _, path := range []string{"/plan", "/", "/bob/files/plan", "/open/../bob/files/plan", "/open/..%2fbob/files/plan", "/bob/plan", "/files/plan", "/%2e%2e/%2e%2e/bob/files/plan"} {
+			r := s.request("GET", path, nil)
+			r.Header.Set("X", "bob")
+			if user != "" {
+				r.SetBasicAuth(user, "secret1")
+			}
+			if got := s.do(r); got.status < 300 || strings.Contains(got.body, "plan") {
+				t.Errorf("user %q, path %s: got %d %q", user, path, got.status, got.body)
+			}
+		}
+	}
+}

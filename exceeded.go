@@ -1,0 +1,284 @@
+package caddyhtpasswd
+
+import (
+	"cmp"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// notedLimits is how many of the limits exceeded last are kept with the name
+// and the address of the client, for each scope.
+const notedLimits = 100
+
+// exceededNotes remember whose limits were exceeded last. The counters hold
+// keyed hashes only, so nobody could tell from them who is refused. What is
+// noted says only whom a key means: whether a limit is still exceeded, and until
+// when, the counters alone decide. A note without a count is never shown.
+type exceededNotes struct {
+	mu    sync.Mutex
+	notes []exceededNote // the oldest first, at most notedLimits
+}
+
+// exceededNote is whom a key of the counters means.
+type exceededNote struct {
+	key  uint64
+	ip   string // as in the log; "" if the limit is not of one client
+	user string // "" if the limit is not of one user
+	file string // that names the user; "" for an unknown user
+}
+
+// add notes whom a key means whose limit was just exceeded. Where there is no
+// room, it takes the place of a note that isCurrent no longer holds for, or else
+// of the oldest one.
+func (n *exceededNotes) add(note exceededNote, isCurrent func(key uint64) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	stale := slices.IndexFunc(n.notes, func(old exceededNote) bool { return old.key == note.key })
+	if stale < 0 && len(n.notes) == notedLimits {
+		stale = max(slices.IndexFunc(n.notes, func(old exceededNote) bool { return !isCurrent(old.key) }), 0)
+	}
+	if stale >= 0 {
+		n.notes = slices.Delete(n.notes, stale, stale+1)
+	}
+	n.notes = append(n.notes, note)
+}
+
+// byKey returns a copy of the notes.
+func (n *exceededNotes) byKey() map[uint64]exceededNote {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	notes := make(map[uint64]exceededNote, len(n.notes))
+	for _, note := range n.notes {
+		notes[note.key] = note
+	}
+	return notes
+}
+
+// noteExceeded remembers whose limit was just exceeded, by the same name and
+// address as in the log.
+func (g *guard) noteExceeded(s scope, t *trial) {
+	note := exceededNote{key: t.target[s]}
+	if s != userScope {
+		note.ip = t.ip
+	}
+	if s != clientScope {
+		note.user = string(t.c.user)
+		if t.entry != nil {
+			note.file = t.store.path
+		}
+	}
+	g.noted[s].add(note, func(key uint64) bool { return g.exceededFor(s, key) > 0 })
+}
+
+// exceededFor returns how long the limit of a key is still exceeded, 0 if it is not.
+func (g *guard) exceededFor(s scope, key uint64) time.Duration {
+	l := g.settings().limits[s]
+	if l.failures == 0 {
+		return 0
+	}
+	if n, left := g.spent[s].count(key, g.clock(), l.window); n >= l.failures {
+		return left
+	}
+	return 0
+}
+
+// exceededLimit is a limit of which somebody is refused at the moment.
+type exceededLimit struct {
+	Limit scope `json:"limit"` // login, client or user
+	// ClientIP is the address that is refused, or one of the same /64; absent
+	// if the limit is one of a user.
+	ClientIP string `json:"client_ip,omitempty"`
+	// User is the name as the log shows it; absent if the limit is one of a client.
+	// It can be empty: some client sent such a name.
+	User *string `json:"user,omitempty"`
+	// File is the one that names the user; absent for an unknown user.
+	File  string    `json:"file,omitempty"`
+	Until time.Time `json:"until"`
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// adminExceeded is the part of answers that says who is refused.
+type adminExceeded struct {
+	Exceeded []exceededLimit `json:"exceeded"`
+	// NotListed is how many other limits are exceeded, of which it is not known
+	// any more whom they mean.
+	NotListed int `json:"exceeded_not_listed"`
+
+	counts [scopeCount]int // of all, listed or not
+}
+
+// exceededNow returns all limits that are exceeded.
+func (g *guard) exceededNow() adminExceeded { return g.exceeded(g.notes(), g.allKeys) }
+
+// exceededBy returns those of a client, given by its address, or of a user. The
+// limits of the client or the user alone are listed even if no note is left of
+// them.
+func (g *guard) exceededBy(name string) adminExceeded {
+	notes := g.notes()
+	for key, file := range g.userKeys(name) {
+		if _, isNoted := notes[userScope][key]; !isNoted {
+			notes[userScope][key] = exceededNote{key: key, user: name, file: file}
+		}
+	}
+	if client := g.clientNamed(name); client != noClient {
+		if _, isNoted := notes[clientScope][client]; !isNoted {
+			notes[clientScope][client] = exceededNote{key: client, ip: name}
+		}
+	}
+	return g.exceeded(notes, g.keysOf(name))
+}
+
+// notes returns a copy of all notes, by scope and key.
+func (g *guard) notes() (notes [scopeCount]map[uint64]exceededNote) {
+	for s := range g.noted {
+		notes[s] = g.noted[s].byKey()
+	}
+	return notes
+}
+
+// exceeded returns which limits are exceeded, of those whose keys are given.
+func (g *guard) exceeded(notes [scopeCount]map[uint64]exceededNote, keys iter.Seq2[scope, uint64]) adminExceeded {
+	found := adminExceeded{Exceeded: []exceededLimit{}}
+	now := g.now()
+	var seen [scopeCount]map[uint64]bool
+	for s := range seen {
+		seen[s] = make(map[uint64]bool)
+	}
+	for s, key := range keys {
+		left := g.exceededFor(s, key)
+		note, isNoted := notes[s][key]
+		if left == 0 || seen[s][key] || isNoted && !g.means(s, note) {
+			continue
+		}
+		seen[s][key] = true
+		found.counts[s]++
+		if !isNoted {
+			found.NotListed++
+			continue
+		}
+		limit := exceededLimit{
+			Limit: s, ClientIP: note.ip, File: labelValue(note.file),
+			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // not before the end
+		}
+		if s != clientScope {
+			limit.User = new(shorten([]byte(note.user)))
+		}
+		found.Exceeded = append(found.Exceeded, limit)
+	}
+	slices.SortFunc(found.Exceeded, func(a, b exceededLimit) int {
+		return cmp.Or(cmp.Compare(a.Limit, b.Limit), b.Until.Compare(a.Until), strings.Compare(a.name(), b.name()), strings.Compare(a.ClientIP, b.ClientIP))
+	})
+	return found
+}
+
+// name returns the name of the user, "" for none.
+func (l *exceededLimit) name() string {
+	if l.User == nil {
+		return ""
+	}
+	return *l.User
+}
+
+// means reports whether a note still says whom its key means. The key of a user
+// is another one when the user's line has changed: then nobody is refused any
+// more because of the old one, although its window goes on.
+func (g *guard) means(s scope, note exceededNote) bool {
+	if s == clientScope {
+		return true
+	}
+	for key := range g.userKeys(note.user) {
+		if s == loginScope {
+			key = loginKey(key, g.client(note.ip))
+		}
+		if key == note.key {
+			return true
+		}
+	}
+	return false
+}
+
+// allKeys yields all keys that have failed, lately or not.
+func (g *guard) allKeys(yield func(scope, uint64) bool) {
+	for s := range scopeCount {
+		for key := range g.spent[s].keys {
+			if !yield(s, key) {
+				return
+			}
+		}
+	}
+}
+
+// keysOf yields the keys of a client, given by its address, or of a user in all
+// files, together with those of the logins that either takes part in. A user can
+// have a name like an address: then it yields both, and their login twice.
+func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
+	return func(yield func(scope, uint64) bool) {
+		for user := range g.userKeys(name) {
+			if !yield(userScope, user) {
+				return
+			}
+			for client := range g.spent[clientScope].keys {
+				if !yield(loginScope, loginKey(user, client)) {
+					return
+				}
+			}
+		}
+		client := g.clientNamed(name)
+		if client == noClient || !yield(clientScope, client) {
+			return
+		}
+		for user := range g.spent[userScope].keys {
+			if !yield(loginScope, loginKey(user, client)) {
+				return
+			}
+		}
+	}
+}
+
+// userKeys yields the keys of a name, one for each file, with the path of the
+// file if it names the user, else "".
+func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
+	return func(yield func(uint64, string) bool) {
+		for _, f := range filesInUse() {
+			if f.store == nil {
+				continue
+			}
+			entry, path := f.users.find([]byte(name)), ""
+			if entry != nil {
+				path = f.path
+			}
+			var t target
+			t.set(g, noClient, &found{f.store, f.users, entry}, []byte(name))
+			if !yield(t[userScope], path) {
+				return
+			}
+		}
+	}
+}
+
+// clientNamed returns the key of the client whose address a name is, noClient if
+// it is none.
+func (g *guard) clientNamed(name string) uint64 {
+	address, err := netip.ParseAddr(name)
+	if err != nil {
+		return noClient
+	}
+	return g.client(address.String())
+}
+
+// forget ends the throttling of what keys yields, and returns how many of the
+// keys had failed.
+func (g *guard) forget(keys iter.Seq2[scope, uint64]) (n int) {
+	for s, key := range keys {
+		if g.spent[s].forget(key) {
+			n++
+		}
+	}
+	return n
+}

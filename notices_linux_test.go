@@ -1,0 +1,226 @@
+package caddyhtpasswd
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// noticed has a watched file look at the notices of the operating system, too.
+func (w *watched) noticed() *watched {
+	w.t.Helper()
+	w.notices = newDirectoryNotices(w.path)
+	must(w.t, w.notices.tryRenew())
+	w.t.Cleanup(w.notices.close)
+	w.notice()
+	return w
+}
+
+// TestMoved are the ways in which another file gets a name. One that was moved
+// there is read at once, all others when they have stood still.
+func TestMoved(t *testing.T) {
+	const (
+		atOnce  = true
+		settled = false
+	)
+	for _, test := range []struct {
+		name   string
+		change func(t *testing.T, path string) // to fileB
+		want   bool
+	}{
+		{"renamed over it", func(t *testing.T, path string) { replace(t, path, fileB) }, atOnce},
+		{"renamed over it twice", func(t *testing.T, path string) { replace(t, path, fileHalf); replace(t, path, fileB) }, atOnce},
+		{"renamed over it from another directory", func(t *testing.T, path string) {
+			dir, err := os.MkdirTemp(filepath.Dir(path), "")
+			must(t, err)
+			must(t, os.WriteFile(dir+"/f", []byte(fileB), 0o640))
+			must(t, os.Rename(dir+"/f", path))
+		}, atOnce},
+		{"renamed over it, and then its mode is changed", func(t *testing.T, path string) {
+			replace(t, path, fileB)
+			must(t, os.Chmod(path, 0o600))
+		}, atOnce},
+		{"removed, and then renamed to its name", func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			replace(t, path, fileB)
+		}, atOnce},
+		{"written in place", func(t *testing.T, path string) { overwrite(t, path, fileB) }, settled},
+		{"removed and made anew", func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			must(t, os.WriteFile(path, []byte(fileB), 0o640))
+		}, settled},
+		{"moved away, and then made anew", func(t *testing.T, path string) {
+			must(t, os.Rename(path, path+"~"))
+			must(t, os.WriteFile(path, []byte(fileB), 0o640))
+		}, settled},
+		{"renamed over it, and then written in place", func(t *testing.T, path string) {
+			replace(t, path, fileHalf)
+			overwrite(t, path, fileB)
+		}, settled},
+		{"renamed over it, and then removed and made anew", func(t *testing.T, path string) {
+			replace(t, path, fileHalf)
+			must(t, os.Remove(path))
+			must(t, os.WriteFile(path, []byte(fileB), 0o640))
+		}, settled},
+		{"linked in its place", func(t *testing.T, path string) {
+			must(t, os.WriteFile(path+".new", []byte(fileB), 0o640))
+			must(t, os.Remove(path))
+			must(t, os.Link(path+".new", path))
+		}, settled},
+		{"a symlink renamed over it", func(t *testing.T, path string) {
+			must(t, os.WriteFile(path+".target", []byte(fileB), 0o640))
+			must(t, os.Symlink(path+".target", path+".new"))
+			must(t, os.Rename(path+".new", path))
+		}, settled},
+		{"its directory renamed, another in its place, and a file moved within the old one", func(t *testing.T, path string) {
+			dir := filepath.Dir(path)
+			must(t, os.Rename(dir, dir+".old"))
+			must(t, os.Mkdir(dir, 0o755))
+			must(t, os.WriteFile(path, []byte(fileB), 0o640))
+			replace(t, filepath.Join(dir+".old", filepath.Base(path)), fileHalf)
+		}, settled},
+		{"written by another name that it has, after it was moved there and read", func(t *testing.T, path string) {
+			overwrite(t, path+".link", fileB) // the directory of that name would have the notice
+		}, settled},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir, path := folderWithFile(t)
+			w := watch(t, path).noticed()
+			if test.name[:len("written by")] == "written by" {
+				other := dir + ".other"
+				must(t, os.Mkdir(other, 0o755))
+				must(t, os.WriteFile(other+"/f", []byte(fileHalf), 0o640))
+				must(t, os.Link(other+"/f", path+".new"))
+				must(t, os.Rename(path+".new", path))
+				w.notice()
+				w.serves("moved", "alice")
+				w.pass(time.Second)
+				w.logs.TakeAll()
+				must(t, os.Symlink(other+"/f", path+".link"))
+			}
+			before := w.text
+			test.change(t, path)
+			w.notice()
+			if isRead := w.text != before; isRead != test.want {
+				t.Fatalf("read at once: %v, want %v", isRead, test.want)
+			}
+			w.pass(settleTime)
+			w.serves("after the settling time", "alice", "bob")
+			w.logged("after the settling time", msgNew)
+		})
+	}
+}
+
+// TestMovedWhileRead writes into a file that was moved to its name, while it
+// is read: what was read is not taken.
+func TestMovedWhileRead(t *testing.T) {
+	w := watchText(t, fileA).noticed()
+	w.fetch = func(path string) (string, signature, fs.FileMode, error) {
+		text, sig, mode, err := readFile(path)
+		overwrite(t, path, fileB)
+		return text, sig, mode, err
+	}
+	replace(t, w.path, fileHalf)
+	w.notice()
+	w.serves("while it is written", "alice", "ann")
+	w.fetch = readFile
+	w.notice()
+	w.serves("just written", "alice", "ann")
+	w.pass(settleTime)
+	w.serves("written", "alice", "bob")
+}
+
+// TestMovedBroken moves a file that can't be used to the name: that is judged at
+// once, and only once.
+func TestMovedBroken(t *testing.T) {
+	w := watchText(t, fileA).noticed()
+	replace(t, w.path, "<html>")
+	w.notice()
+	w.logged("broken", msgFail)
+	w.pass(10 * testPoll)
+	w.serves("broken", "alice", "ann")
+	if w.loads > 2 { // once more since it could have changed within the tick of a clock
+		t.Errorf("parsed %d times, want at most 2", w.loads)
+	}
+	replace(t, w.path, fileB)
+	w.notice()
+	w.serves("fixed", "alice", "bob")
+	w.logged("fixed", msgNew, msgGood)
+}
+
+// TestWholeVersionsOnly is F23 and F28 with changes of all kinds, in an order
+// chosen by chance: a version is active only if somebody has written it to its
+// end, and what is moved to the name is so at once.
+func TestWholeVersionsOnly(t *testing.T) {
+	for seed := range uint64(30) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			w := watchText(t, fileA).noticed()
+			whole := map[string]bool{fileA: true}
+			look := func(what string) {
+				t.Helper()
+				w.pass(time.Duration(random.Int64N(int64(settleTime) * 9 / 10)))
+				if random.IntN(2) == 0 {
+					w.notice()
+				}
+				if !whole[w.text] {
+					t.Fatalf("%s: a version is active that nobody has written:\n%s", what, w.text)
+				}
+			}
+			half := func(flags int, text string) {
+				file, err := os.OpenFile(w.path, os.O_WRONLY|flags, 0o640) //nolint:gosec // a test's own
+				must(t, err)
+				for len(text) > 0 {
+					n := min(len(fileHalf), len(text))
+					_, err = file.WriteString(text[:n])
+					must(t, err)
+					if text = text[n:]; text != "" {
+						look("while it is written")
+					}
+				}
+				must(t, file.Close())
+			}
+			for i := range 40 {
+				// The halves are files, too. They are of one length each, so that sizes say nothing.
+				text := fmt.Sprintf("u%04d:%s\nv%04d:%s\n", i, shaSecret1, i, shaSecret1)
+				switch random.IntN(6) {
+				case 0, 1:
+					whole[text] = true
+					replace(t, w.path, text)
+					w.notice()
+					if w.text != text {
+						t.Fatalf("moved, and not active:\n%s", w.text)
+					}
+				case 2:
+					half(os.O_TRUNC, text)
+				case 3:
+					must(t, os.Remove(w.path))
+					half(os.O_CREATE|os.O_EXCL, text)
+				case 4: // moved there, and written to at once
+					whole[text] = true
+					replace(t, w.path, text)
+					text = text[:len(fileHalf)] + "w" + text[len(fileHalf)+1:]
+					half(os.O_TRUNC, text)
+				case 5:
+					must(t, os.Rename(w.path, w.path+"~"))
+					half(os.O_CREATE|os.O_EXCL, text)
+				}
+				whole[text] = true
+				if random.IntN(3) == 0 {
+					must(t, os.Chmod(w.path, []fs.FileMode{0o600, 0o640}[random.IntN(2)]))
+				}
+				look("after it was written")
+				if random.IntN(4) == 0 {
+					w.pass(testPoll + maxSettle)
+					if w.text != text {
+						t.Fatalf("it stands still, and this is active:\n%s", w.text)
+					}
+				}
+			}
+		})
+	}
+}

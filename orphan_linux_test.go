@@ -1,0 +1,340 @@
+package caddyhtpasswd
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bind mounts a file or directory on another one, until the end of the test.
+func bind(t *testing.T, source, target string) {
+	t.Helper()
+	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("this test needs the right to mount (root): %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+}
+
+// unmount ends a mount.
+func unmount(t *testing.T, target string) {
+	t.Helper()
+	must(t, unix.Unmount(target, unix.MNT_DETACH))
+}
+
+// mountedFile is a file as a container sees it that has only this file mounted.
+func mountedFile(t *testing.T) (source, path string) {
+	t.Helper()
+	source, path = filepath.Join(t.TempDir(), "source"), filepath.Join(t.TempDir(), "f")
+	must(t, os.WriteFile(source, []byte(fileA), 0o640))
+	must(t, os.WriteFile(path, nil, 0o640))
+	bind(t, source, path)
+	return source, path
+}
+
+// TestOrphanedMount is F27: a file that is mounted on its own is replaced where
+// it comes from.
+func TestOrphanedMount(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, source string){
+		"replaced": func(t *testing.T, source string) { replace(t, source, fileB) },
+		"deleted":  func(t *testing.T, source string) { must(t, os.Remove(source)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, path := mountedFile(t)
+			w := watch(t, path)
+			before := w.store.current.Load()
+			change(t, source)
+			w.pass(testPoll)
+			w.serves("found by the poll", "alice", "ann")
+			if !strings.Contains(logText(w.logs), "mount the directory instead of the file") {
+				t.Errorf("logged\n%s\nwithout what to do", logText(w.logs))
+			}
+			w.logged("found by the poll", msgFail)
+			w.pass(20 * testPoll)
+			w.logged("later")
+			if status := w.published.Load(); status.failure != errOrphaned.Error() || status.failures != 1 {
+				t.Errorf("shown: %+v, want one failure", status)
+			}
+
+			// Whoever has it read is told; a start takes it all the same, or nobody could log in.
+			if err := w.reload(w.logger); err == nil || !strings.Contains(err.Error(), errOrphaned.Error()) {
+				t.Errorf("reload: %v, want %v", err, errOrphaned)
+			}
+			w.logged("reload")
+			if w.store.current.Load() != before || w.failures != 1 {
+				t.Errorf("another table, or %d failures", w.failures)
+			}
+			logger, logs := observed()
+			fresh := newFollowedFile(path, newUserStore(path).load)
+			must(t, fresh.reload(logger))
+			if logs.FilterMessageSnippet("can't be used").Len() != 1 || fresh.published.Load().failure != errOrphaned.Error() {
+				t.Errorf("at a start, logged\n%s", logText(logs))
+			}
+			must(t, fresh.Destruct())
+			if report := newFileReport(path); report.Refused != "" || !report.Gone {
+				t.Errorf("--check says\n%s", report)
+			}
+
+			// The container is started again: the mount is of the new file.
+			unmount(t, path)
+			must(t, os.WriteFile(source, []byte(fileB), 0o640))
+			must(t, unix.Mount(source, path, "", unix.MS_BIND, ""))
+			w.pass(testPoll)
+			w.serves("mounted again", "alice", "bob")
+			w.logged("mounted again", msgNew, msgGood)
+			if report := newFileReport(path); report.Gone {
+				t.Errorf("--check says\n%s", report)
+			}
+		})
+	}
+}
+
+// TestDeletedMount is F27 for a directory: it is deleted where it comes from.
+func TestDeletedMount(t *testing.T) {
+	source, dir := filepath.Join(t.TempDir(), "source"), t.TempDir()
+	must(t, os.Mkdir(source, 0o755))
+	must(t, os.WriteFile(source+"/f", []byte(fileA), 0o640))
+	bind(t, source, dir)
+	w := watch(t, dir+"/f").noticed()
+	must(t, os.RemoveAll(source))
+	w.pass(10 * testPoll)
+	w.serves("deleted", "alice", "ann")
+	w.logged("deleted", msgFail)
+	must(t, os.Mkdir(source, 0o755)) // another directory: the mount does not lead there
+	must(t, os.WriteFile(source+"/f", []byte(fileB), 0o640))
+	w.pass(10 * testPoll)
+	w.serves("made anew", "alice", "ann")
+	w.logged("made anew")
+	unmount(t, dir)
+	must(t, unix.Mount(source, dir, "", unix.MS_BIND, ""))
+	w.pass(testPoll)
+	w.serves("mounted again", "alice", "bob")
+	w.logged("mounted again", msgNew, msgGood)
+}
+
+// TestUnmounted is F27 for a file system that is not mounted any more: what is
+// under the mount is not taken for a new version, unless it is newer.
+func TestUnmounted(t *testing.T) {
+	old := time.Now().Add(-time.Hour)
+	for _, test := range []struct {
+		name  string
+		under func(t *testing.T, path string) // the mount
+		users []string                        // that can log in when it is gone
+		log   []string
+	}{
+		{"nothing", func(*testing.T, string) {}, []string{"alice", "ann"}, []string{msgFail}},
+		{"an empty file", func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o640)) }, []string{"alice", "ann"}, []string{msgFail}},
+		{"an older file", func(t *testing.T, path string) {
+			must(t, os.WriteFile(path, []byte("old:"+shaSecret1+"\n"), 0o640))
+			must(t, os.Chtimes(path, old, old))
+		}, []string{"alice", "ann"}, []string{msgFail}},
+		{"a newer file", func(t *testing.T, path string) {
+			must(t, os.WriteFile(path, []byte("new:"+shaSecret1+"\n"), 0o640))
+			later := time.Now().Add(time.Minute)
+			must(t, os.Chtimes(path, later, later))
+		}, []string{"new"}, []string{msgNew}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			source, dir := t.TempDir(), t.TempDir()
+			path := dir + "/f"
+			must(t, os.WriteFile(source+"/f", []byte(fileA), 0o640))
+			test.under(t, path)
+			bind(t, source, dir)
+			w := watch(t, path).noticed()
+			unmount(t, dir)
+			w.pass(20 * testPoll)
+			w.serves("unmounted", test.users...)
+			w.logged("unmounted", test.log...)
+			loads := w.loads
+			must(t, unix.Mount(source, dir, "", unix.MS_BIND, ""))
+			replace(t, source+"/f", fileB)
+			w.pass(20 * testPoll)
+			w.serves("mounted again", "alice", "bob")
+			if w.failure != "" || w.loads != loads+1 {
+				t.Errorf("failure %q, %d times parsed, want none and 1", w.failure, w.loads-loads)
+			}
+		})
+	}
+	t.Run("an older file, and somebody has it read", func(t *testing.T) {
+		source, dir := t.TempDir(), t.TempDir()
+		must(t, os.WriteFile(source+"/f", []byte(fileA), 0o640))
+		must(t, os.WriteFile(dir+"/f", []byte(fileB), 0o640))
+		must(t, os.Chtimes(dir+"/f", old, old))
+		bind(t, source, dir)
+		w := watch(t, dir+"/f")
+		unmount(t, dir)
+		w.pass(testPoll)
+		w.logged("unmounted", msgFail)
+		must(t, w.reload(w.logger))
+		w.serves("it is wanted", "alice", "bob")
+		w.logged("it is wanted", msgNew, msgGood)
+		w.pass(20 * testPoll)
+		w.logged("later")
+	})
+	t.Run("an older file that is mounted on top", func(t *testing.T) {
+		source, dir := t.TempDir(), t.TempDir()
+		must(t, os.WriteFile(dir+"/f", []byte(fileA), 0o640))
+		must(t, os.WriteFile(source+"/f", []byte(fileB), 0o640))
+		must(t, os.Chtimes(source+"/f", old, old))
+		w := watch(t, dir+"/f")
+		bind(t, source, dir)
+		w.pass(testPoll)
+		w.serves("mounted on top", "alice", "bob")
+		w.logged("mounted on top", msgNew)
+	})
+	t.Run("a symlink that leads to an older file of another mount", func(t *testing.T) {
+		source, dir := t.TempDir(), t.TempDir()
+		must(t, os.WriteFile(source+"/f", []byte(fileB), 0o640))
+		must(t, os.Chtimes(source+"/f", old, old))
+		must(t, os.Mkdir(dir+"/mount", 0o755))
+		bind(t, source, dir+"/mount")
+		must(t, os.WriteFile(dir+"/f", []byte(fileA), 0o640))
+		must(t, os.Symlink("f", dir+"/link"))
+		w := watch(t, dir+"/link")
+		must(t, os.Symlink("mount/f", dir+"/link.new"))
+		must(t, os.Rename(dir+"/link.new", dir+"/link"))
+		w.pass(testPoll)
+		w.serves("F20 pointed elsewhere", "alice", "bob")
+	})
+}
+
+// TestNoFalseOrphans are files that have no links, and are none the less what
+// people edit.
+func TestNoFalseOrphans(t *testing.T) {
+	unlinked := func(path string) (signature, error) {
+		sig, err := sign(path)
+		sig.linked = false
+		return sig, err
+	}
+	t.Run("a file system that reports no links at all", func(t *testing.T) {
+		w := watchText(t, fileA)
+		w.linked = false
+		w.stat = unlinked
+		w.fetch = func(path string) (string, signature, fs.FileMode, error) {
+			text, sig, mode, err := readFile(path)
+			sig.linked = false
+			return text, sig, mode, err
+		}
+		w.pass(testPoll)
+		must(t, w.reload(w.logger))
+		replace(t, w.path, fileB)
+		w.pass(testPoll)
+		w.serves("replaced", "alice", "bob")
+		w.logged("replaced", msgNew)
+	})
+	t.Run("replaced while it was looked at", func(t *testing.T) {
+		w := watchText(t, fileA)
+		looks := 0
+		w.stat = func(path string) (signature, error) {
+			if looks++; looks == 1 {
+				return unlinked(path)
+			}
+			return sign(path)
+		}
+		w.pass(testPoll)
+		w.logged("once")
+		w.stat = sign
+		w.fetch = func(path string) (string, signature, fs.FileMode, error) {
+			text, sig, mode, err := readFile(path)
+			sig.linked = false
+			return text, sig, mode, err
+		}
+		must(t, w.reload(w.logger))
+		w.logged("reload")
+	})
+	t.Run("an open file without a name", func(t *testing.T) {
+		file, err := os.CreateTemp(t.TempDir(), "")
+		must(t, err)
+		defer file.Close()
+		_, err = file.WriteString(fileA)
+		must(t, err)
+		must(t, os.Remove(file.Name()))
+		path := filepath.Join("/proc/self/fd", itoa(file.Fd()))
+		w := watch(t, path)
+		w.pass(10 * testPoll)
+		must(t, w.reload(w.logger))
+		w.logged("later")
+		w.serves("later", "alice", "ann")
+	})
+}
+
+func itoa(fd uintptr) string {
+	text, _ := json.Marshal(fd)
+	return string(text)
+}
+
+// TestLostFileSystem are the errors of a file system that is gone.
+func TestLostFileSystem(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{
+		syscall.ESTALE: "stale file handle: mount the file system again",
+		syscall.EIO:    "input/output error",
+	} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			w := watchText(t, fileA)
+			w.stat = func(path string) (signature, error) {
+				return signature{}, &fs.PathError{Op: "stat", Path: path, Err: errno}
+			}
+			w.pass(10 * testPoll)
+			w.serves("lost", "alice", "ann")
+			if !strings.Contains(logText(w.logs), want) || w.failures != 1 {
+				t.Errorf("%d failures, logged\n%s\nwant 1 and %s", w.failures, logText(w.logs), want)
+			}
+			w.logged("lost", msgFail)
+			w.stat = sign
+			replace(t, w.path, fileB)
+			w.pass(testPoll)
+			w.serves("back", "alice", "bob")
+			w.logged("back", msgNew, msgGood)
+		})
+	}
+}
+
+// TestOrphanedSite is U1 through a real Caddy: a user is removed from a file that
+// is mounted on its own.
+func TestOrphanedSite(t *testing.T) {
+	source, path := mountedFile(t)
+	caddyfile := strings.ReplaceAll(`{
+	admin localhost:{admin}
+	htpasswd {
+		poll 100ms
+	}
+}
+https://localhost:{https} {
+	route {
+		metrics /metrics
+		htpasswd {
+			file PATH
+		}
+		respond ok
+	}
+}`, "PATH", path)
+	s := startServer(t, caddyfile)
+	checkStatus(t, s.get("/", "ann", "secret1"), 200, "")
+	replace(t, source, fileB)
+	metric := func(name string) float64 { return s.scrape()[name+`{file="`+path+`",kind="users"}`] }
+	eventually(t, "the metric shows it", func() bool {
+		return metric("file_last_load_successful") == 0 && metric("file_load_failures_total") == 1
+	})
+	if _, body := s.ask("GET", "/htpasswd"); !strings.Contains(body, `"last_error":"has been replaced or deleted outside of its mount`) {
+		t.Errorf("GET /htpasswd: %s", body)
+	}
+	if status, body := s.ask("POST", "/htpasswd/reload"); status != 500 || !strings.Contains(body, "mount the directory instead of the file") {
+		t.Errorf("POST /htpasswd/reload: %d %s", status, body)
+	}
+	if err := s.reload(caddyfile); err == nil || !strings.Contains(err.Error(), "mount the directory instead of the file") {
+		t.Errorf("caddy reload: %v", err)
+	}
+	checkStatus(t, s.get("/", "ann", "secret1"), 200, "") // the previous version is kept
+	if n := strings.Count(s.log(), "file can't be used"); n != 1 {
+		t.Errorf("%d lines, want 1", n)
+	}
+	if strings.Contains(s.log(), shaSecret1) {
+		t.Error("a hash is in the log")
+	}
+}

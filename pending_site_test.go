@@ -1,0 +1,79 @@
+package caddyhtpasswd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// These tests are about a change on disk and the request right after it,
+// through a real Caddy.
+
+// failedLogins is how many requests were answered as failed logins.
+func failedLogins() (n uint64) {
+	for _, r := range []requestResult{refusedWrong, refusedUnknown, refusedDenied, refusedThrottled, refusedOverloaded, refusedForbidden} {
+		n += sharedGuard.results[r].Load()
+	}
+	return n
+}
+
+// TestAddAndLogIn adds user after user, and has each log in at once. Before, the
+// first requests were refused, or let in and logged as failed logins all the same.
+func TestAddAndLogIn(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		times int
+		write func(t *testing.T, path, text string)
+	}{
+		{"a file renamed over the old one", 50, func(t *testing.T, path, text string) { replace(t, path, text) }},
+		{"a file written in place", 5, func(t *testing.T, path, text string) {
+			must(t, os.WriteFile(path, []byte(text), 0o640))
+		}},
+		{"a symlink pointed to another file", 5, func(t *testing.T, path, text string) {
+			dir, err := os.MkdirTemp(filepath.Dir(path), "")
+			must(t, err)
+			must(t, os.WriteFile(dir+"/f", []byte(text), 0o640))
+			must(t, os.Symlink(dir+"/f", path+".new"))
+			must(t, os.Rename(path+".new", path))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := site(t, nil, map[string]string{"users": alice}, withDefaultBudgets+https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok"))
+			var text strings.Builder
+			text.WriteString(alice)
+			for i := range test.times {
+				user := fmt.Sprint("user", i)
+				text.WriteString(user + ":" + bcrypt4Secret1 + "\n")
+				test.write(t, filepath.Join(s.dir, "users"), text.String())
+				if a := s.get("/", user, "secret1"); a.status != 200 {
+					t.Fatalf("login %d: status %d, want 200", i+1, a.status)
+				}
+			}
+			if n := failedLogins(); n != 0 {
+				t.Errorf("%d failed logins are counted, want none", n)
+			}
+			if strings.Contains(s.log(), "log-in failed") {
+				t.Error("a failed login is logged")
+			}
+			if counts := sharedGuard.failures(); counts != [scopeCount]int{} {
+				t.Errorf("spent: %v, want nothing", counts)
+			}
+		})
+	}
+}
+
+// TestJoinGroupAndPass adds a user to the group that is required, and has the
+// user come at once.
+func TestJoinGroupAndPass(t *testing.T) {
+	s := site(t, nil, map[string]string{"users": alice + bob, "groups": "staff: bob\n"},
+		https("\thtpasswd {\n\t\tfile {dir}/users\n\t\tgroup_file {dir}/groups\n\t\trequire group staff\n\t}\n\trespond ok"))
+	checkStatus(t, s.get("/", "alice", "secret"), 403, "")
+	before := strings.Count(s.log(), "log-in failed")
+	replace(t, filepath.Join(s.dir, "groups"), "staff: bob alice\n")
+	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
+	if n := strings.Count(s.log(), "log-in failed"); n != before {
+		t.Errorf("%d lines more, want none", n-before)
+	}
+}

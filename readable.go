@@ -1,0 +1,32 @@
+package caddyhtpasswd
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// isWorldReadable reports whether every user of the machine can read a file:
+// its mode must let them, and so must each directory that leads to it. Where
+// that cannot be found out, the mode decides.
+func isWorldReadable(path string, mode fs.FileMode) bool {
+	if mode.Perm()&0o004 == 0 || runtime.GOOS == "windows" {
+		return false
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return true
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return true
+	}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
+}
