@@ -37,6 +37,7 @@ const (
 	overloadedLines                 // no room in the hash queue
 	errorLines                      // a login could not be checked
 	errorRouteLines                 // an error route failed
+	upstreamLines                   // an upstream group gave no answer
 	lineKinds
 )
 

@@ -272,12 +272,8 @@ func (h *Handler) removeForged(r *http.Request, login *login) {
 	if h.UserHeader != "" && login.userHeader != h.UserHeader { // else a handler further up has set it
 		removeField(r, h.UserHeader)
 	}
-	switch {
-	case r.Trailer == nil:
-	case h.KeepAuthorization:
+	if r.Trailer != nil {
 		withoutTrailers(r, h.UserHeader)
-	default:
-		withoutTrailers(r, h.UserHeader, headerAuthorization)
 	}
 }
 

@@ -132,8 +132,9 @@ func removeField(r *http.Request, field string) {
 	}
 }
 
-// withoutTrailers removes fields from the trailers of the request, which are
-// there only when its body has been read to the end.
+// withoutTrailers removes fields from the trailers of the request, and those
+// that must not be trailers. They are there only when its body has been read to
+// the end.
 func withoutTrailers(r *http.Request, fields ...string) {
 	if r.Trailer == nil || r.Body == nil {
 		return // without any announced, those that come reach nobody
@@ -161,7 +162,7 @@ func (b *trailerFilter) Read(p []byte) (int, error) {
 
 func (b *trailerFilter) remove() {
 	for name := range b.trailer {
-		if slices.ContainsFunc(b.fields, func(f string) bool { return sameField(name, f) }) {
+		if isForbiddenTrailer(name) || slices.ContainsFunc(b.fields, func(f string) bool { return sameField(name, f) }) {
 			delete(b.trailer, name)
 		}
 	}

@@ -398,6 +398,7 @@ func TestWithoutTrailers(t *testing.T) {
 		{"announced and sent", []string{"X-User", "X-Sum"}, strings.NewReader("abc"), http.Header{"X-User": {"root"}, "X-Sum": {"1"}}, http.Header{"X-Sum": {"1"}}},
 		{"announced, not sent", []string{"X-User"}, strings.NewReader(""), nil, http.Header{}},
 		{"other announced", []string{"X-Sum"}, strings.NewReader("abc"), http.Header{"x_user": {"root"}, "X.USER": {"root"}, "Authorization": {"Basic x"}}, http.Header{"X-Sum": nil}},
+		{"that must not be trailers", []string{"X-Sum", "Host", "Grpc-Status"}, strings.NewReader("abc"), http.Header{"X-Sum": {"1"}, "Grpc-Status": {"0"}, "Content-Length": {"7"}, "Transfer_Encoding": {"chunked"}, "Cookie": {"a=b"}, "If-Match": {"x"}, "X.Forwarded.For": {"127.0.0.1"}}, http.Header{"X-Sum": {"1"}, "Grpc-Status": {"0"}}},
 		{"body that breaks off", []string{"X-Sum"}, failing, http.Header{"X-User": {"root"}}, http.Header{"X-Sum": nil}},
 	} {
 		t.Run("R14 "+row.name, func(t *testing.T) {

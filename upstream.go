@@ -237,14 +237,29 @@ func markClientBody(r *http.Request) bool {
 	if body, marked := r.Body.(*clientBody); marked {
 		return !body.begun.Load()
 	}
-	r.Body = &clientBody{ReadCloser: r.Body}
+	body := &clientBody{ReadCloser: r.Body, closer: r.Body}
+	if u, ok := r.Context().Value(uploadKey{}).(*upload); ok {
+		body.closer = u
+	}
+	r.Body = body
 	return true
 }
 
 // clientBody is a request body whose errors count as the client's doing.
 type clientBody struct {
 	io.ReadCloser
-	begun atomic.Bool // the transport reads in a goroutine of its own
+	closer io.Closer
+	begun  atomic.Bool // the transport reads in a goroutine of its own
+}
+
+// Close closes the body if it has been read from; else another server can get
+// it. Caddy decides the same by a count that is not safe to read here: HTTP/2
+// transports close bodies while they read them.
+func (b *clientBody) Close() error {
+	if !b.begun.Load() {
+		return nil
+	}
+	return b.closer.Close()
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {

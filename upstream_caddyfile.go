@@ -79,8 +79,8 @@ func parseUpstream(d *caddyfile.Dispenser, existing any) (any, error) {
 	return groups.asOption(), nil
 }
 
-// parseProxyPass sets up a reverse_proxy handler from the tokens of the
-// directive and of the group that it names. Syntax:
+// parseProxyPass sets up a reverse_proxy handler, and the guard before it, from
+// the tokens of the directive and of the group that it names. Syntax:
 //
 //	proxy_pass [<matcher>] <group> {
 //	    <any other subdirective of reverse_proxy>
@@ -117,7 +117,7 @@ func parseProxyPass(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	if err := rp.FinalizeUnmarshalCaddyfile(h.WithDispenser(d)); err != nil {
 		return nil, err
 	}
-	return rp, nil
+	return &ProxyPass{Group: group.name.Text, ProxyRaw: caddyconfig.JSONModuleObject(rp, "handler", "reverse_proxy", nil)}, nil
 }
 
 // upstreamGroups has the groups of the global options by name.
@@ -490,6 +490,9 @@ func parseGroupServer(line caddyfile.Segment) (*groupServer, error) {
 	if path, ok := strings.CutPrefix(address.Text, "unix:"); ok {
 		return nil, errorAt(address, "server %s: a unix socket is written `unix/%s`", address.Text, path)
 	}
+	if err := checkAddress(address); err != nil {
+		return nil, err
+	}
 	dials, err := dialAddresses(line[0], address)
 	if err != nil {
 		return nil, fmt.Errorf("server %s: %w", address.Text, err)
@@ -508,6 +511,52 @@ func parseGroupServer(line caddyfile.Segment) (*groupServer, error) {
 		}
 	}
 	return server, nil
+}
+
+// checkAddress refuses the parts of a URL that a server's address has no place
+// for, and addresses that a client could choose.
+func checkAddress(address caddyfile.Token) error {
+	scheme, rest, hasScheme := strings.Cut(address.Text, "://")
+	if !hasScheme {
+		scheme, rest = "", address.Text
+	} else {
+		scheme += "://"
+	}
+	if network, _, _ := strings.Cut(rest, "/"); scheme == "" && (caddy.IsUnixNetwork(network) || caddy.IsFdNetwork(network)) {
+		return nil // what follows is the path of a socket
+	}
+	network := ""
+	if name, after, found := strings.Cut(rest, "/"); scheme == "" && found && slices.Contains([]string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}, name) {
+		network, rest = name+"/", after
+	}
+	if strings.Contains(rest, "{http.request.") {
+		return errorAt(address, "server %s: expected a fixed address, found a placeholder that a client can set: write the address, or use reverse_proxy", address.Text)
+	}
+	end, depth := 0, 0
+	for ; end < len(rest) && (depth > 0 || !strings.ContainsRune("/?#", rune(rest[end]))); end++ {
+		switch rest[end] { // {file./run/address} has no path
+		case '{':
+			depth++
+		case '}':
+			depth--
+		}
+	}
+	host, more := rest[:end], rest[end:]
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		return errorAt(address, "server %s: expected an address without a user: write `server %s%s%s`, and `header_up Authorization ...` for the credentials", address.Text, scheme, network, host[at+1:])
+	}
+	switch {
+	case more == "":
+		return nil
+	case more == "/":
+		return errorAt(address, "server %s: expected an address without a path: write `server %s%s%s`", address.Text, scheme, network, host)
+	case more[0] == '/':
+		return errorAt(address, "server %s: expected an address without a path, found '%s': write `server %s%s%s`, and change the path of the request with handle_path, `uri` or `rewrite`", address.Text, more, scheme, network, host)
+	case more[0] == '?':
+		return errorAt(address, "server %s: expected an address without a query, found '%s': write `server %s%s%s`, and change the query of the request with `uri query`", address.Text, more, scheme, network, host)
+	default:
+		return errorAt(address, "server %s: expected an address without a fragment, found '%s': write `server %s%s%s`", address.Text, more, scheme, network, host)
+	}
 }
 
 // serverParameters is the syntax of what may follow a server's address.

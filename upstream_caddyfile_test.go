@@ -52,7 +52,7 @@ func adaptedProxies(t *testing.T, text string, files map[string]string) string {
 				proxies = append(proxies, string(out))
 				return
 			}
-			for _, key := range []string{"apps", "http", "servers", "srv0", "srv1", "routes", "handle"} {
+			for _, key := range []string{"apps", "http", "servers", "srv0", "srv1", "routes", "handle", "proxy"} {
 				walk(v[key])
 			}
 		}
@@ -108,7 +108,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 	}
 	sameJSON(t, string(config), `{"apps":{"upstream_groups":{"groups":["web"]},"http":{"servers":{"srv0":{"listen":[":8080"],"routes":[{
 		"match":[{"path":["/api/*"]}],
-		"handle":[{
+		"handle":[{"handler":"proxy_pass","group":"web","proxy":{
 			"handler":"reverse_proxy",
 			"upstreams":[
 				{"dial":"10.0.0.1:8001","max_requests":100},
@@ -146,7 +146,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 					"body":"gone: {http.reverse_proxy.status_code}"
 				}]}]
 			}]
-		}]
+		}}]
 	}]}}}}}`)
 }
 
@@ -300,7 +300,23 @@ func TestUpstreamErrors(t *testing.T) {
 		"server a resolve":                         {"leave it out", ":3"},
 		"server a;":                                {`"a;": lines end without a semicolon`, `"a"`, ":3"},
 		"server a weight=5;":                       {`write "weight=5"`, ":3"},
-		"server http://a/x":                        {"server http://a/x", "scheme, host, and port", ":3"},
+		"server http://a/x":                        {"server http://a/x: expected an address without a path, found '/x': write `server http://a`", "handle_path", ":3"},
+		"server 127.0.0.1:9001/path":               {"server 127.0.0.1:9001/path: expected an address without a path, found '/path': write `server 127.0.0.1:9001`", "`uri`", ":3"},
+		"server 127.0.0.1:9001/path weight=2":      {"found '/path'", ":3"},
+		"server a/b/c":                             {"found '/b/c': write `server a`", ":3"},
+		"server 127.0.0.1:9001/":                   {"without a path: write `server 127.0.0.1:9001`", ":3"},
+		"server https://a/":                        {"without a path: write `server https://a`", ":3"},
+		"server https://a:8443/x?y#z":              {"found '/x?y#z': write `server https://a:8443`", ":3"},
+		"server https://a?x":                       {"without a query, found '?x': write `server https://a`", "uri query", ":3"},
+		"server a:1?x":                             {"without a query, found '?x': write `server a:1`", ":3"},
+		"server a:1#x":                             {"without a fragment, found '#x': write `server a:1`", ":3"},
+		"server http://u:p@a":                      {"without a user: write `server http://a`", "header_up Authorization", ":3"},
+		"server u@a:1":                             {"without a user: write `server a:1`", ":3"},
+		"server tcp/a:1/x":                         {"found '/x': write `server tcp/a:1`", ":3"},
+		"server {env.A}/x":                         {"found '/x': write `server {env.A}`", ":3"},
+		"server {env.A}:1/x":                       {"found '/x': write `server {env.A}:1`", ":3"},
+		"server {header.X-Server}":                 {"a placeholder that a client can set", ":3"},
+		"server {host}:8080":                       {"a placeholder that a client can set", ":3"},
 		"server unix:/run/a.sock":                  {"unix//run/a.sock", ":3"},
 		"server a\nserver b\nserver http://a:80":   {"server http://a:80: a:80 is already in the group at", ":3,", ":5"},
 		"server a:1-9\nserver a:5":                 {"a:5 is already in the group at", ":3,", ":4"},
@@ -445,5 +461,26 @@ func checkError(t *testing.T, text string, err error, want []string) {
 	}
 	if last := want[len(want)-1]; strings.HasPrefix(last, ":") && strings.HasPrefix(rest, "0") {
 		t.Errorf("%s: got %q, want the line %s", text, err, last)
+	}
+}
+
+// TestServerAddresses are addresses with a slash that is no path.
+func TestServerAddresses(t *testing.T) {
+	for address, want := range map[string]string{
+		"unix//run/web.sock":     "unix//run/web.sock",
+		"unix+h2c//run/web.sock": "unix//run/web.sock",
+		"tcp/10.0.0.1:80":        "tcp/10.0.0.1:80",
+		"{env.A}:80":             "{env.A}:80",
+		"{file./run/address}":    "{file./run/address}:80",
+		"[::1]:80":               "[::1]:80",
+	} {
+		text := adaptedProxies(t, "{\nupstream web {\nserver "+address+"\n}\n}\n:80 {\nproxy_pass web\n}\n", nil)
+		var proxy struct{ Upstreams []struct{ Dial string } }
+		if err := json.Unmarshal([]byte(text), &proxy); err != nil {
+			t.Fatal(err)
+		}
+		if len(proxy.Upstreams) != 1 || proxy.Upstreams[0].Dial != want {
+			t.Errorf("server %s: got %v, want %s", address, proxy.Upstreams, want)
+		}
 	}
 }

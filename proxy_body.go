@@ -1,0 +1,190 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// statusClientClosed is what Caddy answers when the client has ended a request.
+const statusClientClosed = 499
+
+var (
+	errShortBody  = errors.New("the body ends before its Content-Length")
+	errLongBody   = errors.New("the body goes on behind its Content-Length")
+	errBadTrailer = errors.New("invalid trailer")
+	errSlowBody   = errors.New("the server did not wait for the body")
+)
+
+// slowUpload is how long a client has kept a server waiting for a body when it
+// is the client's doing, and not a failure, that the server hangs up.
+var slowUpload = time.Second
+
+// upload is the body of a request. It keeps the error that the client causes
+// while the body is read, and passes on no trailer that must not be one.
+type upload struct {
+	io.ReadCloser
+	trailer http.Header // of the request
+	length  int64       // what the request declares; negative: nothing
+
+	read    int64
+	waited  time.Duration
+	server  atomic.Pointer[net.Conn] // of HTTP/1.1
+	reading chan struct{}            // has room for one
+	failure atomic.Pointer[error]    // the transport reads in a goroutine of its own
+}
+
+func newUpload(r *http.Request) *upload {
+	return &upload{ReadCloser: r.Body, trailer: r.Trailer, length: r.ContentLength, reading: make(chan struct{}, 1)}
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	u.reading <- struct{}{}
+	defer func() { <-u.reading }()
+	if failure := u.failure.Load(); failure != nil {
+		return 0, *failure
+	}
+	begin := time.Now()
+	n, err := u.ReadCloser.Read(p)
+	u.waited += time.Since(begin)
+	u.read += int64(n)
+	switch {
+	case u.waited >= slowUpload && u.isHungUp():
+		n, err = 0, errSlowBody
+	case u.length >= 0 && u.read > u.length:
+		n, err = 0, errLongBody
+	case errors.Is(err, io.EOF) && u.read < u.length:
+		err = errShortBody
+	case errors.Is(err, io.EOF):
+		err = u.end()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.failure.Store(&err)
+	}
+	return n, err
+}
+
+// uploadKey is the context key of a request's upload.
+type uploadKey struct{}
+
+// in returns the request with u as its body. Over HTTP/1.1, u notes to which
+// connection it will be written.
+func (u *upload) in(r *http.Request, overHTTP1 bool) *http.Request {
+	ctx := context.WithValue(r.Context(), uploadKey{}, u)
+	if overHTTP1 {
+		ctx = u.observe(ctx)
+	}
+	r = r.WithContext(ctx)
+	r.Body = u
+	return r
+}
+
+func (u *upload) observe(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+			return // requests share it
+		}
+		u.server.Store(&info.Conn)
+	}})
+}
+
+// isHungUp reports whether the connection to the server is closed: Go's client
+// closes it when the server does, but says so only after it has read the body.
+func (u *upload) isHungUp() bool {
+	c := u.server.Load()
+	return c != nil && errors.Is((*c).SetWriteDeadline(time.Time{}), net.ErrClosed)
+}
+
+// end looks at the trailers, which are there when the body has ended.
+func (u *upload) end() error {
+	if err := checkFields(u.trailer, maxFieldSize); err != nil {
+		return fmt.Errorf("%w: %w", errBadTrailer, err)
+	}
+	dropForbiddenTrailers(u.trailer)
+	return io.EOF
+}
+
+// hasFailed reports whether the client has caused an error. An error on the
+// client's connection ends the request, and HTTP/2 transports stop at that at
+// once: the error itself comes a moment later.
+func (u *upload) hasFailed() bool {
+	const moment = 100 * time.Millisecond // a reset of HTTP/3 can leave the body open
+	select {
+	case u.reading <- struct{}{}:
+		<-u.reading
+	case <-time.After(moment):
+	}
+	return u.failure.Load() != nil
+}
+
+// err returns the error that the client has caused, with the status that it is
+// to be answered with, or nil.
+func (u *upload) err() error {
+	failure := u.failure.Load()
+	if failure == nil {
+		return nil
+	}
+	err := *failure
+	if _, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
+		return err // by another handler, such as request_body
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return caddyhttp.Error(http.StatusRequestEntityTooLarge, err)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errSlowBody) {
+		return caddyhttp.Error(http.StatusRequestTimeout, err)
+	}
+	return caddyhttp.Error(http.StatusBadRequest, err)
+}
+
+// uploadWriter is the ResponseWriter of a request with a body. Caddy writes 499
+// by itself when the body fails; what is to be answered then is known later.
+type uploadWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	body *upload
+	held bool
+}
+
+// WriteHeader holds the status 499 back if it is there for the body.
+func (w *uploadWriter) WriteHeader(status int) {
+	if status == statusClientClosed && w.body.hasFailed() {
+		w.held = true
+		return
+	}
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// release writes the status after all: it is part of the answer of a server.
+func (w *uploadWriter) release() {
+	if w.held {
+		w.held = false
+		w.ResponseWriterWrapper.WriteHeader(statusClientClosed)
+	}
+}
+
+func (w *uploadWriter) Write(p []byte) (int, error) {
+	w.release()
+	return w.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom implements [io.ReaderFrom].
+func (w *uploadWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.release()
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError is what [http.ResponseController] calls.
+func (w *uploadWriter) FlushError() error {
+	w.release()
+	return http.NewResponseController(w.Unwrap()).Flush()
+}

@@ -1,0 +1,88 @@
+package caddyhtpasswd
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// nginxAnswers are what an nginx answers to the requests of http1Rows, by their
+// names, where that is not what is answered here. Whatever it is, it counts as
+// no failure of a server there either.
+var nginxAnswers = map[string]string{
+	"a method in lower case": "400",
+	"CONNECT":                "400 or 405",
+	"CONNECT with a body":    "400 or 405",
+	"a NUL in the path":      "400",
+	"a header of 25 kB":      "400",
+	"an unknown expectation": "200",
+	"two encodings":          "400",
+	"bare LF in chunks":      "200 or 400", // by version
+	"a folded line":          "400",
+	"no version":             sawClosed, // it speaks HTTP/0.9
+	// It does not answer a client that sends no more.
+	"100-continue and no body":       sawClosed,
+	"a chunked body that breaks off": sawClosed,
+	"a body that breaks off":         sawClosed,
+	"a long body that breaks off":    sawClosed,
+	// It passes on no trailers, and does not look at them.
+	"a trailer whose name cannot be":         "200",
+	"a trailer whose name cannot be, by GET": "200",
+	"Content-Length announced as a trailer":  "200",
+	"a trailer with a control character":     "200",
+	"a trailer without a colon":              "200",
+	"a trailer of 5 kB":                      "200",
+}
+
+// TestMalformedAsNginx sends the same requests to a real nginx.
+func TestMalformedAsNginx(t *testing.T) {
+	program(t, "nginx")
+	var servers []*recordingServer
+	var upstream strings.Builder
+	for _, name := range []string{"a", "b"} {
+		s := &recordingServer{name: name, begun: make(map[string]int)}
+		servers = append(servers, s)
+		fmt.Fprintf(&upstream, "server %s fail_timeout=10m;\n", runTestServer(t, s, nil))
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	startNginx(t, t.TempDir(), `
+		large_client_header_buffers 4 16k;
+		upstream app {
+			`+upstream.String()+`
+		}
+		server {
+			listen `+address+`;
+			client_max_body_size 64k;
+			location / {
+				proxy_pass http://app;
+			}
+		}`)
+	eventually(t, "nginx listens", func() bool {
+		c, err := net.Dial("tcp", address)
+		return err == nil && c.Close() == nil
+	})
+	for _, row := range http1Rows {
+		t.Run(row.name, func(t *testing.T) {
+			want := row.wanted("HTTP/1.1", "HTTP/1.1")
+			if other, ok := nginxAnswers[row.name]; ok {
+				want = strings.Split(other, " or ")
+			}
+			if got := sendHTTP1(t, address, row.text); !slices.Contains(want, got) {
+				t.Errorf("nginx answers %s, want %s", got, strings.Join(want, " or "))
+			}
+			seen := make(map[string]bool)
+			for range 4 {
+				resp, err := http.Get("http://" + address + "/")
+				must(t, err)
+				resp.Body.Close()
+				seen[resp.Header.Get("X-Server")] = true
+			}
+			if !seen["a"] || !seen["b"] {
+				t.Errorf("then nginx asks only %v", seen)
+			}
+		})
+	}
+}
