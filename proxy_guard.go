@@ -310,6 +310,9 @@ func (p *ProxyPass) checkFastCGI(r *http.Request) error {
 	return nil
 }
 
+// guarded implements handlerGuard.
+func (p *ProxyPass) guarded() any { return p.proxy }
+
 // fail answers the request with an error.
 func (p *ProxyPass) fail(w http.ResponseWriter, r *http.Request, err error) error {
 	if status := statusOf(err); status >= http.StatusInternalServerError {
@@ -397,4 +400,5 @@ func (c *requestChanges) check(r *http.Request) error {
 var (
 	_ caddy.Provisioner           = (*ProxyPass)(nil)
 	_ caddyhttp.MiddlewareHandler = (*ProxyPass)(nil)
+	_ handlerGuard                = (*ProxyPass)(nil)
 )

@@ -19,6 +19,7 @@ type siteWalk struct {
 	invoked  map[invocation]*passage
 	findings []htpasswdFinding
 	served   map[string][][]string // by root of a file server: what each hides
+	tunnels  map[string]bool       // servers with a forward proxy
 	refusal  error
 }
 
@@ -80,7 +81,7 @@ type passage struct {
 
 // walkSites goes through the servers by name.
 func walkSites(app *caddyhttp.App) *siteWalk {
-	w := &siteWalk{served: make(map[string][][]string)}
+	w := &siteWalk{served: make(map[string][][]string), tunnels: make(map[string]bool)}
 	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
 		server := app.Servers[name]
 		if server == nil {
@@ -225,6 +226,7 @@ func (w *siteWalk) step(step *routeStep, at *routePlace, exactPath string) bool 
 	case step.name == "file_server":
 		w.addFileServer(step, at.roots)
 	case !slices.Contains(caddysHandlers, step.name):
+		w.tunnels[at.server] = w.tunnels[at.server] || step.name == forwardProxy
 		hasLogin = w.unknownHandler(step, at)
 	}
 	return hasLogin
@@ -245,6 +247,10 @@ var caddysHandlers = []string{
 var lazyHandlers = []string{
 	"acme_server", "copy_response", "copy_response_headers", "encode", "intercept", "map", "metrics", "templates", "timeouts", "tracing",
 }
+
+// forwardProxy is the handler of a plugin, caddyserver/forwardproxy, to which
+// clients send CONNECT.
+const forwardProxy = "forward_proxy"
 
 // unknownHandler is for a handler that does not come with Caddy. It may say
 // who the user is, and there may be an htpasswd in it.

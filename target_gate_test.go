@@ -1,0 +1,222 @@
+package caddyhtpasswd
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// targets are request lines whose target is no path that matchers see, with
+// the status that is right if nobody logs in. Everything below /private needs a
+// password, as does / where the whole site does.
+var targets = []struct {
+	name, line    string
+	private, site int // status where /private* is protected, and where /* is
+}{
+	{"an ordinary path", "GET /private", 401, 401},
+	{"a URL", "GET http://localhost/private", 401, 401},
+	{"a URL of another scheme", "GET x://localhost/private", 401, 401},
+	{"a URL without a host", "GET x:/private", 401, 401},
+	{"a URL without a path", "GET http://localhost", 200, 401},
+	{"a URL with a query and no path", "GET http://localhost?x=/private", 200, 401},
+	{"a scheme and a query", "GET x:?x", 200, 401},
+	{"a URL behind a scheme", "GET x:http://localhost/private", 400, 400},
+	{"a path without a slash behind a scheme", "GET x:private", 400, 400},
+	{"an asterisk with another method than OPTIONS", "GET *", 400, 400},
+	{"CONNECT to a host", "CONNECT localhost:80", 405, 405},
+	{"CONNECT with a path", "CONNECT /open", 405, 405},
+	{"CONNECT with the path that is protected", "CONNECT /private", 405, 405},
+}
+
+// gatedSites are sites in which only /private* is protected, or all.
+var gatedSites = []struct {
+	name, routes string
+	isWhole      bool
+}{
+	{"the directive with a path", "htpasswd /private* {login}\nreverse_proxy {app}", false},
+	{"handle with a path", "handle /private* {\nhtpasswd {login}\nreverse_proxy {app}\n}\nhandle {\nreverse_proxy {app}\n}", false},
+	{"a matcher that excludes the path", "@open not path /private*\nhandle @open {\nreverse_proxy {app}\n}\nhandle {\nhtpasswd {login}\nreverse_proxy {app}\n}", false},
+	{"an exemption that excludes the path", "htpasswd {\nfile {dir}/users\nexempt not path /private*\nallow_http\n}\nreverse_proxy {app}", false},
+	{"a named route below a path", "handle /private* {\ninvoke login\n}\nhandle {\nreverse_proxy {app}\n}", false},
+	{"a named route with a path in it", "encode gzip\ninvoke private", false},
+	{"all paths", "htpasswd /* {login}\nreverse_proxy {app}", true},
+	{"handle for all paths", "handle /* {\nhtpasswd {login}\nreverse_proxy {app}\n}\nreverse_proxy {app}", true},
+	{"error routes that lead to the server", "handle_errors {\nrespond \"{http.request.uri}\"\n}\nhtpasswd /private* {login}\nreverse_proxy {app}", false},
+}
+
+// TestTargetsThatAreNoPaths sends them to sites without a host, whose routes
+// are those of the server, and with one, whose routes are in a subroute.
+func TestTargetsThatAreNoPaths(t *testing.T) {
+	const named = `
+	&(login) {
+		route {
+			htpasswd {login}
+			reverse_proxy {app}
+		}
+	}
+	&(private) {
+		route {
+			htpasswd /private* {login}
+			reverse_proxy {app}
+		}
+	}
+	`
+	var private sync.Map // targets that reached the application without a login
+	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.RequestURI, "/private") && !strings.Contains(r.RequestURI, "?") {
+			private.Store(r.Method+" "+r.RequestURI, true)
+		}
+	}))
+	defer app.Close()
+	for _, site := range gatedSites {
+		for _, address := range []string{"http://:{http}", "http://localhost:{http}"} {
+			t.Run(site.name+" of "+strings.TrimSuffix(address, ":{http}"), func(t *testing.T) {
+				text := strings.NewReplacer("{login}", "{\nfile {dir}/users\nallow_http\n}", "{app}", app.Listener.Addr().String()).
+					Replace("{\nhttp_port {http}\n}\n" + named + address + " {\n" + site.routes + "\n}\n")
+				s := startServer(t, "")
+				s.write("users", alice)
+				must(t, s.reload(text))
+				for _, target := range targets {
+					want := target.private
+					if site.isWhole {
+						want = target.site
+					}
+					if got := rawStatus(t, s.http, target.line+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); got != want {
+						t.Errorf("%s: %q: status %d, want %d", target.name, target.line, got, want)
+					}
+				}
+				private.Range(func(line, _ any) bool {
+					t.Errorf("the application got %q", line)
+					return true
+				})
+				private.Clear()
+			})
+		}
+	}
+}
+
+// TestConnectCarriesNoRequests: reverse_proxy sends the body of a CONNECT as it
+// is, so that a server takes it for further requests.
+func TestConnectCarriesNoRequests(t *testing.T) {
+	s := startServer(t, "")
+	s.write("users", alice)
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer server.Close()
+	arrived := make(chan string, 10)
+	go func() {
+		for {
+			c, err := server.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.SetDeadline(time.Now().Add(time.Second))
+			text, _ := io.ReadAll(c)
+			arrived <- string(text)
+			c.Close()
+		}
+	}()
+	must(t, s.reload(strings.ReplaceAll("{\nhttp_port {http}\n}\nhttp://localhost:{http} {\nhtpasswd /private* {\nfile {dir}/users\nallow_http\n}\nreverse_proxy {app}\n}",
+		"{app}", server.Addr().String())))
+	inner := "DELETE /private HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	for _, target := range []string{"localhost:80", "/open"} {
+		got := rawStatus(t, s.http, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", target, len(inner), inner))
+		if got != http.StatusMethodNotAllowed {
+			t.Errorf("CONNECT %s: status %d, want 405", target, got)
+		}
+	}
+	select {
+	case text := <-arrived:
+		t.Errorf("the server got %q", text)
+	default:
+	}
+}
+
+// rawStatus sends bytes over plain HTTP and returns the status of the answer.
+func rawStatus(t *testing.T, port int, text string) int {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("localhost:%d", port))
+	must(t, err)
+	defer c.Close()
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(c, text)
+	must(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	must(t, err)
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// TestGateLeavesForwardProxies: CONNECT is what a forward proxy is there for.
+func TestGateLeavesForwardProxies(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		allowConnect bool
+		want         bool
+	}{
+		{"with a forward proxy", true, true},
+		{"without", false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodConnect, "localhost:80", nil)
+			before := *r.URL
+			got, err := targetGate{allowConnect: test.allowConnect}.MatchWithError(r)
+			if got != test.want || (err == nil) != test.want {
+				t.Errorf("got %t, %v, want %t", got, err, test.want)
+			}
+			if test.want && *r.URL != before {
+				t.Errorf("the URL is now %v", r.URL)
+			}
+		})
+	}
+	t.Run("a WebSocket over HTTP/2", func(t *testing.T) {
+		r := httptest.NewRequest(http.MethodGet, "/chat", nil)
+		r.Method, r.ProtoMajor = http.MethodConnect, 2
+		if got, err := (targetGate{}).MatchWithError(r); !got || err != nil {
+			t.Errorf("got %t, %v", got, err)
+		}
+	})
+}
+
+// TestGateChangesNoRoute: with the gate, a request takes the route that it takes
+// without.
+func TestGateChangesNoRoute(t *testing.T) {
+	get, head := caddyhttp.MatchMethod{"GET"}, caddyhttp.MatchMethod{"HEAD"}
+	for _, test := range []struct {
+		name     string
+		sets     caddyhttp.MatcherSets
+		isLoaded bool // all routes are
+		want     map[string]bool
+	}{
+		{"no matcher", nil, false, map[string]bool{"GET": true, "PUT": true}},
+		{"one matcher", caddyhttp.MatcherSets{{get}}, false, map[string]bool{"GET": true, "PUT": false}},
+		{"two matchers", caddyhttp.MatcherSets{{get}, {head}}, false, map[string]bool{"GET": true, "HEAD": true, "PUT": false}},
+		{"a set that is empty", caddyhttp.MatcherSets{{}, {head}}, false, map[string]bool{"GET": true, "PUT": true}},
+		{"no matcher in a server that has put its routes together", nil, true, map[string]bool{"GET": true, "PUT": true}},
+		{"one matcher in such a server", caddyhttp.MatcherSets{{get}}, true, map[string]bool{"GET": true, "PUT": false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := &caddyhttp.Server{Routes: caddyhttp.RouteList{{MatcherSets: test.sets}, {}}}
+			if !test.isLoaded {
+				server.Routes[1].HandlersRaw = []json.RawMessage{nil}
+			}
+			targetGate{}.putInFront(server)
+			for method, want := range test.want {
+				got, err := server.Routes[0].MatcherSets.AnyMatchWithError(httptest.NewRequest(method, "/a", nil))
+				if err != nil || got != want {
+					t.Errorf("%s: got %t, %v, want %t", method, got, err, want)
+				}
+			}
+		})
+	}
+}
