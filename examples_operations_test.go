@@ -110,7 +110,7 @@ func TestExampleReadWrite(t *testing.T) {
 		}
 	}
 	a, _ := s.raw("CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + basic("alice", "swordfish") + "\r\n\r\n")
-	checkStatus(t, a, http.StatusForbidden, "")
+	checkStatus(t, a, http.StatusMethodNotAllowed, "")
 	app.None(t)
 }
 
