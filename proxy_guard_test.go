@@ -582,11 +582,14 @@ func TestProxyUpgrades(t *testing.T) {
 func TestProxyLogIsBounded(t *testing.T) {
 	const requests = 3 * failureBurst
 	deadAddress, _ := brokenBackend(t)
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(silent.Close)
 	for _, row := range []struct {
 		name, group, want string
 	}{
 		{"502", "server " + deadAddress, "502"},
 		{"503", "server " + deadAddress + "\nserver 127.0.0.1:1\nfail_duration 10m", "503"},
+		{"504", "server " + silent.Listener.Addr().String() + "\ntransport http {\nresponse_header_timeout 1ms\n}", "504"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := startServer(t, `{

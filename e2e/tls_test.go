@@ -443,7 +443,7 @@ func TestMalformed(t *testing.T) {
 		{"R13 folded, user header", "GET /open HTTP/1.1\r\n" + host + "X-A: a\r\n X-User: root\r\n" + end + "\r\n", []int{200}, `GET /open "" ""`, false},
 		{"R13 folded first line", "GET / HTTP/1.1\r\n " + right + host + "\r\n", []int{400}, "", false},
 		{"R13 no version", "GET /\r\n\r\n", []int{400}, "", false},
-		{"R13 preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{200}, "", false}, // no site is asked, and Caddy says nothing
+		{"R13 preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400}, "", false}, // no site is asked
 		{"R12 HTTP/1.0", "GET / HTTP/1.0\r\n" + host + "\r\n", []int{401}, "", false},
 		{"R12 Expect: 100-continue", "POST / HTTP/1.1\r\n" + host + end + "Expect: 100-continue\r\nContent-Length: 7\r\n\r\n", []int{401}, "", false},
 		{"R12 Expect: 100-continue, chunked, wrong", "POST / HTTP/1.1\r\n" + host + end + wrong + "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", []int{401}, "", true},
