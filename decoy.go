@@ -82,7 +82,7 @@ func (r rareClasses) choose(name uint64) *decoyClass {
 		if middle == low || middle == high {
 			continue // all are on one side
 		}
-		fork := mix(r[low].key>>bit ^ uint64(bit)<<58) //nolint:gosec // not negative
+		fork := mix(r[low].key>>bit ^ uint64(bit)<<58)
 		left, both := r.sum(middle)-r.sum(low), r.sum(high)-r.sum(low)
 		if uniform(name^fork)*float64(both) < float64(left) {
 			high = middle

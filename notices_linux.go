@@ -35,7 +35,7 @@ func newDirectoryWatch(names noticedNames, _ string, changed chan<- struct{}) (d
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
-	file := os.NewFile(uintptr(fd), "inotify") //nolint:gosec // not negative
+	file := os.NewFile(uintptr(fd), "inotify")
 	conn, err := file.SyscallConn()
 	if err != nil {
 		_ = file.Close()

@@ -301,7 +301,7 @@ func (p *ProxyPass) checkFastCGI(r *http.Request) error {
 	probe.URL.Host = "127.0.0.1:0"
 	resp, err := p.proxy.Transport.RoundTrip(probe)
 	if err == nil {
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		return nil
 	}
 	if refused, ok := errors.AsType[caddyhttp.HandlerError](err); ok && refused.StatusCode < 500 {

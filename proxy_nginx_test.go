@@ -40,11 +40,9 @@ var nginxAnswers = map[string]string{
 // TestMalformedAsNginx sends the same requests to a real nginx.
 func TestMalformedAsNginx(t *testing.T) {
 	program(t, "nginx")
-	var servers []*recordingServer
 	var upstream strings.Builder
 	for _, name := range []string{"a", "b"} {
 		s := &recordingServer{name: name, begun: make(map[string]int)}
-		servers = append(servers, s)
 		fmt.Fprintf(&upstream, "server %s fail_timeout=10m;\n", runTestServer(t, s, nil))
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])

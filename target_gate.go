@@ -99,6 +99,5 @@ func (g targetGate) putBefore(route *caddyhttp.Route) {
 
 // Interface guards
 var (
-	_ caddyhttp.RequestMatcher          = targetGate{}
 	_ caddyhttp.RequestMatcherWithError = targetGate{}
 )

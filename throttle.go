@@ -44,7 +44,7 @@ func newGuard(settings func() *App, now func() time.Time) *guard {
 	g.slots.hasFailed = g.hasFailed
 	g.slots.maxWait = maxWait
 	for kind := range g.lines {
-		g.lines[kind] = newLineLog(lineKind(kind)) //nolint:gosec // a small constant range
+		g.lines[kind] = newLineLog(lineKind(kind))
 	}
 	refusals := refusalsPerCore * runtime.GOMAXPROCS(0)
 	g.pace = rate.NewLimiter(rate.Limit(refusals), refusals/10)
