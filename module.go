@@ -327,7 +327,7 @@ var (
 	errNotRequired  = errors.New("the user is not among those required")
 )
 
-// statusClientGone is what nginx, too, logs when the client went away.
+// statusClientGone is what nginx logs, and Caddy answers, when the client went away.
 const statusClientGone = 499
 
 // unauthorized asks for a password.

@@ -16,9 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// statusClientClosed is what Caddy answers when the client has ended a request.
-const statusClientClosed = 499
-
 var (
 	errShortBody  = errors.New("the body ends before its Content-Length")
 	errLongBody   = errors.New("the body goes on behind its Content-Length")
@@ -157,7 +154,7 @@ type uploadWriter struct {
 
 // WriteHeader holds the status 499 back if it is there for the body.
 func (w *uploadWriter) WriteHeader(status int) {
-	if status == statusClientClosed && w.body.hasFailed() {
+	if status == statusClientGone && w.body.hasFailed() {
 		w.held = true
 		return
 	}
@@ -168,7 +165,7 @@ func (w *uploadWriter) WriteHeader(status int) {
 func (w *uploadWriter) release() {
 	if w.held {
 		w.held = false
-		w.ResponseWriterWrapper.WriteHeader(statusClientClosed)
+		w.ResponseWriterWrapper.WriteHeader(statusClientGone)
 	}
 }
 
