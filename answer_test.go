@@ -81,6 +81,42 @@ func TestErrorRoutesSeeNoUser(t *testing.T) {
 	})
 }
 
+// TestPlaceholdersOfTheUserAreNeverText: Caddy leaves placeholders that it does
+// not know as text, on the ways to an application that pass no htpasswd, too.
+func TestPlaceholdersOfTheUserAreNeverText(t *testing.T) {
+	const answer = `respond "user=[{http.auth.user.id}] groups=[{http.auth.user.groups}] other=[{http.auth.user.other}]"`
+	s := site(t, nil, map[string]string{"users": alice, "open": "", "private": ""}, https(`
+	root {dir}
+	handle_errors {
+		`+answer+`
+	}
+	try_files {path} =410
+	handle /private* {
+		htpasswd {
+			file {dir}/users
+		}
+		`+answer+`
+	}
+	handle {
+		`+answer+`
+	}`))
+	for _, row := range []struct {
+		name, path, user, want string
+	}{
+		{"an error before the login", "/missing", "", "user=[] groups=[]"},
+		{"a path that needs no login", "/open", "", "user=[] groups=[]"},
+		{"such a path, with a password", "/open", "alice", "user=[] groups=[]"},
+		{"a login that is refused", "/private", "", "user=[] groups=[]"},
+		{"a user, where there are no group files", "/private", "alice", "user=[alice] groups=[]"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got := s.in(t).get(row.path, row.user, "secret").body; got != row.want+" other=[{http.auth.user.other}]" {
+				t.Errorf("got %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
 // TestErrorRoutesRunAsCaddyRunsThem checks what the handler does in Caddy's
 // place when it ends a request with an error.
 func TestErrorRoutesRunAsCaddyRunsThem(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 // checkSites looks at all sites of a configuration, once, when the first
 // htpasswd in it is loaded: later the JSON of the routes before it is gone. It
 // logs what is protected and what looks wrong, refuses what is wrong for sure,
-// and puts a gate in front of each server, see targetGate.
+// and puts a gate in front of each server, see requestGate.
 func (a *App) checkSites(ctx caddy.Context) error {
 	http := httpAppOf(ctx)
 	if http == nil || a.checked == caddy.Module(http) {
@@ -33,7 +33,7 @@ func (a *App) checkSites(ctx caddy.Context) error {
 	}
 	for name, server := range http.Servers {
 		if server != nil {
-			targetGate{allowConnect: walk.tunnels[name]}.putInFront(server)
+			requestGate{allowConnect: walk.tunnels[name]}.putInFront(server)
 		}
 	}
 	c := siteChecks{siteWalk: walk, http: http, logger: ctx.Logger(), warned: make(map[string]bool)}

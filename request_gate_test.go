@@ -170,7 +170,7 @@ func TestGateLeavesForwardProxies(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodConnect, "localhost:80", nil)
 			before := *r.URL
-			got, err := targetGate{allowConnect: test.allowConnect}.MatchWithError(r)
+			got, err := requestGate{allowConnect: test.allowConnect}.MatchWithError(r)
 			if got != test.want || (err == nil) != test.want {
 				t.Errorf("got %t, %v, want %t", got, err, test.want)
 			}
@@ -182,7 +182,7 @@ func TestGateLeavesForwardProxies(t *testing.T) {
 	t.Run("a WebSocket over HTTP/2", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/chat", nil)
 		r.Method, r.ProtoMajor = http.MethodConnect, 2
-		if got, err := (targetGate{}).MatchWithError(r); !got || err != nil {
+		if got, err := (requestGate{}).MatchWithError(r); !got || err != nil {
 			t.Errorf("got %t, %v", got, err)
 		}
 	})
@@ -210,7 +210,7 @@ func TestGateChangesNoRoute(t *testing.T) {
 			if !test.isLoaded {
 				server.Routes[1].HandlersRaw = []json.RawMessage{nil}
 			}
-			targetGate{}.putInFront(server)
+			requestGate{}.putInFront(server)
 			for method, want := range test.want {
 				got, err := server.Routes[0].MatcherSets.AnyMatchWithError(httptest.NewRequest(method, "/a", nil))
 				if err != nil || got != want {

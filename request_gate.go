@@ -4,19 +4,24 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// targetGate is a matcher in front of all routes of a server that has an
+// requestGate is a matcher in front of all routes of a server that has an
 // htpasswd. It matches every request, and so changes nothing about which route
-// is taken, but it sees to it that the matchers of paths see the path that a
-// server behind Caddy would see.
+// is taken, but it sees to two things that hold whether the htpasswd is asked or
+// not.
 //
-// Without it, "GET http://example.com HTTP/1.1" has an empty path, for which
-// `htpasswd /*` is not asked, and a server gets "/". And in
-// "GET x:http://example.com/private HTTP/1.1" Caddy sees no path at all, and a
-// server gets "http://example.com/private".
-type targetGate struct {
+// The placeholders of the user are empty until somebody is verified. Caddy leaves
+// unknown ones as text in header fields, which an upstream would take for a name.
+//
+// Matchers of paths see the path that an upstream would see. Without the gate,
+// "GET http://example.com HTTP/1.1" has an empty path, for which `htpasswd /*` is
+// not asked, and an upstream gets "/". And in
+// "GET x:http://example.com/private HTTP/1.1" Caddy sees no path at all, and an
+// upstream gets "http://example.com/private".
+type requestGate struct {
 	// Whether the server has a forward proxy, which takes CONNECT. For any other
 	// handler it has no use and no path, and reverse_proxy would send its body
 	// as if it were further requests.
@@ -24,14 +29,17 @@ type targetGate struct {
 }
 
 // Match implements [caddyhttp.RequestMatcher].
-func (g targetGate) Match(r *http.Request) bool {
+func (g requestGate) Match(r *http.Request) bool {
 	match, _ := g.MatchWithError(r)
 	return match
 }
 
 // MatchWithError returns an error for a request without a path. An empty one
 // means "/" (RFC 9110, section 4.2.3).
-func (g targetGate) MatchWithError(r *http.Request) (bool, error) {
+func (g requestGate) MatchWithError(r *http.Request) (bool, error) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(noUser)
+	}
 	u := r.URL
 	// Over HTTP/2 and HTTP/3, a CONNECT with a path is for a WebSocket (RFC 8441).
 	isTunnel := r.Method == http.MethodConnect && (r.ProtoMajor == 1 || u.Path == "")
@@ -53,6 +61,11 @@ func (g targetGate) MatchWithError(r *http.Request) (bool, error) {
 	return true, nil
 }
 
+// noUser provides the placeholders that nobody has set.
+func noUser(key string) (any, bool) {
+	return "", key == userPlaceholder || key == groupsPlaceholder
+}
+
 func setRootPath(u *url.URL) { u.Opaque, u.Path, u.RawPath = "", "/", "" }
 
 // putInFront puts the gate in front of the routes of a server, and of its named
@@ -60,7 +73,7 @@ func setRootPath(u *url.URL) { u.Opaque, u.Path, u.RawPath = "", "/", "" }
 // others together already. Then it is in front of the first route that has a
 // matcher, or of the subroute of one that has none: a request that has not met
 // a matcher before is not led by its path.
-func (g targetGate) putInFront(server *caddyhttp.Server) {
+func (g requestGate) putInFront(server *caddyhttp.Server) {
 	for _, route := range server.NamedRoutes {
 		if route != nil {
 			g.putBefore(route)
@@ -87,7 +100,7 @@ func (g targetGate) putInFront(server *caddyhttp.Server) {
 
 // putBefore makes the gate the first matcher of a route. It is put into the
 // first set in place, since a server may hold a copy of the route.
-func (g targetGate) putBefore(route *caddyhttp.Route) {
+func (g requestGate) putBefore(route *caddyhttp.Route) {
 	if len(route.MatcherSets) == 0 {
 		if route.MatcherSetsRaw != nil {
 			return // a named route that is not loaded; its matchers would come after a set for all requests
@@ -99,5 +112,5 @@ func (g targetGate) putBefore(route *caddyhttp.Route) {
 
 // Interface guards
 var (
-	_ caddyhttp.RequestMatcherWithError = targetGate{}
+	_ caddyhttp.RequestMatcherWithError = requestGate{}
 )
