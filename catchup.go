@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// lookTime is how long a login waits for a look at a file. On a network file
-// system whose server is gone it can take for ever.
-const lookTime = settleTime
+// lookTime is how long a login waits for a look at a file: longer than a busy
+// machine takes. On a network file system whose server is gone it can take for
+// ever.
+const lookTime = 2 * time.Second
 
 // catchUp lets logins that fail wait for a look at the file, and for a change
 // that it finds. The looks are those of the goroutine that follows the file: many
