@@ -49,6 +49,9 @@ func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) e
 		return nil
 	}
 	restoreOriginal(r)
+	if r.Method == http.MethodConnect {
+		withoutBody(r) // reverse_proxy would send it as if it were further requests
+	}
 	routes := server.Errors.Routes.Compile(caddyhttp.HandlerFunc(writeStatus))
 	if failure := routes.ServeHTTP(w, server.Errors.WithError(r, err)); failure != nil {
 		sharedGuard.lines[errorRouteLines].write(sharedGuard.now(), a.logger, "error route failed; responding with status only",

@@ -134,9 +134,15 @@ func sendHTTP2(t testing.TB, address string, r rawRequest) string {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	must(t, err)
+	return speakHTTP2(t, c, r)
+}
+
+// speakHTTP2 sends a request by HTTP/2 on a connection, and closes it.
+func speakHTTP2(t testing.TB, c net.Conn, r rawRequest) string {
+	t.Helper()
 	defer c.Close()
 	must(t, c.SetDeadline(time.Now().Add(clientTimeout)))
-	_, err = io.WriteString(c, http2.ClientPreface)
+	_, err := io.WriteString(c, http2.ClientPreface)
 	must(t, err)
 	f := http2.NewFramer(c, c)
 	f.AllowIllegalWrites = true

@@ -3,6 +3,8 @@ package caddyhtpasswd
 import (
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -10,8 +12,7 @@ import (
 
 // requestGate is a matcher in front of all routes of a server that has an
 // htpasswd. It matches every request, and so changes nothing about which route
-// is taken, but it sees to two things that hold whether the htpasswd is asked or
-// not.
+// is taken, but it sees to what must hold whether the htpasswd is asked or not.
 //
 // The placeholders of the user are empty until somebody is verified. Caddy leaves
 // unknown ones as text in header fields, which an upstream would take for a name.
@@ -21,10 +22,12 @@ import (
 // not asked, and an upstream gets "/". And in
 // "GET x:http://example.com/private HTTP/1.1" Caddy sees no path at all, and an
 // upstream gets "http://example.com/private".
+//
+// No request carries others that no htpasswd sees: by CONNECT, of which
+// reverse_proxy would send the body as it is, or by an upgrade to HTTP/2.
 type requestGate struct {
-	// Whether the server has a forward proxy, which takes CONNECT. For any other
-	// handler it has no use and no path, and reverse_proxy would send its body
-	// as if it were further requests.
+	// Whether the server has a forward proxy, which takes CONNECT. Any other
+	// handler has no use for it.
 	allowConnect bool
 }
 
@@ -34,29 +37,27 @@ func (g requestGate) Match(r *http.Request) bool {
 	return match
 }
 
-// MatchWithError returns an error for a request without a path. An empty one
-// means "/" (RFC 9110, section 4.2.3).
+// MatchWithError returns an error for a request that nobody should see.
 func (g requestGate) MatchWithError(r *http.Request) (bool, error) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(noUser)
 	}
-	u := r.URL
-	// Over HTTP/2 and HTTP/3, a CONNECT with a path is for a WebSocket (RFC 8441).
-	isTunnel := r.Method == http.MethodConnect && (r.ProtoMajor == 1 || u.Path == "")
-	if isTunnel && g.allowConnect || !isTunnel && u.Opaque == "" && u.Path != "" && u.Path[0] == '/' {
-		return true, nil
+	if r.ProtoMajor == 1 && namesH2C(r.Header[headerUpgrade]) {
+		delete(r.Header, headerUpgrade)
+		delete(r.Header, "Http2-Settings")
 	}
-	hasNoPath := u.Opaque != "" || u.Path != ""
-	setRootPath(u)
-	// Routes that handle the error get the request as it was.
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		setRootPath(original.URL)
-	}
-	switch {
-	case isTunnel:
+	switch u := r.URL; {
+	case r.Method == http.MethodConnect && !isWebSocket(r):
+		if g.allowConnect {
+			return true, nil
+		}
+		disarm(r)
 		return false, caddyhttp.Error(http.StatusMethodNotAllowed, errConnect)
-	case hasNoPath:
+	case u.Opaque != "" || u.Path != "" && u.Path[0] != '/':
+		disarm(r)
 		return false, caddyhttp.Error(http.StatusBadRequest, errTarget)
+	case u.Path == "":
+		setRootPath(r) // as RFC 9110 says in section 4.2.3
 	}
 	return true, nil
 }
@@ -66,7 +67,50 @@ func noUser(key string) (any, bool) {
 	return "", key == userPlaceholder || key == groupsPlaceholder
 }
 
-func setRootPath(u *url.URL) { u.Opaque, u.Path, u.RawPath = "", "/", "" }
+// namesH2C reports whether an Upgrade field asks for HTTP/2, which clients no
+// longer do (RFC 9113, section 3.1). An upstream that grants it would get
+// requests that Caddy does not see.
+func namesH2C(upgrade []string) bool {
+	return slices.ContainsFunc(upgrade, func(v string) bool { return strings.Contains(strings.ToLower(v), "h2c") })
+}
+
+// isWebSocket reports whether a CONNECT is for a WebSocket over HTTP/2 or HTTP/3
+// (RFC 8441, RFC 9220), which reverse_proxy turns into a GET.
+func isWebSocket(r *http.Request) bool {
+	switch r.ProtoMajor {
+	case 2:
+		return r.URL.Path != "" && slices.Equal(r.Header[":protocol"], []string{"websocket"})
+	case 3:
+		return r.URL.Path != "" && r.Proto == "websocket"
+	}
+	return false
+}
+
+// disarm leaves nothing of a refused request that the routes which handle errors
+// could pass on: no target, no header, no body.
+func disarm(r *http.Request) {
+	setRootPath(r)
+	clear(r.Header)
+	withoutBody(r)
+}
+
+// withoutBody takes the body off a request. The server still reads what is left
+// of it.
+func withoutBody(r *http.Request) {
+	r.Body, r.ContentLength, r.TransferEncoding, r.Trailer = http.NoBody, 0, nil, nil
+}
+
+// setRootPath sets the path to "/", for routes that handle errors too: Caddy
+// gives them the request as it came.
+func setRootPath(r *http.Request) {
+	urls := []*url.URL{r.URL}
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		urls = append(urls, original.URL)
+	}
+	for _, u := range urls {
+		u.Opaque, u.Path, u.RawPath = "", "/", ""
+	}
+}
 
 // putInFront puts the gate in front of the routes of a server, and of its named
 // routes. An htpasswd in a named route is loaded when the server has put the

@@ -2,18 +2,22 @@ package caddyhtpasswd
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // targets are request lines whose target is no path that matchers see, with
@@ -105,40 +109,73 @@ func TestTargetsThatAreNoPaths(t *testing.T) {
 	}
 }
 
-// TestConnectCarriesNoRequests: reverse_proxy sends the body of a CONNECT as it
-// is, so that a server takes it for further requests.
-func TestConnectCarriesNoRequests(t *testing.T) {
-	s := startServer(t, "")
-	s.write("users", alice)
-	server, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer server.Close()
-	arrived := make(chan string, 10)
-	go func() {
-		for {
-			c, err := server.Accept()
-			if err != nil {
-				return
+// TestNoRequestCarriesOthers: reverse_proxy sends the body of a CONNECT as it
+// is, so that an upstream takes it for further requests; and an upstream that
+// grants an upgrade to HTTP/2 gets requests that Caddy does not see.
+func TestNoRequestCarriesOthers(t *testing.T) {
+	const inner = "DELETE /private HTTP/1.1\r\nHost: localhost\r\nX-User: root\r\nContent-Length: 0\r\n\r\n"
+	for _, layout := range []struct {
+		name       string
+		errorRoute bool // which says what the status is
+		directives string
+	}{
+		{"an exempt path", false, "htpasswd {\nfile {dir}/users\nuser_header X-User\nexempt /open\n}\nreverse_proxy {app}"},
+		{"an open path", false, "handle /private* {\nhtpasswd {\nfile {dir}/users\nuser_header X-User\n}\nreverse_proxy {app}\n}\nhandle {\nreverse_proxy {app}\n}"},
+		{"error routes that lead to the application", true, "handle_errors {\nrewrite * /error/{err.status_code}\nreverse_proxy {app} {\nheader_up X-Name {http.auth.user.id}\n}\n}\n" +
+			"htpasswd {\nfile {dir}/users\nuser_header X-User\n}\nreverse_proxy {app}"},
+	} {
+		t.Run(layout.name, func(t *testing.T) {
+			app := testkit.NewWitness(t)
+			s := site(t, app, map[string]string{"users": alice}, https(layout.directives))
+			address := fmt.Sprintf("localhost:%d", s.port)
+			host := ":authority: localhost"
+			for _, request := range []struct {
+				name, want string
+				send       func() string
+			}{
+				{"CONNECT with a length", "405", func() string {
+					a, _ := s.raw(fmt.Sprintf("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-User: root\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner))
+					return strconv.Itoa(a.status)
+				}},
+				{"CONNECT with a path and chunks", "405", func() string {
+					a, _ := s.raw(fmt.Sprintf("CONNECT /open HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-User: root\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(inner), inner))
+					return strconv.Itoa(a.status)
+				}},
+				{"CONNECT by HTTP/2", "405", func() string {
+					c, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+					must(t, err)
+					return speakHTTP2(t, c, post(inner, host, ":method: CONNECT", ":path: ", ":scheme: ", "x-user: root"))
+				}},
+				{"CONNECT by HTTP/3", "405", func() string {
+					return sendHTTP3(t, address, post(inner, host, ":method: CONNECT", ":path: ", ":scheme: ", "x-user: root"))
+				}},
+				{"CONNECT for another protocol by HTTP/3", "405", func() string {
+					return sendHTTP3(t, address, post(inner, host, ":method: CONNECT", ":protocol: foo", ":path: /open", "x-user: root"))
+				}},
+				{"no path, with a body and the header of a user", "400", func() string {
+					a, _ := s.raw(fmt.Sprintf("POST x:private?a=delete HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-User: root\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner))
+					return strconv.Itoa(a.status)
+				}},
+			} {
+				app.Taken()
+				got := request.send()
+				if got != request.want && !(layout.errorRoute && got == "200") {
+					t.Errorf("%s: got %s, want %s", request.name, got, request.want)
+				}
+				for _, seen := range app.Taken() {
+					if !strings.HasPrefix(seen.URI, "/error/") || seen.Body != "" || seen.Header.Get("X-User") != "" || seen.Header.Get("X-Name") != "" {
+						t.Errorf("%s: the application got %s %s as %q, named %q, with %q", request.name, seen.Method, seen.URI, seen.Header.Get("X-User"), seen.Header.Get("X-Name"), seen.Body)
+					}
+				}
 			}
-			_ = c.SetDeadline(time.Now().Add(time.Second))
-			text, _ := io.ReadAll(c)
-			arrived <- string(text)
-			c.Close()
-		}
-	}()
-	must(t, s.reload(strings.ReplaceAll("{\nhttp_port {http}\n}\nhttp://localhost:{http} {\nhtpasswd /private* {\nfile {dir}/users\nallow_http\n}\nreverse_proxy {app}\n}",
-		"{app}", server.Addr().String())))
-	inner := "DELETE /private HTTP/1.1\r\nHost: localhost\r\n\r\n"
-	for _, target := range []string{"localhost:80", "/open"} {
-		got := rawStatus(t, s.http, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", target, len(inner), inner))
-		if got != http.StatusMethodNotAllowed {
-			t.Errorf("CONNECT %s: status %d, want 405", target, got)
-		}
-	}
-	select {
-	case text := <-arrived:
-		t.Errorf("the server got %q", text)
-	default:
+			app.Taken()
+			_, _ = s.raw("GET /open HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: H2C\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
+			for _, seen := range app.Taken() {
+				if seen.Header.Get("Upgrade") != "" || seen.Header.Get("Http2-Settings") != "" {
+					t.Errorf("the application is asked to upgrade: %v", seen.Header)
+				}
+			}
+		})
 	}
 }
 
@@ -182,6 +219,7 @@ func TestGateLeavesForwardProxies(t *testing.T) {
 	t.Run("a WebSocket over HTTP/2", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/chat", nil)
 		r.Method, r.ProtoMajor = http.MethodConnect, 2
+		r.Header[":protocol"] = []string{"websocket"}
 		if got, err := (requestGate{}).MatchWithError(r); !got || err != nil {
 			t.Errorf("got %t, %v", got, err)
 		}

@@ -32,7 +32,7 @@ func (a *App) checkSites(ctx caddy.Context) error {
 		return walk.refusal
 	}
 	for name, server := range http.Servers {
-		if server != nil {
+		if walk.hasLogin[name] {
 			requestGate{allowConnect: walk.tunnels[name]}.putInFront(server)
 		}
 	}

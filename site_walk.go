@@ -20,6 +20,7 @@ type siteWalk struct {
 	findings []htpasswdFinding
 	served   map[string][][]string // by root of a file server: what each hides
 	tunnels  map[string]bool       // servers with a forward proxy
+	hasLogin map[string]bool       // servers with an htpasswd
 	refusal  error
 }
 
@@ -81,7 +82,7 @@ type passage struct {
 
 // walkSites goes through the servers by name.
 func walkSites(app *caddyhttp.App) *siteWalk {
-	w := &siteWalk{served: make(map[string][][]string), tunnels: make(map[string]bool)}
+	w := &siteWalk{served: make(map[string][][]string), tunnels: make(map[string]bool), hasLogin: make(map[string]bool)}
 	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
 		server := app.Servers[name]
 		if server == nil {
@@ -256,6 +257,9 @@ const forwardProxy = "forward_proxy"
 // who the user is, and there may be an htpasswd in it.
 func (w *siteWalk) unknownHandler(step *routeStep, at *routePlace) bool {
 	at.user = max(at.user, userPossible)
+	if step.config == nil { // it says nothing of itself
+		w.hasLogin[at.server] = true
+	}
 	if !strings.Contains(string(step.config), `"htpasswd"`) {
 		return false
 	}
@@ -288,6 +292,7 @@ func (w *siteWalk) htpasswd(config json.RawMessage, at *routePlace, exactPath st
 		}
 		use.reported = true
 	}
+	w.hasLogin[at.server] = true
 	w.findings = append(w.findings, finding)
 	if len(h.ExemptRaw) > 0 {
 		at.user = max(at.user, userPossible)
