@@ -340,9 +340,9 @@ func TestCausesOfPlainHTTPAreTold(t *testing.T) {
 		header  http.Header
 		want    string
 	}{
-		{"no proxy", false, nil, `"reason":"plain HTTP"`},
+		{"no proxy", false, nil, `"reason":"plain HTTP","fix":"serve the site over HTTPS`},
 		{"a proxy that is not trusted", false, http.Header{"X-Forwarded-Proto": {"https"}}, "not in trusted_proxies"},
-		{"a trusted proxy that says nothing", true, nil, "sends no X-Forwarded-Proto"},
+		{"a trusted proxy that says nothing", true, nil, `sends no X-Forwarded-Proto","fix":"have the proxy send`},
 		{"a trusted proxy that says plain HTTP", true, http.Header{"X-Forwarded-Proto": {"http"}}, "reports plain HTTP in X-Forwarded-Proto"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

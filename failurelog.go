@@ -103,19 +103,28 @@ func (h *Handler) logRefusal(kind lineKind, ip string, user []byte, message stri
 // logNotEncrypted writes why a request over plain HTTP is refused, and what
 // the administrator can do.
 func (h *Handler) logNotEncrypted(ip string, r *http.Request) {
-	reason := "plain HTTP"
-	if forwarded := r.Header.Values(headerForwardedProto); len(forwarded) > 0 {
-		reason = "plain HTTP from a client that is not in trusted_proxies; its X-Forwarded-Proto is ignored"
-		if isFromTrustedProxy(r) {
-			reason = "a trusted proxy reports plain HTTP in X-Forwarded-Proto"
-		}
-	} else if isFromTrustedProxy(r) {
-		reason = "plain HTTP from a trusted proxy that sends no X-Forwarded-Proto"
+	trusted, forwarded := isFromTrustedProxy(r), len(r.Header[headerForwardedProto]) > 0
+	var reason, fix string
+	switch {
+	case trusted && forwarded:
+		reason, fix = "a trusted proxy reports plain HTTP in X-Forwarded-Proto", "have the proxy redirect plain HTTP to HTTPS"
+	case trusted:
+		reason, fix = "plain HTTP from a trusted proxy that sends no X-Forwarded-Proto", "have the proxy send X-Forwarded-Proto"
+	case forwarded:
+		reason, fix = "plain HTTP from a client that is not in trusted_proxies; its X-Forwarded-Proto is ignored", "add the proxy to trusted_proxies in the global option servers"
+	default:
+		reason, fix = "plain HTTP", "serve the site over HTTPS, or set trusted_proxies for a proxy that ends TLS and sends X-Forwarded-Proto"
 	}
 	h.guard.lines[insecureLines].write(h.guard.now(), h.logger, "request over plain HTTP refused with 403",
 		zap.String("client_ip", ip), zap.String("host", shorten([]byte(r.Host))), zap.String("reason", reason),
-		zap.String("fix", "serve the site over HTTPS, or set trusted_proxies for a proxy that ends TLS and sends X-Forwarded-Proto, or set allow_http"),
-		zap.String("realm", h.Realm))
+		zap.String("fix", fix+", or set allow_http"), zap.String("realm", h.Realm))
+}
+
+// logAmbiguous writes that it is not clear which credentials a request means:
+// most often a proxy in front adds its own.
+func (h *Handler) logAmbiguous(ip string, r *http.Request) {
+	h.guard.lines[cheapLines].write(h.guard.now(), h.logger, "request with more than one Authorization header refused with 400",
+		zap.String("client_ip", ip), zap.String("host", shorten([]byte(r.Host))), zap.String("realm", h.Realm))
 }
 
 // logError writes that a request could not be checked, for a reason that is

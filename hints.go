@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
 
 	"go.uber.org/zap"
@@ -33,6 +34,14 @@ func (t *userTable) warnOfNobody(logger *zap.Logger, path string) {
 
 // errTextAsPath is for a value of 'file' that must not be shown.
 var errTextAsPath = errors.New("value looks like the text of a password file (not shown here); expected the path of a file with that text, such as /etc/caddy/.htpasswd")
+
+// howToCreate says what to do about a password file that is not there.
+func howToCreate(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "; create it with: caddy htpasswd -c <file> <user>"
+	}
+	return ""
+}
 
 // isTextNotPath reports whether a value that was meant as a path can be the
 // text of a password file. A path that looks like one is rare, and loses no

@@ -200,7 +200,7 @@ func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
 		store, name, err := acquire(h, name, newUserStore)
 		if err != nil {
-			return fmt.Errorf("htpasswd: file %w", err)
+			return fmt.Errorf("htpasswd: file %w%s", err, howToCreate(err))
 		}
 		store.name.add(name)
 		h.users, h.names = append(h.users, store), append(h.names, name)
@@ -285,6 +285,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 		return refusedNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
 	}
 	if len(login.sent) > 1 {
+		h.logAmbiguous(login.clientIP(), r)
 		return ambiguousCredentials, caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
 	}
 	if len(login.sent) == 0 || !isBasic(login.sent[0]) {
