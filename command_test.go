@@ -63,7 +63,7 @@ func toolProcess(args ...string) *exec.Cmd {
 const toolFile = "# people\nann:{SHA}old:first\nbob:" + toolSHA + "\nlocked:*\nbroken:?\n"
 
 // TestTool runs the tool with all sorts of arguments. In these, F is a file
-// with toolFile in it, H a page, N is not there and D is a folder.
+// with toolFile in it, H a page, N is not there and D is a directory.
 func TestTool(t *testing.T) {
 	long := strings.Repeat("a", 256)
 	for _, test := range []struct {
@@ -106,8 +106,8 @@ func TestTool(t *testing.T) {
 		{"of nobody", "-vb F carl secret1", "", exitIllegal, "", "User carl not found", ""},
 
 		{"no file", "-b N carl pw", "", exitFile, "", "use -c to make it", ""},
-		{"no folder", "-cb N/f carl pw", "", exitFile, "", "its folder is not there", ""},
-		{"a folder", "-b D carl pw", "", exitFile, "", "is a folder", ""},
+		{"no directory", "-cb N/f carl pw", "", exitFile, "", "its directory does not exist", ""},
+		{"a directory", "-b D carl pw", "", exitFile, "", "is a directory", ""},
 		{"not a password file", "-b H carl pw", "", exitNotAFile, "", "is not an htpasswd file", ""},
 		{"not a password file, to be made anew", "-cb H carl pw", "", exitNotAFile, "", "is not an htpasswd file", ""},
 		{"not a password file, user to be removed", "-D H carl", "", exitNotAFile, "", "is not an htpasswd file", ""},
@@ -535,17 +535,20 @@ func TestToolNewFile(t *testing.T) {
 	is := func(name string) (*user.Group, error) { return &user.Group{Gid: "4711", Name: name}, nil }
 	isNot := func(string) (*user.Group, error) { return nil, errors.New("no such group") }
 	for _, test := range []struct {
+		path   string
 		lookup func(string) (*user.Group, error)
 		euid   int
 		group  int
 		advice string
 	}{
-		{is, 0, 4711, "New file f, which the group caddy can read"},
-		{is, 1000, -1, "New file f; let the server read it: sudo chgrp caddy f"},
-		{isNot, 0, -1, "New file f; let the server read it: chgrp <its group> f"},
-		{isNot, 1000, -1, "New file f; let the server read it: chgrp <its group> f"},
+		{"f", is, 0, 4711, "New file f, which the group caddy can read"},
+		{"f", is, 1000, -1, "New file f; let the server read it: sudo chgrp caddy f"},
+		{"f", isNot, 0, -1, "New file f; let the server read it: chgrp <its group> f"},
+		{"f", isNot, 1000, -1, "New file f; let the server read it: chgrp <its group> f"},
+		{"x;reboot", is, 1000, -1, "New file x;reboot; let the server read it: sudo chgrp caddy 'x;reboot'"},
+		{"x\n%s", isNot, 0, -1, `New file "x\n%s"; let the server read it: chgrp <its group> $'x\012%s'`},
 	} {
-		if group, advice := newFileGroup(test.lookup, test.euid); group != test.group || fmt.Sprintf(advice, "f") != test.advice {
+		if group, advice := newFileGroup(test.path, test.lookup, test.euid); group != test.group || advice != test.advice {
 			t.Errorf("%d, %q", group, advice)
 		}
 	}
