@@ -158,12 +158,12 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 	if edited == text && !isNew {
 		return nil
 	}
-	group, advice := newFileGroup(path, user.LookupGroup, os.Geteuid())
+	group, advice := newFileGroup(user.LookupGroup, os.Geteuid())
 	if err := file.Replace(edited, group); err != nil {
 		return failed(exitFile, "%s", err)
 	}
 	if isNew {
-		t.say("%s", advice)
+		t.say("New file %s%s", printable(path), advice(path, wholefile.IsFixed(path)))
 	}
 	return nil
 }
@@ -269,10 +269,16 @@ func editUser(text, name, hash string) (edited string, found int) {
 const serverGroup = "caddy"
 
 // newFileGroup returns the group that a new file is to have, and what to say
-// about it.
-func newFileGroup(path string, lookup func(name string) (*user.Group, error), euid int) (group int, advice string) {
-	advise := func(command string) string {
-		return fmt.Sprintf("New file %s; let the server read it: %s %s", printable(path), command, shown.Argument(path))
+// about it behind the path. A command is only said if nobody can exchange the
+// file before it is run.
+func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (group int, advice func(path string, isFixed bool) string) {
+	advise := func(command string) func(string, bool) string {
+		return func(path string, isFixed bool) string {
+			if !isFixed {
+				return "; give it to the group of the server, but not as root: others can put another file in its place"
+			}
+			return "; let the server read it: " + command + " " + shown.Argument(path)
+		}
 	}
 	found, err := lookup(serverGroup)
 	if err != nil {
@@ -282,5 +288,5 @@ func newFileGroup(path string, lookup func(name string) (*user.Group, error), eu
 	if err != nil || euid != 0 {
 		return wholefile.KeepGroup, advise("sudo chgrp " + serverGroup)
 	}
-	return gid, fmt.Sprintf("New file %s, which the group %s can read", printable(path), serverGroup)
+	return gid, func(string, bool) string { return ", which the group " + serverGroup + " can read" }
 }

@@ -535,21 +535,24 @@ func TestToolNewFile(t *testing.T) {
 	is := func(name string) (*user.Group, error) { return &user.Group{Gid: "4711", Name: name}, nil }
 	isNot := func(string) (*user.Group, error) { return nil, errors.New("no such group") }
 	for _, test := range []struct {
-		path   string
-		lookup func(string) (*user.Group, error)
-		euid   int
-		group  int
-		advice string
+		path    string
+		isFixed bool
+		lookup  func(string) (*user.Group, error)
+		euid    int
+		group   int
+		advice  string
 	}{
-		{"f", is, 0, 4711, "New file f, which the group caddy can read"},
-		{"f", is, 1000, -1, "New file f; let the server read it: sudo chgrp caddy f"},
-		{"f", isNot, 0, -1, "New file f; let the server read it: chgrp <its group> f"},
-		{"f", isNot, 1000, -1, "New file f; let the server read it: chgrp <its group> f"},
-		{"x;reboot", is, 1000, -1, "New file x;reboot; let the server read it: sudo chgrp caddy 'x;reboot'"},
-		{"x\n%s", isNot, 0, -1, `New file "x\n%s"; let the server read it: chgrp <its group> $'x\012%s'`},
+		{"f", true, is, 0, 4711, ", which the group caddy can read"},
+		{"f", true, is, 1000, -1, "; let the server read it: sudo chgrp caddy f"},
+		{"f", true, isNot, 0, -1, "; let the server read it: chgrp <its group> f"},
+		{"f", true, isNot, 1000, -1, "; let the server read it: chgrp <its group> f"},
+		{"x;reboot", true, is, 1000, -1, "; let the server read it: sudo chgrp caddy 'x;reboot'"},
+		{"x\n%s", true, isNot, 0, -1, `; let the server read it: chgrp <its group> $'x\012%s'`},
+		{"f", false, is, 1000, -1, "; give it to the group of the server, but not as root: others can put another file in its place"},
 	} {
-		if group, advice := newFileGroup(test.path, test.lookup, test.euid); group != test.group || advice != test.advice {
-			t.Errorf("%d, %q", group, advice)
+		group, advice := newFileGroup(test.lookup, test.euid)
+		if got := advice(test.path, test.isFixed); group != test.group || got != test.advice {
+			t.Errorf("%q: got %d, %q, want %d, %q", test.path, group, got, test.group, test.advice)
 		}
 	}
 }

@@ -191,8 +191,10 @@ func (f *File) openOld() error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, errSymlink) {
 		return errMoved
 	}
-	if advice := f.insteadOfSudo(st.Uid); errors.Is(err, unix.EACCES) && advice != "" { // else callers advise sudo
-		return fmt.Errorf("%s belongs to user %d and can't be read; %s", f.shown, st.Uid, advice)
+	if errors.Is(err, unix.EACCES) {
+		if advice := f.insteadOfSudo(st.Uid); advice != "" { // else callers advise sudo
+			return fmt.Errorf("%s belongs to user %d and can't be read; %s", f.shown, st.Uid, advice)
+		}
 	}
 	if err != nil {
 		return f.failed("opening it", err)
