@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -155,7 +156,8 @@ func describeFlagError(err error) string {
 		return fmt.Sprintf("--%s needs a value", e.GetFlag().Name)
 	}
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() != "" {
-		return fmt.Sprintf("there is no flag -%.1s; flags go before the file, and what begins with - behind the user", e.GetSpecifiedShortnames())
+		c, _ := utf8.DecodeRuneInString(e.GetSpecifiedShortnames())
+		return fmt.Sprintf("there is no flag -%s; flags go before the file, and what begins with - behind the user", printable(string(c)))
 	}
 	return "there is no such flag; flags go before the file, and what begins with - behind the user"
 }
@@ -174,8 +176,8 @@ func (t *passwordTool) end(cmd *cobra.Command, err error) error {
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return e.code, nil })(cmd, nil)
 }
 
-// say tells who called the tool something. Names and paths in it can come from
-// a file.
+// say tells who called the tool something. Paths and names in it are printable
+// each: as a part of the whole, a line end in one would begin another line.
 func (t *passwordTool) say(format string, args ...any) {
 	_, _ = io.WriteString(t.err, escape(fmt.Sprintf(format+"\n", args...))) // there is nobody else to tell
 }

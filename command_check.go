@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
 )
 
 // fileReport is what a server would make of an htpasswd file.
@@ -43,6 +45,10 @@ type fileReport struct {
 	// Gone says that this has happened, or the file was deleted: the path leads
 	// to a version that has no name left.
 	Gone bool `json:"gone,omitempty"`
+
+	// isFixed says that nobody can exchange the file before a command that
+	// names it is run.
+	isFixed bool
 }
 
 type reportedUser struct {
@@ -87,7 +93,7 @@ func (t *passwordTool) runCheck(paths []string) error {
 	for i, path := range paths {
 		reports[i] = newFileReport(path)
 		if reports[i].Refused != "" {
-			refused = append(refused, path)
+			refused = append(refused, printable(path))
 		}
 	}
 	var b strings.Builder
@@ -121,9 +127,9 @@ func (t *passwordTool) runList(path string) error {
 	report := newFileReport(path)
 	switch {
 	case report.Mode == "":
-		return failed(exitFile, "%s: %s", path, report.Refused)
+		return failed(exitFile, "%s: %s", printable(path), report.Refused)
 	case report.Refused != "":
-		return failed(exitNotAFile, "%s: a server would refuse it: %s", path, report.Refused)
+		return failed(exitNotAFile, "%s: a server would refuse it: %s", printable(path), report.Refused)
 	}
 	var b strings.Builder
 	others := len(report.BadLines)
@@ -138,7 +144,7 @@ func (t *passwordTool) runList(path string) error {
 		return err
 	}
 	if others > 0 {
-		t.say("locked accounts and bad lines, not listed: %d; more with: caddy htpasswd --check %s", others, path)
+		t.say("locked accounts and bad lines, not listed: %d; more with: caddy htpasswd --check %s", others, shown.Argument(path))
 	}
 	return nil
 }
@@ -155,6 +161,7 @@ func newFileReport(path string) *fileReport {
 	r.Owner, r.Group = ownerOf(path)
 	r.WorldReadable = isWorldReadable(path, mode)
 	r.MountPoint, r.Gone = mountOf(path)
+	r.isFixed = wholefile.IsFixed(path)
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)
 	}
@@ -234,10 +241,10 @@ func (r *fileReport) String() string {
 		fmt.Fprintf(&b, "  %s: %d\n", f, f.Users)
 	}
 	if r.WorldReadable {
-		fmt.Fprintf(&b, "%s: can be read by every user of this machine; mend with: chmod o= %[1]s\n", path)
+		fmt.Fprintf(&b, "%s: can be read by every user of this machine; %s\n", path, r.advice("chmod o= %s"))
 	}
 	if r.Unreadable {
-		fmt.Fprintf(&b, "%s: a server that runs as caddy can't read it, unless by an access control list; mend with: chgrp caddy %[1]s && chmod g=r %[1]s\n", path)
+		fmt.Fprintf(&b, "%s: a server that runs as caddy can't read it, unless by an access control list; %s\n", path, r.advice("chgrp caddy %[1]s && chmod g=r %[1]s"))
 	}
 	switch {
 	case r.Gone:
@@ -262,6 +269,15 @@ func (r *fileReport) String() string {
 		fmt.Fprintf(&b, "%s:%d: skipped: its user has an earlier line\n", path, line)
 	}
 	return b.String()
+}
+
+// advice returns what to do about the rights of the file: a command, with places
+// for the path, or none where somebody could have root run it on another file.
+func (r *fileReport) advice(command string) string {
+	if r.isFixed {
+		return "run: " + fmt.Sprintf(command, shown.Argument(r.Path))
+	}
+	return "its owner has to change that, not root: others can put another file in its place"
 }
 
 func (f reportedFormat) String() string {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
 )
 
@@ -35,7 +36,7 @@ func (t *passwordTool) runSet(ctx context.Context, path, name string, args []str
 	err = t.change(ctx, path, name, func(text string) (string, error) {
 		if t.create {
 			if table, _ := parseUsers(text); len(table.entries) > 0 {
-				note = fmt.Sprintf("%s is made anew; users in it before: %d", path, len(table.entries))
+				note = fmt.Sprintf("%s is made anew; users in it before: %d", printable(path), len(table.entries))
 			}
 			text = ""
 		}
@@ -98,16 +99,16 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 	case errors.Is(err, fs.ErrNotExist):
 		return t.missing(path)
 	case errors.Is(err, fs.ErrPermission):
-		return denied(fmt.Errorf("%s: %w", path, fs.ErrPermission))
+		return denied(fmt.Errorf("%s: %w", printable(path), fs.ErrPermission))
 	case err != nil:
-		return failed(exitFile, "%s: %s", path, err)
+		return failed(exitFile, "%s: %s", printable(path), err)
 	}
 	if err := isPasswordFile(path, name, text); err != nil {
 		return err
 	}
 	table, err := parseUsers(text)
 	if err != nil {
-		return failed(exitNotAFile, "%s: a server would refuse it: %s", path, err)
+		return failed(exitNotAFile, "%s: a server would refuse it: %s", printable(path), err)
 	}
 	e := table.find([]byte(name))
 	switch {
@@ -116,7 +117,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 	case e.state == locked:
 		return failed(exitWrong, "the account of user %s is locked", name)
 	case e.state == bad:
-		return failed(exitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", name, path)
+		return failed(exitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", printable(name), shown.Argument(path))
 	}
 	password, err := t.password(ctx, args)
 	if err != nil {
@@ -137,7 +138,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 
 // change replaces a file by what edit makes of it, while nobody else does.
 func (t *passwordTool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
-	file, err := wholefile.Open(ctx, path, func() { t.say("waiting for others who change files in the folder of %s", path) })
+	file, err := wholefile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", printable(path)) })
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
@@ -162,7 +163,7 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 		return failed(exitFile, "%s", err)
 	}
 	if isNew {
-		t.say(advice, path)
+		t.say("New file %s%s", printable(path), advice(path, wholefile.IsFixed(path)))
 	}
 	return nil
 }
@@ -203,9 +204,9 @@ func (t *passwordTool) read(file *wholefile.File, path, name string) (string, er
 // missing says that there is no file, and what to do.
 func (t *passwordTool) missing(path string) error {
 	if t.remove || t.verify {
-		return failed(exitFile, "%s is not there", path)
+		return failed(exitFile, "%s is not there", printable(path))
 	}
-	return failed(exitFile, "%s is not there; use -c to make it", path)
+	return failed(exitFile, "%s is not there; use -c to make it", printable(path))
 }
 
 // denied adds to an error, which names the path, what to do.
@@ -221,7 +222,7 @@ func denied(err error) error {
 // own bad one, to be mended.
 func isPasswordFile(path, name, text string) error {
 	if table, err := parseUsers(text); err != nil && table.find([]byte(name)) == nil {
-		return failed(exitNotAFile, "%s is not an htpasswd file: %s", path, err)
+		return failed(exitNotAFile, "%s is not an htpasswd file: %s", printable(path), err)
 	}
 	return nil
 }
@@ -268,15 +269,24 @@ func editUser(text, name, hash string) (edited string, found int) {
 const serverGroup = "caddy"
 
 // newFileGroup returns the group that a new file is to have, and what to say
-// about it, with a place for the path.
-func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (group int, advice string) {
+// about it behind the path. A command is only said if nobody can exchange the
+// file before it is run.
+func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (group int, advice func(path string, isFixed bool) string) {
+	advise := func(command string) func(string, bool) string {
+		return func(path string, isFixed bool) string {
+			if !isFixed {
+				return "; give it to the group of the server, but not as root: others can put another file in its place"
+			}
+			return "; let the server read it: " + command + " " + shown.Argument(path)
+		}
+	}
 	found, err := lookup(serverGroup)
 	if err != nil {
-		return wholefile.KeepGroup, "New file %[1]s; let the server read it: chgrp <its group> %[1]s"
+		return wholefile.KeepGroup, advise("chgrp <its group>")
 	}
 	gid, err := strconv.Atoi(found.Gid)
 	if err != nil || euid != 0 {
-		return wholefile.KeepGroup, "New file %[1]s; let the server read it: sudo chgrp " + serverGroup + " %[1]s"
+		return wholefile.KeepGroup, advise("sudo chgrp " + serverGroup)
 	}
-	return gid, "New file %[1]s, which the group " + serverGroup + " can read"
+	return gid, func(string, bool) string { return ", which the group " + serverGroup + " can read" }
 }

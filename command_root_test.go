@@ -30,11 +30,21 @@ func TestToolAsRoot(t *testing.T) {
 		must(t, os.Lchown(filepath.Join(theirs, name), mallory, mallory))
 	}
 	must(t, os.Chmod(filepath.Join(theirs, "own"), 0o755|os.ModeSetuid)) // chown has taken it off
-	for _, args := range []string{"-i link/f bob", "-ci link/f bob", "-ci link/new bob", "-i of-root bob", "-ci of-root bob", "-ci new bob", "-D of-root bob", "-D link/f bob"} {
-		args := strings.Fields(args)
+	const byPath, another = "name it by that path", "runuser -u nobody -- caddy htpasswd -c ..."
+	for _, test := range []struct{ args, want string }{
+		{"-i link/f bob", byPath},
+		{"-ci link/f bob", byPath},
+		{"-ci link/new bob", byPath},
+		{"-i of-root bob", another},
+		{"-ci of-root bob", another},
+		{"-ci new bob", "runuser -u nobody -- caddy htpasswd ..."},
+		{"-D of-root bob", another},
+		{"-D link/f bob", byPath},
+	} {
+		args := strings.Fields(test.args)
 		args[1] = filepath.Join(theirs, args[1])
 		got := tool(t, "", args...)
-		if got.code != exitFile || !strings.Contains(got.err, "not changed by root") || !strings.Contains(got.err, "htpasswd ...") {
+		if got.code != exitFile || !strings.Contains(got.err, "not changed by root") || !strings.Contains(got.err, test.want) {
 			t.Errorf("%q: got %+v", args, got)
 		}
 	}
@@ -54,5 +64,55 @@ func TestToolAsRoot(t *testing.T) {
 	must(t, err)
 	if owner, _ := ownerOf(own); info.Mode() != 0o755 || owner != "nobody" {
 		t.Errorf("got mode %s and owner %s", info.Mode(), owner)
+	}
+}
+
+// TestToolInStickyDirectory: root's new password does not go into a file that
+// somebody else has put where root wants to create one.
+func TestToolInStickyDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: no other users to try")
+	}
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o777|os.ModeSticky))
+	path := filepath.Join(dir, "users")
+	must(t, os.WriteFile(path, nil, 0o600))
+	must(t, os.Chown(path, 65534, 65534))
+	for _, flags := range []string{"-cbs", "-bs"} {
+		got := tool(t, "", flags, path, "ann", "pw")
+		if got.code != exitFile || !strings.Contains(got.err, "it belongs to nobody") {
+			t.Errorf("%s: got %+v", flags, got)
+		}
+	}
+	if text := readText(t, path); text != "" {
+		t.Errorf("the file is now %q", text)
+	}
+}
+
+// TestCheckAdvice: a command that root may copy is only given where nobody can
+// exchange the file before it is run, and it takes any name for a name.
+func TestCheckAdvice(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: no other users to try")
+	}
+	for name, argument := range map[string]string{"users": "users", "x;touch y;": "'x;touch y;'", "-x": "./-x", "a\nb": `$'a\012b'`} {
+		dir := t.TempDir()
+		must(t, os.Chmod(filepath.Dir(dir), 0o755))
+		must(t, os.Chmod(dir, 0o755))
+		t.Chdir(dir)
+		must(t, os.WriteFile(name, []byte("bob:"+toolSHA+"\n"), 0o600))
+		must(t, os.Chmod(name, 0o644))
+		if got, want := tool(t, "", "--check", "--", name), printable(name)+": can be read by every user of this machine; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
+			t.Errorf("got %q, want %q in it", got.out, want)
+		}
+		must(t, os.Chown(dir, 65534, 65534))
+		got := tool(t, "", "--check", "--", name)
+		if !strings.Contains(got.out, "its owner has to change that, not root") || strings.Contains(got.out, "chmod") {
+			t.Errorf("in a directory of somebody else: got %q", got.out)
+		}
+		report := fileReport{Path: name, Unreadable: true, isFixed: true}
+		if got, want := report.String(), "run: chgrp caddy "+argument+" && chmod g=r "+argument+"\n"; !strings.HasSuffix(got, want) {
+			t.Errorf("got %q, want %q at its end", got, want)
+		}
 	}
 }

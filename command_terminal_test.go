@@ -269,7 +269,7 @@ func TestPrompts(t *testing.T) {
 	must(t, os.Link(linked, linked+".copy"))
 	for name, args := range map[string][]string{
 		"no such file":      {filepath.Join(t.TempDir(), "none"), "carl"},
-		"no such folder":    {"-c", filepath.Join(t.TempDir(), "none", "f"), "carl"},
+		"no such directory": {"-c", filepath.Join(t.TempDir(), "none", "f"), "carl"},
 		"can't be replaced": {linked, "carl"},
 	} {
 		t.Run(name+", nobody is asked", func(t *testing.T) {

@@ -63,7 +63,7 @@ func toolProcess(args ...string) *exec.Cmd {
 const toolFile = "# people\nann:{SHA}old:first\nbob:" + toolSHA + "\nlocked:*\nbroken:?\n"
 
 // TestTool runs the tool with all sorts of arguments. In these, F is a file
-// with toolFile in it, H a page, N is not there and D is a folder.
+// with toolFile in it, H a page, N is not there and D is a directory.
 func TestTool(t *testing.T) {
 	long := strings.Repeat("a", 256)
 	for _, test := range []struct {
@@ -106,8 +106,8 @@ func TestTool(t *testing.T) {
 		{"of nobody", "-vb F carl secret1", "", exitIllegal, "", "User carl not found", ""},
 
 		{"no file", "-b N carl pw", "", exitFile, "", "use -c to make it", ""},
-		{"no folder", "-cb N/f carl pw", "", exitFile, "", "its folder is not there", ""},
-		{"a folder", "-b D carl pw", "", exitFile, "", "is a folder", ""},
+		{"no directory", "-cb N/f carl pw", "", exitFile, "", "its directory does not exist", ""},
+		{"a directory", "-b D carl pw", "", exitFile, "", "is a directory", ""},
 		{"not a password file", "-b H carl pw", "", exitNotAFile, "", "is not an htpasswd file", ""},
 		{"not a password file, to be made anew", "-cb H carl pw", "", exitNotAFile, "", "is not an htpasswd file", ""},
 		{"not a password file, user to be removed", "-D H carl", "", exitNotAFile, "", "is not an htpasswd file", ""},
@@ -535,18 +535,24 @@ func TestToolNewFile(t *testing.T) {
 	is := func(name string) (*user.Group, error) { return &user.Group{Gid: "4711", Name: name}, nil }
 	isNot := func(string) (*user.Group, error) { return nil, errors.New("no such group") }
 	for _, test := range []struct {
-		lookup func(string) (*user.Group, error)
-		euid   int
-		group  int
-		advice string
+		path    string
+		isFixed bool
+		lookup  func(string) (*user.Group, error)
+		euid    int
+		group   int
+		advice  string
 	}{
-		{is, 0, 4711, "New file f, which the group caddy can read"},
-		{is, 1000, -1, "New file f; let the server read it: sudo chgrp caddy f"},
-		{isNot, 0, -1, "New file f; let the server read it: chgrp <its group> f"},
-		{isNot, 1000, -1, "New file f; let the server read it: chgrp <its group> f"},
+		{"f", true, is, 0, 4711, ", which the group caddy can read"},
+		{"f", true, is, 1000, -1, "; let the server read it: sudo chgrp caddy f"},
+		{"f", true, isNot, 0, -1, "; let the server read it: chgrp <its group> f"},
+		{"f", true, isNot, 1000, -1, "; let the server read it: chgrp <its group> f"},
+		{"x;reboot", true, is, 1000, -1, "; let the server read it: sudo chgrp caddy 'x;reboot'"},
+		{"x\n%s", true, isNot, 0, -1, `; let the server read it: chgrp <its group> $'x\012%s'`},
+		{"f", false, is, 1000, -1, "; give it to the group of the server, but not as root: others can put another file in its place"},
 	} {
-		if group, advice := newFileGroup(test.lookup, test.euid); group != test.group || fmt.Sprintf(advice, "f") != test.advice {
-			t.Errorf("%d, %q", group, advice)
+		group, advice := newFileGroup(test.lookup, test.euid)
+		if got := advice(test.path, test.isFixed); group != test.group || got != test.advice {
+			t.Errorf("%q: got %d, %q, want %d, %q", test.path, group, got, test.group, test.advice)
 		}
 	}
 }

@@ -32,7 +32,7 @@ func TestCheckMount(t *testing.T) {
 			t.Errorf("got %d, %q", got.code, got.out)
 		}
 	}
-	if got := tool(t, "", "-bs", inside, "bob", "pw"); got.code != exitFile || !strings.Contains(got.err, "mount its folder instead") {
+	if got := tool(t, "", "-bs", inside, "bob", "pw"); got.code != exitFile || !strings.Contains(got.err, "mount its directory instead") {
 		t.Errorf("got %+v", got)
 	}
 	if got := tool(t, "", "-bs", outside, "bob", "pw"); got.code != 0 {

@@ -2,53 +2,25 @@ package caddyhtpasswd
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// printable returns a text as it is, or quoted and escaped as in Go if a
-// terminal could take a part of it for a command, hide it, or show it in another
-// place: control characters (of C1, too), marks that change the direction of a
-// text, and bytes that are no UTF-8. What begins with a quotation mark is
-// quoted, too, so that no text can pass for another one.
-func printable(text string) string {
-	if strings.HasPrefix(text, `"`) || strings.Contains(text, "\n") || escape(text) != text {
-		return strconv.Quote(text)
-	}
-	return text
-}
+// printable returns a text as a terminal shows it: see shown.Text.
+func printable(text string) string { return shown.Text(text) }
 
 // escape escapes what printable is about, but line ends, without quotes around.
-func escape(text string) string {
-	if strings.IndexFunc(text, isHarmful) < 0 && utf8.ValidString(text) {
-		return text
-	}
-	var b strings.Builder
-	for text != "" {
-		c, size := utf8.DecodeRuneInString(text)
-		if part := text[:size]; isHarmful(c) || c == utf8.RuneError && size == 1 {
-			quoted := strconv.Quote(part)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		} else {
-			b.WriteString(part)
-		}
-		text = text[size:]
-	}
-	return b.String()
-}
-
-// isHarmful reports whether c is no character that people see, or a blank.
-func isHarmful(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }
+func escape(text string) string { return shown.Escape(text) }
 
 // escapeJSON escapes the same in a text that is JSON. There it stands in strings
 // only.
 func escapeJSON(text string) string {
 	var b strings.Builder
 	for _, c := range text {
-		if isHarmful(c) {
+		if shown.IsHarmful(c) {
 			for _, unit := range utf16.Encode([]rune{c}) {
 				fmt.Fprintf(&b, `\u%04x`, unit)
 			}

@@ -100,6 +100,35 @@ func TestToolOutputIsShown(t *testing.T) {
 	}
 }
 
+// TestToolOutputHasItsLines: no name of a file adds a line to what the tool says.
+func TestToolOutputHasItsLines(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a\ncaddy htpasswd: b")
+	must(t, os.Mkdir(dir, 0o700))
+	link := filepath.Join(filepath.Dir(dir), "link")
+	must(t, os.Symlink(dir, link))
+	path := filepath.Join(dir, "users")
+	must(t, os.WriteFile(path, []byte("bob:"+toolSHA+"\nbroken:?\nbob:?\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "page"), []byte("page"), 0o600))
+	linked := filepath.Join(dir, "linked")
+	must(t, os.WriteFile(linked, []byte("bob:"+toolSHA+"\n"), 0o600))
+	must(t, os.Link(linked, linked+"2"))
+	for _, args := range [][]string{
+		{"--list", path}, {"--list", path + "\nb"}, {"--list", dir + "/page"},
+		{"--check", dir + "/page"}, {"--check", path + "\nb"},
+		{"-vb", path + "\nb", "bob", "pw"}, {"-vb", dir + "/page", "bob", "pw"}, {"-vb", path, "broken", "pw"},
+		{"-bs", path + "\nb", "ann", "pw"}, {"-bs", link + "/linked", "ann", "pw"}, {"-bs", dir, "ann", "pw"}, {"-bs", path + "/f", "ann", "pw"},
+		{"-bs", dir + "/none/f", "ann", "pw"}, {"-bs", dir + "/page", "ann", "pw"}, {"-D", path + "\nb", "ann"},
+		{"-cbs", dir + "/new", "ann", "pw"}, {"-cbs", path, "ann", "pw"}, {"-\n"},
+	} {
+		got := tool(t, "", args...)
+		for line := range strings.Lines(got.out + got.err) {
+			if strings.HasPrefix(line, "caddy htpasswd: b") || strings.HasPrefix(line, "b") && line != "bob\n" {
+				t.Errorf("%q: a name has added the line %q to %q", args, line, got.out+got.err)
+			}
+		}
+	}
+}
+
 // TestLoggedNameIsShown: neither does a name that a client sends, in the log.
 func TestLoggedNameIsShown(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)

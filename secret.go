@@ -133,7 +133,7 @@ func (a *App) provisionSecret(ctx caddy.Context) error {
 	var old secret
 	if a.OldSecret != "" {
 		if old, err = resolveSecret(a.OldSecret); err != nil {
-			return fmt.Errorf("old secret: %w", err)
+			return fmt.Errorf("old_secret: %w", err)
 		}
 	}
 	a.keys.current.Store(newKeys(current, old))

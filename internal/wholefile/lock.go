@@ -25,7 +25,7 @@ func (f *File) lockTarget() **os.File {
 
 // acquire waits until nobody else has the lock.
 func (f *File) acquire(ctx context.Context) error {
-	target, what := *f.lockTarget(), "its folder"
+	target, what := *f.lockTarget(), "its directory"
 	if target == nil {
 		return ctx.Err()
 	}
@@ -38,7 +38,7 @@ func (f *File) acquire(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("%s: for %s others have held a lock on %s", f.path, lockTime, what)
+				return fmt.Errorf("%s: for %s others have held a lock on %s", f.shown, lockTime, what)
 			}
 			return ctx.Err()
 		case <-timer.C:
@@ -48,7 +48,7 @@ func (f *File) acquire(ctx context.Context) error {
 			return nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("%s: %s can't be locked: %w", f.path, what, err)
+			return fmt.Errorf("%s: %s can't be locked: %w", f.shown, what, err)
 		}
 		timer.Reset(lockRetry)
 	}

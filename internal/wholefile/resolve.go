@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 const maxLinks = 40 // followed, as by Linux
@@ -43,21 +45,30 @@ func resolve(path string) (*place, error) {
 	if p.dir != unix.AT_FDCWD {
 		p.close()
 	}
+	text := shown.Text(path)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return nil, fmt.Errorf("%s: its folder is not there", path)
+		return nil, fmt.Errorf("%s: its directory does not exist", text)
 	case errors.Is(err, errMoved):
 		return nil, err
 	case errors.Is(err, errTooManyLinks):
-		return nil, fmt.Errorf("%s: too many symlinks", path)
+		return nil, fmt.Errorf("%s: too many symlinks", text)
+	case errors.Is(err, errOtherPlace):
+		return nil, fmt.Errorf("%s: leads through a link of /proc, which can stand for a file of another container or process; run the tool in there, or name the path that the file has on this machine", text)
 	case errors.Is(err, unix.EISDIR):
-		return nil, fmt.Errorf("%s: is a folder, not a file", path)
+		return nil, fmt.Errorf("%s: is a directory, not a file", text)
 	default:
-		return nil, fmt.Errorf("%s: its folder: %w", path, err)
+		return nil, fmt.Errorf("%s: its directory: %w", text, err)
 	}
 }
 
-var errTooManyLinks = errors.New("too many symlinks")
+var (
+	errTooManyLinks = errors.New("too many symlinks")
+
+	// errOtherPlace is for a symlink that the system does not follow by its
+	// text: the same text leads elsewhere from here.
+	errOtherPlace = errors.New("a link of /proc")
+)
 
 func (p *place) follow(rest string) error {
 	if err := p.start(rest); err != nil {

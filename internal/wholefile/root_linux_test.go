@@ -179,11 +179,11 @@ func TestRootRefuses(t *testing.T) {
 		name  string
 		setUp func(t *testing.T, base string)
 		path  string
-		want  []string // parts of the message; none if root changes the file
+		want  []string // parts of the message, with BASE for the directory; what begins with ! must not be there; none if root changes the file
 	}{
 		{"a directory symlink of another user", func(t *testing.T, base string) {
 			linkAs(t, mallory, "root", base+"/link")
-		}, "link/f", []string{"the symlink ", "/link belongs to nobody", "runuser -u nobody -- caddy htpasswd"}},
+		}, "link/f", []string{"the symlink ", "/link belongs to nobody", "name the file without the symlink", "!runuser"}},
 		{"a directory symlink of another user, new file", func(t *testing.T, base string) {
 			linkAs(t, mallory, "root", base+"/link")
 		}, "link/none", []string{"/link belongs to nobody"}},
@@ -192,7 +192,32 @@ func TestRootRefuses(t *testing.T) {
 		}, "f", []string{"the symlink ", "/f belongs to nobody"}},
 		{"a directory of another user", func(t *testing.T, base string) {
 			write(t, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
-		}, "dir/f", []string{"the directory ", "/dir belongs to nobody", "runuser -u nobody -- caddy htpasswd", "in a directory that belongs to root"}},
+		}, "dir/f", []string{"the directory ", "/dir belongs to nobody", "can't change this one, which belongs to root", "create another file", "in a directory that belongs to root", "runuser -u nobody -- caddy htpasswd -c", "!chown", "!cp "}},
+		{"a directory of another user, file of a third one", func(t *testing.T, base string) {
+			writeAs(t, bob, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
+		}, "dir/f", []string{"/dir belongs to nobody", "which belongs to user 65533", "create another file"}},
+		{"root's directory in one of another user, new file", func(t *testing.T, base string) {
+			ownedBy(t, 0, ownedBy(t, mallory, base+"/dir")+"/of-root")
+		}, "dir/of-root/none", []string{"/dir belongs to nobody", "keep the file where every directory of its path belongs to root", "!runuser"}},
+		{"a symlink of another user to a new file in their directory", func(t *testing.T, base string) {
+			linkAs(t, mallory, ownedBy(t, mallory, base+"/dir"), base+"/link")
+		}, "link/none", []string{"the symlink ", "runuser -u nobody -- caddy htpasswd ..."}},
+		{"two names in the directory of another user", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
+			must(t, os.Link(base+"/dir/f", base+"/dir/g"))
+			linkAs(t, mallory, base+"/root/f", base+"/dir/f.copy")
+		}, "dir/f", []string{"has 2 names", "runuser -u nobody -- caddy htpasswd ...", "!cp -p"}},
+		{"two names, root's file in the directory of another user", func(t *testing.T, base string) {
+			must(t, os.Link(base+"/root/f", ownedBy(t, mallory, base+"/dir")+"/f"))
+		}, "dir/f", []string{"/dir belongs to nobody", "!cp -p"}},
+		{"two names, root's file in a sticky directory", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
+			must(t, os.Link(base+"/root/f", base+"/dir/f"))
+			linkAs(t, mallory, base+"/root/f", base+"/dir/f.copy")
+		}, "dir/f", []string{"has 2 names", "in a directory that nobody else can write", "!cp -p"}},
+		{"two names in root's directory", func(t *testing.T, base string) {
+			must(t, os.Link(base+"/root/f", base+"/root/x;'reboot"))
+		}, "root/x;'reboot", []string{"has 2 names", `cp -p 'BASE/root/x;'\''reboot' 'BASE/root/x;'\''reboot.copy' && mv 'BASE/root/x;'\''reboot.copy' 'BASE/root/x;'\''reboot'`}},
 		{"a directory of another user, new file", func(t *testing.T, base string) {
 			ownedBy(t, mallory, base+"/dir")
 		}, "dir/none", []string{"the directory ", "/dir belongs to nobody", "runuser -u nobody -- caddy htpasswd", "in a directory that belongs to root"}},
@@ -221,7 +246,12 @@ func TestRootRefuses(t *testing.T) {
 		{"a directory of the file's owner that its group can write", func(t *testing.T, base string) {
 			writeAs(t, mallory, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
 			must(t, os.Chmod(base+"/dir", 0o775))
-		}, "dir/f", []string{"chmod go-w ", "runuser -u nobody"}},
+		}, "dir/f", []string{"run: runuser -u nobody -- chmod go-w BASE/dir, or run: runuser -u nobody -- caddy htpasswd ..."}},
+		{"root's directory in one of the file's owner that its group can write", func(t *testing.T, base string) {
+			ownedBy(t, mallory, base+"/dir")
+			writeAs(t, mallory, ownedBy(t, 0, base+"/dir/of-root")+"/f", "old\n", 0o600)
+			must(t, os.Chmod(base+"/dir/of-root", 0o775))
+		}, "dir/of-root/f", []string{"/dir/of-root (mode 0775)", "let only its owner write it", "!chmod"}},
 		{"a directory by an access control list", func(t *testing.T, base string) {
 			list := acl(mallory)
 			list[4+8+2], list[4+3*8+2] = 7, 7 // the user and the mask
@@ -240,10 +270,29 @@ func TestRootRefuses(t *testing.T) {
 		{"a sticky directory that belongs to another user", func(t *testing.T, base string) {
 			must(t, os.Chmod(ownedBy(t, mallory, base+"/dir"), 0o777|fs.ModeSticky))
 		}, "dir/none", []string{"/dir belongs to nobody"}},
+		{"a file that another user has put into a sticky directory", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
+			writeAs(t, mallory, base+"/dir/f", "old\n", 0o600)
+		}, "dir/f", []string{"it belongs to nobody", "others than root can make files in its directory", "runuser -u nobody -- caddy htpasswd ...", "in a directory that only root can write"}},
 		{"the file's owner leads to root's directory", func(t *testing.T, base string) {
 			writeAs(t, mallory, base+"/root/of-mallory", "old\n", 0o600)
 			linkAs(t, mallory, "../root/of-mallory", ownedBy(t, mallory, base+"/dir")+"/f")
-		}, "dir/f", []string{"who can't write there", "runuser -u nobody"}},
+		}, "dir/f", []string{"who can't write there", "name it by this path", "!runuser"}},
+		{"the file's owner leads through a directory that they can't enter", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
+			must(t, os.Chmod(base+"/root", 0o700))
+			linkAs(t, mallory, "../root/d", ownedBy(t, mallory, base+"/dir")+"/web")
+		}, "dir/web/f", []string{"BASE/root/d/f: not changed by root", "/dir/web, which belongs to nobody, who can't enter the directory BASE/root"}},
+		{"the file's owner leads through a directory that their group can't enter", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
+			must(t, os.Chown(base+"/root", 0, mallory))
+			must(t, os.Chmod(base+"/root", 0o705))
+			linkAs(t, mallory, base+"/root/d/f", ownedBy(t, mallory, base+"/dir")+"/f")
+		}, "dir/f", []string{"can't enter the directory BASE/root"}},
+		{"a name with a line end", func(t *testing.T, base string) {
+			ownedBy(t, mallory, base+"/dir\ncaddy htpasswd: done")
+			linkAs(t, 0, "dir\ncaddy htpasswd: done", base+"/web")
+		}, "web/none", []string{`/dir\ncaddy htpasswd: done" belongs to nobody`, "!\n"}},
 
 		{"root's own file", func(*testing.T, string) {}, "root/f", nil},
 		{"root's own symlink", func(t *testing.T, base string) { linkAs(t, 0, base+"/root/f", base+"/link") }, "link", nil},
@@ -258,8 +307,17 @@ func TestRootRefuses(t *testing.T) {
 		{"a file of another user in root's directory", func(t *testing.T, base string) {
 			writeAs(t, mallory, base+"/root/f2", "old\n", 0o600)
 		}, "root/f2", nil},
-		{"a file of another user in a sticky directory", func(t *testing.T, base string) {
-			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
+		{"a file that the path leads to by directories that everybody can enter", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
+			must(t, os.Chmod(base+"/root", 0o711))
+			linkAs(t, mallory, "../root/d", ownedBy(t, mallory, base+"/dir")+"/web")
+		}, "dir/web/f", nil},
+		{"a file behind a directory that only root can enter, by its path", func(t *testing.T, base string) {
+			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
+			must(t, os.Chmod(base+"/root", 0o700))
+		}, "root/d/f", nil},
+		{"a file of another user in their sticky directory", func(t *testing.T, base string) {
+			must(t, os.Chmod(ownedBy(t, mallory, base+"/dir"), 0o777|fs.ModeSticky))
 			writeAs(t, mallory, base+"/dir/f", "old\n", 0o600)
 		}, "dir/f", nil},
 		{"a new file in a sticky directory", func(t *testing.T, base string) {
@@ -292,8 +350,9 @@ func TestRootRefuses(t *testing.T) {
 			}
 			for _, err := range []error{checked, err} {
 				for _, want := range test.want {
-					if err == nil || !strings.Contains(err.Error(), want) {
-						t.Errorf("got error %v, want %q in it", err, want)
+					want, isAbsent := strings.CutPrefix(strings.ReplaceAll(want, "BASE", base), "!")
+					if err == nil || strings.Contains(err.Error(), want) == isAbsent {
+						t.Errorf("got error %v, want %q in it: %t", err, want, !isAbsent)
 					}
 				}
 			}
@@ -439,9 +498,122 @@ func TestNewFileOverwritesNone(t *testing.T) {
 func TestSpecialFiles(t *testing.T) {
 	dir := t.TempDir()
 	must(t, unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
-	for path, want := range map[string]string{"pipe": "is not a regular file", ".": "is a folder", "pipe/f": "not a directory", "pipe/": "not a directory", "./": "is a folder", "..": "is a folder"} {
+	for path, want := range map[string]string{"pipe": "is not a regular file", ".": "is a directory", "pipe/f": "not a directory", "pipe/": "not a directory", "./": "is a directory", "..": "is a directory"} {
 		if err := check(dir + "/" + path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want %q in it", path, err, want)
 		}
+	}
+}
+
+// TestLinksOfProc: what a process has is not looked for by the text of its link
+// in /proc, which is a path as that process sees it.
+func TestLinksOfProc(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	write(t, path, "old", 0o600)
+	file, err := os.Open(path)
+	must(t, err)
+	defer file.Close()
+	t.Chdir(dir)
+	for _, other := range []string{
+		"/proc/self/root" + path,
+		fmt.Sprintf("/proc/%d/root", os.Getpid()) + path,
+		"/proc/thread-self/root" + path,
+		"/proc/self/cwd/f",
+		fmt.Sprintf("/proc/self/fd/%d", file.Fd()),
+		"/proc/self/root/" + dir + "/none",
+	} {
+		for _, err := range []error{check(other), replace(t, other, "new")} {
+			if err == nil || !strings.Contains(err.Error(), "leads through a link of /proc") || !strings.Contains(err.Error(), "run the tool in there") {
+				t.Errorf("%s: got error %v", other, err)
+			}
+		}
+	}
+	unchanged(t, path, "old")
+	must(t, replace(t, "/proc/self/../.."+path, "new")) // self is a usual symlink
+	unchanged(t, path, "new")
+}
+
+// TestNoUselessSudo: a user is told to use sudo only where root would do it.
+func TestNoUselessSudo(t *testing.T) {
+	needRoot(t)
+	for _, test := range []struct {
+		name            string
+		dir, file       int // owners
+		mode            fs.FileMode
+		want, wantOther string
+	}{
+		{"root's file in root's directory", 0, 0, 0o755, "run this with sudo", "sudo does not help"},
+		{"another user's file in their directory", bob, bob, 0o755, "run this with sudo", "sudo does not help"},
+		{"root's file in the user's directory", mallory, 0, 0o755, "create another file and name it in the configuration", "run this with sudo"},
+		{"root's file in another user's directory", bob, 0, 0o755, "create another file and name it in the configuration", "run this with sudo"},
+		{"another user's file in a sticky directory", 0, bob, 0o777 | fs.ModeSticky, "run this as that user, not with sudo", "run this with sudo"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			base := reachable(t)
+			must(t, os.Chmod(base, 0o755))
+			path := filepath.Join(ownedBy(t, test.dir, filepath.Join(base, "dir")), "f")
+			must(t, os.Chmod(filepath.Dir(path), test.mode))
+			writeAs(t, test.file, path, "old\n", 0o644)
+			must(t, syscall.Seteuid(mallory))
+			defer func() { must(t, syscall.Seteuid(0)) }()
+			own, err := Look(path)
+			must(t, err)
+			defer own.Close()
+			got := own.notOurs(fs.ErrPermission).Error()
+			if !strings.Contains(got, test.want) || strings.Contains(got, test.wantOther) {
+				t.Errorf("got %q, want %q and not %q in it", got, test.want, test.wantOther)
+			}
+			must(t, syscall.Seteuid(0))
+			must(t, os.Chmod(path, 0o600))
+			must(t, syscall.Seteuid(mallory))
+			sudo := strings.HasPrefix(test.want, "run this with sudo")
+			if _, err := Look(path); errors.Is(err, fs.ErrPermission) != sudo || !sudo && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("unreadable: got error %v, want one that lets the caller advise sudo: %t, or %q in it", err, sudo, test.want)
+			}
+		})
+	}
+}
+
+// TestIsFixed: where somebody else could exchange a file, no command that names
+// it is safe for root.
+func TestIsFixed(t *testing.T) {
+	needRoot(t)
+	base := reachable(t)
+	must(t, os.Chmod(base, 0o755))
+	sticky := ownedBy(t, 0, base+"/sticky")
+	must(t, os.Chmod(sticky, 0o777|fs.ModeSticky))
+	shared := ownedBy(t, 0, base+"/shared")
+	must(t, os.Chmod(shared, 0o775))
+	theirs := ownedBy(t, mallory, base+"/theirs")
+	of := map[string]int{"root": 0, "mallory": mallory}
+	for name, uid := range of {
+		for _, dir := range []string{base, sticky, shared, theirs, ownedBy(t, 0, shared+"/dir"), ownedBy(t, 0, theirs+"/dir"), ownedBy(t, 0, sticky+"/dir")} {
+			writeAs(t, uid, dir+"/of-"+name, "old\n", 0o600)
+		}
+		linkAs(t, uid, base+"/of-root", base+"/link-of-"+name)
+	}
+	for path, want := range map[string]bool{
+		"of-root":            true,
+		"of-mallory":         true, // who can't rename it
+		"none":               false,
+		"link-of-root":       true,
+		"link-of-mallory":    false,
+		"sticky/of-root":     true,
+		"sticky/of-mallory":  false,
+		"sticky/../of-root":  true,
+		"sticky/dir/of-root": true,
+		"shared/of-root":     false,
+		"shared/dir/of-root": false,
+		"theirs/of-root":     false,
+		"theirs/of-mallory":  false,
+		"theirs/dir/of-root": false,
+	} {
+		if got := IsFixed(base + "/" + path); got != want {
+			t.Errorf("%s: got %t, want %t", path, got, want)
+		}
+	}
+	if IsFixed("/proc/self/root" + base + "/of-root") {
+		t.Error("by a link of /proc: got true, want false")
 	}
 }

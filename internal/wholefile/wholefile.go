@@ -26,10 +26,18 @@
 //     the owner of the file, and nobody else can exchange what is in the
 //     directories: they are not writable for group and others, or they are
 //     sticky. (The group's bits are the mask of an access control list, too.)
-//     A new file belongs to root.
+//     A new file belongs to root. In a sticky directory of root's so does one
+//     that is there: anybody may have put it there.
 //  7. As root, in a directory that the owner of the file can't change, the
-//     path has not passed anything of that owner: nobody leads root to where
-//     they could not write themselves.
+//     path has not passed anything of that owner, and behind something of that
+//     owner it has not passed a directory that not everybody can enter: nobody
+//     leads root to where they could not write themselves.
+//  8. No symbolic link of /proc is followed by its text: that would be the text
+//     of a path in another container.
+//
+// Names and paths in messages are those that others have chosen: each is
+// written by shown.Text, and in commands by shown.Argument. A command is only
+// given where nobody can exchange what it names.
 //
 // File systems are trusted to tell the truth about owners: a medium or a
 // server in the hands of somebody else is that person's.
@@ -48,6 +56,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 const (
@@ -72,7 +82,8 @@ const KeepGroup = -1
 
 // File is a file, or a place for one, in an open directory.
 type File struct {
-	path   string      // for messages, with symlinks followed
+	path   string      // with symlinks followed, for commands in messages
+	shown  string      // the same, for messages
 	dir    *os.File    // the directory
 	inode  unix.Stat_t // of dir
 	name   string      // in dir
@@ -117,7 +128,7 @@ func Open(ctx context.Context, path string, waiting func()) (*File, error) {
 		_ = f.Close()
 		_ = before.Close()
 	}
-	return nil, fmt.Errorf("%s: %w", path, errMoved)
+	return nil, fmt.Errorf("%s: %w", shown.Text(path), errMoved)
 }
 
 // Look is Open without the lock, for whoever wants to read or to check. Do
@@ -129,7 +140,7 @@ func Look(path string) (*File, error) {
 			return f, err
 		}
 	}
-	return nil, fmt.Errorf("%s: %w", path, errMoved)
+	return nil, fmt.Errorf("%s: %w", shown.Text(path), errMoved)
 }
 
 func look(path string) (*File, error) {
@@ -138,10 +149,10 @@ func look(path string) (*File, error) {
 		return nil, err
 	}
 	defer p.close()
-	f := &File{path: p.path(), name: p.name, passed: p.passed}
+	f := &File{path: p.path(), shown: shown.Text(p.path()), name: p.name, passed: p.passed}
 	fd, err := openAt(p.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return nil, fmt.Errorf("%s: its folder can't be locked: %w", path, err)
+		return nil, fmt.Errorf("%s: its directory can't be locked: %w", shown.Text(path), err)
 	}
 	f.dir = os.NewFile(uintptr(fd), f.path)
 	err = unix.Fstat(fd, &f.inode)
@@ -150,6 +161,9 @@ func look(path string) (*File, error) {
 	}
 	if err == nil {
 		err = f.checkTrust()
+	}
+	if err == nil { // root's advice depends on the trust
+		err = f.checkNames()
 	}
 	if err != nil {
 		_ = f.Close()
@@ -169,13 +183,18 @@ func (f *File) openOld() error {
 	case unix.S_IFLNK:
 		return errMoved
 	case unix.S_IFDIR:
-		return fmt.Errorf("%s: is a folder, not a file", f.path)
+		return fmt.Errorf("%s: is a directory, not a file", f.shown)
 	default:
-		return fmt.Errorf("%s: is not a regular file", f.path)
+		return fmt.Errorf("%s: is not a regular file", f.shown)
 	}
 	fd, err := openAt(int(f.dir.Fd()), f.name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, errSymlink) {
 		return errMoved
+	}
+	if errors.Is(err, unix.EACCES) {
+		if advice := f.insteadOfSudo(st.Uid); advice != "" { // else callers advise sudo
+			return fmt.Errorf("%s belongs to user %d and can't be read; %s", f.shown, st.Uid, advice)
+		}
 	}
 	if err != nil {
 		return f.failed("opening it", err)
@@ -187,11 +206,23 @@ func (f *File) openOld() error {
 	if !sameInode(&f.seen, &st) {
 		return errMoved
 	}
-	if f.seen.Nlink > 1 {
-		return fmt.Errorf("%s has %d names (hard links), which would become different files; make it one with: cp -p %[1]s %[1]s.copy && mv %[1]s.copy %[1]s",
-			f.path, f.seen.Nlink)
-	}
 	return nil
+}
+
+// checkNames refuses a file that has more than one name.
+func (f *File) checkNames() error {
+	if f.old == nil || f.seen.Nlink <= 1 { // none is left if it has just been replaced
+		return nil
+	}
+	advice := "remove the other names, or keep it in a directory that nobody else can write"
+	file, temporary := shown.Argument(f.path), shown.Argument(f.path+".copy")
+	switch user := os.Geteuid(); {
+	case int(f.inode.Uid) == user && !isShared(&f.inode): // nobody else can have made the copy's name a symlink
+		advice = fmt.Sprintf("make it one with: cp -p %s %s && mv %[2]s %[1]s", file, temporary)
+	case user == root && f.seen.Uid != root:
+		advice = "run: " + runAs(f.seen.Uid, f.seen.Gid)
+	}
+	return fmt.Errorf("%s has %d names (hard links), which would become different files; %s", f.shown, f.seen.Nlink, advice)
 }
 
 // entry returns what the directory has under the name now.
@@ -219,7 +250,7 @@ func (f *File) Text(limit int64) (string, error) {
 		return "", nil
 	}
 	if f.seen.Size > limit {
-		return "", fmt.Errorf("%s: larger than %d MiB", f.path, limit>>20)
+		return "", fmt.Errorf("%s: larger than %d MiB", f.shown, limit>>20)
 	}
 	var text strings.Builder
 	text.Grow(int(f.seen.Size) + 1)
@@ -428,20 +459,36 @@ func (f *File) keepOwner(file *os.File) error {
 }
 
 func (f *File) notOurs(err error) error {
-	return fmt.Errorf("%s belongs to user %d and group %d, and would not any more; run this with sudo, or as that user who is in that group: %w",
-		f.path, f.seen.Uid, f.seen.Gid, cause(err))
+	advice := f.insteadOfSudo(f.seen.Uid)
+	if advice == "" {
+		advice = "run this with sudo, or as that user who is in that group"
+	}
+	return fmt.Errorf("%s belongs to user %d and group %d, and would not any more; %s: %w",
+		f.shown, f.seen.Uid, f.seen.Gid, advice, cause(err))
+}
+
+// insteadOfSudo returns what to do about the file of an owner where root would
+// not change it either, and "" where root would.
+func (f *File) insteadOfSudo(owner uint32) string {
+	switch {
+	case f.distrust(owner) == nil:
+		return ""
+	case owner != root && (f.inode.Uid == owner || isShared(&f.inode)):
+		return "run this as that user, not with sudo"
+	}
+	return "sudo does not help, since others than root can exchange it there; create another file and name it in the configuration"
 }
 
 func (f *File) mounted() error {
-	return fmt.Errorf("%s is a mount of its own, as in containers, and can't be replaced; mount its folder instead", f.path)
+	return fmt.Errorf("%s is a mount of its own, as in containers, and can't be replaced; mount its directory instead", f.shown)
 }
 
 func (f *File) changed() error {
-	return fmt.Errorf("%s was changed by somebody else at the same time; try again", f.path)
+	return fmt.Errorf("%s was changed by somebody else at the same time; try again", f.shown)
 }
 
 func (f *File) failed(what string, err error) error {
-	return fmt.Errorf("%s: %s: %w", f.path, what, cause(err))
+	return fmt.Errorf("%s: %s: %w", f.shown, what, cause(err))
 }
 
 // cause takes off what the messages here say anyway.

@@ -26,12 +26,26 @@ func readLink(dir int, name string) (inode unix.Stat_t, target string, err error
 	if err := unix.Fstat(fd, &inode); err != nil || inode.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return inode, "", err
 	}
+	if isMagicLink(fd, name) {
+		return inode, "", errOtherPlace
+	}
 	buffer := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", buffer)
 	if err != nil {
 		return inode, "", err
 	}
 	return inode, string(buffer[:n]), nil
+}
+
+// isMagicLink reports whether a symlink is one of those of /proc that lead to
+// what a process has, as its root directory, whatever their text says. self and
+// thread-self are usual ones.
+func isMagicLink(fd int, name string) bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return false
+	}
+	return st.Type == unix.PROC_SUPER_MAGIC && name != "self" && name != "thread-self"
 }
 
 // renameNew gives a file a name that is not taken.

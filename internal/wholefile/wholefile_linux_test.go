@@ -58,7 +58,7 @@ func TestMountPoint(t *testing.T) {
 		must(t, f.Close())
 	}
 	for _, err := range errs {
-		if err == nil || !strings.Contains(err.Error(), "mount its folder instead") {
+		if err == nil || !strings.Contains(err.Error(), "mount its directory instead") {
 			t.Error(err)
 		}
 	}

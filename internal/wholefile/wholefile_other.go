@@ -8,6 +8,8 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // KeepGroup is the group of a new file that gets the one of whoever makes it.
@@ -21,8 +23,11 @@ func Open(_ context.Context, path string, _ func()) (*File, error) { return Look
 
 // Look returns the same error.
 func Look(path string) (*File, error) {
-	return nil, fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", path, runtime.GOOS)
+	return nil, fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", shown.Text(path), runtime.GOOS)
 }
+
+// IsFixed is true: nothing is known about owners.
+func IsFixed(string) bool { return true }
 
 // Path is never called.
 func (*File) Path() string { return "" }

@@ -184,10 +184,10 @@ func TestRefused(t *testing.T) {
 		}
 		unchanged(t, path, "old")
 	})
-	t.Run("no folder", func(t *testing.T) {
+	t.Run("no directory", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "none", "f")
 		for _, err := range []error{check(path), replace(t, path, "new")} {
-			if err == nil || !strings.Contains(err.Error(), "folder is not there") {
+			if err == nil || !strings.Contains(err.Error(), "its directory does not exist") {
 				t.Error(err)
 			}
 		}
@@ -208,7 +208,7 @@ func TestRefused(t *testing.T) {
 		})
 		unchanged(t, path, "old")
 	})
-	t.Run("a folder that can't be written", func(t *testing.T) {
+	t.Run("a directory that can't be written", func(t *testing.T) {
 		dir := reachable(t)
 		path := filepath.Join(dir, "f")
 		write(t, path, "old", 0o666)
@@ -222,7 +222,7 @@ func TestRefused(t *testing.T) {
 		})
 		unchanged(t, path, "old")
 	})
-	t.Run("a folder that can't be read", func(t *testing.T) {
+	t.Run("a directory that can't be read", func(t *testing.T) {
 		dir := reachable(t)
 		path := filepath.Join(dir, "f")
 		write(t, path, "old", 0o666)

@@ -1,0 +1,86 @@
+// Package shown writes texts that somebody else has chosen, such as the names
+// of files and users, into messages: so that a terminal shows them as what they
+// are, and so that a shell takes them as one argument.
+package shown
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Text returns a text as it is, or quoted and escaped as in Go if a terminal
+// could take a part of it for a command, hide it, or show it in another place:
+// control characters (of C1, too), marks that change the direction of a text,
+// and bytes that are no UTF-8. A text with a line end is quoted, too: else it
+// could add a line that looks like one of the program. So is a text that begins
+// with a quotation mark, so that no text can pass for another one.
+func Text(text string) string {
+	if strings.HasPrefix(text, `"`) || strings.Contains(text, "\n") || Escape(text) != text {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// Escape escapes what Text is about, but line ends, without quotes around.
+func Escape(text string) string {
+	if strings.IndexFunc(text, IsHarmful) < 0 && utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for text != "" {
+		c, size := utf8.DecodeRuneInString(text)
+		if part := text[:size]; IsHarmful(c) || c == utf8.RuneError && size == 1 {
+			quoted := strconv.Quote(part)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteString(part)
+		}
+		text = text[size:]
+	}
+	return b.String()
+}
+
+// IsHarmful reports whether c is no character that people see, nor a space or a
+// line end.
+func IsHarmful(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }
+
+// Argument returns a path or name as one argument for a shell, for commands in
+// messages: somebody else may have chosen the name, and root may copy the
+// command. A name that begins with "-" becomes a path, so that it is no option.
+func Argument(text string) string {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789./_-+,:@%"
+	if strings.HasPrefix(text, "-") {
+		text = "./" + text
+	}
+	switch {
+	case text != "" && strings.Trim(text, plain) == "":
+		return text
+	case strings.Contains(text, "\n") || Escape(text) != text:
+		return escapedArgument(text)
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// escapedArgument returns what can't be shown as it is, in the quotes of a shell
+// that take escapes. A shell that does not know them takes it for another name.
+func escapedArgument(text string) string {
+	var b strings.Builder
+	b.WriteString("$'")
+	for text != "" {
+		c, size := utf8.DecodeRuneInString(text)
+		part := text[:size]
+		text = text[size:]
+		if c < utf8.RuneSelf && c != '\'' && c != '\\' && c != '!' && unicode.IsPrint(c) {
+			b.WriteString(part)
+			continue
+		}
+		for i := range len(part) {
+			fmt.Fprintf(&b, `\%03o`, part[i])
+		}
+	}
+	b.WriteString("'")
+	return b.String()
+}
