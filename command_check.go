@@ -248,7 +248,7 @@ func (r *fileReport) String() string {
 	}
 	switch {
 	case r.Gone:
-		fmt.Fprintf(&b, "%s: this is an old version; the file was replaced or deleted outside the container, and a server in here can't see that; mount its directory, not the file\n", path)
+		fmt.Fprintf(&b, "%s: this is an old version; the file was replaced or deleted outside the container; a server that runs keeps this version, and a reload refuses it; mount its directory, not the file\n", path)
 	case r.MountPoint:
 		fmt.Fprintf(&b, "%s: is mounted as a single file; a server in this container can't see when it is replaced outside; mount its directory, not the file\n", path)
 	}
