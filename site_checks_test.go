@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -258,6 +259,21 @@ func TestPlaceholderOnOpenPage(t *testing.T) {
 			}
 			v.wantWarning(t, "placeholder is empty here", `"used_in":"'`+test.directive+`'"`, "{http.auth.user.id}")
 		})
+	}
+}
+
+// TestOpenPageOfProxy asks for an open page and for one behind the login, which
+// one proxy serves.
+func TestOpenPageOfProxy(t *testing.T) {
+	s := checkedServer(t)
+	const proxy = "reverse_proxy localhost:{http} {\nheader_up X-User {http.auth.user.id}\n}\n"
+	must(t, s.reload(tlsSite("route /public/* {\n"+proxy+"}\nroute {\nhtpasswd {\nfile {dir}/users\n}\n"+proxy+"}")+
+		"http://localhost:{http} {\nrespond [{header.X-User}]\n}\n"))
+	if got := s.get("/public/x", "", ""); got.body != "[]" {
+		t.Errorf("open page: got %d %q, want no name", got.status, got.body)
+	}
+	if got := s.get("/x", "alice", "secret1"); got.body != "[alice]" {
+		t.Errorf("behind the login: got %d %q, want alice", got.status, got.body)
 	}
 }
 
@@ -789,20 +805,21 @@ func TestLargeConfiguration(t *testing.T) {
 		use   = `{"handler":"vars","who":"{http.auth.user.id}"}`
 	)
 	for _, test := range []struct {
-		name, route string // %d is the number of the route
+		name, route string // N is a number, M the same half of the list later
 	}{
-		{"handle blocks with a login", `{"group":"g","match":[{"path":["/a%d/*"]}],"handle":[{"handler":"subroute","routes":[{"handle":[{"handler":"vars","root":"/srv"}]},{"handle":[` + login + `,{"handler":"reverse_proxy"}]}]}]}`},
-		{"early uses in groups of their own", `{"group":"g%d","match":[{"path":["/a%[1]d"]}],"handle":[` + use + `]}`},
-		{"early uses in one group", `{"group":"g","match":[{"path":["/a%d"]}],"handle":[` + use + `]}`},
-		{"early uses in blocks", `{"match":[{"path":["/a%d"]}],"handle":[{"handler":"subroute","routes":[{"handle":[` + use + `]},{"handle":[` + use + `]}]}]}`},
-		{"early uses, each before a login", `{"match":[{"path":["/a%d"]}],"handle":[` + use + `]},{"match":[{"path":["/b%[1]d"]}],"handle":[` + login + `]}`},
-		{"early uses before calls of a named route", `{"match":[{"path":["/a%d"]}],"handle":[` + use + `,{"handler":"invoke","name":"login"}]}`},
+		{"handle blocks with a login", `{"group":"g","match":[{"path":["/aN/*"]}],"handle":[{"handler":"subroute","routes":[{"handle":[{"handler":"vars","root":"/srv"}]},{"handle":[` + login + `,{"handler":"reverse_proxy"}]}]}]}`},
+		{"early uses in groups of their own", `{"group":"gN","match":[{"path":["/aN"]}],"handle":[` + use + `]}`},
+		{"early uses in groups that overlap", `{"group":"gN","match":[{"path":["/aN"]}],"handle":[` + use + `]},{"group":"gM","match":[{"path":["/bN"]}],"handle":[` + use + `]}`},
+		{"early uses in one group", `{"group":"g","match":[{"path":["/aN"]}],"handle":[` + use + `]}`},
+		{"early uses in blocks", `{"match":[{"path":["/aN"]}],"handle":[{"handler":"subroute","routes":[{"handle":[` + use + `]},{"handle":[` + use + `]}]}]}`},
+		{"early uses, each before a login", `{"match":[{"path":["/aN"]}],"handle":[` + use + `]},{"match":[{"path":["/bN"]}],"handle":[` + login + `]}`},
+		{"early uses before calls of a named route", `{"match":[{"path":["/aN"]}],"handle":[` + use + `,{"handler":"invoke","name":"login"}]}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			walk := func(n int) uint64 {
 				routes := make([]string, 0, n)
 				for i := range n {
-					routes = append(routes, fmt.Sprintf(test.route, i))
+					routes = append(routes, strings.NewReplacer("N", strconv.Itoa(i), "M", strconv.Itoa((i+n/2)%n)).Replace(test.route))
 				}
 				server := new(caddyhttp.Server)
 				must(t, json.Unmarshal([]byte(`{"routes":[`+strings.Join(routes, ",")+`,{"match":[{"path":["/z"]}],"handle":[`+login+`]}],"named_routes":{"login":{"handle":[`+login+`]}}}`), server))

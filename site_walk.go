@@ -114,6 +114,10 @@ type routeGroup struct {
 	isComplete bool // each request takes one
 }
 
+// maxOpenGroups keeps the work for a list in proportion to its length. Of more
+// groups it is not known which of them a request can't have taken.
+const maxOpenGroups = 16
+
 // routes walks through a list of routes.
 func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 	matchers := make([][]caddy.ModuleMap, len(list))
@@ -127,13 +131,18 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 
 	all := passage{knowledge: at.knowledge}
 	open := make(map[string]routeGroup) // of which more routes follow; seldom more than a few
+	var grouped routeGroup              // all of them together
 	for i := range list {
 		route := &list[i]
 		here := at
 		here.knowledge, here.early = all.knowledge, at.early.with(all.early)
-		for name, other := range open {
-			if name != route.Group {
-				here.knowledge, here.early = here.or(other.knowledge), here.early.with(other.early)
+		if len(open) > maxOpenGroups {
+			here.knowledge, here.early = here.or(grouped.knowledge), here.early.with(grouped.early.inRoute(mayEnd))
+		} else {
+			for name, other := range open {
+				if name != route.Group {
+					here.knowledge, here.early = here.or(other.knowledge), here.early.with(other.early)
+				}
 			}
 		}
 		if all.rewrites {
@@ -154,10 +163,10 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 			if out.end > goesOn {
 				all.end = max(all.end, mayEnd)
 			}
-			group.early = group.early.with(out.early)
+			group.early, grouped.early = group.early.with(out.early), grouped.early.with(out.early)
 			if out.end != ends {
 				out.user = min(out.user, max(all.user, userPossible))
-				group.knowledge = group.or(out.knowledge)
+				group.knowledge, grouped.knowledge = group.or(out.knowledge), grouped.or(out.knowledge)
 			}
 			open[route.Group] = group
 			if last[route.Group] == i {
