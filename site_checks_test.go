@@ -166,6 +166,7 @@ func TestPlaceholderBeforeLogin(t *testing.T) {
 		{"before the second call of the named route", "&(private) {\nroute {\n{htpasswd}\nfile_server\n}\n}\n" + tlsSite("handle /a/* {\ninvoke private\n}\nhandle {\nroot {dir}/{http.auth.user.id}\ninvoke private\n}"), []string{"'root'"}},
 		{"second site of the server", tlsSite("respond open") + "https://127.0.0.1:{https} {\nroot {dir}/{http.auth.user.id}\n{htpasswd}\nfile_server\n}\n", []string{"'root'", "127.0.0.1"}},
 		{"behind two more in one route", tlsSite("route {\nheader X-A b\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n{htpasswd}\n}"), []string{"'root'"}},
+		{"login with an exemption", tlsSite("root {dir}/{http.auth.user.id}\nhtpasswd {\nfile {dir}/users\nexempt /a/*\n}\nfile_server"), []string{"'root'"}},
 		{"answer for some paths between", tlsSite("route {\nroot {dir}/{http.auth.user.id}\nrespond /health ok\n{htpasswd}\nfile_server\n}"), []string{"'root'"}},
 		{"the same paths as the login", tlsSite("route {\nroot /y/* {dir}/{http.auth.user.id}\nhtpasswd /y/* {\nfile {dir}/users\n}\nfile_server\n}"), []string{"'root'"}},
 		{"name of the logger", tlsSite("log_name {http.auth.user.id}\n{htpasswd}"), []string{"'log_name'"}},
@@ -219,6 +220,7 @@ func TestPlaceholderPerhapsBeforeLogin(t *testing.T) {
 		{"map of a map, for some requests", tlsSite("map {path} {a} {\n/x {http.auth.user.id}\n}\nmap {a} {b} {\na b\n}\nroot {dir}/{b}\n{htpasswd}"), "root"},
 		{"map with some rows of the user, in a handle without them", tlsSite("map {path} {folder} {\n~^/home/ users/{http.auth.user.id}\ndefault static\n}\nhandle {\nheader X-Dir {folder}\nroute {\n{htpasswd}\nrespond ok\n}\n}"), "header"},
 		{"variable for other paths than the login", tlsSite("route {\nvars /a/* who {http.auth.user.id}\nhtpasswd /b/* {\nfile {dir}/users\n}\n}"), "vars"},
+		{"variable for paths that are perhaps exempt", tlsSite("route {\nvars /a/* who {http.auth.user.id}\nhtpasswd {\nfile {dir}/users\nexempt /a/*\n}\n}"), "vars"},
 		{"proxy that may pass some answers on", tlsSite("route {\nreverse_proxy /a/* localhost:9 {\nheader_up X-User {http.auth.user.id}\n@ok status 2xx\nhandle_response @ok {\nheader X-A b\n}\n}\n{htpasswd}\n}"), "reverse_proxy"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -694,6 +696,7 @@ func TestServedPasswordFileIsWarnedOf(t *testing.T) {
 		{"file server for paths that lead elsewhere", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "file_server /static/*"), ""},
 		{"file server for other files", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "@a path /a /b/.htpasswd\nfile_server @a"), ""},
 		{"file server for paths that lead to it", tlsSite("root {dir}/site\n" + login("site/private/.htpasswd") + "file_server /Private/*"), "site/private/.htpasswd"},
+		{"file server after paths that are rewritten and answered", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "route {\nhandle_path /x/* {\nrespond x\n}\nroute /y/* {\nfile_server\n}\n}"), ""},
 		{"file server for a pattern", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "@a path *.txt */.ht*\nfile_server @a"), "site/.htpasswd"},
 		{"file server for paths that are rewritten", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "handle /x/* {\nuri strip_prefix /x\nfile_server\n}"), "site/.htpasswd"},
 		{"file server for paths that were rewritten before", tlsSite("route {\n" + login("site/.htpasswd") + "route /x/* {\nuri strip_prefix /x\nfile_server {\nroot {dir}/site\n}\n}\n}"), "site/.htpasswd"},

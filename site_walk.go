@@ -151,11 +151,11 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 		asked := newUses(here.usesInMatchers(matchers[i]))
 		all.early, here.early = all.early.with(asked), here.early.with(asked)
 		out := w.route(route, matchers[i], here, exactPaths)
-		all.hasLogin, all.rewrites = all.hasLogin || out.hasLogin, all.rewrites || out.rewrites
 		out.early = out.early.inRoute(out.end)
 		if route.Terminal {
 			out.early, out.end = nil, ends
 		}
+		all.hasLogin, all.rewrites = all.hasLogin || out.hasLogin, all.rewrites || out.rewrites && out.end != ends
 		if route.Group != "" {
 			group, isKnown := open[route.Group]
 			group.allEnd = (group.allEnd || !isKnown) && out.end == ends || group.allEnd && group.isComplete
@@ -178,25 +178,28 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 			}
 			continue
 		}
-		all.early = all.early.with(out.early)
-		isConditional := !isForAll(matchers[i])
-		switch {
-		case out.end == ends && isConditional:
-			all.end = max(all.end, mayEnd)
-		default:
-			all.end = max(all.end, out.end)
-		}
-		switch {
-		case out.end == ends: // no request gets from there to the next
-		case isConditional:
-			out.user = min(out.user, max(all.user, userPossible))
-			all.knowledge = all.or(out.knowledge)
-		default:
-			out.user = max(all.user, out.user)
-			all.knowledge = out.knowledge
-		}
+		all.follow(out, !isForAll(matchers[i]))
 	}
 	return all
+}
+
+// follow adds a route to those before it.
+func (p *passage) follow(out passage, isConditional bool) {
+	p.early = p.early.with(out.early)
+	switch {
+	case out.end == ends && isConditional:
+		p.end = max(p.end, mayEnd)
+	case out.end == ends: // no request gets from there to the next
+		p.end = ends
+	case isConditional:
+		p.end = max(p.end, out.end)
+		out.user = min(out.user, max(p.user, userPossible))
+		p.knowledge = p.or(out.knowledge)
+	default:
+		p.end = max(p.end, out.end)
+		out.user = max(p.user, out.user)
+		p.knowledge = out.knowledge
+	}
 }
 
 // isForAll reports whether a route with these matchers is for every request,
@@ -248,8 +251,10 @@ func (w *siteWalk) step(step *routeStep, at routePlace, exactPath string) passag
 		out.user = max(out.user, at.user)
 		if len(step.errors) > 0 {
 			after := at
-			after.user, after.early = userPossible, nil
-			if w.routes(step.errors, after); out.end == ends {
+			after.user, after.early, after.paths = userPossible, nil, nil
+			w.routes(step.errors, after)
+			out.rewrites = true
+			if out.end == ends {
 				out.end = mayEnd // they go on to what comes after
 			}
 		}
@@ -262,7 +267,7 @@ func (w *siteWalk) step(step *routeStep, at routePlace, exactPath string) passag
 	for _, routes := range step.responses { // only some answers lead there
 		after := at
 		if step.name == "intercept" { // the answer of what comes after
-			after.user, after.early = userPossible, nil
+			after.user, after.early, after.paths = userPossible, nil, nil
 			out.hasLogin = w.routes(routes, after).hasLogin || out.hasLogin
 			continue
 		}
@@ -362,6 +367,9 @@ func (w *siteWalk) htpasswd(config json.RawMessage, at *routePlace, exactPath st
 	inside := *at
 	if found := placeholderIn(config, at.names); found != "" && at.user != userVerified {
 		inside.early = inside.early.with(newUses([]*earlyUse{at.use(found, "htpasswd", "")}))
+	}
+	if len(h.ExemptRaw) > 0 { // a condition of its own
+		inside.matchers = append(slices.Clip(inside.matchers), "none of "+string(jsonOf(h.ExemptRaw)))
 	}
 	w.reportUses(&inside)
 	if len(h.ExemptRaw) > 0 {
