@@ -198,6 +198,11 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	if q := p.handler.Require; q != nil && len(q.Groups) > 0 && len(p.handler.GroupFiles) == 0 {
 		return nil, h.Errf("%s: 'require group' needs a 'group_file' that says who is in the group", appName)
 	}
+	for _, set := range p.handler.ExemptRaw { // whatever the order of exempt and allow_http
+		if reachOf(set, p.handler.AllowHTTP) == reachEverything {
+			return nil, h.Err(errExemptAll(set).Error())
+		}
+	}
 	return p.handler, nil
 }
 
@@ -307,7 +312,7 @@ func (p *directiveParser) parseExempt() error {
 
 func (p *directiveParser) addExempt(set caddy.ModuleMap) error {
 	switch {
-	case len(set) > 0 && matchesAll(set):
+	case len(set) > 0 && reachOf(set, true) == reachEverything:
 		return p.Err(errExemptAll(set).Error())
 	case len(set) == 0:
 		return p.Err("exempt: expected a matcher: named (@name), a path (/path*), or one written out such as 'remote_ip 192.0.2.0/24'; " +

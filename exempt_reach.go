@@ -21,20 +21,21 @@ const (
 
 // matchesAll reports whether a matcher set surely matches every request that
 // could log in.
-func matchesAll(set caddy.ModuleMap) bool { return reachOf(set) == reachEverything }
+func matchesAll(set caddy.ModuleMap) bool { return reachOf(set, false) == reachEverything }
 
-// reachOf says what a matcher set can let through: all its matchers have to match.
-func reachOf(set caddy.ModuleMap) matcherReach {
+// reachOf says what a matcher set can let through: all its matchers have to
+// match. With allowHTTP, requests that are not encrypted can log in, too.
+func reachOf(set caddy.ModuleMap, allowHTTP bool) matcherReach {
 	reach := reachEverything
 	for name, config := range set {
-		reach = min(reach, reachOfMatcher(name, config))
+		reach = min(reach, reachOfMatcher(name, config, allowHTTP))
 	}
 	return reach
 }
 
 // reachOfMatcher judges a matcher by its JSON. One that can't be read is
 // limited: Caddy refuses it when it is loaded.
-func reachOfMatcher(name string, config json.RawMessage) matcherReach {
+func reachOfMatcher(name string, config json.RawMessage, allowHTTP bool) matcherReach {
 	switch name {
 	case "path":
 		if slices.ContainsFunc(stringsIn(config), isEveryPath) {
@@ -51,11 +52,11 @@ func reachOfMatcher(name string, config json.RawMessage) matcherReach {
 	case "remote_ip", "client_ip":
 		return reachOfRanges(stringsIn(fieldOf(config, "ranges")))
 	case "protocol":
-		return reachOfProtocol(stringIn(config))
+		return reachOfProtocol(stringIn(config), allowHTTP)
 	case "expression":
 		return reachOfExpression(config)
 	case "not":
-		return reachOfNot(config)
+		return reachOfNot(config, allowHTTP)
 	case "header", "header_regexp", "vars", "vars_regexp":
 		if isEmptyObject(config) {
 			return reachEverything
@@ -71,8 +72,8 @@ func isEveryPath(pattern string) bool {
 
 // reachOfProtocol knows that a password is only ever asked for over TLS, or
 // where somebody wants it to be otherwise.
-func reachOfProtocol(protocol string) matcherReach {
-	if protocol == "https" || protocol == "http/1.0+" {
+func reachOfProtocol(protocol string, allowHTTP bool) matcherReach {
+	if protocol == "https" && !allowHTTP || protocol == "http/1.0+" {
 		return reachEverything
 	}
 	return reachChosen
@@ -123,28 +124,28 @@ func reachOfExpression(config json.RawMessage) matcherReach {
 
 // reachOfNot turns the sets of a `not` around: none of them may match. One in
 // which the client chooses a part can always be left unmatched.
-func reachOfNot(config json.RawMessage) matcherReach {
+func reachOfNot(config json.RawMessage, allowHTTP bool) matcherReach {
 	var sets []caddy.ModuleMap
 	if json.Unmarshal(config, &sets) != nil {
 		return reachLimited
 	}
 	reach := reachEverything
 	for _, set := range sets {
-		reach = min(reach, reachOfNotSet(set))
+		reach = min(reach, reachOfNotSet(set, allowHTTP))
 	}
 	return reach
 }
 
-func reachOfNotSet(set caddy.ModuleMap) matcherReach {
-	if reachOf(set) == reachEverything {
+func reachOfNotSet(set caddy.ModuleMap, allowHTTP bool) matcherReach {
+	if reachOf(set, allowHTTP) == reachEverything {
 		return reachLimited // matches nothing
 	}
 	reach := reachLimited
 	for name, config := range set {
 		switch {
-		case matchesNothing(name, config):
+		case matchesNothing(name, config, allowHTTP):
 			return reachEverything
-		case reachOfMatcher(name, config) == reachChosen:
+		case reachOfMatcher(name, config, allowHTTP) == reachChosen:
 			reach = reachChosen
 		}
 	}
@@ -153,13 +154,13 @@ func reachOfNotSet(set caddy.ModuleMap) matcherReach {
 
 // matchesNothing knows matchers that compare with a list which is empty, and
 // the one for requests that bring no password.
-func matchesNothing(name string, config json.RawMessage) bool {
+func matchesNothing(name string, config json.RawMessage, allowHTTP bool) bool {
 	switch name {
 	case "path", "method":
 		var list []string
 		return json.Unmarshal(config, &list) == nil && len(list) == 0
 	case "protocol":
-		return stringIn(config) == "http"
+		return stringIn(config) == "http" && !allowHTTP
 	}
 	return false
 }

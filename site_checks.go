@@ -37,7 +37,8 @@ func (a *App) checkSites(ctx caddy.Context) error {
 		}
 	}
 	c := siteChecks{siteWalk: walk, http: http, logger: ctx.Logger(), warned: make(map[string]bool)}
-	return c.run()
+	c.run()
+	return nil
 }
 
 // httpAppOf returns the http app that is loading the module, nil for another.
@@ -58,21 +59,19 @@ type siteChecks struct {
 	warned map[string]bool // servers and password files
 }
 
-func (c *siteChecks) run() error {
-	for i := range c.findings {
-		if err := c.findings[i].checkExemptHosts(c.logger); err != nil {
-			return err
-		}
+func (c *siteChecks) run() {
+	for i := range c.uncertain {
+		c.uncertain[i].warn(c.logger)
 	}
 	roots := c.absoluteRoots()
 	for i := range c.findings {
 		finding := &c.findings[i]
 		finding.log(c.logger)
 		finding.warn(c.logger)
+		finding.warnOfExemptHosts(c.logger)
 		c.checkTLS(finding)
 		c.checkServed(finding, roots)
 	}
-	return nil
 }
 
 // log says what is protected, from which files, and what is open.
@@ -92,19 +91,19 @@ func (f *htpasswdFinding) log(logger *zap.Logger) {
 }
 
 // fields are those of every line about an htpasswd.
-func (f *htpasswdFinding) fields() []zap.Field {
-	fields := []zap.Field{zap.String("server", f.server)}
-	if len(f.hosts) > 0 {
-		fields = append(fields, zap.Strings("hosts", f.hosts))
+func (p *routePlace) fields() []zap.Field {
+	fields := []zap.Field{zap.String("server", p.server)}
+	if len(p.hosts) > 0 {
+		fields = append(fields, zap.Strings("hosts", p.hosts))
 	}
 	return fields
 }
 
+func (u *reportedUse) warn(logger *zap.Logger) {
+	logger.Warn(u.warning(), append(u.at.fields(), zap.String("placeholder", u.placeholder), zap.String("used_in", u.usedIn()))...)
+}
+
 func (f *htpasswdFinding) warn(logger *zap.Logger) {
-	for _, use := range f.uncertain {
-		logger.Warn("placeholder used where perhaps no user is verified yet; use it after htpasswd in a route block",
-			append(f.fields(), zap.String("placeholder", use.placeholder), zap.String("used_in", use.place()))...)
-	}
 	if f.exactPath != "" {
 		logger.Warn("htpasswd protects this one path only; to protect everything below it, end the path with a star",
 			append(f.fields(), zap.String("path", f.exactPath), zap.String("write", f.exactPath+"*"))...)
@@ -120,36 +119,35 @@ func errExemptAll(set caddy.ModuleMap) error {
 // those that a client can choose.
 func (h *Handler) checkExempt() error {
 	for _, set := range h.ExemptRaw {
-		switch reachOf(set) {
+		switch reachOf(set, h.AllowHTTP) {
 		case reachEverything:
 			return errExemptAll(set)
 		case reachChosen:
-			h.logger.Warn("exempt may match every request; restrict it by path, method or remote_ip", zap.String("matcher", describeSet(set)))
+			warnOfExempt(h.logger, set)
 		}
 	}
 	return nil
 }
 
-// checkExemptHosts does so for exemptions by the name of the host, which every
-// client of the site may give.
-func (f *htpasswdFinding) checkExemptHosts(logger *zap.Logger) error {
+// warnOfExempt warns of an exemption that a client can choose.
+func warnOfExempt(logger *zap.Logger, set caddy.ModuleMap, fields ...zap.Field) {
+	logger.Warn("exempt may match every request; restrict it by path, method or remote_ip", append(fields, zap.String("matcher", describeSet(set)))...)
+}
+
+// warnOfExemptHosts does so for exemptions by the name of the host, which every
+// client of the site may give. It is no error: sites may have the lines in common.
+func (f *htpasswdFinding) warnOfExemptHosts(logger *zap.Logger) {
 	for _, set := range f.ExemptRaw {
 		hosts := stringsIn(set["host"])
 		rest := maps.Clone(set)
 		delete(rest, "host")
-		if len(hosts) == 0 || reachOf(rest) == reachLimited {
+		if len(hosts) == 0 || reachOf(rest, f.AllowHTTP) == reachLimited {
 			continue
 		}
-		all := len(f.hosts) > 0 && !slices.ContainsFunc(f.hosts, func(host string) bool { return !slices.Contains(hosts, host) })
-		if all && matchesAll(rest) {
-			return errExemptAll(set)
-		}
-		if all || len(f.hosts) == 0 {
-			logger.Warn("exempt may match every request; restrict it by path, method or remote_ip",
-				append(f.fields(), zap.String("matcher", describeSet(set)))...)
+		if !slices.ContainsFunc(f.hosts, func(host string) bool { return !slices.Contains(hosts, host) }) {
+			warnOfExempt(logger, set, f.fields()...)
 		}
 	}
-	return nil
 }
 
 // warnOfNobody warns of names in require that no file has. It is said when the
@@ -221,11 +219,11 @@ func hasTrustedProxies(server *caddyhttp.Server) bool {
 
 // absoluteRoots returns the roots of file servers that are known, and what is
 // hidden below them.
-func (c *siteChecks) absoluteRoots() map[string][][]string {
-	roots := make(map[string][][]string)
-	for root, hides := range c.served {
+func (c *siteChecks) absoluteRoots() map[string][]servedFiles {
+	roots := make(map[string][]servedFiles)
+	for root, files := range c.served {
 		if path, ok := absolutePath(root); ok {
-			roots[path] = append(roots[path], hides...)
+			roots[path] = append(roots[path], files...)
 		}
 	}
 	return roots
@@ -242,7 +240,7 @@ func absolutePath(name string) (string, bool) {
 }
 
 // checkServed warns of a password file that a file server would hand out.
-func (c *siteChecks) checkServed(f *htpasswdFinding, roots map[string][][]string) {
+func (c *siteChecks) checkServed(f *htpasswdFinding, roots map[string][]servedFiles) {
 	for _, name := range slices.Concat(f.Files, f.GroupFiles) {
 		path, ok := absolutePath(name)
 		if !ok || c.warned[path] {
@@ -250,7 +248,7 @@ func (c *siteChecks) checkServed(f *htpasswdFinding, roots map[string][][]string
 		}
 		c.warned[path] = true
 		for root := filepath.Dir(path); ; root = filepath.Dir(root) {
-			if slices.ContainsFunc(roots[root], func(hide []string) bool { return !isHidden(path, hide) }) {
+			if slices.ContainsFunc(roots[root], func(files servedFiles) bool { return files.mayServe(root, path) }) {
 				c.logger.Warn("file lies below the root of a file_server, which may serve it; move it, or add hide to file_server",
 					zap.String("file", name), zap.String("root", root), zap.String("hide", filepath.Base(path)))
 				break
@@ -260,6 +258,28 @@ func (c *siteChecks) checkServed(f *htpasswdFinding, roots map[string][][]string
 			}
 		}
 	}
+}
+
+// mayServe reports whether there may be a request for a file below the root. The
+// path that a request has then is the file's own, unless something rewrites it.
+func (f *servedFiles) mayServe(root, file string) bool {
+	if isHidden(file, f.hide) {
+		return false
+	}
+	rel, err := filepath.Rel(root, file)
+	return err != nil || len(f.paths) == 0 || slices.ContainsFunc(f.paths, func(pattern string) bool {
+		return mayMatchPath(pattern, "/"+filepath.ToSlash(rel))
+	})
+}
+
+// mayMatchPath reports whether a pattern of Caddy's matcher path may match.
+func mayMatchPath(pattern, path string) bool {
+	prefix, isPrefix := strings.CutSuffix(strings.ToLower(pattern), "*")
+	path = strings.ToLower(path)
+	if strings.ContainsAny(prefix, `*?[\{%`) {
+		return true
+	}
+	return path == prefix || isPrefix && strings.HasPrefix(path, prefix)
 }
 
 // isHidden reports whether file_server hides a file, by an absolute path.

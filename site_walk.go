@@ -2,7 +2,6 @@ package caddyhtpasswd
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -13,29 +12,30 @@ import (
 
 // siteWalk goes through all routes of a configuration once, in the order in
 // which requests pass them, and notes what is to be said about each htpasswd.
-// It takes time in proportion to the size of the configuration.
+// It takes time in proportion to the size of the configuration: a list of routes
+// is gone through once, and what was used on the way is noted once, see useSet.
 type siteWalk struct {
-	named    map[string]*caddyhttp.Route // of the server
-	invoked  map[invocation]*passage
-	findings []htpasswdFinding
-	served   map[string][][]string // by root of a file server: what each hides
-	tunnels  map[string]bool       // servers with a forward proxy
-	hasLogin map[string]bool       // servers with an htpasswd
-	refusal  error
+	named     map[string]*caddyhttp.Route // of the server
+	invoked   map[invocation]*passage
+	findings  []htpasswdFinding
+	uncertain []reportedUse
+	served    map[string][]servedFiles // by root of a file server
+	tunnels   map[string]bool          // servers with a forward proxy
+	hasLogin  map[string]bool          // servers with an htpasswd
+	refusal   error
 }
 
 // invocation is a named route, with what is known of the user when it begins.
 type invocation struct {
-	name  string
-	user  userKnowledge
-	names int // of placeholders
+	name            string
+	user            userKnowledge
+	names, doubtful int // of placeholders
 }
 
 // htpasswdFinding is one htpasswd with what stands around it.
 type htpasswdFinding struct {
 	*Handler
 	routePlace
-	uncertain []*earlyUse
 	exactPath string // set if the htpasswd protects only that path
 }
 
@@ -51,45 +51,52 @@ const (
 // userPlaceholders is how the placeholders begin that say who the user is.
 const userPlaceholders = "{http.auth.user."
 
-// earlyUse is a placeholder that is used before a user is verified.
-type earlyUse struct {
-	placeholder string
-	directive   string
-	matcher     string // "" if the directive itself uses it
-	certain     bool   // no handler before can have set it
-	reported    bool
-}
-
 // routePlace is a place on the way of a request.
 type routePlace struct {
-	server   string
-	hosts    []string // of the site; none for any
-	requests []string // one for each level of matchers
-	user     userKnowledge
-	early    []*earlyUse // on the way to here; grows only
-	roots    []string    // where files may be looked for
-	names    []string    // beginnings of the placeholders that say who the user is
+	requestPlace
+	knowledge
+	server string
+	early  *useSet  // all on the way to here
+	paths  []string // patterns, one of which the path fits; none for any path
 }
 
 // passage is what is different behind a list of routes.
 type passage struct {
-	user     userKnowledge
-	early    []*earlyUse
-	roots    []string
-	names    []string
+	knowledge
+	early    *useSet // what the routes add
+	end      routeEnd
 	hasLogin bool
+	rewrites bool // the path may be another
+}
+
+// knowledge is what is known of a request at a place.
+type knowledge struct {
+	user     userKnowledge
+	roots    []string // where files may be looked for
+	names    []string // beginnings of the placeholders that say who the user is
+	doubtful []string // those of names that say it for some requests only
+}
+
+// or returns what is known if a request may have come another way.
+func (k knowledge) or(other knowledge) knowledge {
+	return knowledge{
+		user:     max(k.user, other.user),
+		roots:    union(k.roots, other.roots),
+		names:    union(k.names, other.names),
+		doubtful: union(k.doubtful, other.doubtful),
+	}
 }
 
 // walkSites goes through the servers by name.
 func walkSites(app *caddyhttp.App) *siteWalk {
-	w := &siteWalk{served: make(map[string][][]string), tunnels: make(map[string]bool), hasLogin: make(map[string]bool)}
+	w := &siteWalk{served: make(map[string][]servedFiles), tunnels: make(map[string]bool), hasLogin: make(map[string]bool)}
 	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
 		server := app.Servers[name]
 		if server == nil {
 			continue
 		}
 		w.named, w.invoked = server.NamedRoutes, make(map[invocation]*passage)
-		begin := routePlace{server: name, names: []string{userPlaceholders}}
+		begin := routePlace{server: name, knowledge: knowledge{names: []string{userPlaceholders}}}
 		w.routes(server.Routes, begin)
 		if server.Errors != nil {
 			begin.user, begin.roots = userPossible, []string{unknownRoot}
@@ -99,67 +106,101 @@ func walkSites(app *caddyhttp.App) *siteWalk {
 	return w
 }
 
+// routeGroup is what the routes of a group leave behind that were walked through.
+// Of a group, a request takes one route.
+type routeGroup struct {
+	knowledge
+	early      *useSet
+	allEnd     bool // the request is answered in each
+	isComplete bool // each request takes one
+}
+
+// maxOpenGroups keeps the work for a list in proportion to its length. Of more
+// groups it is not known which of them a request can't have taken.
+const maxOpenGroups = 16
+
 // routes walks through a list of routes.
 func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 	matchers := make([][]caddy.ModuleMap, len(list))
 	exactPaths := make(map[string]int)
+	last := make(map[string]int) // of each group
 	for i := range list {
 		matchers[i] = matchersOf(&list[i])
 		exactPaths[exactPathOf(matchers[i])]++
+		last[list[i].Group] = i
 	}
 
-	all := passage{user: at.user, roots: at.roots, names: at.names, early: slices.Clip(at.early)}
-	groups := make(map[string]passage) // of those that leave something behind
+	all := passage{knowledge: at.knowledge}
+	open := make(map[string]routeGroup) // of which more routes follow; seldom more than a few
+	var grouped routeGroup              // all of them together
 	for i := range list {
 		route := &list[i]
-		all.early = append(all.early, usesInMatchers(matchers[i], all.user, all.names)...)
 		here := at
-		here.user, here.early, here.roots, here.names = all.user, all.early, all.roots, all.names
-		for name, other := range groups {
-			if name != route.Group { // of a group, a request takes one
-				here.user = max(here.user, min(other.user, userPossible))
-				here.early = slices.Concat(here.early, other.early)
-				here.roots, here.names = union(here.roots, other.roots), union(here.names, other.names)
+		here.knowledge, here.early = all.knowledge, at.early.with(all.early)
+		if len(open) > maxOpenGroups {
+			here.knowledge, here.early = here.or(grouped.knowledge), here.early.with(grouped.early.inRoute(mayEnd))
+		} else {
+			for name, other := range open {
+				if name != route.Group {
+					here.knowledge, here.early = here.or(other.knowledge), here.early.with(other.early)
+				}
 			}
 		}
-		begin := len(here.early)
+		if all.rewrites {
+			here.paths = nil
+		}
+		asked := newUses(here.usesInMatchers(matchers[i]))
+		all.early, here.early = all.early.with(asked), here.early.with(asked)
 		out := w.route(route, matchers[i], here, exactPaths)
-		out.early = unreported(out.early[begin:])
-		all.hasLogin = all.hasLogin || out.hasLogin
+		out.early = out.early.inRoute(out.end)
 		if route.Terminal {
-			continue // no request gets from there to the next
+			out.early, out.end = nil, ends
 		}
-		if isConditional(route, matchers[i]) {
-			out.user = min(out.user, userPossible)
-			out.roots = union(all.roots, out.roots)
-		}
+		all.hasLogin, all.rewrites = all.hasLogin || out.hasLogin, all.rewrites || out.rewrites && out.end != ends
 		if route.Group != "" {
-			if out.user > all.user || len(out.early) > 0 || len(out.names) > len(all.names) || !slices.Equal(out.roots, all.roots) {
-				before := groups[route.Group]
-				groups[route.Group] = passage{
-					user:  max(before.user, out.user),
-					early: append(before.early, out.early...),
-					roots: union(before.roots, out.roots),
-					names: union(before.names, out.names),
+			group, isKnown := open[route.Group]
+			group.allEnd = (group.allEnd || !isKnown) && out.end == ends || group.allEnd && group.isComplete
+			group.isComplete = group.isComplete || isForAll(matchers[i])
+			if out.end > goesOn {
+				all.end = max(all.end, mayEnd)
+			}
+			group.early, grouped.early = group.early.with(out.early), grouped.early.with(out.early)
+			if out.end != ends {
+				out.user = min(out.user, max(all.user, userPossible))
+				group.knowledge, grouped.knowledge = group.or(out.knowledge), grouped.or(out.knowledge)
+			}
+			open[route.Group] = group
+			if last[route.Group] == i {
+				delete(open, route.Group)
+				all.knowledge, all.early = all.or(group.knowledge), all.early.with(group.early)
+				if group.allEnd && group.isComplete {
+					all.end = ends
 				}
 			}
 			continue
 		}
-		all.user, all.roots, all.names = max(all.user, out.user), out.roots, out.names
-		all.early = append(all.early, out.early...)
+		all.follow(out, !isForAll(matchers[i]))
 	}
-	for _, group := range groups {
-		all.user = max(all.user, group.user)
-		all.early = append(all.early, group.early...)
-		all.roots, all.names = union(all.roots, group.roots), union(all.names, group.names)
-	}
-	all.early = unreported(all.early[len(at.early):])
 	return all
 }
 
-// isConditional reports whether there are requests that pass a route by.
-func isConditional(route *caddyhttp.Route, sets []caddy.ModuleMap) bool {
-	return route.Group != "" || !isForAll(sets)
+// follow adds a route to those before it.
+func (p *passage) follow(out passage, isConditional bool) {
+	p.early = p.early.with(out.early)
+	switch {
+	case out.end == ends && isConditional:
+		p.end = max(p.end, mayEnd)
+	case out.end == ends: // no request gets from there to the next
+		p.end = ends
+	case isConditional:
+		p.end = max(p.end, out.end)
+		out.user = min(out.user, max(p.user, userPossible))
+		p.knowledge = p.or(out.knowledge)
+	default:
+		p.end = max(p.end, out.end)
+		out.user = max(p.user, out.user)
+		p.knowledge = out.knowledge
+	}
 }
 
 // isForAll reports whether a route with these matchers is for every request,
@@ -172,70 +213,119 @@ func isForAll(sets []caddy.ModuleMap) bool {
 // known before in it.
 func (w *siteWalk) route(route *caddyhttp.Route, sets []caddy.ModuleMap, at routePlace, exactPaths map[string]int) passage {
 	at.narrow(sets)
-	var hasLogin bool
 	steps := stepsOf(route)
 	exactPath := exactPathOf(sets)
 	if exactPaths[exactPath] > 1 || slices.ContainsFunc(steps, func(s routeStep) bool { return s.name != "htpasswd" }) {
 		exactPath = "" // what it protects is for that path only, too
 	}
+	var all passage
 	for i := range steps {
-		hasLogin = w.step(&steps[i], &at, exactPath) || hasLogin
+		out := w.step(&steps[i], at, exactPath)
+		at.add(out)
+		all.early, all.end = all.early.with(out.early), max(all.end, out.end)
+		all.hasLogin, all.rewrites = all.hasLogin || out.hasLogin, all.rewrites || out.rewrites
 	}
-	return passage{user: at.user, early: at.early, roots: at.roots, names: at.names, hasLogin: hasLogin}
+	all.knowledge = at.knowledge
+	return all
 }
 
-// step walks through one handler, and reports whether there is an htpasswd in it.
-func (w *siteWalk) step(step *routeStep, at *routePlace, exactPath string) bool {
+// add is for the place behind a handler.
+func (p *routePlace) add(out passage) {
+	p.knowledge, p.early = out.knowledge, p.early.with(out.early)
+	if out.rewrites {
+		p.paths = nil
+	}
+}
+
+// step walks through one handler.
+func (w *siteWalk) step(step *routeStep, at routePlace, exactPath string) passage {
+	out := passage{knowledge: at.knowledge, end: step.end()}
 	switch step.name {
 	case "htpasswd":
-		w.htpasswd(step.config, at, exactPath)
-		return true
+		out.hasLogin, out.user = true, w.htpasswd(step.config, &at, exactPath)
+		return out
 	case "authentication":
-		at.user = userVerified
-		return false
+		out.user = userVerified
+		return out
 	case "subroute":
-		out := w.routes(step.routes, *at)
-		at.add(out)
-		after := *at
-		after.user, after.early = userPossible, nil
-		w.routes(step.errors, after)
-		return out.hasLogin
+		out = w.routes(step.routes, at)
+		out.user = max(out.user, at.user)
+		if len(step.errors) > 0 {
+			after := at
+			after.user, after.early, after.paths = userPossible, nil, nil
+			w.routes(step.errors, after)
+			out.rewrites = true
+			if out.end == ends {
+				out.end = mayEnd // they go on to what comes after
+			}
+		}
+		return out
 	case "invoke":
-		out := w.invoke(step, at)
-		at.add(out)
-		return out.hasLogin
+		return w.invoke(step, &at)
 	}
-	at.early = append(at.early, usesIn(step, at.user, at.names)...)
-	hasLogin := false
+	out.early = newUses(at.usesIn(step))
+	at.early = at.early.with(out.early)
 	for _, routes := range step.responses { // only some answers lead there
+		after := at
 		if step.name == "intercept" { // the answer of what comes after
-			after := *at
-			after.user, after.early = userPossible, nil
-			hasLogin = w.routes(routes, after).hasLogin || hasLogin
+			after.user, after.early, after.paths = userPossible, nil, nil
+			out.hasLogin = w.routes(routes, after).hasLogin || out.hasLogin
 			continue
 		}
-		out := w.routes(routes, *at)
-		out.user = min(out.user, userPossible)
-		at.add(passage{user: out.user, early: out.early, roots: at.roots, names: out.names})
-		hasLogin = hasLogin || out.hasLogin
+		more := w.routes(routes, after)
+		more.user, more.roots = min(more.user, max(out.user, userPossible)), nil
+		out.knowledge, out.early = out.or(more.knowledge), out.early.with(more.early)
+		out.hasLogin, out.rewrites = out.hasLogin || more.hasLogin, out.rewrites || more.rewrites
 	}
 	switch {
 	case step.name == "vars":
-		at.setVars(step)
+		out.setVars(step)
 	case step.name == "map":
-		at.addMapped(step)
+		out.addMapped(step)
+	case step.name == "rewrite":
+		out.rewrites = true
 	case step.name == "file_server":
-		w.addFileServer(step, at.roots)
+		w.addFileServer(step, &at)
 	case !slices.Contains(caddysHandlers, step.name):
 		w.tunnels[at.server] = w.tunnels[at.server] || step.name == forwardProxy
-		hasLogin = w.unknownHandler(step, at)
+		out.user, out.rewrites = max(out.user, userPossible), true
+		out.hasLogin = w.unknownHandler(step, at) || out.hasLogin
 	}
-	return hasLogin
+	return out
 }
 
-func (p *routePlace) add(out passage) {
-	p.user, p.roots, p.names = max(p.user, out.user), out.roots, out.names
-	p.early = append(slices.Clip(p.early), out.early...)
+// end says whether a handler passes requests on.
+func (s *routeStep) end() routeEnd {
+	switch s.name {
+	case "error", "metrics", "copy_response":
+		return ends
+	case "static_response":
+		switch status := strings.Trim(string(s.field("status_code")), `"`); {
+		case status == "103": // early hints
+			return goesOn
+		case strings.Contains(status, "{"):
+			return mayEnd
+		}
+		return ends
+	case "reverse_proxy":
+		if len(s.responses) == 0 {
+			return ends
+		}
+		return mayEnd
+	case "file_server":
+		if string(s.field("pass_thru")) == "true" {
+			return mayEnd
+		}
+		return ends
+	case "acme_server":
+		return mayEnd
+	case "htpasswd", "authentication", "subroute", "invoke":
+		return goesOn
+	}
+	if slices.Contains(caddysHandlers, s.name) {
+		return goesOn
+	}
+	return mayEnd
 }
 
 // caddysHandlers are those that come with Caddy and can't say who a user is.
@@ -255,7 +345,7 @@ const forwardProxy = "forward_proxy"
 
 // unknownHandler is for a handler that does not come with Caddy. It may say
 // who the user is, and there may be an htpasswd in it.
-func (w *siteWalk) unknownHandler(step *routeStep, at *routePlace) bool {
+func (w *siteWalk) unknownHandler(step *routeStep, at routePlace) bool {
 	at.user = max(at.user, userPossible)
 	if step.config == nil { // it says nothing of itself
 		w.hasLogin[at.server] = true
@@ -267,86 +357,79 @@ func (w *siteWalk) unknownHandler(step *routeStep, at *routePlace) bool {
 	_ = json.Unmarshal(step.config, &v)
 	found := handlersIn(v, "htpasswd")
 	for _, config := range found {
-		inside := *at
-		w.htpasswd(config, &inside, "")
+		w.htpasswd(config, &at, "")
 	}
 	return len(found) > 0
 }
 
-// htpasswd notes an htpasswd, and which placeholders were used on the way to it.
-func (w *siteWalk) htpasswd(config json.RawMessage, at *routePlace, exactPath string) {
+// htpasswd notes an htpasswd, and which placeholders were used on the way to
+// it. It returns what is known of the user behind it.
+func (w *siteWalk) htpasswd(config json.RawMessage, at *routePlace, exactPath string) userKnowledge {
 	h := new(Handler)
 	_ = json.Unmarshal(config, h)
-	finding := htpasswdFinding{Handler: h, routePlace: *at, exactPath: exactPath}
+	w.findings = append(w.findings, htpasswdFinding{Handler: h, routePlace: *at, exactPath: exactPath})
+	inside := *at
 	if found := placeholderIn(config, at.names); found != "" && at.user != userVerified {
-		finding.early = append(slices.Clip(finding.early), &earlyUse{placeholder: found, directive: "htpasswd", certain: at.user == userUnknown})
+		inside.early = inside.early.with(newUses([]*earlyUse{at.use(found, "htpasswd", "")}))
 	}
-	for _, use := range finding.early {
-		switch {
-		case use.reported:
-			continue
-		case use.certain && w.refusal == nil:
-			w.refusal = use.refusal(at.hosts)
-		case !use.certain:
-			finding.uncertain = append(finding.uncertain, use)
-		}
-		use.reported = true
+	if len(h.ExemptRaw) > 0 { // a condition of its own
+		inside.matchers = append(slices.Clip(inside.matchers), "none of "+string(jsonOf(h.ExemptRaw)))
 	}
 	w.hasLogin[at.server] = true
-	w.findings = append(w.findings, finding)
+	w.reportUses(&inside)
 	if len(h.ExemptRaw) > 0 {
-		at.user = max(at.user, userPossible)
-	} else {
-		at.user = userVerified
+		return max(at.user, userPossible)
 	}
+	return userVerified
 }
 
 // invoke walks through a named route. The second time it is known what is in it.
 func (w *siteWalk) invoke(step *routeStep, at *routePlace) passage {
 	name := stringIn(step.field("name"))
 	route := w.named[name]
-	key := invocation{name, at.user, len(at.names)}
+	key := invocation{name, at.user, len(at.names), len(at.doubtful)}
 	out, isKnown := w.invoked[key]
 	switch {
 	case route == nil:
-		return passage{user: at.user, roots: at.roots, names: at.names}
+		return passage{knowledge: at.knowledge}
 	case !isKnown:
-		out = &passage{user: at.user}
+		out = &passage{rewrites: true, end: mayEnd}
+		out.user = at.user
 		w.invoked[key] = out // it may invoke itself
-		result := w.routes(caddyhttp.RouteList{*route}, *at)
-		*out = result
+		*out = w.routes(caddyhttp.RouteList{*route}, *at)
 	case out.hasLogin:
-		w.reportAgain(at)
+		w.reportUses(at)
 	}
-	return passage{user: out.user, early: out.early, roots: union(at.roots, out.roots), names: union(at.names, out.names), hasLogin: out.hasLogin}
+	result := *out
+	result.knowledge = at.or(out.knowledge)
+	return result
 }
 
-// reportAgain is for another way to an htpasswd that was noted already.
-func (w *siteWalk) reportAgain(at *routePlace) {
-	for _, use := range at.early {
-		if use.certain && !use.reported && w.refusal == nil {
-			w.refusal = use.refusal(at.hosts)
-		}
+// use notes a placeholder that is used here.
+func (p *routePlace) use(placeholder, directive, matcher string) *earlyUse {
+	return &earlyUse{
+		placeholder: placeholder,
+		directive:   directive,
+		matcher:     matcher,
+		certain:     p.user == userUnknown && !slices.Contains(p.doubtful, placeholder),
+		place:       p.requestPlace,
 	}
 }
 
 // usesInMatchers returns where matchers ask who the user is, too early.
-func usesInMatchers(sets []caddy.ModuleMap, user userKnowledge, names []string) []*earlyUse {
-	if user == userVerified {
+func (p *routePlace) usesInMatchers(sets []caddy.ModuleMap) []*earlyUse {
+	if p.user == userVerified {
 		return nil
 	}
 	var uses []*earlyUse
 	for _, set := range sets {
 		for name, config := range set {
-			found := placeholderIn(config, names)
-			if found == "" { // a map of placeholders, or a call in an expression
+			found := placeholderIn(config, p.names)
+			if found == "" && name == "expression" { // a call in it
 				found = placeholderIn(config, []string{strings.TrimPrefix(userPlaceholders, "{")})
-				if name != "expression" {
-					found = ""
-				}
 			}
 			if found != "" {
-				uses = append(uses, &earlyUse{placeholder: found, matcher: name, certain: user == userUnknown})
+				uses = append(uses, p.use(found, "", name))
 			}
 		}
 	}
@@ -354,8 +437,8 @@ func usesInMatchers(sets []caddy.ModuleMap, user userKnowledge, names []string) 
 }
 
 // usesIn returns where a handler asks who the user is, too early.
-func usesIn(step *routeStep, user userKnowledge, names []string) []*earlyUse {
-	if user == userVerified || placeholderIn(step.config, names) == "" || slices.Contains(lazyHandlers, step.name) {
+func (p *routePlace) usesIn(step *routeStep) []*earlyUse {
+	if p.user == userVerified || placeholderIn(step.config, p.names) == "" || slices.Contains(lazyHandlers, step.name) {
 		return nil
 	}
 	config := step.config
@@ -369,12 +452,13 @@ func usesIn(step *routeStep, user userKnowledge, names []string) []*earlyUse {
 			return nil
 		}
 	}
-	found := placeholderIn(config, names)
+	found := placeholderIn(config, p.names)
 	if found == "" {
 		return nil
 	}
-	certain := user == userUnknown && slices.Contains(caddysHandlers, step.name)
-	return []*earlyUse{{placeholder: found, directive: step.directive(), certain: certain}}
+	use := p.use(found, step.directive(), "")
+	use.certain = use.certain && slices.Contains(caddysHandlers, step.name)
+	return []*earlyUse{use}
 }
 
 // eagerHeaders is what the handler headers changes before it passes a request on.
@@ -395,8 +479,11 @@ func (s *routeStep) eagerHeaders() json.RawMessage {
 func (s *routeStep) directive() string {
 	switch s.name {
 	case "vars":
-		if s.field("root") != nil {
+		switch {
+		case s.field("root") != nil:
 			return "root"
+		case s.field(caddyhttp.AccessLoggerNameVarKey) != nil:
+			return "log_name"
 		}
 	case "headers":
 		if s.field("response") == nil {
@@ -413,27 +500,67 @@ func (s *routeStep) directive() string {
 }
 
 // setVars follows the root of a site; a variable can also say who the user is.
-func (p *routePlace) setVars(step *routeStep) {
+func (k *knowledge) setVars(step *routeStep) {
 	if root := stringIn(step.field("root")); root != "" {
-		p.roots = []string{root}
+		k.roots = []string{root}
 	}
 	if step.field(userPlaceholder) != nil {
-		p.user = max(p.user, userPossible)
+		k.user = max(k.user, userPossible)
 	}
 }
 
-// addMapped takes the results of a map for what they are made of.
-func (p *routePlace) addMapped(step *routeStep) {
-	if placeholderIn(step.config, p.names) == "" {
-		return
+// addMapped takes the results of a map for what they are made of: all of what
+// it asks for, and each of what stands in its own column.
+func (k *knowledge) addMapped(step *routeStep) {
+	source := placeholderIn(step.field("source"), k.names)
+	columns := mapColumns(step)
+	for i, name := range stringsIn(step.field("destinations")) {
+		name = "{" + strings.Trim(name, "{}") + "}"
+		isOfUser := source != "" || i < len(columns) && placeholderIn(columns[i], k.names) != ""
+		if !isOfUser {
+			continue
+		}
+		isNew := !slices.Contains(k.names, name)
+		k.names = union(k.names, []string{name})
+		if isNew && (source == "" || slices.Contains(k.doubtful, source)) {
+			k.doubtful = union(k.doubtful, []string{name})
+		}
 	}
-	for _, name := range stringsIn(step.field("destinations")) {
-		p.names = union(p.names, []string{"{" + strings.Trim(name, "{}") + "}"})
+}
+
+// mapColumns returns what a map has for each destination.
+func mapColumns(step *routeStep) []json.RawMessage {
+	var rows [][]json.RawMessage
+	var mappings []struct {
+		Outputs []json.RawMessage `json:"outputs"`
 	}
+	_ = json.Unmarshal(step.field("mappings"), &mappings)
+	for _, mapping := range mappings {
+		rows = append(rows, mapping.Outputs)
+	}
+	var defaults []json.RawMessage
+	_ = json.Unmarshal(step.field("defaults"), &defaults)
+	var columns []json.RawMessage
+	for _, row := range append(rows, defaults) {
+		for i, cell := range row {
+			if i == len(columns) {
+				columns = append(columns, nil)
+			}
+			columns[i] = append(columns[i], cell...)
+		}
+	}
+	return columns
+}
+
+// servedFiles is what a file server hands out from its root.
+type servedFiles struct {
+	hide  []string
+	paths []string // patterns, one of which the path fits; none for any path
 }
 
 // addFileServer notes where a file server takes its files from.
-func (w *siteWalk) addFileServer(step *routeStep, roots []string) {
+func (w *siteWalk) addFileServer(step *routeStep, at *routePlace) {
+	roots := at.roots
 	if fs := stringIn(step.field("fs")); fs != "" && fs != "{http.vars.fs}" {
 		return // not the files of this machine
 	}
@@ -443,12 +570,12 @@ func (w *siteWalk) addFileServer(step *routeStep, roots []string) {
 	if len(roots) == 0 {
 		roots = []string{"."}
 	}
-	hide := stringsIn(step.field("hide"))
+	files := servedFiles{stringsIn(step.field("hide")), at.paths}
 	for _, root := range roots {
 		if root == unknownRoot {
 			continue
 		}
-		w.served[root] = append(w.served[root], hide)
+		w.served[root] = append(w.served[root], files)
 	}
 }
 
@@ -462,6 +589,16 @@ func (p *routePlace) narrow(sets []caddy.ModuleMap) {
 		return
 	}
 	p.requests = append(slices.Clip(p.requests), describeSets(sets))
+	p.matchers = append(slices.Clip(p.matchers), string(jsonOf(sets)))
+	var paths []string
+	for _, set := range sets {
+		patterns := stringsIn(set["path"])
+		if len(patterns) == 0 {
+			return // one that is for other paths, too
+		}
+		paths = append(paths, patterns...)
+	}
+	p.paths = paths
 }
 
 // exactPathOf returns the path that is the only one to match, "" if there are
@@ -490,37 +627,4 @@ func union(a, b []string) []string {
 		}
 	}
 	return a
-}
-
-func unreported(uses []*earlyUse) []*earlyUse {
-	return slices.DeleteFunc(slices.Clone(uses), func(use *earlyUse) bool { return use.reported })
-}
-
-// refusal is the error for a placeholder that never names a user.
-func (u *earlyUse) refusal(hosts []string) error {
-	site := ""
-	if len(hosts) > 0 {
-		site = " (site " + strings.Join(hosts, " ") + ")"
-	}
-	return fmt.Errorf("'%s' is used in %s before 'htpasswd' has verified a user, so it never names one%s: %s", u.placeholder, u.place(), site, u.remedy())
-}
-
-func (u *earlyUse) place() string {
-	if u.matcher != "" {
-		return "the matcher '" + u.matcher + "'"
-	}
-	return "'" + u.directive + "'"
-}
-
-// remedy says what to write instead.
-func (u *earlyUse) remedy() string {
-	switch u.directive {
-	case "root":
-		return "write 'root' after 'htpasswd' in a 'route' block, where directives run as they are written, or into the block of 'file_server'"
-	case "header":
-		return "write 'header >Field', which sets the field when the response is written"
-	case "htpasswd":
-		return "use it in directives after 'htpasswd', not in its own block"
-	}
-	return "write it after 'htpasswd' in a 'route' block, where directives run as they are written"
 }
