@@ -80,7 +80,11 @@ func (f *htpasswdFinding) log(logger *zap.Logger) {
 	if len(f.requests) > 0 {
 		requests = strings.Join(f.requests, "; ")
 	}
-	fields := append(f.fields(), zap.String("requests", requests), zap.Strings("files", f.Files))
+	fields := append(f.fields(), zap.String("requests", requests))
+	if len(f.except) > 0 {
+		fields = append(fields, zap.String("except", strings.Join(f.except, "; ")))
+	}
+	fields = append(fields, zap.Strings("files", f.Files))
 	if len(f.GroupFiles) > 0 {
 		fields = append(fields, zap.Strings("group_files", f.GroupFiles))
 	}
@@ -104,6 +108,9 @@ func (u *reportedUse) warn(logger *zap.Logger) {
 }
 
 func (f *htpasswdFinding) warn(logger *zap.Logger) {
+	if f.isUnreached {
+		logger.Warn("htpasswd is never asked; a handler before it answers every request", f.fields()...)
+	}
 	if f.exactPath != "" {
 		logger.Warn("htpasswd protects this one path only; to protect everything below it, end the path with a star",
 			append(f.fields(), zap.String("path", f.exactPath), zap.String("write", f.exactPath+"*"))...)

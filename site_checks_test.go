@@ -515,6 +515,8 @@ func TestProtectedIsLogged(t *testing.T) {
 		{"two of one site", tlsSite("htpasswd /a* {\nfile {dir}/users\n}\nhtpasswd /b* {\nfile {dir}/users\n}"), []string{`"requests":"path /a*"`, `"requests":"path /b*"`}},
 		{"two sites", tlsSite("{htpasswd}") + "https://127.0.0.1:{https} {\n{htpasswd}\n}\n", []string{`"hosts":["localhost"]`, `"hosts":["127.0.0.1"]`}},
 		{"named route, called twice", "&(p) {\n{htpasswd}\n}\n" + tlsSite("handle /a/* {\ninvoke p\n}\nhandle {\ninvoke p\n}"), []string{`"requests":"path /a/*"`}},
+		{"paths that are handled before", tlsSite("handle /api* {\nrespond open\n}\nrespond /health ok\nhandle {\nhtpasswd {\nfile {dir}/users\n}\nrespond ok\n}"), []string{`"requests":"all" "except":"path /api*" "files"`}},
+		{"paths that are answered before, in a route", tlsSite("route {\nrespond /open ok\nhtpasswd {\nfile {dir}/users\n}\nrespond ok\n}"), []string{`"requests":"all" "except":"path /open" "files"`}},
 		{"errors", tlsSite("handle_errors {\n{htpasswd}\n}"), []string{`"server":"srv0"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -531,6 +533,33 @@ func TestProtectedIsLogged(t *testing.T) {
 						t.Errorf("no %s in %s", field, line)
 					}
 				}
+			}
+		})
+	}
+}
+
+// TestUnreachedIsWarnedOf: an htpasswd that stands behind a handler which always
+// answers protects nothing.
+func TestUnreachedIsWarnedOf(t *testing.T) {
+	s := checkedServer(t)
+	for _, test := range []struct {
+		name, config string
+		isWarned     bool
+	}{
+		{"after an answer", tlsSite("route {\nrespond open\nhtpasswd {\nfile {dir}/users\n}\n}"), true},
+		{"after a handle for all", tlsSite("handle {\nrespond open\n}\nroute {\nhtpasswd {\nfile {dir}/users\n}\n}"), true},
+		{"after a handle for all, in a route", tlsSite("route {\nhandle {\nrespond open\n}\nhandle /private* {\nhtpasswd {\nfile {dir}/users\n}\n}\n}"), true},
+		{"after an answer to some", tlsSite("route {\nrespond /open ok\nhtpasswd {\nfile {dir}/users\n}\n}"), false},
+		{"before an answer", tlsSite("htpasswd {\nfile {dir}/users\n}\nrespond ok"), false},
+		{"after another htpasswd", tlsSite("htpasswd {\nfile {dir}/users\n}\nhtpasswd /a* {\nfile {dir}/users\n}\nrespond ok"), false},
+		{"another site", "https://127.0.0.1:{https} {\nrespond open\n}\n" + tlsSite("htpasswd {\nfile {dir}/users\n}\nrespond ok"), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			v := validated(t, s, test.config)
+			if test.isWarned {
+				v.wantWarning(t, "htpasswd is never asked", `"server"`)
+			} else {
+				v.wantNothing(t)
 			}
 		})
 	}

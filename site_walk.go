@@ -58,6 +58,40 @@ type routePlace struct {
 	server string
 	early  *useSet  // all on the way to here
 	paths  []string // patterns, one of which the path fits; none for any path
+	except []string // requests that do not come here, since routes before answer them
+
+	isUnreached bool // no request comes here
+}
+
+// sideRoute is a route whose requests do not come to the routes after it, or
+// not to those of its group.
+type sideRoute struct {
+	group    string
+	end      routeEnd
+	isForAll bool
+	requests string
+}
+
+// maxSideRoutes is how many of them are named.
+const maxSideRoutes = 8
+
+// isForHosts reports whether the matchers are those that tell sites apart.
+func isForHosts(sets []caddy.ModuleMap) bool {
+	return len(sets) == 1 && len(sets[0]) == 1 && sets[0]["host"] != nil
+}
+
+// without returns the place of a route after others, which answer some requests.
+func (p routePlace) without(sides []sideRoute, group string) routePlace {
+	for _, side := range sides {
+		switch {
+		case side.end != ends && (side.group == "" || side.group != group):
+		case side.isForAll:
+			p.isUnreached = true
+		default:
+			p.except = append(slices.Clip(p.except), side.requests)
+		}
+	}
+	return p
 }
 
 // passage is what is different behind a list of routes.
@@ -133,9 +167,10 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 	all := passage{knowledge: at.knowledge}
 	open := make(map[string]routeGroup) // of which more routes follow; seldom more than a few
 	var grouped routeGroup              // all of them together
+	var sides []sideRoute
 	for i := range list {
 		route := &list[i]
-		here := at
+		here := at.without(sides, route.Group)
 		here.knowledge, here.early = all.knowledge, at.early.with(all.early)
 		if len(open) > maxOpenGroups {
 			here.knowledge, here.early = here.or(grouped.knowledge), here.early.with(grouped.early.inRoute(mayEnd))
@@ -155,6 +190,9 @@ func (w *siteWalk) routes(list caddyhttp.RouteList, at routePlace) passage {
 		out.early = out.early.inRoute(out.end)
 		if route.Terminal {
 			out.early, out.end = nil, ends
+		}
+		if len(sides) < maxSideRoutes && (out.end == ends || route.Group != "") && !isForHosts(matchers[i]) {
+			sides = append(sides, sideRoute{route.Group, out.end, isForAll(matchers[i]), describeSets(matchers[i])})
 		}
 		all.hasLogin, all.rewrites = all.hasLogin || out.hasLogin, all.rewrites || out.rewrites && out.end != ends
 		if route.Group != "" {
@@ -220,6 +258,7 @@ func (w *siteWalk) route(route *caddyhttp.Route, sets []caddy.ModuleMap, at rout
 	}
 	var all passage
 	for i := range steps {
+		at.isUnreached = at.isUnreached || all.end == ends
 		out := w.step(&steps[i], at, exactPath)
 		at.add(out)
 		all.early, all.end = all.early.with(out.early), max(all.end, out.end)
@@ -584,7 +623,7 @@ func (p *routePlace) narrow(sets []caddy.ModuleMap) {
 	if isForAll(sets) {
 		return
 	}
-	if len(sets) == 1 && len(sets[0]) == 1 && len(p.hosts) == 0 && sets[0]["host"] != nil {
+	if isForHosts(sets) && len(p.hosts) == 0 {
 		p.hosts = stringsIn(sets[0]["host"])
 		return
 	}
