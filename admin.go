@@ -14,6 +14,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 func init() {
@@ -241,7 +243,7 @@ func (adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
 	var fields []zap.Field
 	if hasName {
 		keys = g.keysOf(name)
-		fields = append(fields, zap.String("client_or_user", printable(name)))
+		fields = append(fields, zap.String("client_or_user", shown.Text(name)))
 	}
 	n := g.forget(keys)
 	running.settings().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
@@ -255,7 +257,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, err = w.Write([]byte(escapeJSON(string(text)) + "\n"))
+	_, err = w.Write([]byte(shown.JSON(string(text)) + "\n"))
 	return err
 }
 

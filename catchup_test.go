@@ -354,7 +354,7 @@ func TestJudgedByThePendingVersion(t *testing.T) {
 		{"the password that was wrong is right", "alice:" + apr1Secret2,
 			func(h *flooded) { h.expect(home, "alice", "secret1", wrong) }, "alice:" + shaSecret1, "alice", "secret1", good, 1, 1},
 		{"a locked user is unlocked", "alice:!\n", nil, "alice:" + shaSecret1, "alice", "secret1", good, 0, 0},
-		{"T13 a password is reset when the limits are exceeded", "alice:" + apr1Secret2, func(h *flooded) {
+		{"a password is reset when the limits are exceeded", "alice:" + apr1Secret2, func(h *flooded) {
 			for i := range 12 {
 				h.login(home, "alice", fmt.Sprint("guess", i))
 			}

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
@@ -157,7 +159,7 @@ func describeFlagError(err error) string {
 	}
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() != "" {
 		c, _ := utf8.DecodeRuneInString(e.GetSpecifiedShortnames())
-		return fmt.Sprintf("there is no flag -%s; flags go before the file, and what begins with - behind the user", printable(string(c)))
+		return fmt.Sprintf("there is no flag -%s; flags go before the file, and what begins with - behind the user", shown.Text(string(c)))
 	}
 	return "there is no such flag; flags go before the file, and what begins with - behind the user"
 }
@@ -179,7 +181,7 @@ func (t *passwordTool) end(cmd *cobra.Command, err error) error {
 // say tells who called the tool something. Paths and names in it are printable
 // each: as a part of the whole, a line end in one would begin another line.
 func (t *passwordTool) say(format string, args ...any) {
-	_, _ = io.WriteString(t.err, escape(fmt.Sprintf(format+"\n", args...))) // there is nobody else to tell
+	_, _ = io.WriteString(t.err, shown.Escape(fmt.Sprintf(format+"\n", args...))) // there is nobody else to tell
 }
 
 // write writes what was asked for to standard output.

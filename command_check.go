@@ -93,7 +93,7 @@ func (t *passwordTool) runCheck(paths []string) error {
 	for i, path := range paths {
 		reports[i] = newFileReport(path)
 		if reports[i].Refused != "" {
-			refused = append(refused, printable(path))
+			refused = append(refused, shown.Text(path))
 		}
 	}
 	var b strings.Builder
@@ -111,7 +111,7 @@ func (t *passwordTool) runCheck(paths []string) error {
 	}
 	text := b.String()
 	if t.json {
-		text = escapeJSON(text)
+		text = shown.JSON(text)
 	}
 	if err := t.write(text); err != nil {
 		return err
@@ -127,9 +127,9 @@ func (t *passwordTool) runList(path string) error {
 	report := newFileReport(path)
 	switch {
 	case report.Mode == "":
-		return failed(exitFile, "%s: %s", printable(path), report.Refused)
+		return failed(exitFile, "%s: %s", shown.Text(path), report.Refused)
 	case report.Refused != "":
-		return failed(exitNotAFile, "%s: a server would refuse it: %s", printable(path), report.Refused)
+		return failed(exitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), report.Refused)
 	}
 	var b strings.Builder
 	others := len(report.BadLines)
@@ -137,7 +137,7 @@ func (t *passwordTool) runList(path string) error {
 		if user.Locked {
 			others++
 		} else {
-			b.WriteString(printable(string(user.Name)) + "\n")
+			b.WriteString(shown.Text(string(user.Name)) + "\n")
 		}
 	}
 	if err := t.write(b.String()); err != nil {
@@ -226,7 +226,7 @@ func (r *fileReport) add(l *userLine) {
 // mend, with its place in front.
 func (r *fileReport) String() string {
 	var b strings.Builder
-	path := printable(r.Path)
+	path := shown.Text(r.Path)
 	if r.Refused != "" {
 		fmt.Fprintf(&b, "%s: a server would refuse this file: %s\n", path, r.Refused)
 	}
@@ -254,12 +254,12 @@ func (r *fileReport) String() string {
 	}
 	for _, u := range r.Users {
 		if u.Weak {
-			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, printable(string(u.Name)))
+			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, shown.Text(string(u.Name)))
 		} else if u.Locked {
-			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, printable(string(u.Name)))
+			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, shown.Text(string(u.Name)))
 		}
 		if u.NotInNginx != "" {
-			fmt.Fprintf(&b, "%s:%d: works in Caddy, but not in nginx: user %s: %s\n", path, u.Line, printable(string(u.Name)), u.NotInNginx)
+			fmt.Fprintf(&b, "%s:%d: works in Caddy, but not in nginx: user %s: %s\n", path, u.Line, shown.Text(string(u.Name)), u.NotInNginx)
 		}
 	}
 	for _, l := range r.BadLines {

@@ -36,7 +36,7 @@ func (t *passwordTool) runSet(ctx context.Context, path, name string, args []str
 	err = t.change(ctx, path, name, func(text string) (string, error) {
 		if t.create {
 			if table, _ := parseUsers(text); len(table.entries) > 0 {
-				note = fmt.Sprintf("%s is made anew; users in it before: %d", printable(path), len(table.entries))
+				note = fmt.Sprintf("%s is made anew; users in it before: %d", shown.Text(path), len(table.entries))
 			}
 			text = ""
 		}
@@ -99,16 +99,16 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 	case errors.Is(err, fs.ErrNotExist):
 		return t.missing(path)
 	case errors.Is(err, fs.ErrPermission):
-		return denied(fmt.Errorf("%s: %w", printable(path), fs.ErrPermission))
+		return denied(fmt.Errorf("%s: %w", shown.Text(path), fs.ErrPermission))
 	case err != nil:
-		return failed(exitFile, "%s: %s", printable(path), err)
+		return failed(exitFile, "%s: %s", shown.Text(path), err)
 	}
 	if err := isPasswordFile(path, name, text); err != nil {
 		return err
 	}
 	table, err := parseUsers(text)
 	if err != nil {
-		return failed(exitNotAFile, "%s: a server would refuse it: %s", printable(path), err)
+		return failed(exitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), err)
 	}
 	e := table.find([]byte(name))
 	switch {
@@ -117,7 +117,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 	case e.state == locked:
 		return failed(exitWrong, "the account of user %s is locked", name)
 	case e.state == bad:
-		return failed(exitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", printable(name), shown.Argument(path))
+		return failed(exitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
 	}
 	password, err := t.password(ctx, args)
 	if err != nil {
@@ -138,7 +138,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 
 // change replaces a file by what edit makes of it, while nobody else does.
 func (t *passwordTool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
-	file, err := wholefile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", printable(path)) })
+	file, err := wholefile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", shown.Text(path)) })
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
@@ -163,7 +163,7 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 		return failed(exitFile, "%s", err)
 	}
 	if isNew {
-		t.say("New file %s%s", printable(path), advice(path, wholefile.IsFixed(path)))
+		t.say("New file %s%s", shown.Text(path), advice(path, wholefile.IsFixed(path)))
 	}
 	return nil
 }
@@ -204,9 +204,9 @@ func (t *passwordTool) read(file *wholefile.File, path, name string) (string, er
 // missing says that there is no file, and what to do.
 func (t *passwordTool) missing(path string) error {
 	if t.remove || t.verify {
-		return failed(exitFile, "%s is not there", printable(path))
+		return failed(exitFile, "%s is not there", shown.Text(path))
 	}
-	return failed(exitFile, "%s is not there; use -c to make it", printable(path))
+	return failed(exitFile, "%s is not there; use -c to make it", shown.Text(path))
 }
 
 // denied adds to an error, which names the path, what to do.
@@ -222,7 +222,7 @@ func denied(err error) error {
 // own bad one, to be mended.
 func isPasswordFile(path, name, text string) error {
 	if table, err := parseUsers(text); err != nil && table.find([]byte(name)) == nil {
-		return failed(exitNotAFile, "%s is not an htpasswd file: %s", printable(path), err)
+		return failed(exitNotAFile, "%s is not an htpasswd file: %s", shown.Text(path), err)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // TestToolAsRoot: root's tool changes nothing where somebody else can exchange
@@ -102,7 +104,7 @@ func TestCheckAdvice(t *testing.T) {
 		t.Chdir(dir)
 		must(t, os.WriteFile(name, []byte("bob:"+toolSHA+"\n"), 0o600))
 		must(t, os.Chmod(name, 0o644))
-		if got, want := tool(t, "", "--check", "--", name), printable(name)+": can be read by every user of this machine; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
+		if got, want := tool(t, "", "--check", "--", name), shown.Text(name)+": can be read by every user of this machine; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
 			t.Errorf("got %q, want %q in it", got.out, want)
 		}
 		must(t, os.Chown(dir, 65534, 65534))

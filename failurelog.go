@@ -4,10 +4,13 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/time/rate"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 const (
@@ -132,4 +135,22 @@ func (h *Handler) logAmbiguous(ip string, r *http.Request) {
 func (h *Handler) logError(ip, message string, err error) {
 	h.guard.lines[errorLines].writeAt(zapcore.ErrorLevel, h.guard.now(), h.logger, message,
 		zap.String("client_ip", ip), zap.Error(err), zap.String("realm", h.Realm))
+}
+
+// shorten returns the first bytes of a user name, for a log.
+func shorten(user []byte) string {
+	const most = 64
+	if len(user) <= most {
+		return shown.Text(string(user))
+	}
+	first := user[:most]
+	for i := 1; i < utf8.UTFMax; i++ { // not half a character
+		if start := most - i; utf8.RuneStart(user[start]) {
+			if !utf8.FullRune(user[start:most]) {
+				first = user[:start]
+			}
+			break
+		}
+	}
+	return shown.Text(string(first)) + "..."
 }

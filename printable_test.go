@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // harmfulNames are user names that drive a terminal, or don't show as what
@@ -39,16 +41,16 @@ var harmfulNames = map[string]string{
 
 func TestPrintable(t *testing.T) {
 	for text, want := range harmfulNames {
-		if got := printable(text); got != want {
+		if got := shown.Text(text); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
 	for _, text := range []string{"", "alice", "a b", `DOMAIN\bob`, `a"b`, "Zoë", "中文", "עברית", "e\u0301", "🙂", "\ufffd"} {
-		if got := printable(text); got != text {
+		if got := shown.Text(text); got != text {
 			t.Errorf("%q: got %s, want it as it is", text, got)
 		}
 	}
-	if got, want := printable("a\nb"), `"a\nb"`; got != want {
+	if got, want := shown.Text("a\nb"), `"a\nb"`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -56,7 +58,7 @@ func TestPrintable(t *testing.T) {
 // onlyShown fails unless a terminal shows all of a text as it is.
 func onlyShown(t *testing.T, text string) {
 	t.Helper()
-	if escape(text) != text || !utf8.ValidString(text) {
+	if shown.Escape(text) != text || !utf8.ValidString(text) {
 		t.Errorf("not escaped: %q", text)
 	}
 }

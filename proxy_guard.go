@@ -238,11 +238,7 @@ func (p *ProxyPass) checkHeader(h http.Header) error {
 // which reverse_proxy sends to the server as one over HTTP/1.1. The body of
 // another CONNECT would be sent without any framing, as if it were requests.
 func (p *ProxyPass) checkConnect(r *http.Request) error {
-	protocol := r.Header.Get(":protocol")
-	if r.ProtoMajor == 3 && !strings.HasPrefix(r.Proto, "HTTP/") {
-		protocol = r.Proto
-	}
-	switch {
+	switch protocol := connectProtocol(r); {
 	case protocol == "":
 		return caddyhttp.Error(http.StatusMethodNotAllowed, errConnect)
 	case protocol != "websocket" || !p.canWebSocket:

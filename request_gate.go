@@ -74,16 +74,22 @@ func namesH2C(upgrade []string) bool {
 	return slices.ContainsFunc(upgrade, func(v string) bool { return strings.Contains(strings.ToLower(v), "h2c") })
 }
 
-// isWebSocket reports whether a CONNECT is for a WebSocket over HTTP/2 or HTTP/3
-// (RFC 8441, RFC 9220), which reverse_proxy turns into a GET.
+// isWebSocket reports whether a CONNECT is for a WebSocket, which reverse_proxy
+// turns into a GET.
 func isWebSocket(r *http.Request) bool {
-	switch r.ProtoMajor {
-	case 2:
-		return r.URL.Path != "" && slices.Equal(r.Header[":protocol"], []string{"websocket"})
-	case 3:
-		return r.URL.Path != "" && r.Proto == "websocket"
+	return r.URL.Path != "" && connectProtocol(r) == "websocket"
+}
+
+// connectProtocol returns the protocol that an extended CONNECT asks for, over
+// HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220), "" for another CONNECT.
+func connectProtocol(r *http.Request) string {
+	switch {
+	case r.ProtoMajor == 2:
+		return r.Header.Get(":protocol")
+	case r.ProtoMajor == 3 && !strings.HasPrefix(r.Proto, "HTTP/"):
+		return r.Proto
 	}
-	return false
+	return ""
 }
 
 // disarm leaves nothing of a refused request that the routes which handle errors

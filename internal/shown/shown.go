@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -26,13 +27,13 @@ func Text(text string) string {
 
 // Escape escapes what Text is about, but line ends, without quotes around.
 func Escape(text string) string {
-	if strings.IndexFunc(text, IsHarmful) < 0 && utf8.ValidString(text) {
+	if strings.IndexFunc(text, isHarmful) < 0 && utf8.ValidString(text) {
 		return text
 	}
 	var b strings.Builder
 	for text != "" {
 		c, size := utf8.DecodeRuneInString(text)
-		if part := text[:size]; IsHarmful(c) || c == utf8.RuneError && size == 1 {
+		if part := text[:size]; isHarmful(c) || c == utf8.RuneError && size == 1 {
 			quoted := strconv.Quote(part)
 			b.WriteString(quoted[1 : len(quoted)-1])
 		} else {
@@ -43,9 +44,24 @@ func Escape(text string) string {
 	return b.String()
 }
 
-// IsHarmful reports whether c is no character that people see, nor a space or a
+// JSON escapes the same in a text that is JSON. There it stands in strings only.
+func JSON(text string) string {
+	var b strings.Builder
+	for _, c := range text {
+		if isHarmful(c) {
+			for _, unit := range utf16.Encode([]rune{c}) {
+				fmt.Fprintf(&b, `\u%04x`, unit)
+			}
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
+}
+
+// isHarmful reports whether c is no character that people see, nor a space or a
 // line end.
-func IsHarmful(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }
+func isHarmful(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }
 
 // Argument returns a path or name as one argument for a shell, for commands in
 // messages: somebody else may have chosen the name, and root may copy the
