@@ -125,15 +125,15 @@ func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 		status.Files = append(status.Files, newAdminFile(&f))
 	}
 	for s, l := range g.settings().limits {
-		b := adminBudget{Off: l.failures == 0}
+		b := adminBudget{Off: l.Max == 0}
 		if !b.Off {
-			b.Failures, b.Window = l.failures, l.window.String()
+			b.Failures, b.Window = l.Max, l.Window.String()
 			b.UsedUp = status.counts[s]
 		}
 		status.Budgets[scopeNames[s]] = b
 	}
-	status.Slots.Max = g.slots.max()
-	status.Slots.InUse, status.Slots.Waiting = g.slots.state()
+	status.Slots.Max = g.settings().MaxHashes
+	status.Slots.InUse, status.Slots.Waiting = g.queue.State()
 	return writeJSON(w, http.StatusOK, status)
 }
 
@@ -172,10 +172,10 @@ type adminReload struct {
 type reloadResult string
 
 const (
-	resultReloaded  reloadResult = "reloaded"  // it has changed, and the new version is active
-	resultUnchanged reloadResult = "unchanged" // the active version is the one on disk
-	resultPending   reloadResult = "pending"   // it is empty, and gets a grace period
-	resultFailed    reloadResult = "failed"    // it cannot be loaded; the previous version stays active
+	reloadChanged   reloadResult = "reloaded"  // it has changed, and the new version is active
+	reloadUnchanged reloadResult = "unchanged" // the active version is the one on disk
+	reloadPending   reloadResult = "pending"   // it is empty, and gets a grace period
+	reloadFailed    reloadResult = "failed"    // it cannot be loaded; the previous version stays active
 )
 
 // reload reads all files that are in use. The status is 500 if one of them
@@ -185,7 +185,7 @@ func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	logger := running.settings().logger
 	for _, f := range filesInUse() {
 		reload := reloadFile(&f, logger)
-		if reload.Result == resultFailed {
+		if reload.Result == reloadFailed {
 			status = http.StatusInternalServerError
 		}
 		reloads = append(reloads, reload)
@@ -199,14 +199,14 @@ func reloadFile(f *fileInUse, logger *zap.Logger) adminReload {
 	reload.LastLoad = f.published.Load().loadedAt
 	switch {
 	case err != nil:
-		reload.Result, reload.Error = resultFailed, err.Error()
+		reload.Result, reload.Error = reloadFailed, err.Error()
 	case f.isInGrace():
-		reload.Result = resultPending
+		reload.Result = reloadPending
 		reload.Pending = fmt.Sprintf("the file is empty; keeping the previous version for %s, in case it is being written", emptyGrace)
 	case reload.LastLoad.Equal(f.status.loadedAt):
-		reload.Result = resultUnchanged
+		reload.Result = reloadUnchanged
 	default:
-		reload.Result = resultReloaded
+		reload.Result = reloadChanged
 	}
 	return reload
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 )
 
 // TestErrorRoutesSeeNoUser asks handle_errors who the user is, after each way
@@ -227,8 +228,8 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			func(int) http.Header { return authorization(basic("alice", "secret1")) }, nil},
 		{"429 for an exceeded rate limit", protected, 429, login, func(g *guard) {
 			g.settings = settings(&App{Throttle: &Throttle{Client: &Budget{Failures: 1}}})
-			g.spend(&target{clientScope: g.client("127.0.0.1")})
-			g.spend(&target{clientScope: g.client("::1")})
+			g.count(&limitKeys{scopeClient: g.client("127.0.0.1")})
+			g.count(&limitKeys{scopeClient: g.client("::1")})
 		}},
 		{"499 for clients that go away", protected, 0, login, func(g *guard) {
 			g.verify = func(crypt.Class, string, []byte) bool { <-blocked; return false }
@@ -238,8 +239,11 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 		}},
 		{"503 for a hash queue without room", protected, 503, login, func(g *guard) {
 			g.settings = settings(&App{MaxHashes: 1, Throttle: &Throttle{Login: &Budget{Off: true}, Client: &Budget{Off: true}, User: &Budget{Off: true}}})
-			g.slots.maxWait = 0
-			g.slots.busy = 1 // by a hash that does not end
+			g.queue = g.newQueue(0)
+			go g.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{Key: attemptKey{user: "endless"}, Start: func() (func() verdict, error) {
+				return func() verdict { <-blocked; return verdict{} }, nil
+			}})
+			eventually(t, "the worker is busy", func() bool { running, _ := g.queue.State(); return running == 1 })
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 )
 
 func init() {
@@ -50,7 +52,7 @@ type App struct {
 	// the hashes that they had with it. Default: none.
 	OldSecret string `json:"old_secret,omitempty"`
 
-	limits [scopeCount]limit
+	limits [scopeCount]ratelimit.Limit
 	keys   *keyring
 	stored *storedSecret // nil where the secret is configured
 	logger *zap.Logger
@@ -95,6 +97,11 @@ type Budget struct {
 const (
 	minWindow = time.Second
 	maxWindow = 30 * 24 * time.Hour
+
+	// maxFailures is the highest number of failed logins that a limit can allow.
+	maxFailures = 1_000_000
+
+	_ uint = ratelimit.MaxCount - maxFailures // it must be countable
 )
 
 // CaddyModule returns the Caddy module information.
@@ -142,21 +149,21 @@ func (t *Throttle) budget(s scope) *Budget {
 }
 
 func (t *Throttle) of(s scope) **Budget {
-	return [...]**Budget{loginScope: &t.Login, clientScope: &t.Client, userScope: &t.User}[s]
+	return [...]**Budget{scopeLogin: &t.Login, scopeClient: &t.Client, scopeUser: &t.User}[s]
 }
 
-func (b *Budget) override(l *limit) {
+func (b *Budget) override(l *ratelimit.Limit) {
 	if b == nil {
 		return
 	}
 	if b.Window != 0 {
-		l.window = time.Duration(b.Window)
+		l.Window = time.Duration(b.Window)
 	}
 	if b.Failures != 0 {
-		l.failures = b.Failures
+		l.Max = b.Failures
 	}
 	if b.Off {
-		l.failures = 0
+		l.Max = 0
 	}
 }
 
@@ -194,7 +201,7 @@ func (b *Budget) validate() error {
 func (a *App) Start() error {
 	a.stored.start()
 	running.start(a)
-	sharedGuard.slots.settingsChanged()
+	sharedGuard.queue.WorkersChanged()
 	return nil
 }
 
@@ -203,7 +210,7 @@ func (a *App) Start() error {
 func (a *App) Stop() error {
 	a.stored.stop()
 	running.stop(a)
-	sharedGuard.slots.settingsChanged()
+	sharedGuard.queue.WorkersChanged()
 	return nil
 }
 

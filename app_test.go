@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 )
 
 func isClosed(c <-chan struct{}) bool {
@@ -86,14 +88,14 @@ func TestAppStackNotices(t *testing.T) {
 }
 
 func TestAppSettings(t *testing.T) {
-	defaults := [scopeCount]limit{{10, time.Minute}, {30, time.Minute}, {100, time.Hour}}
+	defaults := [scopeCount]ratelimit.Limit{{Max: 10, Window: time.Minute}, {Max: 30, Window: time.Minute}, {Max: 100, Window: time.Hour}}
 	half := max(runtime.GOMAXPROCS(0)/2, 1)
 	for _, test := range []struct {
 		name    string
 		json    string
 		poll    time.Duration
 		hashes  int
-		limits  [scopeCount]limit
+		limits  [scopeCount]ratelimit.Limit
 		problem string
 	}{
 		{"nothing said: the defaults", `{}`, 5 * time.Second, half, defaults, ""},
@@ -103,9 +105,9 @@ func TestAppSettings(t *testing.T) {
 		{"negative", `{"poll": "-1s"}`, 0, 0, defaults, "poll is -1s"},
 		{"negative hashes", `{"max_hashes": -1}`, 0, 0, defaults, "max_hashes is -1, but must be at least 1"},
 		{"budgets", `{"throttle": {"login": {"failures": 1, "window": "1s"}, "client": {"failures": 1000000, "window": "720h"}, "user": {"off": true}}}`,
-			5 * time.Second, half, [scopeCount]limit{{1, time.Second}, {1000000, 720 * time.Hour}, {0, time.Hour}}, ""},
+			5 * time.Second, half, [scopeCount]ratelimit.Limit{{Max: 1, Window: time.Second}, {Max: 1000000, Window: 720 * time.Hour}, {Window: time.Hour}}, ""},
 		{"parts of budgets", `{"throttle": {"login": {"failures": 1}, "client": {"window": "2m"}, "user": {}}}`,
-			5 * time.Second, half, [scopeCount]limit{{1, time.Minute}, {30, 2 * time.Minute}, {100, time.Hour}}, ""},
+			5 * time.Second, half, [scopeCount]ratelimit.Limit{{Max: 1, Window: time.Minute}, {Max: 30, Window: 2 * time.Minute}, {Max: 100, Window: time.Hour}}, ""},
 		{"off and on", `{"throttle": {"user": {"off": true, "failures": 1}}}`, 0, 0, defaults, "throttle user: must be either off, or"},
 		{"negative failures", `{"throttle": {"login": {"failures": -1}}}`, 0, 0, defaults, "throttle login: -1 failures, but must be 1 to 1000000"},
 		{"too many failures", `{"throttle": {"login": {"failures": 1000001}}}`, 0, 0, defaults, "throttle login: 1000001 failures"},

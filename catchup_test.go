@@ -393,7 +393,7 @@ func TestJudgedByThePendingVersion(t *testing.T) {
 					if n := h.spent().hashes - before; n > 1 {
 						t.Errorf("%d hashes, want at most 1", n)
 					}
-					if got := h.guard.failures()[clientScope]; got != test.failures || logs.Len() != test.lines {
+					if got := h.guard.counts()[scopeClient]; got != test.failures || logs.Len() != test.lines {
 						t.Errorf("%d failures spent, %d lines, want %d and %d:\n%s", got, logs.Len(), test.failures, test.lines, logText(logs))
 					}
 					if n := h.openGuesses(); n != 0 {
@@ -413,7 +413,7 @@ func TestPendingHoldsNoSlot(t *testing.T) {
 		store := newUserStore(path)
 		followInBubble(t, path, store)
 		h.users, h.store = userStores{store}, store
-		site := &flooded{handlerOf(userStores{other}, &memory{now: time.Now}), t, other}
+		site := &flooded{handlerOf(userStores{other}, &cachePolicy{now: time.Now}), t, other}
 		site.guard = h.guard
 		overwrite(t, path, "alice:"+apr1Secret2)
 		var group sync.WaitGroup
@@ -421,7 +421,7 @@ func TestPendingHoldsNoSlot(t *testing.T) {
 			group.Go(func() { h.login(fmt.Sprint("10.0.0.", i), "alice", "wrong") })
 		}
 		synctest.Wait()
-		if busy, waiting := h.guard.slots.state(); busy != 0 || waiting != 0 {
+		if busy, waiting := h.guard.queue.State(); busy != 0 || waiting != 0 {
 			t.Errorf("%d slots taken, %d waiting, want none", busy, waiting)
 		}
 		start := time.Now()

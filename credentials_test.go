@@ -89,7 +89,7 @@ func TestParseCredentials(t *testing.T) {
 				if c.digest != (digest{}) {
 					t.Error("a digest of malformed credentials")
 				}
-				if v, err := handlerOf(nil, new(memory)).check(t.Context(), "", c); v.outcome != malformed || err != nil {
+				if v, err := handlerOf(nil, new(cachePolicy)).check(t.Context(), "", c); v.result != resultMalformed || err != nil {
 					t.Error(v, err)
 				}
 				return

@@ -10,12 +10,12 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
-// failures counts what failed logins have left in the counters, by scope.
-func (g *guard) failures() (counts [scopeCount]int) {
+// counts returns how many failed logins are counted, by scope.
+func (g *guard) counts() (counts [scopeCount]int) {
 	settings := g.settings()
 	for s := range scopeCount {
-		for key := range g.spent[s].keys {
-			n, _ := g.spent[s].count(key, g.clock(), settings.limits[s].window)
+		for key := range g.failures[s].Keys {
+			n, _ := g.failures[s].Count(key, g.now(), settings.limits[s].Window)
 			counts[s] += n
 		}
 	}
@@ -55,18 +55,18 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 	}{
 		{"an unknown user is added", other, false, []string{other + "alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
 		{"an unknown user is added to an empty file", "dave:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"an unknown user is added with another password", other, false, []string{other + "alice:" + apr1Secret2}, "alice", "secret1", wrong, 2, []string{wrong}},
+		{"an unknown user is added with another password", other, false, []string{other + "alice:" + apr1Secret2}, "alice", "secret1", wrong, 2, []string{resultReasons[resultWrongPassword]}},
 		{"a password is reset to the one that is sent", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"a password is reset to another one", "alice:" + apr1Secret2, false, []string{"alice:" + bcrypt4Secret2}, "alice", "secret1", wrong, 2, []string{wrong}},
+		{"a password is reset to another one", "alice:" + apr1Secret2, false, []string{"alice:" + bcrypt4Secret2}, "alice", "secret1", wrong, 2, []string{resultReasons[resultWrongPassword]}},
 		{"a locked user is unlocked", "alice:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
 		{"an invalid line is fixed", "alice:rubbish\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"a user is removed", "alice:" + shaSecret1 + "\n" + other, false, []string{other}, "alice", "secret1", nobody, 2, []string{nobody}},
-		{"the last user is removed", "alice:" + shaSecret1, false, []string{""}, "alice", "secret1", nobody, 1, []string{nobody}},
+		{"a user is removed", "alice:" + shaSecret1 + "\n" + other, false, []string{other}, "alice", "secret1", nobody, 2, []string{resultReasons[resultUnknownUser]}},
+		{"the last user is removed", "alice:" + shaSecret1, false, []string{""}, "alice", "secret1", nobody, 1, []string{resultReasons[resultUnknownUser]}},
 		{"the file changes twice", other, false, []string{"alice:" + apr1Secret2, "alice:" + shaSecret1}, "alice", "secret1", good, 3, nil},
-		{"the file changes and changes back", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1, "alice:" + apr1Secret2}, "alice", "secret1", wrong, 3, []string{wrong}},
-		{"the line of another user changes", "alice:" + shaSecret1, false, []string{"alice:" + shaSecret1 + "\n" + other}, "alice", "secret2", wrong, 1, []string{wrong}},
+		{"the file changes and changes back", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1, "alice:" + apr1Secret2}, "alice", "secret1", wrong, 3, []string{resultReasons[resultWrongPassword]}},
+		{"the line of another user changes", "alice:" + shaSecret1, false, []string{"alice:" + shaSecret1 + "\n" + other}, "alice", "secret2", wrong, 1, []string{resultReasons[resultWrongPassword]}},
 		{"a recognized client comes with the password that is set", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret2", good, 2, nil},
-		{"a recognized client comes with a wrong password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret3", wrong, 2, []string{wrong}},
+		{"a recognized client comes with a wrong password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret3", wrong, 2, []string{resultReasons[resultWrongPassword]}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			underFlood(t, &App{}, test.before, func(t *testing.T, h *flooded) {
@@ -89,7 +89,7 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 					t.Errorf("logged %v, want %v", reasons, test.logged)
 				}
 				n := len(test.logged)
-				if got, want := h.guard.failures(), [scopeCount]int{n, n, n}; got != want {
+				if got, want := h.guard.counts(), [scopeCount]int{n, n, n}; got != want {
 					t.Errorf("spent %v, want %v", got, want)
 				}
 				if n := h.openGuesses(); n != 0 {
@@ -123,7 +123,7 @@ func TestSharedBeforeTheDecision(t *testing.T) {
 		if got := h.spent().hashes; got != 2 {
 			t.Errorf("%d hashes, want 2", got)
 		}
-		if got := h.guard.failures(); got != [scopeCount]int{} || logs.Len() != 0 {
+		if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
 			t.Errorf("spent %v, logged\n%s", got, logText(logs))
 		}
 	})
@@ -135,8 +135,8 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", good)
-			synctest.Wait()                             // the slot is free again
-			h.guard.slots.max = func() int { return 0 } // no turn ever comes
+			synctest.Wait()                                                       // the slot is free again
+			h.guard.settings = func() *App { return &App{limits: defaultLimits} } // without workers no turn ever comes
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				c := credentialsOf("alice", "secret2")
@@ -149,7 +149,7 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 			reloadStore(t, h.store, name)
 			cancel()
 			synctest.Wait()
-			if got := h.guard.failures(); got != want {
+			if got := h.guard.counts(); got != want {
 				t.Errorf("%q: spent %v, want %v", name, got, want)
 			}
 			if n := h.openGuesses(); n != 0 {
@@ -176,7 +176,7 @@ func TestFileThatNeverRests(t *testing.T) {
 			if got := h.spent().hashes; got != maxRounds || time.Since(start) != maxRounds*hashTime {
 				t.Errorf("%d hashes in %s, want %d", got, time.Since(start), maxRounds)
 			}
-			if got := h.guard.failures(); got != [scopeCount]int{} || logs.Len() != 0 {
+			if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
 				t.Errorf("spent %v, logged\n%s", got, logText(logs))
 			}
 		})

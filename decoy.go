@@ -98,7 +98,7 @@ func (r rareClasses) choose(name uint64) *decoyClass {
 // the same name always on the same class, on every server with the same key and
 // names of files, and an edit of a file moves few. Where nobody can log in there
 // is none: its entry is nil.
-func (s userStores) decoy(key []byte, user []byte) (best found) {
+func (s userStores) decoy(key []byte, user []byte) (best lookup) {
 	least := math.Inf(1)
 	name := decoyNumber(key, user)
 	var rare uint64 // the number of the name among the rare classes of best
@@ -108,7 +108,7 @@ func (s userStores) decoy(key []byte, user []byte) (best found) {
 			class := &table.decoys.common[i]
 			if score := rendezvous(name^mix(class.key^source), class.weight); score < least {
 				least = score
-				best = found{store, table, &table.entries[class.sample]}
+				best = lookup{store, table, &table.entries[class.sample]}
 			}
 		}
 		if len(table.decoys.rare) == 0 {
@@ -117,7 +117,7 @@ func (s userStores) decoy(key []byte, user []byte) (best found) {
 		number := name ^ mix(rareKey^source)
 		if score := rendezvous(number, table.decoys.rare.weight()); score < least {
 			least, rare = score, number
-			best = found{store: store, table: table}
+			best = lookup{store: store, table: table}
 		}
 	}
 	if best.table != nil && best.entry == nil {

@@ -60,30 +60,23 @@ func (n *exceededNotes) byKey() map[uint64]exceededNote {
 
 // noteExceeded remembers whose limit was just exceeded, by the same name and
 // address as in the log.
-func (g *guard) noteExceeded(s scope, t *trial) {
-	note := exceededNote{key: t.target[s]}
-	if s != userScope {
-		note.ip = t.ip
+func (g *guard) noteExceeded(s scope, a *attempt) {
+	note := exceededNote{key: a.keys[s]}
+	if s != scopeUser {
+		note.ip = a.ip
 	}
-	if s != clientScope {
-		note.user = string(t.c.user)
-		if t.entry != nil {
-			note.file = t.store.path
+	if s != scopeClient {
+		note.user = string(a.credentials.user)
+		if a.lookup.entry != nil {
+			note.file = a.lookup.store.path
 		}
 	}
-	g.noted[s].add(note, func(key uint64) bool { return g.exceededFor(s, key) > 0 })
+	g.exceeded[s].add(note, func(key uint64) bool { return g.exceededFor(s, key) > 0 })
 }
 
 // exceededFor returns how long the limit of a key is still exceeded, 0 if it is not.
 func (g *guard) exceededFor(s scope, key uint64) time.Duration {
-	l := g.settings().limits[s]
-	if l.failures == 0 {
-		return 0
-	}
-	if n, left := g.spent[s].count(key, g.clock(), l.window); n >= l.failures {
-		return left
-	}
-	return 0
+	return g.failures[s].Wait(key, g.now(), g.settings().limits[s], 0)
 }
 
 // exceededLimit is a limit of which somebody is refused at the moment.
@@ -114,7 +107,7 @@ type adminExceeded struct {
 }
 
 // exceededNow returns all limits that are exceeded.
-func (g *guard) exceededNow() adminExceeded { return g.exceeded(g.notes(), g.allKeys) }
+func (g *guard) exceededNow() adminExceeded { return g.exceededOf(g.notes(), g.allKeys) }
 
 // exceededBy returns those of a client, given by its address, or of a user. The
 // limits of the client or the user alone are listed even if no note is left of
@@ -122,28 +115,28 @@ func (g *guard) exceededNow() adminExceeded { return g.exceeded(g.notes(), g.all
 func (g *guard) exceededBy(name string) adminExceeded {
 	notes := g.notes()
 	for key, file := range g.userKeys(name) {
-		if _, isNoted := notes[userScope][key]; !isNoted {
-			notes[userScope][key] = exceededNote{key: key, user: name, file: file}
+		if _, isNoted := notes[scopeUser][key]; !isNoted {
+			notes[scopeUser][key] = exceededNote{key: key, user: name, file: file}
 		}
 	}
 	if client := g.clientNamed(name); client != noClient {
-		if _, isNoted := notes[clientScope][client]; !isNoted {
-			notes[clientScope][client] = exceededNote{key: client, ip: name}
+		if _, isNoted := notes[scopeClient][client]; !isNoted {
+			notes[scopeClient][client] = exceededNote{key: client, ip: name}
 		}
 	}
-	return g.exceeded(notes, g.keysOf(name))
+	return g.exceededOf(notes, g.keysOf(name))
 }
 
 // notes returns a copy of all notes, by scope and key.
 func (g *guard) notes() (notes [scopeCount]map[uint64]exceededNote) {
-	for s := range g.noted {
-		notes[s] = g.noted[s].byKey()
+	for s := range g.exceeded {
+		notes[s] = g.exceeded[s].byKey()
 	}
 	return notes
 }
 
-// exceeded returns which limits are exceeded, of those whose keys are given.
-func (g *guard) exceeded(notes [scopeCount]map[uint64]exceededNote, keys iter.Seq2[scope, uint64]) adminExceeded {
+// exceededOf returns which limits are exceeded, of those whose keys are given.
+func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.Seq2[scope, uint64]) adminExceeded {
 	found := adminExceeded{Exceeded: []exceededLimit{}}
 	now := g.now()
 	var seen [scopeCount]map[uint64]bool
@@ -166,7 +159,7 @@ func (g *guard) exceeded(notes [scopeCount]map[uint64]exceededNote, keys iter.Se
 			Limit: s, ClientIP: note.ip, File: labelValue(note.file),
 			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // not before the end
 		}
-		if s != clientScope {
+		if s != scopeClient {
 			limit.User = new(shorten([]byte(note.user)))
 		}
 		found.Exceeded = append(found.Exceeded, limit)
@@ -189,11 +182,11 @@ func (l *exceededLimit) name() string {
 // is another one when the user's line has changed: then nobody is refused any
 // more because of the old one, although its window goes on.
 func (g *guard) means(s scope, note exceededNote) bool {
-	if s == clientScope {
+	if s == scopeClient {
 		return true
 	}
 	for key := range g.userKeys(note.user) {
-		if s == loginScope {
+		if s == scopeLogin {
 			key = loginKey(key, g.client(note.ip))
 		}
 		if key == note.key {
@@ -206,7 +199,7 @@ func (g *guard) means(s scope, note exceededNote) bool {
 // allKeys yields all keys that have failed, lately or not.
 func (g *guard) allKeys(yield func(scope, uint64) bool) {
 	for s := range scopeCount {
-		for key := range g.spent[s].keys {
+		for key := range g.failures[s].Keys {
 			if !yield(s, key) {
 				return
 			}
@@ -220,21 +213,21 @@ func (g *guard) allKeys(yield func(scope, uint64) bool) {
 func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 	return func(yield func(scope, uint64) bool) {
 		for user := range g.userKeys(name) {
-			if !yield(userScope, user) {
+			if !yield(scopeUser, user) {
 				return
 			}
-			for client := range g.spent[clientScope].keys {
-				if !yield(loginScope, loginKey(user, client)) {
+			for client := range g.failures[scopeClient].Keys {
+				if !yield(scopeLogin, loginKey(user, client)) {
 					return
 				}
 			}
 		}
 		client := g.clientNamed(name)
-		if client == noClient || !yield(clientScope, client) {
+		if client == noClient || !yield(scopeClient, client) {
 			return
 		}
-		for user := range g.spent[userScope].keys {
-			if !yield(loginScope, loginKey(user, client)) {
+		for user := range g.failures[scopeUser].Keys {
+			if !yield(scopeLogin, loginKey(user, client)) {
 				return
 			}
 		}
@@ -253,9 +246,9 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 			if entry != nil {
 				path = f.path
 			}
-			var t target
-			t.set(g, noClient, &found{f.store, f.users, entry}, []byte(name))
-			if !yield(t[userScope], path) {
+			var keys limitKeys
+			keys.set(g, noClient, &lookup{f.store, f.users, entry}, []byte(name))
+			if !yield(keys[scopeUser], path) {
 				return
 			}
 		}
@@ -276,7 +269,7 @@ func (g *guard) clientNamed(name string) uint64 {
 // keys had failed.
 func (g *guard) forget(keys iter.Seq2[scope, uint64]) (n int) {
 	for s, key := range keys {
-		if g.spent[s].forget(key) {
+		if g.failures[s].Forget(key) {
 			n++
 		}
 	}

@@ -35,7 +35,7 @@ type lineKind uint8
 const (
 	failureLines    lineKind = iota // a failed login was counted
 	cheapLines                      // none was: malformed credentials, a password that is known to be wrong
-	usedUpLines                     // a rate limit is exceeded
+	exceededLines                   // a rate limit is exceeded
 	insecureLines                   // a request over plain HTTP
 	overloadedLines                 // no room in the hash queue
 	errorLines                      // a login could not be checked
@@ -79,7 +79,7 @@ func (l *lineLog) writeAt(level zapcore.Level, now time.Time, logger *zap.Logger
 
 // logFailure writes the one line about a log-in that failed.
 func (h *Handler) logFailure(ip string, user []byte, v verdict) {
-	kind, fields := failureLines, []zap.Field{zap.String("reason", v.outcome.String())}
+	kind, fields := failureLines, []zap.Field{zap.String("reason", resultReasons[v.result])}
 	if v.isCheap() {
 		kind = cheapLines
 	}
@@ -89,11 +89,11 @@ func (h *Handler) logFailure(ip string, user []byte, v verdict) {
 	h.logRefusal(kind, ip, user, "log-in failed", fields...)
 }
 
-// logUsedUp writes the one line about a budget that is used up.
-func (h *Handler) logUsedUp(ip string, user []byte, s scope) {
+// logExceeded writes the one line about a limit that is exceeded.
+func (h *Handler) logExceeded(ip string, user []byte, s scope) {
 	l := h.guard.settings().limits[s]
-	h.logRefusal(usedUpLines, ip, user, "too many failed log-ins: this budget is used up, and the answer 429 until its window ends",
-		zap.Stringer("budget", s), zap.Int("failures", l.failures), zap.String("window", l.window.String()))
+	h.logRefusal(exceededLines, ip, user, "too many failed log-ins: this budget is used up, and the answer 429 until its window ends",
+		zap.Stringer("budget", s), zap.Int("failures", l.Max), zap.String("window", l.Window.String()))
 }
 
 func (h *Handler) logRefusal(kind lineKind, ip string, user []byte, message string, fields ...zap.Field) {

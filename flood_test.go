@@ -39,14 +39,14 @@ func underFlood(t *testing.T, settings *App, file string, f func(t *testing.T, h
 			settings.MaxHashes = 1
 		}
 		store := storeOf(t, file)
-		h := handlerOf(userStores{store}, &memory{now: time.Now})
+		h := handlerOf(userStores{store}, &cachePolicy{now: time.Now})
 		h.guard = newGuard(settingsOf(settings), time.Now)
 		h.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
 			time.Sleep(hashTime)
 			return class.Verify(hash, password)
 		}
 		f(t, &flooded{h, t, store})
-		h.guard.slots.checkIdle(t)
+		h.guard.checkIdle(t)
 	})
 }
 
@@ -62,7 +62,7 @@ func (h *flooded) login(ip, user, password string) string {
 	case err != nil:
 		return err.Error()
 	}
-	return v.outcome.String()
+	return v.result.String()
 }
 
 func (h *flooded) expect(ip, user, password, want string) {
@@ -76,7 +76,7 @@ func (h *flooded) expect(ip, user, password, want string) {
 func (h *flooded) openGuesses() (n int32) {
 	entries := h.store.current.Load().entries
 	for i := range entries {
-		if known := entries[i].known.Load(); known != nil {
+		if known := entries[i].clients.Load(); known != nil {
 			for j := range known.guesses {
 				n += known.guesses[j].Load()
 			}
@@ -108,9 +108,9 @@ func (h *flooded) spent() spent {
 }
 
 const (
-	wrong      = "wrong password"
-	good       = "good password"
-	nobody     = "unknown user"
+	wrong      = "wrong_password"
+	good       = "ok"
+	nobody     = "unknown_user"
 	overBudget = "throttled"
 )
 
@@ -234,7 +234,7 @@ func TestTurnBeforeOpenGuesses(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
 		h.expect(home, "alice", "secret1", good)
-		known := h.users.find([]byte("alice")).knownClients()
+		known := h.users.find([]byte("alice")).entry.recognized()
 		guesses := &known.guesses[known.place(h.guard.client(home))]
 		guesses.Add(10) // compared, and then held up on their way to the queue
 		before := h.spent()
@@ -320,7 +320,7 @@ func TestTwoHandlersAreNoOracle(t *testing.T) {
 			fmt.Fprintf(&two, "two%d:%s\n", i, shaSecret1)
 		}
 		stores := userStores{storeOf(t, one.String()), storeOf(t, two.String())}
-		both, first := handlerOf(stores, &memory{now: time.Now}), handlerOf(stores[:1], &memory{now: time.Now})
+		both, first := handlerOf(stores, &cachePolicy{now: time.Now}), handlerOf(stores[:1], &cachePolicy{now: time.Now})
 		both.guard = newGuard(settingsOf(new(App)), time.Now)
 		first.guard = both.guard
 		again := make(map[string]int) // names for which the second site had to compute a hash, too
@@ -425,7 +425,7 @@ func TestKnownWrong(t *testing.T) {
 			t.Errorf("T12 all at once: %d hashes", got)
 		}
 		// Two sites with the same file, which share no computation.
-		other := &flooded{handlerOf(h.users, &memory{now: time.Now, off: true}), t, h.store}
+		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
 		other.guard = h.guard
 		before = h.spent()
 		for _, site := range []*flooded{h, other} {
@@ -483,7 +483,7 @@ func TestPasswordChangeOpens(t *testing.T) {
 // same, and who is not among them gets in.
 func TestSprayFlat(t *testing.T) {
 	g := newGuard(settingsOf(new(App)), time.Now)
-	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &memory{now: clock})
+	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
 	h.guard = g
 	spray := func(n int) {
 		for range n {
@@ -503,7 +503,7 @@ func TestSprayFlat(t *testing.T) {
 		t.Errorf("T4 %d bytes more", grown)
 	}
 	runtime.KeepAlive(h)
-	g.slots.checkIdle(t)
+	g.checkIdle(t)
 	(&flooded{h, t, nil}).expect("192.0.2.1", "alice", "secret1", good)
 }
 
@@ -631,7 +631,7 @@ func TestPeopleFirst(t *testing.T) {
 // TestClockJumps is T11.
 func TestClockJumps(t *testing.T) {
 	now := clock()
-	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &memory{now: clock})
+	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
 	h.guard = newGuard(settingsOf(new(App)), func() time.Time { return now })
 	x := &flooded{h, t, h.users[0]}
 	for i := range 11 {

@@ -38,7 +38,7 @@ type entry struct {
 	class    uint32 // position in classes; without meaning unless usable
 	state    entryState
 	verified atomic.Pointer[verification]
-	known    atomic.Pointer[knownClients]
+	clients  atomic.Pointer[recognizedClients]
 }
 
 // entryState says whether an entry can match at all. One that can't stays in
@@ -66,36 +66,36 @@ type verification struct {
 	user   any // the user's name, a string of its own; an any already, which spares each request an allocation
 }
 
-// knownClients are the clients from which the current password of an entry was
-// verified, the last eight of them, and the guesses at it that are open.
-type knownClients struct {
-	clients [knownPlaces]atomic.Uint64 // their keys
+// recognizedClients are the clients from which the current password of an entry
+// was verified, the last eight of them, and the guesses at it that are open.
+type recognizedClients struct {
+	clients [recognizedPlaces]atomic.Uint64 // their keys
 	added   atomic.Uint32
-	// Comparisons with the password whose outcome is not spent yet, by the
+	// Comparisons with the password whose result is not counted yet, by the
 	// client's place; the last one is of those without an address.
-	guesses [knownPlaces + 1]atomic.Int32
+	guesses [recognizedPlaces + 1]atomic.Int32
 
 	guard *guard // that name is a key of
 	name  uint64 // kept, since all but the first requests of a user need it
 }
 
-const knownPlaces = 8
+const recognizedPlaces = 8
 
 // nameKey returns the key of the name in a guard, 0 if it is not kept.
-func (k *knownClients) nameKey(g *guard) uint64 {
+func (k *recognizedClients) nameKey(g *guard) uint64 {
 	if k == nil || k.guard != g {
 		return 0
 	}
 	return k.name
 }
 
-// place returns the place of a client, -1 if it is not known.
-func (k *knownClients) place(client uint64) int {
+// place returns the place of a client, -1 if it is not recognized.
+func (k *recognizedClients) place(client uint64) int {
 	switch {
 	case k == nil:
 		return -1
 	case client == noClient:
-		return knownPlaces
+		return recognizedPlaces
 	}
 	for i := range k.clients {
 		if k.clients[i].Load() == client {
@@ -246,13 +246,13 @@ func (t *userTable) find(user []byte) *entry {
 func (t *userTable) inherit(old *userTable) {
 	for i := range old.entries {
 		e := &old.entries[i]
-		v, known := e.verified.Load(), e.known.Load()
-		if v == nil && known == nil {
+		v, clients := e.verified.Load(), e.clients.Load()
+		if v == nil && clients == nil {
 			continue
 		}
 		if j, ok := t.index[e.user]; ok && t.entries[j].sameAs(e) {
 			t.entries[j].verified.CompareAndSwap(nil, v)
-			t.entries[j].known.CompareAndSwap(nil, known)
+			t.entries[j].clients.CompareAndSwap(nil, clients)
 		}
 	}
 }
@@ -268,29 +268,31 @@ func (v *verification) is(sum *digest) bool {
 	return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1
 }
 
-// knownClients returns where the current password was verified, nil for nowhere.
-func (e *entry) knownClients() *knownClients {
+// recognized returns the clients from which the current password was verified,
+// nil for none.
+func (e *entry) recognized() *recognizedClients {
 	if e == nil {
 		return nil
 	}
-	return e.known.Load()
+	return e.clients.Load()
 }
 
-// addKnown notes that a client has verified the current password.
-func (e *entry) addKnown(client uint64, g *guard, name uint64) {
-	known := e.known.Load()
+// recognize notes that a client has verified the current password.
+func (e *entry) recognize(client uint64, g *guard, name uint64) {
+	known := e.clients.Load()
 	if known == nil {
-		known = &knownClients{guard: g, name: name}
-		if !e.known.CompareAndSwap(nil, known) {
-			known = e.known.Load()
+		known = &recognizedClients{guard: g, name: name}
+		if !e.clients.CompareAndSwap(nil, known) {
+			known = e.clients.Load()
 		}
 	}
 	if known.place(client) < 0 {
-		known.clients[(known.added.Add(1)-1)%knownPlaces].Store(client)
+		known.clients[(known.added.Add(1)-1)%recognizedPlaces].Store(client)
 	}
 }
 
-func (e *entry) remember(sum *digest, at time.Time) {
+// cache caches the current password.
+func (e *entry) cache(sum *digest, at time.Time) {
 	e.verified.Store(&verification{*sum, at, strings.Clone(e.user)})
 }
 

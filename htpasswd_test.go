@@ -355,30 +355,30 @@ func TestFindAcrossFiles(t *testing.T) {
 	first := storeOf(t, "alice:"+shaSecret1+"\nbob:!\ncarol:rubbish\ndave\n")
 	second := storeOf(t, "alice:"+apr1Secret2+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1+"\ndave:"+shaSecret1+"\neve:"+shaSecret1)
 	stores := userStores{first, second}
-	m := &memory{now: clock}
+	m := &cachePolicy{now: clock}
 	for _, test := range []struct {
 		name, user, password string
-		want                 outcome
+		want                 result
 	}{
-		{"F4 the first file that names the user decides", "alice", "secret1", goodPassword},
-		{"F4 the second one doesn't", "alice", "secret2", wrongPassword},
-		{"F4 a locked line in the first file shadows the second", "bob", "secret1", deniedUser},
-		{"F4 a bad hash in the first file shadows the second", "carol", "secret1", deniedUser},
-		{"F4 a line without colon in the first file shadows the second", "dave", "secret1", deniedUser},
-		{"F4 who is only in the second file", "eve", "secret1", goodPassword},
-		{"F4 nobody", "mallory", "secret1", unknownUser},
-		{"F9 the hash as the password", "alice", shaSecret1, wrongPassword},
-		{"F9 the hash as the password, bad line", "carol", "rubbish", deniedUser},
-		{"F9 the lock mark as the password", "bob", "!", deniedUser},
-		{"F9 no password", "bob", "", deniedUser},
-		{"R8 another case", "Alice", "secret1", unknownUser},
+		{"F4 the first file that names the user decides", "alice", "secret1", resultPassed},
+		{"F4 the second one doesn't", "alice", "secret2", resultWrongPassword},
+		{"F4 a locked line in the first file shadows the second", "bob", "secret1", resultDeniedUser},
+		{"F4 a bad hash in the first file shadows the second", "carol", "secret1", resultDeniedUser},
+		{"F4 a line without colon in the first file shadows the second", "dave", "secret1", resultDeniedUser},
+		{"F4 who is only in the second file", "eve", "secret1", resultPassed},
+		{"F4 nobody", "mallory", "secret1", resultUnknownUser},
+		{"F9 the hash as the password", "alice", shaSecret1, resultWrongPassword},
+		{"F9 the hash as the password, bad line", "carol", "rubbish", resultDeniedUser},
+		{"F9 the lock mark as the password", "bob", "!", resultDeniedUser},
+		{"F9 no password", "bob", "", resultDeniedUser},
+		{"R8 another case", "Alice", "secret1", resultUnknownUser},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, user := checkIn(t, stores, test.user, test.password, m)
 			if got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
-			if (user != "") != (test.want == goodPassword) || user != "" && user != test.user {
+			if (user != "") != (test.want == resultPassed) || user != "" && user != test.user {
 				t.Errorf("user %q", user)
 			}
 		})
@@ -390,7 +390,7 @@ func TestHashAsPassword(t *testing.T) {
 	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "x", "*"} {
 		stores := userStores{storeOf(t, "alice:"+hash+"\nbob:"+shaSecret1)}
 		for _, password := range []string{hash, strings.TrimPrefix(hash, "!")} {
-			if got, _ := checkIn(t, stores, "alice", password, &memory{now: clock}); got == goodPassword {
+			if got, _ := checkIn(t, stores, "alice", password, &cachePolicy{now: clock}); got == resultPassed {
 				t.Errorf("F9: %q is a good password for %q", password, hash)
 			}
 		}
@@ -560,11 +560,11 @@ func FuzzParseUsers(f *testing.F) {
 				if hasControl(password) || len(password) > crypt.MaxPasswordLen {
 					continue
 				}
-				got, _ := checkIn(t, userStores{store}, e.user, password, &memory{now: clock})
-				if e.state != usable && got != deniedUser {
+				got, _ := checkIn(t, userStores{store}, e.user, password, &cachePolicy{now: clock})
+				if e.state != usable && got != resultDeniedUser {
 					t.Errorf("%q, not usable: %v", e.user, got)
 				}
-				if got == goodPassword && password != "" { // the hash of its own text is not what a fuzzer finds
+				if got == resultPassed && password != "" { // the hash of its own text is not what a fuzzer finds
 					t.Errorf("%q gets in with %q", e.user, password)
 				}
 			}

@@ -9,62 +9,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// requestResult is what became of a request; it is the label "result" of the count of requests.
-type requestResult uint8
-
-const (
-	passed requestResult = iota
-	passedExempt
-	noCredentials
-	malformedCredentials
-	ambiguousCredentials
-	refusedWrong
-	refusedUnknown
-	refusedDenied
-	refusedForbidden
-	refusedNotEncrypted
-	refusedThrottled
-	refusedOverloaded
-	goneAway
-	notChecked
-	resultCount
-)
-
-var resultNames = [resultCount]string{
-	passed:               "ok",
-	passedExempt:         "exempt",
-	noCredentials:        "no_credentials",
-	malformedCredentials: "malformed",
-	ambiguousCredentials: "ambiguous",
-	refusedWrong:         "wrong_password",
-	refusedUnknown:       "unknown_user",
-	refusedDenied:        "locked_user",
-	refusedForbidden:     "forbidden",
-	refusedNotEncrypted:  "not_encrypted",
-	refusedThrottled:     "throttled",
-	refusedOverloaded:    "overloaded",
-	goneAway:             "client_gone",
-	notChecked:           "error",
-}
-
-// result returns what becomes of a request with these credentials.
-func (o outcome) result() requestResult {
-	return [...]requestResult{
-		undecided:     notChecked,
-		malformed:     malformedCredentials,
-		wrongPassword: refusedWrong,
-		unknownUser:   refusedUnknown,
-		deniedUser:    refusedDenied,
-		goodPassword:  passed,
-	}[o]
-}
-
 // statistics are what a guard counts for the metrics. They only grow.
 type statistics struct {
 	results [resultCount]atomic.Uint64
-	usedUp  [scopeCount]atomic.Uint64 // budgets, each time that happens
 
-	// Comparisons with remembered passwords: those that let somebody in, and the
+	limitsExceeded [scopeCount]atomic.Uint64
+
+	// Comparisons with cached passwords: those that let somebody in, and the
 	// others, which only tests want to know.
 	hits, misses atomic.Uint64
 
@@ -99,7 +50,7 @@ func newMetric(kind prometheus.ValueType, name, help string, labels ...string) m
 var (
 	requestsMetric = newMetric(prometheus.CounterValue, "requests_total", "Decisions on requests, by what became of them; of two htpasswd on one request each counts.", "result")
 	hitsMetric     = newMetric(prometheus.CounterValue, "verified_hits_total", "Log-ins that needed no hash, since the password is the one verified before.")
-	usedUpMetric   = newMetric(prometheus.CounterValue, "budgets_used_up_total", "How often a budget of failed log-ins was used up.", "budget")
+	exceededMetric = newMetric(prometheus.CounterValue, "budgets_used_up_total", "How often a budget of failed log-ins was used up.", "budget")
 	slotsMetric    = newMetric(prometheus.GaugeValue, "hash_slots", "How many password hashes may be computed at a time.")
 	busyMetric     = newMetric(prometheus.GaugeValue, "hash_slots_in_use", "How many password hashes are being computed.")
 	waitingMetric  = newMetric(prometheus.GaugeValue, "hash_slots_waiting", "How many log-ins wait for their turn to be computed.")
@@ -128,7 +79,7 @@ func register(registry *prometheus.Registry) error {
 // Describe implements prometheus.Collector.
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, m := range []metric{
-		requestsMetric, hitsMetric, usedUpMetric, slotsMetric, busyMetric, waitingMetric,
+		requestsMetric, hitsMetric, exceededMetric, slotsMetric, busyMetric, waitingMetric,
 		usersMetric, weakMetric, badLinesMetric, loadedMetric, goodMetric, failuresMetric,
 	} {
 		descs <- m.Desc
@@ -142,15 +93,15 @@ func (collector) Collect(metrics chan<- prometheus.Metric) {
 	send := func(m metric, value float64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
 	}
-	for result, name := range resultNames {
+	for result, name := range resultLabels {
 		send(requestsMetric, float64(g.results[result].Load()), name)
 	}
 	send(hitsMetric, float64(g.hits.Load()))
 	for s, name := range scopeNames {
-		send(usedUpMetric, float64(g.usedUp[s].Load()), name)
+		send(exceededMetric, float64(g.limitsExceeded[s].Load()), name)
 	}
-	busy, waiting := g.slots.state()
-	send(slotsMetric, float64(g.slots.max()))
+	busy, waiting := g.queue.State()
+	send(slotsMetric, float64(g.settings().MaxHashes))
 	send(busyMetric, float64(busy))
 	send(waitingMetric, float64(waiting))
 	g.hashTimes.Collect(metrics)

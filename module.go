@@ -83,7 +83,7 @@ type Handler struct {
 	groups    groupStores
 	acquired  []any // keys in the pool
 	exempt    caddyhttp.MatcherSets
-	memory    memory
+	cache     cachePolicy
 	guard     *guard
 	challenge string // where the realm has no placeholders
 	warnOfXFF func() // once
@@ -173,12 +173,12 @@ func (h *Handler) provisionSettings() error {
 			return errors.New("htpasswd: require: groups need a 'group_file' that says who is in them")
 		}
 	}
-	h.memory = memory{now: time.Now}
+	h.cache = cachePolicy{now: time.Now}
 	if h.Cache != nil {
 		if h.Cache.MaxAge < 0 || h.Cache.Off && h.Cache.MaxAge > 0 {
 			return errors.New("htpasswd: cache: either off, or a max_age above zero")
 		}
-		h.memory.off, h.memory.maxAge = h.Cache.Off, time.Duration(h.Cache.MaxAge)
+		h.cache.off, h.cache.maxAge = h.Cache.Off, time.Duration(h.Cache.MaxAge)
 	}
 	return nil
 }
@@ -237,17 +237,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	sent := r.Header[headerAuthorization]
 	login := takeLogin(r, sent)
 	h.removeForged(r, login)
-	result := passedExempt
+	decided := resultExempt
 	switch {
 	case err != nil:
-		result = notChecked
+		decided = resultUnchecked
 		h.logError(login.clientIP(), "exempt: matcher failed", err)
 		err = caddyhttp.Error(http.StatusInternalServerError, errNotMatched)
 	case !exempt:
-		result, err = h.authenticate(w, r, login)
+		decided, err = h.authenticate(w, r, login)
 	}
-	h.guard.results[result].Add(1)
-	if result != passed {
+	h.guard.results[decided].Add(1)
+	if decided != resultPassed {
 		h.identifyNobody(r) // the routes that handle errors may ask, too
 	}
 	if err != nil {
@@ -279,17 +279,17 @@ func (h *Handler) removeForged(r *http.Request, login *login) {
 
 // authenticate returns no error if, and only if, the request may pass. Then
 // the request says who the user is.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) (requestResult, error) {
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) (result, error) {
 	if !h.AllowHTTP && !isEncrypted(r) {
 		h.logNotEncrypted(login.clientIP(), r)
-		return refusedNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
+		return resultNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
 	}
 	if len(login.sent) > 1 {
 		h.logAmbiguous(login.clientIP(), r)
-		return ambiguousCredentials, caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
+		return resultAmbiguous, caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
 	}
 	if len(login.sent) == 0 || !isBasic(login.sent[0]) {
-		return noCredentials, h.unauthorized(w, r) // no failure either
+		return resultNoCredentials, h.unauthorized(w, r) // no failure either
 	}
 	c := parseCredentials(login.sent[0])
 	defer c.release()
@@ -297,11 +297,11 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	if err != nil {
 		return h.unchecked(w, r, login, err)
 	}
-	if v.outcome != goodPassword {
+	if v.result != resultPassed {
 		if v.isCheap() {
 			h.guard.awaitRefusal(r.Context())
 		}
-		return v.outcome.result(), h.unauthorized(w, r)
+		return v.result, h.unauthorized(w, r)
 	}
 	name := v.user.(string)
 	groups := h.groups.of(name)
@@ -311,13 +311,13 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	}
 	if !h.Require.admits(name, groups) {
 		h.logRefusal(cheapLines, login.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
-		return refusedForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
+		return resultForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
 	if h.UserHeader != "" {
 		login.userHeader = h.UserHeader
 	}
-	return passed, nil
+	return resultPassed, nil
 }
 
 var (
@@ -347,23 +347,23 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 
 // unchecked is for credentials that were not checked to the end: it can't be
 // said whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login, err error) (requestResult, error) {
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login, err error) (result, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
-		return refusedThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
+		return resultThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
 		h.logRefusal(overloadedLines, login.clientIP(), nil, "login refused: too many password checks are waiting")
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
-		return refusedOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
+		return resultOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	if r.Context().Err() != nil {
-		return goneAway, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
+		return resultClientGone, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
 	}
 	h.logError(login.clientIP(), "password check failed", err)
-	return notChecked, caddyhttp.Error(http.StatusInternalServerError, err)
+	return resultUnchecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
 // retryAfter is the value of a Retry-After header, in whole seconds (RFC 9110,

@@ -13,7 +13,7 @@ import (
 
 // failedLogins is how many requests were answered as failed logins.
 func failedLogins() (n uint64) {
-	for _, r := range []requestResult{refusedWrong, refusedUnknown, refusedDenied, refusedThrottled, refusedOverloaded, refusedForbidden} {
+	for _, r := range []result{resultWrongPassword, resultUnknownUser, resultDeniedUser, resultThrottled, resultOverloaded, resultForbidden} {
 		n += sharedGuard.results[r].Load()
 	}
 	return n
@@ -57,7 +57,7 @@ func TestAddAndLogIn(t *testing.T) {
 			if strings.Contains(s.log(), "log-in failed") {
 				t.Error("a failed login is logged")
 			}
-			if counts := sharedGuard.failures(); counts != [scopeCount]int{} {
+			if counts := sharedGuard.counts(); counts != [scopeCount]int{} {
 				t.Errorf("spent: %v, want nothing", counts)
 			}
 		})

@@ -128,7 +128,7 @@ func TestFleetDecoys(t *testing.T) {
 			for _, s := range servers {
 				for i := range names {
 					c := credentialsOf(fmt.Sprintf("nobody%d", i), "guess")
-					if v, err := s.check(t.Context(), "192.0.2.1", c); err != nil || v.outcome != unknownUser {
+					if v, err := s.check(t.Context(), "192.0.2.1", c); err != nil || v.result != resultUnknownUser {
 						t.Fatal(v, err)
 					}
 					c.release()

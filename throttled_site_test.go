@@ -255,9 +255,8 @@ func TestMoreHashes(t *testing.T) {
 	}
 	<-held
 	eventually(t, "one waits", func() bool {
-		sharedGuard.slots.mu.Lock()
-		defer sharedGuard.slots.mu.Unlock()
-		return sharedGuard.slots.waiting == 1
+		_, waiting := sharedGuard.queue.State()
+		return waiting == 1
 	})
 	app := &App{MaxHashes: 2}
 	app.setDefaults(zap.NewNop())

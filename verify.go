@@ -6,237 +6,131 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 )
 
-// outcome is what a check of credentials came to.
-type outcome uint8
-
-const (
-	undecided outcome = iota // also: the file has changed meanwhile
-	malformed
-	wrongPassword
-	unknownUser // in none of the files
-	deniedUser  // locked, or with a bad line
-	goodPassword
-)
-
-func (o outcome) String() string {
-	return [...]string{
-		undecided:     "undecided",
-		malformed:     "malformed credentials",
-		wrongPassword: "wrong password",
-		unknownUser:   "unknown user",
-		deniedUser:    "locked user or bad line",
-		goodPassword:  "good password",
-	}[o]
-}
-
-// verdict is an outcome with what belongs to it.
+// verdict is what a check of credentials came to.
 type verdict struct {
-	outcome  outcome
-	user     any  // with goodPassword: the name as it stands in the file, a string
-	repeated bool // it was known already, or came of somebody else's check
+	result   result
+	user     any  // with resultPassed: the name as it stands in the file, a string
+	repeated bool // it was known already, or came of another attempt's hash
 }
 
 // isCheap reports whether a refusal took no hash.
-func (v verdict) isCheap() bool { return v.repeated || v.outcome == malformed }
+func (v verdict) isCheap() bool { return v.repeated || v.result == resultMalformed }
 
-// memory is how long a handler trusts what an entry remembers.
-type memory struct {
+// cachePolicy is how long a handler trusts verified passwords.
+type cachePolicy struct {
 	off    bool
 	maxAge time.Duration // 0: until the entry changes
 	now    func() time.Time
 }
 
 // trusts reports whether what was verified at that time still holds.
-func (m *memory) trusts(at time.Time) bool {
-	return m.maxAge == 0 || !at.Before(m.now().Add(-m.maxAge))
+func (p *cachePolicy) trusts(at time.Time) bool {
+	return p.maxAge == 0 || !at.Before(p.now().Add(-p.maxAge))
 }
 
-// userStores are the files of one handler, in the order in which they decide.
-type userStores []*userStore
-
-// found is an entry with the version of the file that it stands in. For a
-// name in none of the files there is none, and the file is any.
-type found struct {
-	store *userStore
-	table *userTable
-	*entry
+// attempt is one try to log in, judged by what the files say at one moment.
+type attempt struct {
+	credentials *credentials
+	ip          string
+	keys        limitKeys
+	lookup      lookup        // what the files say about the user
+	work        lookup        // the entry whose hash is to be computed; none if nobody can log in
+	guess       *atomic.Int32 // counts this attempt while its guess is open; nil: it has none
 }
 
-func (f found) class() crypt.Class { return f.table.classes[f.entry.class].Class }
-
-// isUsable reports whether there is a password that would be right.
-func (f found) isUsable() bool { return f.entry != nil && f.state == usable }
-
-// failure is what it comes to if there is no password that is right.
-func (f found) failure() outcome {
-	switch {
-	case f.entry == nil:
-		return unknownUser
-	case f.state != usable:
-		return deniedUser
+func (h *Handler) newAttempt(ip string, client uint64, c *credentials) attempt {
+	a := attempt{credentials: c, ip: ip, lookup: h.users.find(c.user)}
+	if a.lookup.entry == nil {
+		a.pretend(h.decoy(c.user))
 	}
-	return wrongPassword
+	a.keys.set(h.guard, client, &a.lookup, c.user)
+	return a
 }
 
-// find returns the entry that decides on user: the one in the first file that
-// names them.
-func (s userStores) find(user []byte) found {
-	for _, store := range s {
-		table := store.current.Load()
-		if e := table.find(user); e != nil {
-			return found{store, table, e}
-		}
-	}
-	return found{store: s[0], table: s[0].current.Load()}
-}
-
-// awaitCurrent waits until the files are read that have changed.
-func (s userStores) awaitCurrent(ctx context.Context) {
-	for _, store := range s {
-		store.awaitCurrent(ctx)
-	}
-}
-
-// decoy picks the entry whose hash is computed for a name that can't log in.
-func (h *Handler) decoy(user []byte) found {
-	return h.users.decoy(h.guard.settings().decoyKey(), user)
-}
-
-// equals reports whether f says what other says: of no user, or of the same one
-// in the same file.
-func (f found) equals(other found) bool {
-	if f.entry == nil || other.entry == nil {
-		return f.entry == other.entry
-	}
-	return f.store == other.store && f.state == other.state && f.hash == other.hash
-}
-
-// warnOfShadowed says how many users of a file an earlier one decides on.
-func (s userStores) warnOfShadowed(logger *zap.Logger) {
-	for i := 1; i < len(s); i++ {
-		shadowed := 0
-		entries := s[i].current.Load().entries
-		for j := range entries {
-			if s[:i].find([]byte(entries[j].user)).entry != nil {
-				shadowed++
-			}
-		}
-		if shadowed > 0 {
-			logger.Warn("users who are in an earlier file, too: that one decides, their lines here are skipped",
-				zap.String("file", s[i].path), zap.Int("users", shadowed))
-		}
-	}
-}
-
-// trial is one look at credentials, with what the files say at the moment.
-type trial struct {
-	found
-	target
-	ip    string
-	c     *credentials
-	work  found         // the entry whose hash is to be computed; none if nobody can log in
-	guess *atomic.Int32 // where this guess is counted while it is open; nil: none is
-}
-
-// pretend makes the trial one of a user in the file that decoy comes from.
-func (t *trial) pretend(decoy found) {
-	t.work = decoy
+// pretend makes the attempt one of a user in the file that the decoy comes from.
+func (a *attempt) pretend(decoy lookup) {
+	a.work = decoy
 	if decoy.entry != nil {
-		t.store, t.table = decoy.store, decoy.table
+		a.lookup.store, a.lookup.table = decoy.store, decoy.table
 	}
 }
 
-// closeGuess ends a guess, if one is open.
-func (t *trial) closeGuess() {
-	if t.guess != nil {
-		t.guess.Add(-1)
-		t.guess = nil
+// chooseWork sets whose hash is to be computed. A decoy is chosen for every
+// user, so that no refusal comes sooner than one of an unknown user.
+func (h *Handler) chooseWork(a *attempt) {
+	if a.lookup.entry == nil {
+		return // chosen already
+	}
+	a.work = h.decoy(a.credentials.user)
+	if a.lookup.isUsable() {
+		a.work = a.lookup
 	}
 }
 
-// othersGuesses is how many guesses of this client at this user's password are
-// open, for which a trial without one has to leave room in the budget when its
-// turn comes: it may come before theirs. One that has a guess open has its room.
-func (t *trial) othersGuesses() int {
-	known := t.knownClients()
-	place := known.place(t.target[clientScope])
-	if place < 0 || t.guess != nil {
-		return 0
-	}
-	return int(known.guesses[place].Load())
-}
+// client returns the place of the client among those recognized for the user's
+// current password, -1 if it is not recognized.
+func (a *attempt) client() int { return a.lookup.entry.recognized().place(a.keys[scopeClient]) }
 
-// maxRounds is how often a login is judged anew because the line of its user
+// maxRounds is how often a login is judged again because the line of its user
 // has changed meanwhile.
 const maxRounds = 32
 
-// check compares credentials, sent from an IP address, with the files as they
-// are now. A password that is remembered, as right or as wrong, costs nothing;
-// everything else takes one hash computation, whoever the name belongs to, and
-// if that fails, one of each budget. Only with goodPassword may a request pass.
-// An error says that the password was not checked.
+// errStale is for an attempt that was judged by a line that has changed.
+var errStale = errors.New("the file has changed")
+
+// check compares credentials, sent from an IP address, with the files. An error
+// says that the password was not checked to the end.
 //
-// No login is refused, or hashed, by a version that is known to be older than
-// the one on disk: it waits for that to be read.
+// docs/security.md promises, and the tests that it names show:
 //
-// A refusal stands as soon as it is made: the version of the file that is
-// active at that moment says that the password is wrong. Only then is it
-// counted, spent, logged and noted as wrong. If the line of the user is another
-// one by then, nothing of that happens, and the login is judged anew. A good
-// password has to be good for the version that is active at the very end.
+//   - A request may pass only with resultPassed, and only if the password is
+//     right for the version of the file that is active at the very end.
+//   - A cached password, and one that is known to be wrong, costs no hash. Every
+//     other check costs one, of the user's class or of a decoy's: an unknown, locked
+//     or invalid user can't be told from a wrong password by the time it takes.
+//   - Limits are checked before, and again when the hash's turn has come. So no
+//     more passwords are compared than the limits allow, however many come at once.
+//   - To be compared with the cached password is a guess, too. Only recognized
+//     clients may at once. Their guess stays open, and counts against their limit,
+//     until it is counted as failed or turns out right.
+//   - A refusal is decided before it is told: it is counted, logged and kept as
+//     wrong only if the line that it was judged by is still the active one. If not,
+//     nothing of that happens, and the login is judged again.
+//   - No login is refused or hashed by a version that is known to be older than
+//     the one on disk: it waits, for a bounded time, for that to be read.
 func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict, error) {
 	if c.malformed {
-		v := verdict{outcome: malformed}
+		v := verdict{result: resultMalformed}
 		h.logFailure(ip, c.user, v)
 		return v, nil
 	}
 	client := h.guard.client(ip)
-	hasWaited := false
-	for range maxRounds {
-		t := trial{found: h.users.find(c.user), ip: ip, c: c}
-		isUnknown := t.entry == nil
-		if isUnknown {
-			t.pretend(h.decoy(c.user))
-		}
-		t.set(h.guard, client, &t.found, c.user)
-		v, err := h.checkAtOnce(&t)
-		if v.outcome == goodPassword {
+	for round := range maxRounds {
+		a := h.newAttempt(ip, client, c)
+		v, err := h.checkNow(&a)
+		if v.result == resultPassed {
 			return v, nil
 		}
-		if !hasWaited { // once: what changes from then on has changed after the login came
-			hasWaited = true
-			if h.users.awaitCurrent(ctx); !h.isCurrent(&t) {
-				t.closeGuess()
+		if round == 0 { // once: what changes from then on has changed after the login came
+			if h.users.awaitCurrent(ctx); !h.isCurrent(&a) {
+				a.closeGuess()
 				continue
 			}
 		}
-		if !isUnknown { // no refusal comes sooner than one of an unknown name
-			if t.work = h.decoy(c.user); t.isUsable() {
-				t.work = t.found
-			}
+		h.chooseWork(&a)
+		if v.result == resultUnchecked && err == nil {
+			v, err = h.checkHash(ctx, a)
 		}
-		if v.outcome == undecided && err == nil {
-			v, err = h.checkInTurn(ctx, t)
-			if errors.Is(err, errStale) || err == nil && v.outcome == undecided {
-				continue // what the files say now decides
-			}
-			if v.outcome == goodPassword && err == nil {
-				now := h.users.find(c.user)
-				if !now.equals(t.found) {
-					continue
-				}
-				now.addKnown(client, h.guard, t.target[userScope])
-			}
+		if errors.Is(err, errStale) {
+			continue
 		}
 		if err != nil {
 			return verdict{}, err
 		}
-		if v.repeated && v.outcome != goodPassword { // others are logged where they are found out
+		if v.repeated && v.result != resultPassed { // others are logged where they are decided
 			h.logFailure(ip, c.user, v)
 		}
 		return v, nil
@@ -245,200 +139,248 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 }
 
 // isCurrent reports whether the files say of the user what they said when the
-// trial began.
-func (h *Handler) isCurrent(t *trial) bool { return h.users.find(t.c.user).equals(t.found) }
-
-// errStale is for a trial of an entry that has changed before its turn came.
-var errStale = errors.New("the file has changed")
-
-// checkAtOnce is what there is to say without a turn: a budget is used up, or
-// the password is known to be right, or known to be wrong. To be compared with
-// the one that was right is a guess, so only known clients may at once; all
-// others wait for their turn. A guess that was wrong stays open, and counts
-// against what may be guessed, until it is spent.
-func (h *Handler) checkAtOnce(t *trial) (v verdict, err error) {
-	if h.openGuess(t); t.guess == nil {
-		if err := h.throttled(t, 0); err != nil {
-			return v, err
-		}
-	} else if user, match := h.recall(t); match != differs {
-		t.closeGuess()
-		if match == matches {
-			return verdict{outcome: goodPassword, user: user}, nil
-		}
-	}
-	if h.guard.wrong.has(t.target[userScope], &t.c.digest) {
-		t.closeGuess() // it is no news
-		return verdict{outcome: t.failure(), repeated: true}, nil
-	}
-	return v, nil
+// attempt began.
+func (h *Handler) isCurrent(a *attempt) bool {
+	return h.users.find(a.credentials.user).equals(a.lookup)
 }
 
-// openGuess opens a guess if the password may be compared at once: by a client
-// that is known for the user's current password, or has no address, and within
-// the budgets even if all other open guesses are wrong.
-func (h *Handler) openGuess(t *trial) {
-	known := t.knownClients()
-	place := known.place(t.target[clientScope])
-	if place < 0 || !t.isUsable() || h.memory.off {
+// checkNow decides what can be decided without a hash: a limit is exceeded, or
+// the password is cached, or known to be wrong. Otherwise it leaves the result
+// unchecked, and may leave a guess open.
+func (h *Handler) checkNow(a *attempt) (verdict, error) {
+	if h.openGuess(a); a.guess == nil {
+		if err := h.throttled(a, 0); err != nil {
+			return verdict{}, err
+		}
+	} else if user, c := h.compareCached(a); c != cacheDiffers {
+		a.closeGuess()
+		if c == cacheMatches {
+			return verdict{result: resultPassed, user: user}, nil
+		}
+	}
+	if h.guard.wrong.has(a.keys[scopeUser], &a.credentials.digest) {
+		a.closeGuess() // it was counted when it was new
+		return verdict{result: a.lookup.failure(), repeated: true}, nil
+	}
+	return verdict{}, nil
+}
+
+// openGuess opens a guess if the password may be compared with the cached one at
+// once: by a client that is recognized, or has no address, and within the limits
+// even if all other open guesses are wrong.
+func (h *Handler) openGuess(a *attempt) {
+	place := a.client()
+	if place < 0 || !a.lookup.isUsable() || h.cache.off {
 		return
 	}
-	t.guess = &known.guesses[place]
-	others := int(t.guess.Add(1)) - 1
-	if h.guard.over(&t.target, true, others) > 0 {
-		t.closeGuess()
+	a.guess = &a.lookup.entry.recognized().guesses[place]
+	others := int(a.guess.Add(1)) - 1
+	if h.guard.wait(&a.keys, true, others) > 0 {
+		a.closeGuess()
 	}
 }
 
-// throttled returns an error if a budget is used up, or would be if as many
+// closeGuess closes the guess of the attempt, if it has one.
+func (a *attempt) closeGuess() {
+	if a.guess != nil {
+		a.guess.Add(-1)
+		a.guess = nil
+	}
+}
+
+// othersGuesses returns how many guesses of the client at the user's password
+// are open. An attempt without a guess has to leave room for them within the
+// limits: its turn may come before theirs. One with a guess has its room.
+func (a *attempt) othersGuesses() int {
+	place := a.client()
+	if place < 0 || a.guess != nil {
+		return 0
+	}
+	return int(a.lookup.entry.recognized().guesses[place].Load())
+}
+
+// throttled returns an error if a limit is exceeded, or would be if that many
 // guesses turned out to be wrong.
-func (h *Handler) throttled(t *trial, guesses int) error {
-	isKnown := t.knownClients().place(t.target[clientScope]) >= 0
-	if wait := h.guard.over(&t.target, isKnown, guesses); wait > 0 {
+func (h *Handler) throttled(a *attempt, guesses int) error {
+	if wait := h.guard.wait(&a.keys, a.client() >= 0, guesses); wait > 0 {
 		return &throttledError{wait}
 	}
 	return nil
 }
 
-// checkInTurn waits for a slot and computes a hash: that of the entry or, for
-// a name that can't log in, one of the same cost, whose result is thrown away.
-// Its trial is a copy, since what waits outlives the request.
-func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
-	if t.work.entry == nil { // nobody can log in: there is nothing to hide
-		return h.conclude(&t, false), nil
-	}
-	refused := func() error {
-		if !h.isCurrent(&t) {
-			return errStale
-		}
-		return h.throttled(&t, t.othersGuesses())
-	}
-	v, err := h.guard.slots.do(ctx, &waiter{
-		client:  t.target[clientScope],
-		key:     t.key(&h.memory),
-		refused: refused,
-		begin: func() func() verdict {
-			mine := t
-			mine.c = t.c.clone() // t's are used anew when the request is over
-			t.guess = nil        // it is mine now
-			return func() verdict {
-				defer mine.c.release()
-				defer mine.closeGuess()
-				return h.compute(&mine)
-			}
-		},
-	})
-	if v.repeated && err == nil {
-		err = refused() // it was computed for another: this one's budgets, and the file as it is now, still decide
-	}
-	if err != nil {
-		h.abandon(&t, err)
-	}
-	t.closeGuess()
-	return v, err
-}
-
-// abandon ends a trial without an answer to its guess. Whoever goes away has
-// learned that the password is wrong all the same: that is counted, but not if
-// it was compared with a line that is another one now.
-func (h *Handler) abandon(t *trial, err error) {
-	if t.guess != nil && !errors.Is(err, errStale) && h.isCurrent(t) {
-		h.fail(t)
-	}
-}
-
-// trialKey tells trials apart: of whom, with which hash, with which password,
-// and by what memory. Those who can't log in share nothing with those who could
-// be right.
-type trialKey struct {
-	failure     outcome
+// attemptKey says whose hash is computed for which password. Attempts with equal
+// keys share one hash. An attempt that cannot succeed shares none with one that can.
+type attemptKey struct {
+	failure     result
 	store, work *userStore
 	hash        string
 	user        string
 	digest      digest
-	memoryOff   bool
+	cacheOff    bool
 	maxAge      time.Duration
 }
 
-func (t *trial) key(m *memory) trialKey {
-	return trialKey{t.failure(), t.store, t.work.store, t.work.hash, string(t.c.user), t.c.digest, m.off, m.maxAge}
+func (h *Handler) keyOf(a *attempt) attemptKey {
+	return attemptKey{
+		a.lookup.failure(), a.lookup.store, a.work.store, a.work.entry.hash, string(a.credentials.user), a.credentials.digest,
+		h.cache.off, h.cache.maxAge,
+	}
 }
 
-// compute is one turn. It remembers what it comes to, and is undecided if the
-// line of the user is no longer the one that the hash was computed for.
-func (h *Handler) compute(t *trial) verdict {
-	// Who computed the same until a moment ago has left the result.
-	if h.guard.wrong.has(t.target[userScope], &t.c.digest) {
-		return verdict{outcome: t.failure(), repeated: true}
+// checkHash decides by a hash: the user's, or for a user who cannot log in one
+// that costs the same, whose result is thrown away. The error is errStale if the
+// user's line has changed meanwhile.
+func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
+	defer a.closeGuess()
+	if a.work.entry == nil { // nobody can log in: there is nothing to hide
+		return h.decide(&a, false)
 	}
-	if t.isUsable() && !h.memory.off && t.guess == nil && h.isCurrent(t) {
-		if user, match := h.recall(t); match == matches {
-			return verdict{outcome: goodPassword, user: user}
+	v, err := h.awaitHash(ctx, &a)
+	if err != nil {
+		h.abandon(&a, err)
+		return verdict{}, err
+	}
+	switch v.result {
+	case resultUnchecked:
+		return verdict{}, errStale
+	case resultPassed:
+		now := h.users.find(a.credentials.user)
+		if !now.equals(a.lookup) {
+			return verdict{}, errStale
+		}
+		now.entry.recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])
+	}
+	return v, nil
+}
+
+// awaitHash waits for the turn of the attempt, and for its hash or that of an
+// equal attempt. The limits are checked when the turn has come, see
+// hashqueue.Task.Start. A hash that has begun outlives the request.
+func (h *Handler) awaitHash(ctx context.Context, a *attempt) (verdict, error) {
+	v, shared, err := h.guard.queue.Do(ctx, hashqueue.Task[attemptKey, verdict]{
+		Client: a.keys[scopeClient],
+		Key:    h.keyOf(a),
+		Start: func() (func() verdict, error) {
+			if err := h.refusal(a); err != nil {
+				return nil, err
+			}
+			own := *a
+			own.credentials = a.credentials.clone() // those of the request are used again when it is over
+			a.guess = nil                           // is the hash's now
+			return func() verdict {
+				defer own.credentials.release()
+				defer own.closeGuess()
+				return h.compute(&own)
+			}, nil
+		},
+	})
+	if errors.Is(err, hashqueue.ErrOverloaded) {
+		return verdict{}, errOverloaded
+	}
+	if v.repeated = v.repeated || shared; v.repeated && err == nil {
+		err = h.refusal(a) // the hash was another's: the limits of this one, and the file as it is now, still hold
+	}
+	return v, err
+}
+
+// refusal returns why an attempt whose turn has come is not to be hashed, nil
+// if it is.
+func (h *Handler) refusal(a *attempt) error {
+	if !h.isCurrent(a) {
+		return errStale
+	}
+	return h.throttled(a, a.othersGuesses())
+}
+
+// abandon ends an attempt without an answer to its guess. Whoever goes away has
+// learned that the password is wrong all the same: that is counted, but not if
+// it was compared with a line that has changed.
+func (h *Handler) abandon(a *attempt, err error) {
+	if a.guess != nil && !errors.Is(err, errStale) && h.isCurrent(a) {
+		h.fail(a)
+	}
+}
+
+// compute computes the hash of an attempt, unless an equal one has left the
+// result a moment ago. The result is unchecked if the user's line has changed.
+func (h *Handler) compute(a *attempt) verdict {
+	if h.guard.wrong.has(a.keys[scopeUser], &a.credentials.digest) {
+		return verdict{result: a.lookup.failure(), repeated: true}
+	}
+	if a.lookup.isUsable() && !h.cache.off && a.guess == nil && h.isCurrent(a) {
+		if user, c := h.compareCached(a); c == cacheMatches {
+			return verdict{result: resultPassed, user: user}
 		}
 	}
-	return h.conclude(t, h.guard.hashed(t.work.class(), t.work.hash, t.c.password) && t.isUsable())
-}
-
-// conclude is the end of a trial. Its effects come before the next turn
-// begins, which may be of the same client.
-func (h *Handler) conclude(t *trial, isGood bool) verdict {
-	switch {
-	case !h.isCurrent(t):
+	isGood := h.guard.hash(a.work.class(), a.work.entry.hash, a.credentials.password) && a.lookup.isUsable()
+	v, err := h.decide(a, isGood)
+	if err != nil {
 		return verdict{}
+	}
+	return v
+}
+
+// decide records what an attempt came to, and returns it. It does so before the
+// next turn begins, which may be of the same client. The error is errStale if the
+// user's line has changed: then nothing is recorded.
+func (h *Handler) decide(a *attempt, isGood bool) (verdict, error) {
+	switch {
+	case !h.isCurrent(a):
+		return verdict{}, errStale
 	case isGood:
-		h.remember(t)
-		return verdict{outcome: goodPassword, user: t.user}
+		h.cachePassword(a)
+		return verdict{result: resultPassed, user: a.lookup.entry.user}, nil
 	}
-	h.guard.wrong.add(t.target[userScope], &t.c.digest)
-	h.fail(t)
-	return verdict{outcome: t.failure()}
+	h.guard.wrong.add(a.keys[scopeUser], &a.credentials.digest)
+	h.fail(a)
+	return verdict{result: a.lookup.failure()}, nil
 }
 
-// fail spends budgets for a password that is wrong, and says so.
-func (h *Handler) fail(t *trial) {
-	usedUp := h.guard.spend(&t.target)
-	h.logFailure(t.ip, t.c.user, verdict{outcome: t.failure()})
-	for _, s := range usedUp {
-		h.guard.noteExceeded(s, t)
-		h.logUsedUp(t.ip, t.c.user, s)
+// fail counts and logs a failed login.
+func (h *Handler) fail(a *attempt) {
+	exceeded := h.guard.count(&a.keys)
+	h.logFailure(a.ip, a.credentials.user, verdict{result: a.lookup.failure()})
+	for _, s := range exceeded {
+		h.guard.noteExceeded(s, a)
+		h.logExceeded(a.ip, a.credentials.user, s)
 	}
 }
 
-// match is how a password compares with the one that an entry remembers.
-type match uint8
+// cacheComparison is how a password compares with the cached one.
+type cacheComparison uint8
 
 const (
-	unknown match = iota // there is none, or it was verified too long ago
-	differs
-	matches
+	cacheEmpty cacheComparison = iota // none is cached, or it was verified too long ago
+	cacheDiffers
+	cacheMatches
 )
 
-// recall compares a password with the one that the entry remembers, and
-// returns the name of the user.
-func (h *Handler) recall(t *trial) (user any, m match) {
-	v := t.verified.Load()
-	if v == nil {
-		return nil, unknown
+// compareCached compares the password with the cached one, and returns the name
+// of the user.
+func (h *Handler) compareCached(a *attempt) (user any, c cacheComparison) {
+	cached := a.lookup.entry.verified.Load()
+	if cached == nil {
+		return nil, cacheEmpty
 	}
-	if !v.is(&t.c.digest) {
+	if !cached.is(&a.credentials.digest) {
 		h.guard.misses.Add(1)
-		return nil, differs
+		return nil, cacheDiffers
 	}
-	if !h.memory.trusts(v.at) {
+	if !h.cache.trusts(cached.at) {
 		h.guard.misses.Add(1)
-		return nil, unknown
+		return nil, cacheEmpty
 	}
 	h.guard.hits.Add(1)
-	return v.user, matches
+	return cached.user, cacheMatches
 }
 
-// remember notes the password that the entry matched.
-func (h *Handler) remember(t *trial) {
-	if h.memory.off {
+// cachePassword caches the password of the attempt, which is right.
+func (h *Handler) cachePassword(a *attempt) {
+	if h.cache.off {
 		return
 	}
-	t.remember(&t.c.digest, h.memory.now())
-	if e := t.store.current.Load().find(t.c.user); e != nil && e.sameAs(t.entry) {
-		e.remember(&t.c.digest, h.memory.now()) // the file was swapped while the hash was computed
+	a.lookup.entry.cache(&a.credentials.digest, h.cache.now())
+	if e := a.lookup.store.current.Load().find(a.credentials.user); e != nil && e.sameAs(a.lookup.entry) {
+		e.cache(&a.credentials.digest, h.cache.now()) // the file was swapped while the hash was computed
 	}
 }

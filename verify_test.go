@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 )
 
 // storeOf returns the store of a file with a path of its own.
@@ -47,17 +49,17 @@ var freely = newGuard(func() *App {
 }, clock)
 
 // handlerOf returns a handler for files.
-func handlerOf(stores userStores, m *memory) *Handler {
-	return &Handler{users: stores, memory: *m, guard: freely, logger: zap.NewNop(), Realm: defaultRealm}
+func handlerOf(stores userStores, m *cachePolicy) *Handler {
+	return &Handler{users: stores, cache: *m, guard: freely, logger: zap.NewNop(), Realm: defaultRealm}
 }
 
 // checkIn checks credentials with stores.
-func checkIn(t testing.TB, stores userStores, user, password string, m *memory) (outcome, string) {
+func checkIn(t testing.TB, stores userStores, user, password string, m *cachePolicy) (result, string) {
 	t.Helper()
 	return checkWith(t, t.Context(), stores, user, password, m)
 }
 
-func checkWith(t testing.TB, ctx context.Context, stores userStores, user, password string, m *memory) (outcome, string) {
+func checkWith(t testing.TB, ctx context.Context, stores userStores, user, password string, m *cachePolicy) (result, string) {
 	t.Helper()
 	c := credentialsOf(user, password)
 	defer c.release()
@@ -66,7 +68,7 @@ func checkWith(t testing.TB, ctx context.Context, stores userStores, user, passw
 		t.Error(err)
 	}
 	user, _ = v.user.(string)
-	return v.outcome, user
+	return v.result, user
 }
 
 // hashCount is how many hashes were computed so far.
@@ -93,6 +95,14 @@ func (g *guard) hashesByFormat() map[string]int64 {
 	return counts
 }
 
+// checkIdle fails unless the hash queue is empty.
+func (g *guard) checkIdle(t testing.TB) {
+	t.Helper()
+	if running, waiting := g.queue.State(); running != 0 || waiting != 0 {
+		t.Errorf("got %d running and %d waiting hashes, want none", running, waiting)
+	}
+}
+
 // hashesIn returns how many hashes f computes.
 func hashesIn(f func()) int64 {
 	before := freely.hashCount()
@@ -101,7 +111,7 @@ func hashesIn(f func()) int64 {
 }
 
 // waiting is a context that calls a function when, for the first time,
-// someone is about to wait for it: in slots.do, that is when the computation
+// someone is about to wait for it: in the hash queue, that is when the computation
 // has been started or joined.
 type waiting struct {
 	context.Context
@@ -136,14 +146,14 @@ func within(t testing.TB, what string, f func()) {
 // step is one check and what it comes to.
 type step struct {
 	user, password string
-	want           outcome
+	want           result
 	hashes         int64
 }
 
-func runSteps(t *testing.T, stores userStores, m *memory, steps []step) {
+func runSteps(t *testing.T, stores userStores, m *cachePolicy, steps []step) {
 	t.Helper()
 	for i, s := range steps {
-		var got outcome
+		var got result
 		n := hashesIn(func() { got, _ = checkIn(t, stores, s.user, s.password, m) })
 		if got != s.want || n != s.hashes {
 			t.Errorf("step %d, %s with %q: %v with %d hashes, want %v with %d", i, s.user, s.password, got, n, s.want, s.hashes)
@@ -153,41 +163,41 @@ func runSteps(t *testing.T, stores userStores, m *memory, steps []step) {
 
 func TestCheck(t *testing.T) {
 	const file = "alice:" + bcrypt4Secret1 + "\nbob:" + apr1Secret2 + "\ncarol:!\ndave:rubbish\n"
-	on, off := memory{now: clock}, memory{now: clock, off: true}
+	on, off := cachePolicy{now: clock}, cachePolicy{now: clock, off: true}
 	for _, test := range []struct {
 		name  string
 		file  string
-		m     memory
+		m     cachePolicy
 		steps []step
 	}{
 		{"a right password is hashed once", file, on, []step{
-			{"alice", "secret1", goodPassword, 1}, {"alice", "secret1", goodPassword, 0}, {"alice", "secret1", goodPassword, 0},
+			{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 0}, {"alice", "secret1", resultPassed, 0},
 		}},
 		{"T9 a wrong password doesn't evict the right one", file, on, []step{
-			{"alice", "secret1", goodPassword, 1}, {"alice", "secret2", wrongPassword, 1}, {"alice", "secret1", goodPassword, 0},
-			{"bob", "secret1", wrongPassword, 1}, {"mallory", "secret1", unknownUser, 1}, {"alice", "", wrongPassword, 1},
-			{"alice", "secret1", goodPassword, 0},
+			{"alice", "secret1", resultPassed, 1}, {"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret1", resultPassed, 0},
+			{"bob", "secret1", resultWrongPassword, 1}, {"mallory", "secret1", resultUnknownUser, 1}, {"alice", "", resultWrongPassword, 1},
+			{"alice", "secret1", resultPassed, 0},
 		}},
 		{"a wrong password is not remembered as right", file, on, []step{
-			{"alice", "secret2", wrongPassword, 1}, {"alice", "secret2", wrongPassword, 0}, {"alice", "secret1", goodPassword, 1},
+			{"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret2", resultWrongPassword, 0}, {"alice", "secret1", resultPassed, 1},
 		}},
 		{"what one user has shown is nothing for another", "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret1, on, []step{
-			{"alice", "secret1", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}, {"bob", "secret2", wrongPassword, 1},
+			{"alice", "secret1", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}, {"bob", "secret2", resultWrongPassword, 1},
 		}},
 		{"cache off: a hash each time", file, off, []step{
-			{"alice", "secret1", goodPassword, 1}, {"alice", "secret1", goodPassword, 1}, {"alice", "secret2", wrongPassword, 1},
+			{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 1}, {"alice", "secret2", resultWrongPassword, 1},
 		}},
 		{"T7 one hash for a name that can't log in, known or not", file, on, []step{
-			{"mallory", "x", unknownUser, 1}, {"mallory", "x", unknownUser, 0}, {"carol", "x", deniedUser, 1}, {"dave", "rubbish", deniedUser, 1},
-			{"dave", "secret1", deniedUser, 1}, {"", "", unknownUser, 1}, {"Alice", "secret1", unknownUser, 1},
+			{"mallory", "x", resultUnknownUser, 1}, {"mallory", "x", resultUnknownUser, 0}, {"carol", "x", resultDeniedUser, 1}, {"dave", "rubbish", resultDeniedUser, 1},
+			{"dave", "secret1", resultDeniedUser, 1}, {"", "", resultUnknownUser, 1}, {"Alice", "secret1", resultUnknownUser, 1},
 		}},
-		{"T7 the same with the cache off", file, off, []step{{"mallory", "x", unknownUser, 1}, {"carol", "x", deniedUser, 1}, {"dave", "x", deniedUser, 1}}},
-		{"F1 an empty file: no hash", "", on, []step{{"alice", "secret1", unknownUser, 0}}},
-		{"F9 only locked accounts: no hash", "alice:!\nbob:*", on, []step{{"alice", "!", deniedUser, 0}, {"mallory", "x", unknownUser, 0}}},
+		{"T7 the same with the cache off", file, off, []step{{"mallory", "x", resultUnknownUser, 1}, {"carol", "x", resultDeniedUser, 1}, {"dave", "x", resultDeniedUser, 1}}},
+		{"F1 an empty file: no hash", "", on, []step{{"alice", "secret1", resultUnknownUser, 0}}},
+		{"F9 only locked accounts: no hash", "alice:!\nbob:*", on, []step{{"alice", "!", resultDeniedUser, 0}, {"mallory", "x", resultUnknownUser, 0}}},
 		{"R7 over 72 bytes with bcrypt the first 72 decide",
 			"alice:" + bcrypt4P72, on, []step{
-				{"alice", strings.Repeat("p", 71), wrongPassword, 1}, {"alice", strings.Repeat("p", 72), goodPassword, 1},
-				{"alice", strings.Repeat("p", 73), goodPassword, 1}, {"alice", strings.Repeat("p", 73), goodPassword, 0},
+				{"alice", strings.Repeat("p", 71), resultWrongPassword, 1}, {"alice", strings.Repeat("p", 72), resultPassed, 1},
+				{"alice", strings.Repeat("p", 73), resultPassed, 1}, {"alice", strings.Repeat("p", 73), resultPassed, 0},
 			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -205,12 +215,12 @@ func TestCheckMalformed(t *testing.T) {
 		n := hashesIn(func() {
 			c := parseCredentials(header)
 			defer c.release()
-			if v, err := handlerOf(stores, &memory{now: clock}).check(t.Context(), "", c); v != (verdict{outcome: malformed}) || err != nil {
-				t.Errorf("R6 %q: %v %v", header, v, err)
+			if v, err := handlerOf(stores, &cachePolicy{now: clock}).check(t.Context(), "", c); v != (verdict{result: resultMalformed}) || err != nil {
+				t.Errorf("%q: %v %v", header, v, err)
 			}
 		})
 		if n != 0 {
-			t.Errorf("R6 %q: %d hashes", header, n)
+			t.Errorf("%q: %d hashes", header, n)
 		}
 	}
 }
@@ -219,7 +229,7 @@ func TestMaxAge(t *testing.T) {
 	const age = time.Minute
 	start := clock()
 	now := start
-	m := &memory{maxAge: age, now: func() time.Time { return now }}
+	m := &cachePolicy{maxAge: age, now: func() time.Time { return now }}
 	stores := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}
 	for _, test := range []struct {
 		name   string
@@ -236,31 +246,31 @@ func TestMaxAge(t *testing.T) {
 		{"T11 and back once more", 0, 0},
 	} {
 		now = start.Add(test.at)
-		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, test.hashes}})
+		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, test.hashes}})
 		if t.Failed() {
 			t.Fatal(test.name)
 		}
 	}
 	// Who asks for less is served from the same entry, and who asks for more.
 	now = start.Add(2000 * age)
-	runSteps(t, stores, &memory{now: m.now}, []step{{"alice", "secret1", goodPassword, 0}})
-	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
-	runSteps(t, stores, &memory{now: m.now, off: true}, []step{{"alice", "secret1", goodPassword, 1}})
+	runSteps(t, stores, &cachePolicy{now: m.now}, []step{{"alice", "secret1", resultPassed, 0}})
+	runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
+	runSteps(t, stores, &cachePolicy{now: m.now, off: true}, []step{{"alice", "secret1", resultPassed, 1}})
 	// A wrong password is wrong however old the right one is.
-	runSteps(t, stores, m, []step{{"alice", "secret2", wrongPassword, 1}, {"alice", "secret1", goodPassword, 0}})
+	runSteps(t, stores, m, []step{{"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret1", resultPassed, 0}})
 }
 
 func TestMaxAgeAcrossVersions(t *testing.T) {
 	now := clock()
-	m := &memory{maxAge: time.Minute, now: func() time.Time { return now }}
+	m := &cachePolicy{maxAge: time.Minute, now: func() time.Time { return now }}
 	store := storeOf(t, "alice:"+bcrypt4Secret1)
 	stores := userStores{store}
-	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+	runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 	now = now.Add(time.Minute)
 	reloadStore(t, store, "alice:"+bcrypt4Secret1+"\nbob:!")
-	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 0}})
+	runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 0}})
 	now = now.Add(1) // the new version makes nothing younger
-	runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+	runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 }
 
 func TestMemoryAcrossVersions(t *testing.T) {
@@ -270,43 +280,43 @@ func TestMemoryAcrossVersions(t *testing.T) {
 		steps       []step
 	}{
 		{"X2 another user's line", "zoe:" + shaSecret1 + "\nbob:" + bcrypt5Secret2 + "\nalice:" + bcrypt4Secret1 + ":comment",
-			[]step{{"alice", "secret1", goodPassword, 0}, {"bob", "secret2", goodPassword, 1}}},
+			[]step{{"alice", "secret1", resultPassed, 0}, {"bob", "secret2", resultPassed, 1}}},
 		{"X4 another password", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret2,
-			[]step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret2", goodPassword, 1}, {"bob", "secret2", goodPassword, 0}}},
+			[]step{{"alice", "secret1", resultWrongPassword, 1}, {"alice", "secret2", resultPassed, 1}, {"bob", "secret2", resultPassed, 0}}},
 		{"X4 the lines of two users exchanged", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret1,
-			[]step{{"alice", "secret1", wrongPassword, 1}, {"bob", "secret2", wrongPassword, 1}, {"alice", "secret2", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}}},
+			[]step{{"alice", "secret1", resultWrongPassword, 1}, {"bob", "secret2", resultWrongPassword, 1}, {"alice", "secret2", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}}},
 		{"X4 another hash of the same password", "alice:" + bcrypt4Secret1b + "\nbob:" + bcrypt4Secret2,
-			[]step{{"alice", "secret1", goodPassword, 1}, {"alice", "secret1", goodPassword, 0}}},
-		{"X4 removed", "bob:" + bcrypt4Secret2, []step{{"alice", "secret1", unknownUser, 1}, {"bob", "secret2", goodPassword, 0}}},
-		{"X4 locked", "alice:!" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", deniedUser, 1}}},
-		{"X4 shadowed by a bad line", "alice:\x00\nalice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", deniedUser, 1}}},
-		{"X4 renamed", "ALICE:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"ALICE", "secret1", goodPassword, 1}, {"alice", "secret1", unknownUser, 1}}},
-		{"X4 emptied", "", []step{{"alice", "secret1", unknownUser, 0}}},
+			[]step{{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 0}}},
+		{"X4 removed", "bob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultUnknownUser, 1}, {"bob", "secret2", resultPassed, 0}}},
+		{"X4 locked", "alice:!" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
+		{"X4 shadowed by a bad line", "alice:\x00\nalice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
+		{"X4 renamed", "ALICE:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"ALICE", "secret1", resultPassed, 1}, {"alice", "secret1", resultUnknownUser, 1}}},
+		{"X4 emptied", "", []step{{"alice", "secret1", resultUnknownUser, 0}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := storeOf(t, before)
-			stores, m := userStores{store}, &memory{now: clock}
-			runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}, {"bob", "secret2", goodPassword, 1}})
+			stores, m := userStores{store}, &cachePolicy{now: clock}
+			runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}, {"bob", "secret2", resultPassed, 1}})
 			reloadStore(t, store, test.after)
 			runSteps(t, stores, m, test.steps)
 		})
 	}
 	t.Run("X4 removed and back", func(t *testing.T) {
 		store := storeOf(t, before)
-		stores, m := userStores{store}, &memory{now: clock}
-		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+		stores, m := userStores{store}, &cachePolicy{now: clock}
+		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 		reloadStore(t, store, "bob:!")
 		reloadStore(t, store, before)
-		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 	})
 	t.Run("X2 a version that is refused", func(t *testing.T) {
 		store := storeOf(t, before)
-		stores, m := userStores{store}, &memory{now: clock}
-		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+		stores, m := userStores{store}, &cachePolicy{now: clock}
+		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 		if store.load("<html>", zap.NewNop()) == nil {
 			t.Error("accepted")
 		}
-		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 0}})
+		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 0}})
 	})
 }
 
@@ -316,40 +326,40 @@ func TestSwapWhileHashing(t *testing.T) {
 	for _, test := range []struct {
 		name, before, after string
 		password            string
-		want                outcome
+		want                result
 		hashes              int64
 	}{
-		{"X4 password changed", "alice:" + bcrypt6Secret1, "alice:" + bcrypt4Secret2, "secret1", wrongPassword, 2},
-		{"X4 removed", "alice:" + bcrypt6Secret1, "bob:" + shaSecret1, "secret1", unknownUser, 2},
-		{"X4 removed, someone else has the same hash", "alice:" + bcrypt6Secret1, "bob:" + bcrypt6Secret1, "secret1", unknownUser, 2},
-		{"X4 emptied", "alice:" + bcrypt6Secret1, "", "secret1", unknownUser, 1},
-		{"X4 locked", "alice:" + bcrypt6Secret1, "alice:!" + bcrypt6Secret1, "secret1", deniedUser, 1},
-		{"X4 a bad line", "alice:" + bcrypt6Secret1, "alice:rubbish\nbob:" + shaSecret1, "secret1", deniedUser, 2},
-		{"X4 another hash of the same password", "alice:" + bcrypt6Secret1, "alice:" + apr1Secret1, "secret1", goodPassword, 2},
-		{"X4 another line", "alice:" + bcrypt6Secret1, "bob:!\nalice:" + bcrypt6Secret1, "secret1", goodPassword, 1},
-		{"X4 a wrong password stays wrong", "alice:" + bcrypt6Secret1, "alice:" + bcrypt6Secret1 + "\nbob:!", "secret2", wrongPassword, 1},
+		{"X4 password changed", "alice:" + bcrypt6Secret1, "alice:" + bcrypt4Secret2, "secret1", resultWrongPassword, 2},
+		{"X4 removed", "alice:" + bcrypt6Secret1, "bob:" + shaSecret1, "secret1", resultUnknownUser, 2},
+		{"X4 removed, someone else has the same hash", "alice:" + bcrypt6Secret1, "bob:" + bcrypt6Secret1, "secret1", resultUnknownUser, 2},
+		{"X4 emptied", "alice:" + bcrypt6Secret1, "", "secret1", resultUnknownUser, 1},
+		{"X4 locked", "alice:" + bcrypt6Secret1, "alice:!" + bcrypt6Secret1, "secret1", resultDeniedUser, 1},
+		{"X4 a bad line", "alice:" + bcrypt6Secret1, "alice:rubbish\nbob:" + shaSecret1, "secret1", resultDeniedUser, 2},
+		{"X4 another hash of the same password", "alice:" + bcrypt6Secret1, "alice:" + apr1Secret1, "secret1", resultPassed, 2},
+		{"X4 another line", "alice:" + bcrypt6Secret1, "bob:!\nalice:" + bcrypt6Secret1, "secret1", resultPassed, 1},
+		{"X4 a wrong password stays wrong", "alice:" + bcrypt6Secret1, "alice:" + bcrypt6Secret1 + "\nbob:!", "secret2", resultWrongPassword, 1},
 	} {
 		for _, off := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, cache off: %v", test.name, off), func(t *testing.T) {
 				store := storeOf(t, test.before)
-				m := &memory{now: clock, off: off}
+				m := &cachePolicy{now: clock, off: off}
 				swapped := false
 				ctx := whenWaiting(t.Context(), func() {
 					swapped = true
 					reloadStore(t, store, test.after)
 				})
-				var got outcome
+				var got result
 				var user string
 				n := hashesIn(func() { got, user = checkWith(t, ctx, userStores{store}, "alice", test.password, m) })
 				if !swapped {
 					t.Error("the file was not swapped")
 				}
-				if got != test.want || n != test.hashes || (user != "") != (got == goodPassword) {
+				if got != test.want || n != test.hashes || (user != "") != (got == resultPassed) {
 					t.Errorf("%v for user %q with %d hashes, want %v with %d", got, user, n, test.want, test.hashes)
 				}
 				// What was verified on the way is remembered where it still holds, and nowhere else.
 				again := int64(1)
-				if got != goodPassword || !off {
+				if got != resultPassed || !off {
 					again = 0
 				}
 				runSteps(t, userStores{store}, m, []step{{"alice", test.password, test.want, again}})
@@ -358,18 +368,18 @@ func TestSwapWhileHashing(t *testing.T) {
 	}
 	t.Run("F4 a file further up begins to name the user", func(t *testing.T) {
 		first, second := storeOf(t, ""), storeOf(t, "alice:"+bcrypt6Secret1)
-		stores, m := userStores{first, second}, &memory{now: clock}
+		stores, m := userStores{first, second}, &cachePolicy{now: clock}
 		ctx := whenWaiting(t.Context(), func() { reloadStore(t, first, "alice:!") })
-		if got, _ := checkWith(t, ctx, stores, "alice", "secret1", m); got != deniedUser {
+		if got, _ := checkWith(t, ctx, stores, "alice", "secret1", m); got != resultDeniedUser {
 			t.Error(got)
 		}
 	})
 	t.Run("X4 remembered", func(t *testing.T) { // no hash, and so no moment in between
 		store := storeOf(t, "alice:"+bcrypt4Secret1)
-		stores, m := userStores{store}, &memory{now: clock}
-		runSteps(t, stores, m, []step{{"alice", "secret1", goodPassword, 1}})
+		stores, m := userStores{store}, &cachePolicy{now: clock}
+		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 		reloadStore(t, store, "alice:"+bcrypt4Secret2)
-		runSteps(t, stores, m, []step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret1", wrongPassword, 0}})
+		runSteps(t, stores, m, []step{{"alice", "secret1", resultWrongPassword, 1}, {"alice", "secret1", resultWrongPassword, 0}})
 	})
 }
 
@@ -386,18 +396,18 @@ func TestSwapsUnderLoad(t *testing.T) {
 	var group sync.WaitGroup
 	for _, who := range []struct {
 		user, password string
-		allowed        []outcome
+		allowed        []result
 	}{
-		{"alice", "secret1", []outcome{goodPassword}},
-		{"alice", "secret2", []outcome{wrongPassword}},
-		{"bob", "secret1", []outcome{goodPassword, wrongPassword}},
-		{"bob", "secret2", []outcome{goodPassword, wrongPassword}},
-		{"bob", "secret3", []outcome{wrongPassword}},
-		{"carol", "secret1", []outcome{goodPassword, unknownUser}},
-		{"carol", "secret2", []outcome{wrongPassword, unknownUser}},
-		{"dave", "secret1", []outcome{unknownUser, deniedUser}},
+		{"alice", "secret1", []result{resultPassed}},
+		{"alice", "secret2", []result{resultWrongPassword}},
+		{"bob", "secret1", []result{resultPassed, resultWrongPassword}},
+		{"bob", "secret2", []result{resultPassed, resultWrongPassword}},
+		{"bob", "secret3", []result{resultWrongPassword}},
+		{"carol", "secret1", []result{resultPassed, resultUnknownUser}},
+		{"carol", "secret2", []result{resultWrongPassword, resultUnknownUser}},
+		{"dave", "secret1", []result{resultUnknownUser, resultDeniedUser}},
 	} {
-		for _, m := range []memory{{now: clock}, {now: clock, off: true}} {
+		for _, m := range []cachePolicy{{now: clock}, {now: clock, off: true}} {
 			group.Go(func() {
 				for {
 					select {
@@ -423,28 +433,28 @@ func TestSwapsUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	group.Wait()
-	runSteps(t, stores, &memory{now: clock}, []step{{"bob", "secret4", wrongPassword, 1}, {"carol", "secret4", wrongPassword, 1}})
+	runSteps(t, stores, &cachePolicy{now: clock}, []step{{"bob", "secret4", resultWrongPassword, 1}, {"carol", "secret4", resultWrongPassword, 1}})
 }
 
 // TestNothingShared is X6: the same user in two files, down to the same line.
 func TestNothingShared(t *testing.T) {
-	m := &memory{now: clock}
+	m := &cachePolicy{now: clock}
 	t.Run("X6 other passwords", func(t *testing.T) {
 		one, two := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}, userStores{storeOf(t, "alice:"+bcrypt4Secret2)}
-		runSteps(t, one, m, []step{{"alice", "secret1", goodPassword, 1}, {"alice", "secret2", wrongPassword, 1}})
-		runSteps(t, two, m, []step{{"alice", "secret1", wrongPassword, 1}, {"alice", "secret2", goodPassword, 1}})
-		runSteps(t, one, m, []step{{"alice", "secret1", goodPassword, 0}})
+		runSteps(t, one, m, []step{{"alice", "secret1", resultPassed, 1}, {"alice", "secret2", resultWrongPassword, 1}})
+		runSteps(t, two, m, []step{{"alice", "secret1", resultWrongPassword, 1}, {"alice", "secret2", resultPassed, 1}})
+		runSteps(t, one, m, []step{{"alice", "secret1", resultPassed, 0}})
 	})
 	t.Run("X6 the same line", func(t *testing.T) {
 		one, two := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}, userStores{storeOf(t, "alice:"+bcrypt4Secret1)}
-		runSteps(t, one, m, []step{{"alice", "secret1", goodPassword, 1}})
-		runSteps(t, two, m, []step{{"alice", "secret1", goodPassword, 1}})
+		runSteps(t, one, m, []step{{"alice", "secret1", resultPassed, 1}})
+		runSteps(t, two, m, []step{{"alice", "secret1", resultPassed, 1}})
 	})
 	t.Run("X6 the same line at the same time", func(t *testing.T) {
 		one, two := storeOf(t, "alice:"+bcrypt4Secret1), storeOf(t, "alice:"+bcrypt4Secret1)
 		release := hold(t, userStores{one}, "alice", "secret1")
 		within(t, "the other file waits for the computation of this one", func() {
-			runSteps(t, userStores{two}, m, []step{{"alice", "secret1", goodPassword, 1}})
+			runSteps(t, userStores{two}, m, []step{{"alice", "secret1", resultPassed, 1}})
 		})
 		release()
 	})
@@ -455,26 +465,25 @@ func TestNothingShared(t *testing.T) {
 func hold(t testing.TB, stores userStores, user, password string) (release func()) {
 	t.Helper()
 	c := credentialsOf(user, password)
-	f := stores.find(c.user)
-	if !f.isUsable() {
+	l := stores.find(c.user)
+	if !l.isUsable() {
 		t.Fatal("not usable")
 	}
 	started, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		v, err := freely.slots.do(context.Background(), &waiter{
-			key:     (&trial{found: f, work: f, c: c}).key(new(memory)),
-			refused: func() error { return nil },
-			begin: func() func() verdict {
+		v, shared, err := freely.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{
+			Key: new(Handler).keyOf(&attempt{lookup: l, work: l, credentials: c}),
+			Start: func() (func() verdict, error) {
 				return func() verdict {
 					close(started)
 					<-end
-					return verdict{outcome: goodPassword, user: user}
-				}
+					return verdict{result: resultPassed, user: user}
+				}, nil
 			},
 		})
-		if v.outcome != goodPassword || v.repeated || err != nil {
-			t.Errorf("%v, %v", v, err)
+		if v.result != resultPassed || shared || err != nil {
+			t.Errorf("got %v, shared %t, error %v, want the password to be right", v, shared, err)
 		}
 		c.release()
 	}()
@@ -489,7 +498,7 @@ func hold(t testing.TB, stores userStores, user, password string) (release func(
 
 func TestOneComputationForAll(t *testing.T) {
 	const n = 100
-	stores, m := userStores{storeOf(t, "alice:"+bcrypt6Secret1)}, &memory{now: clock}
+	stores, m := userStores{storeOf(t, "alice:"+bcrypt6Secret1)}, &cachePolicy{now: clock}
 	var good atomic.Int64
 	count := hashesIn(func() {
 		var start, group sync.WaitGroup
@@ -498,7 +507,7 @@ func TestOneComputationForAll(t *testing.T) {
 			group.Go(func() {
 				start.Done()
 				start.Wait()
-				if got, _ := checkIn(t, stores, "alice", "secret1", m); got == goodPassword {
+				if got, _ := checkIn(t, stores, "alice", "secret1", m); got == resultPassed {
 					good.Add(1)
 				}
 			})
@@ -513,18 +522,18 @@ func TestOneComputationForAll(t *testing.T) {
 // TestWaitersShareTheirOwnOnly holds a computation: who asks the same waits
 // for it, who asks anything else doesn't.
 func TestWaitersShareTheirOwnOnly(t *testing.T) {
-	m := &memory{now: clock}
+	m := &cachePolicy{now: clock}
 	store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+bcrypt4Secret1)
 	stores := userStores{store}
 	release := hold(t, stores, "alice", "secret1")
 	within(t, "T7 others don't wait for alice", func() {
 		runSteps(t, stores, m, []step{
-			{"alice", "secret2", wrongPassword, 1},
-			{"bob", "secret1", goodPassword, 1},
-			{"mallory", "secret1", unknownUser, 1}, // though the decoy is alice's hash
+			{"alice", "secret2", resultWrongPassword, 1},
+			{"bob", "secret1", resultPassed, 1},
+			{"mallory", "secret1", resultUnknownUser, 1}, // though the decoy is alice's hash
 		})
 	})
-	got := make(chan outcome)
+	got := make(chan result)
 	joined := make(chan struct{})
 	n := hashesIn(func() {
 		go func() {
@@ -533,7 +542,7 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 		}()
 		<-joined
 		release()
-		if o := <-got; o != goodPassword {
+		if o := <-got; o != resultPassed {
 			t.Error(o)
 		}
 	})
@@ -546,13 +555,13 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 // the very password of its decoy, gets nothing from its memory and leaves
 // nothing there.
 func TestUnknownNames(t *testing.T) {
-	for _, m := range []memory{{now: clock}, {now: clock, off: true}} {
+	for _, m := range []cachePolicy{{now: clock}, {now: clock, off: true}} {
 		store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+apr1Secret1+"\nlocked:!\nbad:rubbish")
 		stores := userStores{store}
 		for _, name := range []string{"mallory", "trent", "peggy", "victor", "locked", "bad", ""} {
 			for _, password := range []string{"secret1", "wrong"} {
 				n := hashesIn(func() {
-					if got, user := checkIn(t, stores, name, password, &m); got != unknownUser && got != deniedUser || user != "" {
+					if got, user := checkIn(t, stores, name, password, &m); got != resultUnknownUser && got != resultDeniedUser || user != "" {
 						t.Errorf("T7 %q: %v %q", name, got, user)
 					}
 				})
@@ -566,7 +575,7 @@ func TestUnknownNames(t *testing.T) {
 				t.Errorf("T7 %q remembers the password of another", e.user)
 			}
 		}
-		runSteps(t, stores, &memory{now: clock}, []step{{"alice", "secret1", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}})
+		runSteps(t, stores, &cachePolicy{now: clock}, []step{{"alice", "secret1", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}})
 	}
 }
 
@@ -615,12 +624,12 @@ func TestDecoys(t *testing.T) {
 			got := map[string]float64{}
 			for i := range names {
 				f := stores.decoy(testKey, fmt.Appendf(nil, "name%d", i))
-				if f.entry == nil || f.state != usable {
+				if f.entry == nil || f.entry.state != usable {
 					t.Fatal("no decoy")
 				}
 				for j := range stores {
 					if stores[j] == f.store {
-						got[fmt.Sprint(j, f.hash)]++
+						got[fmt.Sprint(j, f.entry.hash)]++
 					}
 				}
 			}
@@ -780,14 +789,14 @@ func backwards(text string) string {
 
 func TestOutcomes(t *testing.T) {
 	seen := map[string]bool{}
-	for o := undecided; o <= goodPassword; o++ {
+	for o := resultUnchecked; o <= resultPassed; o++ {
 		if s := o.String(); s == "" || seen[s] {
 			t.Errorf("%d: %q", o, s)
 		} else {
 			seen[s] = true
 		}
 	}
-	if outcome(0) == goodPassword {
+	if result(0) == resultPassed {
 		t.Error("the zero value lets pass")
 	}
 }
@@ -796,7 +805,7 @@ func TestOutcomes(t *testing.T) {
 // is remembered is passed on, and must not keep the text of old versions.
 func TestVerifiedHoldsNoFile(t *testing.T) {
 	const size = 1 << 20
-	store, m := storeOf(t, "alice:"+bcrypt4Secret1), &memory{now: clock}
+	store, m := storeOf(t, "alice:"+bcrypt4Secret1), &cachePolicy{now: clock}
 	var before, after memStats
 	before.read()
 	const versions = 40
@@ -806,7 +815,7 @@ func TestVerifiedHoldsNoFile(t *testing.T) {
 			text = fmt.Sprintf("user%d:%s\n", j, shaSecret1) + text
 		}
 		reloadStore(t, store, text)
-		runSteps(t, userStores{store}, m, []step{{fmt.Sprintf("user%d", i), "secret1", goodPassword, 1}})
+		runSteps(t, userStores{store}, m, []step{{fmt.Sprintf("user%d", i), "secret1", resultPassed, 1}})
 	}
 	runtime.GC()
 	after.read()

@@ -780,12 +780,12 @@ func nobodyFollows(t *testing.T) {
 }
 
 // knows waits until a handler knows a user, or doesn't any more.
-func knows(t *testing.T, h *Handler, user string, want outcome) {
+func knows(t *testing.T, h *Handler, user string, want result) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
 		f := h.users.find([]byte(user)) // a login would have the file looked at
 		if f.isUsable() {
-			return want == goodPassword && f.class().Verify(f.hash, []byte("secret1"))
+			return want == resultPassed && f.class().Verify(f.entry.hash, []byte("secret1"))
 		}
 		return f.failure() == want
 	})
@@ -839,8 +839,8 @@ func TestFollow(t *testing.T) {
 		h := provision(t, &Handler{Files: []string{path}})
 		quiet(t, path)
 		replace(t, path, fileB)
-		knows(t, h, "bob", goodPassword)
-		knows(t, h, "ann", unknownUser)
+		knows(t, h, "bob", resultPassed)
+		knows(t, h, "ann", resultUnknownUser)
 	})
 	t.Run("F17 deleted and back, by notice", func(t *testing.T) {
 		_, logs := put(t, never)
@@ -849,9 +849,9 @@ func TestFollow(t *testing.T) {
 		quiet(t, path)
 		must(t, os.Remove(path))
 		eventually(t, "it is logged", func() bool { return logs.FilterMessageSnippet("can't be used").Len() == 1 })
-		knows(t, h, "ann", goodPassword)
+		knows(t, h, "ann", resultPassed)
 		must(t, os.WriteFile(path, []byte(fileB), 0o640))
-		knows(t, h, "bob", goodPassword)
+		knows(t, h, "bob", resultPassed)
 		eventually(t, "it is logged", func() bool { return logs.FilterMessageSnippet("good again").Len() == 1 })
 	})
 	t.Run("F21 Kubernetes, by notice", func(t *testing.T) {
@@ -860,7 +860,7 @@ func TestFollow(t *testing.T) {
 		h := provision(t, &Handler{Files: []string{path}})
 		quiet(t, path)
 		kubernetesSwap(t, path)
-		knows(t, h, "bob", goodPassword)
+		knows(t, h, "bob", resultPassed)
 	})
 	t.Run("F24 the target of a symlink in another folder, by the poll", func(t *testing.T) {
 		put(t, 20*time.Millisecond)
@@ -869,7 +869,7 @@ func TestFollow(t *testing.T) {
 		h := provision(t, &Handler{Files: []string{path}})
 		quiet(t, path)
 		replace(t, target, fileB)
-		knows(t, h, "bob", goodPassword)
+		knows(t, h, "bob", resultPassed)
 	})
 	t.Run("F24 the folder made anew, by the poll, and then by notice", func(t *testing.T) {
 		put(t, 20*time.Millisecond)
@@ -878,12 +878,12 @@ func TestFollow(t *testing.T) {
 		must(t, os.RemoveAll(dir))
 		must(t, os.Mkdir(dir, 0o755))
 		must(t, os.WriteFile(path, []byte(fileB), 0o640))
-		knows(t, h, "bob", goodPassword)
+		knows(t, h, "bob", resultPassed)
 		quiet(t, path)
 		put(t, never)
 		heard(t)
 		replace(t, path, fileA)
-		knows(t, h, "ann", goodPassword)
+		knows(t, h, "ann", resultPassed)
 	})
 	t.Run("F24 the folder renamed and another in its place", func(t *testing.T) {
 		put(t, 20*time.Millisecond)
@@ -893,12 +893,12 @@ func TestFollow(t *testing.T) {
 		must(t, os.WriteFile(dir+".new/f", []byte(fileB), 0o640))
 		must(t, os.Rename(dir, dir+".old"))
 		must(t, os.Rename(dir+".new", dir))
-		knows(t, h, "bob", goodPassword)
+		knows(t, h, "bob", resultPassed)
 		quiet(t, path)
 		put(t, never)
 		heard(t)
 		replace(t, path, fileA)
-		knows(t, h, "ann", goodPassword)
+		knows(t, h, "ann", resultPassed)
 	})
 	t.Run("F24 a symlink on the way pointed to another folder, by the poll, and then by notice", func(t *testing.T) {
 		put(t, 20*time.Millisecond)
@@ -913,12 +913,12 @@ func TestFollow(t *testing.T) {
 		quiet(t, path)
 		must(t, os.Symlink("b", dir+"/next"))
 		must(t, os.Rename(dir+"/next", dir+"/current"))
-		knows(t, h, "bob", goodPassword)
+		knows(t, h, "bob", resultPassed)
 		quiet(t, path)
 		put(t, never)
 		heard(t)
 		replace(t, path, fileA)
-		knows(t, h, "ann", goodPassword)
+		knows(t, h, "ann", resultPassed)
 	})
 	t.Run("the poll of new settings holds at once", func(t *testing.T) {
 		put(t, never)
@@ -929,7 +929,7 @@ func TestFollow(t *testing.T) {
 		put(t, 20*time.Millisecond)
 		heard(t)
 		replace(t, target, fileB)
-		knows(t, h, "bob", goodPassword)
+		knows(t, h, "bob", resultPassed)
 	})
 }
 
@@ -954,7 +954,7 @@ func TestFilesAreShared(t *testing.T) {
 		t.Error("X3", err)
 	}
 	must(t, three.Cleanup())
-	if got, _ := checkIn(t, one.users, "ann", "secret1", &memory{now: clock}); got != goodPassword {
+	if got, _ := checkIn(t, one.users, "ann", "secret1", &cachePolicy{now: clock}); got != resultPassed {
 		t.Error("X3", got)
 	}
 
@@ -968,7 +968,7 @@ func TestFilesAreShared(t *testing.T) {
 	must(t, one.Cleanup())
 	must(t, one.Cleanup()) // once more takes nothing from others
 	replace(t, path, fileB)
-	knows(t, two, "bob", goodPassword)
+	knows(t, two, "bob", resultPassed)
 	must(t, two.Cleanup())
 	nobodyFollows(t)
 

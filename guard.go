@@ -1,0 +1,223 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"net/netip"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
+)
+
+// guard is what all handlers of the process share to keep guessing slow and the
+// server fast: rate limits of failed logins, recent wrong passwords, and the
+// queue for hashes. It outlives reloads. Its memory use is fixed except for
+// queued logins.
+type guard struct {
+	settings func() *App // the active ones
+	now      func() time.Time
+	seed     maphash.Seed // of keys
+
+	verify func(class crypt.Class, hash string, password []byte) bool // tests replace it
+
+	failures [scopeCount]*ratelimit.Counter
+	exceeded [scopeCount]exceededNotes
+	wrong    wrongPasswords
+	queue    *hashqueue.Queue[attemptKey, verdict]
+	refusals *rate.Limiter
+	lines    [lineKinds]*lineLog
+
+	statistics
+}
+
+// sharedGuard is the one of this process.
+var sharedGuard = newGuard(running.settings, time.Now)
+
+func newGuard(settings func() *App, now func() time.Time) *guard {
+	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, statistics: newStatistics()}
+	for s := range g.failures {
+		g.failures[s] = ratelimit.New(now())
+	}
+	g.queue = g.newQueue(maxWait)
+	for kind := range g.lines {
+		g.lines[kind] = newLineLog(lineKind(kind))
+	}
+	perSecond := refusalsPerCore * runtime.GOMAXPROCS(0)
+	g.refusals = rate.NewLimiter(rate.Limit(perSecond), perSecond/10)
+	return g
+}
+
+// maxWait is how long a login waits for a hash, and a refusal for its time.
+const maxWait = 10 * time.Second
+
+func (g *guard) newQueue(maxWait time.Duration) *hashqueue.Queue[attemptKey, verdict] {
+	return hashqueue.New[attemptKey, verdict](hashqueue.Config{
+		Workers:   func() int { return g.settings().MaxHashes },
+		MaxWait:   maxWait,
+		IsDemoted: g.hasFailed,
+	})
+}
+
+// scope is what a rate limit counts failed logins by.
+type scope uint8
+
+const (
+	scopeLogin  scope = iota // one client and one user together
+	scopeClient              // one client, with whatever names
+	scopeUser                // one name within its file, from wherever
+	scopeCount
+)
+
+var scopeNames = [scopeCount]string{scopeLogin: "login", scopeClient: "client", scopeUser: "user"}
+
+func (s scope) String() string { return scopeNames[s] }
+
+var defaultLimits = [scopeCount]ratelimit.Limit{
+	scopeLogin:  {Max: 10, Window: time.Minute},
+	scopeClient: {Max: 30, Window: time.Minute},
+	scopeUser:   {Max: 100, Window: time.Hour},
+}
+
+// limitKeys are the keys that the failed logins of a client and a user count under.
+type limitKeys [scopeCount]uint64
+
+// noClient is the key of clients without an address, behind a unix socket.
+const noClient = 0
+
+// client returns the key of the client with an IP address, in the spelling of
+// netip.Addr. An IPv6 /64 is one client, as it is one customer's.
+func (g *guard) client(ip string) uint64 {
+	if isIPv4(ip) { // most are, and need not be parsed at each request
+		return max(maphash.String(g.seed, ip), noClient+1)
+	}
+	address, err := netip.ParseAddr(ip)
+	if err != nil {
+		return noClient
+	}
+	if address.Is4In6() {
+		return g.client(address.Unmap().String())
+	}
+	bytes := address.As16()
+	return max(maphash.Bytes(g.seed, bytes[:8]), noClient+1)
+}
+
+// isIPv4 tells the addresses of IPv4 from all else that Caddy has as client_ip:
+// those of IPv6, and what stands for none.
+func isIPv4(ip string) bool {
+	return ip != "" && '0' <= ip[0] && ip[0] <= '9' && strings.IndexByte(ip, ':') < 0
+}
+
+// set sets the keys for a client, and for the name that l was looked up with.
+// The hash is part of them: the limits of an entry that changes begin anew.
+func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
+	name := l.entry.recognized().nameKey(g)
+	if name == 0 {
+		name = mix(l.store.key ^ maphash.Bytes(g.seed, user))
+		if l.entry != nil {
+			name = mix(name ^ maphash.String(g.seed, l.entry.hash))
+		}
+	}
+	k[scopeLogin], k[scopeClient], k[scopeUser] = loginKey(name, client), client, name
+}
+
+// loginKey is the key of a client and a name together.
+func loginKey(name, client uint64) uint64 { return mix(name ^ client) }
+
+// applies reports whether the limit of a scope holds. Clients recognized for the
+// user's current password are held to the login limit alone, so that a flood from
+// elsewhere can't stop them; if there is none, to the client's. Without an address
+// only the name can be told apart.
+func (k *limitKeys) applies(s scope, isRecognized bool, limits *[scopeCount]ratelimit.Limit) bool {
+	switch {
+	case k[scopeClient] == noClient:
+		return s == scopeUser
+	case isRecognized:
+		return s == scopeLogin || s == scopeClient && limits[scopeLogin].Max == 0
+	}
+	return true
+}
+
+// wait returns how long a limit is exceeded, the longest if there are several,
+// and 0 if none is. Guesses is how many failed logins may still come of guesses
+// that are open.
+func (g *guard) wait(keys *limitKeys, isRecognized bool, guesses int) (wait time.Duration) {
+	settings := g.settings()
+	for s := range scopeCount {
+		limit := settings.limits[s]
+		if limit.Max == 0 || !keys.applies(s, isRecognized, &settings.limits) {
+			continue
+		}
+		if g.failures[s].Peek(keys[s])+guesses < limit.Max {
+			if isRecognized {
+				break // no other limit holds
+			}
+			continue // most often there was no failure at all, and no need for the time
+		}
+		wait = max(wait, g.failures[s].Wait(keys[s], g.now(), limit, guesses))
+	}
+	return wait
+}
+
+// count counts one failed login, and returns the scopes whose limits it has exceeded.
+func (g *guard) count(keys *limitKeys) (exceeded []scope) {
+	settings := g.settings()
+	for s := range scopeCount {
+		limit := settings.limits[s]
+		if !keys.applies(s, false, &settings.limits) {
+			continue
+		}
+		if g.failures[s].Add(keys[s], g.now(), limit.Window) == limit.Max {
+			g.limitsExceeded[s].Add(1)
+			exceeded = append(exceeded, s)
+		}
+	}
+	return exceeded
+}
+
+// hash is the one place where passwords are hashed, and counted by format.
+func (g *guard) hash(class crypt.Class, hash string, password []byte) bool {
+	start := time.Now()
+	defer func() { g.hashTimes.WithLabelValues(class.Format.Name).Observe(time.Since(start).Seconds()) }()
+	return g.verify(class, hash, password)
+}
+
+// hasFailed reports whether there were failed logins from a client lately.
+func (g *guard) hasFailed(client uint64) bool {
+	if client == noClient {
+		return false
+	}
+	n, _ := g.failures[scopeClient].Count(client, g.now(), g.settings().limits[scopeClient].Window)
+	return n > 0
+}
+
+// refusalsPerCore is how many logins a second are refused without a hash.
+// Whoever is refused at once asks again at once: a flood must not fill the
+// processors with refusals either. More of them wait.
+const refusalsPerCore = 1000
+
+// awaitRefusal waits until a login may be refused. It is over at once if that
+// would take too long, or if the client is gone.
+func (g *guard) awaitRefusal(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	_ = g.refusals.Wait(ctx)
+}
+
+// errOverloaded is for logins that waited too long for a hash, or found no room
+// in the queue.
+var errOverloaded = errors.New("too many passwords are waiting to be checked; try again later")
+
+// throttledError is the error of a login that is refused because of a limit. It
+// does not say which: whoever reads it could be the attacker.
+type throttledError struct {
+	wait time.Duration // until it is no longer exceeded
+}
+
+func (*throttledError) Error() string { return "too many failed log-ins" }

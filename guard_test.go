@@ -1,0 +1,267 @@
+package caddyhtpasswd
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
+)
+
+// settingsOf returns what App makes of settings.
+func settingsOf(a *App) func() *App {
+	a.setDefaults(zap.NewNop())
+	return func() *App { return a }
+}
+
+func TestClient(t *testing.T) {
+	g := newGuard(settingsOf(new(App)), clock)
+	for _, test := range []struct {
+		name, one, two string
+		same           bool
+	}{
+		{"IPv4", "192.0.2.1", "192.0.2.2", false},
+		{"IPv4 the same", "192.0.2.1", "192.0.2.1", true},
+		{"IPv4 in IPv6", "192.0.2.1", "::ffff:192.0.2.1", true},
+		{"IPv4 in IPv6, two", "::ffff:192.0.2.1", "::ffff:192.0.2.2", false},
+		{"T6 one /64", "2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true},
+		{"T6 one /64 in other spellings", "2001:db8:0:0:1::1", "2001:DB8::2", true},
+		{"T6 two /64", "2001:db8::1", "2001:db8:0:1::1", false},
+		{"a zone", "fe80::1%eth0", "fe80::2", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			one, two := g.client(test.one), g.client(test.two)
+			if one == noClient || two == noClient || (one == two) != test.same {
+				t.Errorf("%s and %s: %x and %x", test.one, test.two, one, two)
+			}
+		})
+	}
+	for _, none := range []string{"", "@", "localhost", "/run/socket"} {
+		if key := g.client(none); key != noClient {
+			t.Errorf("%q: %x", none, key)
+		}
+	}
+	if g.client("192.0.2.1") == newGuard(g.settings, clock).client("192.0.2.1") {
+		t.Error("the keys of all processes are the same")
+	}
+}
+
+func TestWaitForLimits(t *testing.T) {
+	now := clock()
+	settings := &App{Throttle: &Throttle{
+		Login:  &Budget{Failures: 2, Window: 60e9},
+		Client: &Budget{Failures: 3, Window: 120e9},
+		User:   &Budget{Failures: 4, Window: 3600e9},
+	}}
+	at := func(client, name uint64) *limitKeys { return &limitKeys{client ^ name, client, name} }
+	for _, test := range []struct {
+		name        string
+		failures    []*limitKeys
+		t           *limitKeys
+		acquainted  bool
+		guesses     int
+		wait, later time.Duration // later: after half a minute
+	}{
+		{"nothing", nil, at(1, 2), false, 0, 0, 0},
+		{"login, not used up", []*limitKeys{at(1, 2)}, at(1, 2), false, 0, 0, 0},
+		{"login, used up by a guess under way", []*limitKeys{at(1, 2)}, at(1, 2), false, 1, 60e9, 30e9},
+		{"login", []*limitKeys{at(1, 2), at(1, 2)}, at(1, 2), false, 0, 60e9, 30e9},
+		{"login, for those who have been here as well", []*limitKeys{at(1, 2), at(1, 2)}, at(1, 2), true, 0, 60e9, 30e9},
+		{"login of the same user elsewhere", []*limitKeys{at(1, 2), at(1, 2)}, at(3, 2), false, 0, 0, 0},
+		{"login of another user", []*limitKeys{at(1, 2), at(1, 2)}, at(1, 4), false, 0, 0, 0},
+		{"client", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), false, 0, 120e9, 90e9},
+		{"client, not for those who have been here", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, 0, 0, 0},
+		{"client elsewhere", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(3, 8), false, 0, 0, 0},
+		{"user", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), false, 0, 3600e9, 3570e9},
+		{"user, not for those who have been here", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), true, 0, 0, 0},
+		{"login off: who has been here is held to the client's", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, -1, 120e9, 90e9},
+		{"the longest of two", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2), at(7, 2)}, at(7, 2), false, 0, 3600e9, 3570e9},
+		{"no address: only the user", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 2), false, 0, 0, 0},
+		{"no address: used up", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 2), true, 0, 3600e9, 3570e9},
+		{"no address: another user", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 4), false, 0, 0, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			now = clock()
+			g := newGuard(settingsOf(settings), func() time.Time { return now })
+			if test.guesses < 0 {
+				test.guesses, g.settings().limits[scopeLogin] = 0, ratelimit.Limit{}
+				defer func() { g.settings().setDefaults(zap.NewNop()) }()
+			}
+			spread := func(t *limitKeys) *limitKeys { // keys are hashes
+				keys := limitKeys{mix(t[0] + 100), noClient, mix(t[2] + 300)}
+				if t[scopeClient] != noClient {
+					keys[scopeClient] = mix(t[1] + 200)
+				}
+				return &keys
+			}
+			for _, f := range test.failures {
+				g.count(spread(f))
+			}
+			if wait := g.wait(spread(test.t), test.acquainted, test.guesses); wait != test.wait {
+				t.Errorf("%s, want %s", wait, test.wait)
+			}
+			now = now.Add(30 * time.Second)
+			if wait := g.wait(spread(test.t), test.acquainted, test.guesses); wait != test.later {
+				t.Errorf("later %s, want %s", wait, test.later)
+			}
+			now = now.Add(time.Hour)
+			if wait := g.wait(spread(test.t), test.acquainted, 0); wait != 0 {
+				t.Errorf("%s after all windows", wait)
+			}
+		})
+	}
+}
+
+func TestCountReportsExceededLimits(t *testing.T) {
+	g := newGuard(settingsOf(&App{Throttle: &Throttle{
+		Login: &Budget{Failures: 2}, Client: &Budget{Off: true}, User: &Budget{Failures: 3},
+	}}), clock)
+	at := limitKeys{mix(1), mix(2), mix(3)}
+	for i, want := range [][]scope{nil, {scopeLogin}, {scopeUser}, nil, nil} {
+		if got := g.count(&at); !slices.Equal(got, want) {
+			t.Errorf("failure %d uses up %v, want %v", i+1, got, want)
+		}
+	}
+	if !g.hasFailed(mix(2)) || g.hasFailed(mix(4)) || g.hasFailed(noClient) {
+		t.Error("who has failed is to be known though there is no limit")
+	}
+}
+
+func TestLimitKeys(t *testing.T) {
+	g := newGuard(settingsOf(new(App)), clock)
+	one, two := storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1), storeOf(t, "alice:"+shaSecret1)
+	of := func(client uint64, user string, stores ...*userStore) (k limitKeys) {
+		f := userStores(stores).find([]byte(user))
+		k.set(g, client, &f, []byte(user))
+		return k
+	}
+	before := of(1, "alice", one)
+	for name, other := range map[string]limitKeys{
+		"another client": of(2, "alice", one), "another file": of(1, "alice", two), "another user": of(1, "bob", one), "unknown": of(1, "alic", one),
+	} {
+		if other[scopeLogin] == before[scopeLogin] || other[scopeUser] == before[scopeUser] != (name == "another client") {
+			t.Errorf("%s: %x, as %x", name, other, before)
+		}
+	}
+	if of(1, "alice", one, two) != before || of(1, "alice", two, one) != of(1, "alice", two) {
+		t.Error("the file that decides is not the one that counts")
+	}
+	reloadStore(t, one, "bob:"+shaSecret1+"\nalice:"+shaSecret1+":comment")
+	if of(1, "alice", one) != before {
+		t.Error("an edit of the file that leaves the entry as it is changes its keys")
+	}
+	for _, text := range []string{"alice:" + apr1Secret1, "alice:!", "bob:!"} {
+		reloadStore(t, one, text)
+		if now := of(1, "alice", one); now[scopeUser] == before[scopeUser] || now[scopeLogin] == before[scopeLogin] {
+			t.Errorf("T13 after %q the budget is what it was", text)
+		}
+	}
+}
+
+func TestWrongPasswords(t *testing.T) {
+	p := new(wrongPasswords)
+	sum := func(i int) *digest {
+		d := digest{}
+		for j := range d {
+			d[j] = byte(mix(uint64(i)) >> (j % 8 * 8))
+		}
+		return &d
+	}
+	p.add(1, sum(1))
+	if !p.has(1, sum(1)) || p.has(2, sum(1)) || p.has(1, sum(2)) {
+		t.Error("not the one that was added, and only that")
+	}
+	kept := 0
+	const n = 10_000
+	for i := range n {
+		p.add(2, sum(i))
+	}
+	for i := range n {
+		if p.has(2, sum(i)) {
+			kept++
+		}
+		if p.has(3, sum(i)) || p.has(2, sum(n+i)) {
+			t.Fatal("has what was never added")
+		}
+	}
+	if kept < n*8/10 {
+		t.Errorf("%d of %d are remembered", kept, n)
+	}
+}
+
+func BenchmarkWait(b *testing.B) {
+	g := newGuard(settingsOf(new(App)), time.Now)
+	keys := limitKeys{mix(1), mix(2), mix(3)}
+	for _, failures := range []int{0, 5} {
+		b.Run(fmt.Sprint(failures), func(b *testing.B) {
+			for range failures {
+				g.count(&keys)
+			}
+			for b.Loop() {
+				if g.wait(&keys, false, 0) != 0 {
+					b.Fatal("over")
+				}
+			}
+		})
+	}
+}
+
+func FuzzClient(f *testing.F) {
+	for _, s := range []string{"192.0.2.1", "2001:db8::1", "fe80::1%eth0", "", "@"} {
+		f.Add(s)
+	}
+	g := newGuard(settingsOf(new(App)), clock)
+	f.Fuzz(func(t *testing.T, ip string) {
+		_, err := netip.ParseAddr(ip)
+		if isIPv4(ip) {
+			return // Caddy hands over only such that can be parsed
+		}
+		if key := g.client(ip); (key == noClient) != (err != nil) || key != g.client(ip) {
+			t.Errorf("%q: %x", ip, key)
+		}
+	})
+}
+
+// TestPace is about refusals without a hash: so many a second, and more wait.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(settingsOf(new(App)), time.Now)
+		second := refusalsPerCore * runtime.GOMAXPROCS(0)
+		start := time.Now()
+		for range 3*second + second/10 {
+			g.awaitRefusal(t.Context())
+		}
+		if took := time.Since(start).Round(time.Millisecond); took != 3*time.Second {
+			t.Errorf("3 seconds' refusals took %s", took)
+		}
+		// Who goes away leaves the turn to others.
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		start = time.Now()
+		for range 2 * second {
+			g.awaitRefusal(gone)
+		}
+		g.awaitRefusal(t.Context())
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("%s behind those who are gone", took)
+		}
+		// More than can be answered within maxWait are answered at once.
+		var group sync.WaitGroup
+		start = time.Now()
+		for range 12 * second {
+			group.Go(func() { g.awaitRefusal(t.Context()) })
+		}
+		group.Wait()
+		if took := time.Since(start); took > maxWait {
+			t.Errorf("the last one waited %s", took)
+		}
+	})
+}

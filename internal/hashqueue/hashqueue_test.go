@@ -1,0 +1,574 @@
+package hashqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// testMaxWait is how long tasks wait in these tests. Their time is that of
+// synctest: it goes on when everybody waits.
+const testMaxWait = 10 * time.Second
+
+// queueOf returns a queue with a number of workers, without demoted clients.
+func queueOf(workers int) *Queue[string, string] {
+	return New[string, string](Config{
+		Workers:   func() int { return workers },
+		MaxWait:   testMaxWait,
+		IsDemoted: func(uint64) bool { return false },
+	})
+}
+
+// taskOf returns a task that takes a while, and whose result is its key. It
+// counts how often it is started.
+func taskOf(client uint64, key string, took time.Duration, started *int) Task[string, string] {
+	return Task[string, string]{Client: client, Key: key, Start: func() (func() string, error) {
+		*started++
+		return func() string {
+			time.Sleep(took)
+			return key
+		}, nil
+	}}
+}
+
+// startingWith calls f when a task starts.
+func startingWith(f func(), task Task[string, string]) Task[string, string] {
+	start := task.Start
+	task.Start = func() (func() string, error) {
+		f()
+		return start()
+	}
+	return task
+}
+
+// running replaces what a task runs.
+func running(run func() string, task Task[string, string]) Task[string, string] {
+	start := task.Start
+	task.Start = func() (func() string, error) {
+		_, err := start()
+		return run, err
+	}
+	return task
+}
+
+// checkIdle fails unless the queue holds nothing of anybody.
+func checkIdle(t testing.TB, q *Queue[string, string]) {
+	t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running != 0 || q.waiting != 0 || len(q.calls) != 0 || len(q.turns.lines) != 0 || q.turns.regular.Len() != 0 || q.turns.demoted.Len() != 0 {
+		t.Errorf("left behind: %d running, %d waiting, %d calls, %d lines, %d and %d in the rounds, want none",
+			q.running, q.waiting, len(q.calls), len(q.turns.lines), q.turns.regular.Len(), q.turns.demoted.Len())
+	}
+}
+
+// TestClientsTakeTurns lets checks wait while the only slot is taken, and looks at the
+// order in which they get it.
+func TestClientsTakeTurns(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		waiting  string // client and number of each, in the order in which they come
+		suspects string
+		want     string
+	}{
+		{"one client", "a1 a2 a3", "", "a1 a2 a3"},
+		{"two by turns", "a1 a2 a3 b1 b2", "", "a1 b1 a2 b2 a3"},
+		{"who comes later with one goes before the rest of the others", "a1 a2 a3 a4 b1 c1", "", "a1 b1 c1 a2 a3 a4"},
+		{"without failures first", "a1 a2 b1 b2 c1", "a", "b1 c1 b2 a1 a2"},
+		{"but every eighth turn", "a1 a2 b1 c1 d1 e1 f1 g1 h1 i1 j1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 a2"},
+		{"by turns among those with failures", "a1 a2 b1 b2 c1", "ab", "c1 a1 b1 a2 b2"},
+		{"all with failures", "a1 a2 b1", "ab", "a1 b1 a2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := queueOf(1)
+				q.turns.isDemoted = func(client uint64) bool { return strings.Contains(test.suspects, string(rune(client))) }
+				ran := 0
+				go q.Do(t.Context(), taskOf('z', "first", time.Second, &ran))
+				synctest.Wait()
+				var order []string
+				var group sync.WaitGroup
+				for _, name := range strings.Fields(test.waiting) {
+					task := startingWith(func() { order = append(order, name) }, taskOf(uint64(name[0]), name, time.Millisecond, &ran))
+					group.Go(func() {
+						if got, shared, err := q.Do(t.Context(), task); got != name || shared || err != nil {
+							t.Errorf("got %q, shared %t, error %v, want %q of its own", got, shared, err, name)
+						}
+					})
+					synctest.Wait()
+				}
+				group.Wait()
+				if got := strings.Join(order, " "); got != test.want {
+					t.Errorf("%s, want %s", got, test.want)
+				}
+				checkIdle(t, q)
+			})
+		})
+	}
+}
+
+// TestClientIsDemotedWhileItWaits is a client that fails while many of its checks wait.
+func TestClientIsDemotedWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(1)
+		failed := false
+		q.turns.isDemoted = func(client uint64) bool { return client == 1 && failed }
+		var order []string
+		var group sync.WaitGroup
+		for i := range 5 {
+			for client := range uint64(2) {
+				task := startingWith(func() {
+					order = append(order, fmt.Sprint(client+1))
+					failed = true
+				}, taskOf(client+1, fmt.Sprint(client+1, i), time.Millisecond, new(int)))
+				group.Go(func() { q.Do(t.Context(), task) })
+				synctest.Wait()
+			}
+		}
+		group.Wait()
+		if got := strings.Join(order, ""); got != "1222221111" {
+			t.Error(got)
+		}
+		checkIdle(t, q)
+	})
+}
+
+func TestAtMostWorkers(t *testing.T) {
+	for _, limit := range []int{1, 2, 5} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := queueOf(limit)
+				var mu sync.Mutex
+				now, most := 0, 0
+				var group sync.WaitGroup
+				for i := range 100 {
+					group.Go(func() {
+						q.Do(t.Context(), running(func() string {
+							mu.Lock()
+							now++
+							most = max(most, now)
+							mu.Unlock()
+							time.Sleep(time.Millisecond)
+							mu.Lock()
+							now--
+							mu.Unlock()
+							return ""
+						}, taskOf(uint64(i%7), fmt.Sprint(i), 0, new(int))))
+					})
+				}
+				start := time.Now()
+				group.Wait()
+				if want := 100 / time.Duration(limit) * time.Millisecond; most != limit || time.Since(start) != want {
+					t.Errorf("%d at once for %s, want %d for %s", most, time.Since(start), limit, want)
+				}
+				checkIdle(t, q)
+			})
+		})
+	}
+}
+
+func TestWorkersChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit, ran := 1, 0
+		q := queueOf(1)
+		q.config.Workers = func() int { return limit }
+		set := func(n int) {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			limit = n
+		}
+		var group sync.WaitGroup
+		for i := range 4 {
+			group.Go(func() { q.Do(t.Context(), taskOf(1, fmt.Sprint(i), time.Second, &ran)) })
+		}
+		synctest.Wait()
+		if ran != 1 {
+			t.Fatalf("%d run", ran)
+		}
+		set(3)
+		q.WorkersChanged()
+		synctest.Wait()
+		if ran != 3 {
+			t.Errorf("%d run with more slots", ran)
+		}
+		set(1)
+		group.Wait()
+		checkIdle(t, q)
+	})
+}
+
+// TestEqualTasksShareOneRun is about equal checks: one computation, whose turn ever it is.
+func TestEqualTasksShareOneRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ran := queueOf(1), 0
+		go q.Do(t.Context(), taskOf(9, "before", time.Second, new(int)))
+		synctest.Wait()
+		var owners atomic.Int32
+		var group sync.WaitGroup
+		ask := func(client uint64) {
+			group.Go(func() {
+				got, shared, err := q.Do(t.Context(), taskOf(client, "same", time.Second, &ran))
+				if got != "same" || err != nil {
+					t.Errorf("got %q, error %v, want %q", got, err, "same")
+				}
+				if !shared {
+					owners.Add(1)
+				}
+			})
+			synctest.Wait()
+		}
+		for client := range uint64(10) {
+			ask(client)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		ask(10) // while it is computed
+		start := time.Now()
+		group.Wait()
+		if ran != 1 || owners.Load() != 1 || time.Since(start) != 500*time.Millisecond {
+			t.Errorf("%d computations, %d of their own, after %s", ran, owners.Load(), time.Since(start))
+		}
+		checkIdle(t, q)
+	})
+}
+
+// TestWaitEnds is about those who give up before their turn comes.
+func TestWaitEnds(t *testing.T) {
+	errGone := errors.New("gone")
+	for _, test := range []struct {
+		name  string
+		busy  time.Duration // how long the slot is taken
+		gone  time.Duration // when the client goes away; 0: never
+		hash  time.Duration
+		took  time.Duration
+		err   error
+		begun int
+	}{
+		{"the turn comes in time", 9 * time.Second, 0, 500 * time.Millisecond, 9500 * time.Millisecond, nil, 1},
+		{"the turn does not come in time", 11 * time.Second, 0, time.Second, testMaxWait, ErrOverloaded, 0},
+		{"the turn comes in time, the run ends later", 9 * time.Second, 0, 3 * time.Second, 12 * time.Second, nil, 1},
+		{"the client is gone while waiting", 9 * time.Second, 2 * time.Second, time.Second, 2 * time.Second, errGone, 0},
+		{"the client is gone during the run", time.Second, 1500 * time.Millisecond, time.Second, 1500 * time.Millisecond, errGone, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, ran := queueOf(1), 0
+				go q.Do(t.Context(), taskOf(1, "before", test.busy, new(int)))
+				synctest.Wait()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				if test.gone > 0 {
+					time.AfterFunc(test.gone, func() { cancel(errGone) })
+				}
+				start := time.Now()
+				_, _, err := q.Do(ctx, taskOf(2, "mine", test.hash, &ran))
+				if took := time.Since(start); !errors.Is(err, test.err) || took != test.took || ran != test.begun {
+					t.Errorf("%v after %s with %d computations, want %v after %s with %d", err, took, ran, test.err, test.took, test.begun)
+				}
+				time.Sleep(20 * time.Second)
+				if ran != test.begun {
+					t.Error("computed for nobody")
+				}
+				checkIdle(t, q)
+			})
+		})
+	}
+	t.Run("the client is gone before", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errGone)
+		q, ran := queueOf(1), 0
+		if _, _, err := q.Do(ctx, taskOf(1, "mine", 0, &ran)); !errors.Is(err, errGone) || ran != 0 {
+			t.Error(err, ran)
+		}
+	})
+}
+
+// TestOthersStayWhenOneLeaves is T10: whoever goes away takes nobody along who asked for
+// the same, not even the one whose turn it was.
+func TestOthersStayWhenOneLeaves(t *testing.T) {
+	errGone := errors.New("gone")
+	for _, when := range []string{"waiting", "running"} {
+		for who := range 3 {
+			t.Run(fmt.Sprintf("number %d of 3 goes while %s", who, when), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					q, ran := queueOf(1), 0
+					if when == "waiting" {
+						go q.Do(t.Context(), taskOf(9, "before", time.Second, new(int)))
+						synctest.Wait()
+					}
+					errs := make([]error, 3)
+					var cancels []context.CancelCauseFunc
+					var group sync.WaitGroup
+					for i := range 3 {
+						ctx, cancel := context.WithCancelCause(t.Context())
+						cancels = append(cancels, cancel)
+						group.Go(func() { _, _, errs[i] = q.Do(ctx, taskOf(uint64(i), "same", time.Second, &ran)) })
+						synctest.Wait()
+					}
+					cancels[who](errGone)
+					group.Wait()
+					for i, err := range errs {
+						if i == who && !errors.Is(err, errGone) || i != who && err != nil {
+							t.Errorf("%d: %v", i, err)
+						}
+					}
+					if ran != 1 {
+						t.Errorf("%d computations", ran)
+					}
+					checkIdle(t, q)
+				})
+			})
+		}
+	}
+}
+
+// TestRunGoesOnWhenAllLeave has everybody leave whom a computation is for, and another one
+// come who asks for the same: it is still the one computation.
+func TestRunGoesOnWhenAllLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ran := queueOf(1), 0
+		ctx, cancel := context.WithCancel(t.Context())
+		go q.Do(ctx, taskOf(1, "same", time.Second, &ran))
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		got, shared, err := q.Do(t.Context(), taskOf(2, "same", time.Second, &ran))
+		if got != "same" || !shared || err != nil || ran != 1 {
+			t.Errorf("got %q, shared %t, error %v after %d runs, want the shared result of 1", got, shared, err, ran)
+		}
+		checkIdle(t, q)
+	})
+}
+
+// TestPanicsDoNotAddUp has each of ten computations panic after six seconds: whoever
+// waits for more than testMaxWait does not wait for all of them.
+func TestPanicsDoNotAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(1)
+		var group sync.WaitGroup
+		start := time.Now()
+		for range 10 {
+			group.Go(func() {
+				task := running(func() string {
+					time.Sleep(6 * time.Second)
+					panic("")
+				}, taskOf(1, "same", 0, new(int)))
+				if _, _, err := q.Do(t.Context(), task); err == nil {
+					t.Error("got no error, want one")
+				}
+			})
+		}
+		group.Wait()
+		if took := time.Since(start); took > testMaxWait+6*time.Second+2*time.Second {
+			t.Errorf("%s", took)
+		}
+		checkIdle(t, q)
+	})
+}
+
+// TestStartRefuses is about budgets that are used up while checks wait.
+func TestStartRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ran := queueOf(1), 0
+		errLimit := errors.New("limit exceeded")
+		go q.Do(t.Context(), taskOf(9, "before", time.Second, new(int)))
+		synctest.Wait()
+		var group sync.WaitGroup
+		for i := range 10_000 {
+			group.Go(func() {
+				task := taskOf(1, fmt.Sprint(i), time.Millisecond, &ran)
+				start := task.Start
+				task.Start = func() (func() string, error) {
+					if ran >= 10 {
+						return nil, errLimit
+					}
+					return start()
+				}
+				if _, _, err := q.Do(t.Context(), task); err != nil && !errors.Is(err, errLimit) {
+					t.Errorf("got error %v, want none or %v", err, errLimit)
+				}
+			})
+		}
+		start := time.Now()
+		group.Wait()
+		if took := time.Since(start); ran != 10 || took != 1010*time.Millisecond {
+			t.Errorf("%d computations in %s", ran, took)
+		}
+		checkIdle(t, q)
+	})
+}
+
+// TestPanic is T10: a panic is an error of the one whose turn it was, with
+// nothing of the password in it, and the others get their own answer.
+func TestPanicIsAnErrorOfOneTask(t *testing.T) {
+	const canary = "CANARY"
+	for name, panics := range map[string]func(password []byte){
+		"a text":  func(p []byte) { panic("can't hash " + string(p)) },
+		"bytes":   func(p []byte) { panic(p) },
+		"error":   func(p []byte) { panic(fmt.Errorf("can't hash %s", p)) },
+		"runtime": func(p []byte) { _ = p[len(p)] }, //nolint:staticcheck // is to panic
+		"nil":     func([]byte) { panic(nil) },      //nolint:govet // is to panic
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, ran := queueOf(1), 0
+				var failed, good atomic.Int32
+				var group sync.WaitGroup
+				for range 10 {
+					group.Go(func() {
+						task := Task[string, string]{Client: 1, Key: "same", Start: func() (func() string, error) {
+							ran++
+							first := ran == 1
+							return func() string {
+								time.Sleep(time.Second)
+								if first {
+									panics([]byte(canary))
+								}
+								return "good"
+							}, nil
+						}}
+						switch got, _, err := q.Do(t.Context(), task); {
+						case err != nil:
+							failed.Add(1)
+							if got != "" || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "panic") {
+								t.Errorf("got %q, error %v, want nothing, and an error that names the panic but not its value", got, err)
+							}
+						case got == "good":
+							good.Add(1)
+						}
+					})
+				}
+				group.Wait()
+				if failed.Load() != 1 || good.Load() != 9 || ran != 2 {
+					t.Errorf("%d failed, %d are good, %d computations", failed.Load(), good.Load(), ran)
+				}
+				checkIdle(t, q)
+			})
+		})
+	}
+}
+
+// TestRoomIsBounded is about more checks than there is room for: who floods gets no
+// more in, others do, up to twice as many.
+func TestRoomIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(0) // nobody's turn comes
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		results := make(map[string]int)
+		var mu sync.Mutex
+		ask := func(client uint64, key string) {
+			group.Go(func() {
+				_, _, err := q.Do(ctx, taskOf(client, key, 0, new(int)))
+				mu.Lock()
+				defer mu.Unlock()
+				if errors.Is(err, ErrOverloaded) {
+					results[key[:1]]++
+				}
+			})
+		}
+		for i := range manyWaiting + 5 {
+			ask(1, fmt.Sprint("a", i))
+		}
+		synctest.Wait()
+		for i := range manyWaiting + 7 {
+			ask(uint64(2+i), fmt.Sprint("b", i))
+		}
+		synctest.Wait()
+		if q.waiting != 2*manyWaiting || results["a"] != 5 || results["b"] != 7 {
+			t.Errorf("%d wait, %v are refused", q.waiting, results)
+		}
+		cancel()
+		group.Wait()
+		checkIdle(t, q)
+	})
+	t.Run("who joins a computation needs none", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := queueOf(1)
+			var group sync.WaitGroup
+			group.Go(func() { q.Do(t.Context(), taskOf(1, "same", time.Second, new(int))) })
+			synctest.Wait()
+			ctx, cancel := context.WithCancel(t.Context())
+			for i := range 2 * manyWaiting {
+				group.Go(func() { q.Do(ctx, taskOf(uint64(2+i), fmt.Sprint(i), 0, new(int))) })
+			}
+			synctest.Wait()
+			if _, _, err := q.Do(t.Context(), taskOf(1, "same", time.Second, new(int))); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			group.Wait()
+			synctest.Wait() // a check that had begun when all left it
+			checkIdle(t, q)
+		})
+	})
+}
+
+// FuzzQueue lets checks come, go and end in any order, and looks that each is
+// answered once, and that nothing is left behind.
+func FuzzQueue(f *testing.F) {
+	f.Add([]byte("abcABCxyz0129"), uint8(1))
+	f.Add([]byte("aaaaaaaabbbbbbbbcccccccc"), uint8(2))
+	f.Fuzz(func(t *testing.T, script []byte, workers uint8) {
+		synctest.Test(t, func(t *testing.T) {
+			workers = workers%4 + 1
+			q := queueOf(int(workers))
+			suspects := make(map[uint64]bool)
+			q.turns.isDemoted = func(client uint64) bool { return suspects[client] }
+			var group sync.WaitGroup
+			var cancels []context.CancelFunc
+			var now, most atomic.Int32
+			errRefused := errors.New("refused")
+			for _, c := range script {
+				ctx, cancel := context.WithCancel(t.Context())
+				cancels = append(cancels, cancel)
+				client, key := uint64(c&3), fmt.Sprint(c>>2&3)
+				switch c >> 6 {
+				case 1:
+					cancels[int(c)%len(cancels)]()
+				case 2:
+					q.mu.Lock()
+					suspects[client] = !suspects[client]
+					q.mu.Unlock()
+				}
+				group.Go(func() {
+					task := Task[string, string]{Client: client, Key: key, Start: func() (func() string, error) {
+						if c>>4&3 == 2 {
+							return nil, errRefused
+						}
+						return func() string {
+							most.Store(max(most.Load(), now.Add(1)))
+							defer now.Add(-1)
+							time.Sleep(time.Duration(c) * time.Millisecond)
+							if c>>4&3 == 3 {
+								panic("")
+							}
+							return key
+						}, nil
+					}}
+					if got, _, err := q.Do(ctx, task); err == nil && got != key {
+						t.Errorf("got the result of %q, want that of %q", got, key)
+					}
+				})
+				if c&16 != 0 {
+					synctest.Wait()
+				}
+			}
+			group.Wait()
+			if most.Load() > int32(workers) {
+				t.Errorf("%d at once in %d slots", most.Load(), workers)
+			}
+			for _, cancel := range cancels {
+				cancel()
+			}
+			synctest.Wait()
+			time.Sleep(time.Second)
+			checkIdle(t, q)
+		})
+	})
+}

@@ -1,0 +1,274 @@
+package ratelimit
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// start is the start of all counters here.
+var start = time.Unix(1_700_000_000, 0)
+
+// at returns a time after the start.
+func at(d time.Duration) time.Time { return start.Add(d) }
+
+func ExampleCounter() {
+	limit := Limit{Max: 3, Window: time.Minute}
+	failures, key := New(start), uint64(0x9e3779b97f4a7c15)
+	for i := range 4 {
+		now := at(time.Duration(i) * 10 * time.Second)
+		if wait := failures.Wait(key, now, limit, 0); wait > 0 {
+			fmt.Println("refused; try again in", wait)
+			continue
+		}
+		fmt.Println("failed logins:", failures.Add(key, now, limit.Window))
+	}
+	// Output:
+	// failed logins: 1
+	// failed logins: 2
+	// failed logins: 3
+	// refused; try again in 30s
+}
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	const window = time.Minute
+	for _, test := range []struct {
+		name  string
+		added []time.Duration
+		now   time.Duration
+		count int
+		left  time.Duration
+	}{
+		{"none", nil, 0, 0, 0},
+		{"one", []time.Duration{0}, 0, 1, window},
+		{"the window begins with the first", []time.Duration{0, 20 * time.Second, 40 * time.Second}, 50 * time.Second, 3, 10 * time.Second},
+		{"they count to the last moment", []time.Duration{0, 1}, window - time.Millisecond, 2, time.Millisecond},
+		{"and then all are forgotten", []time.Duration{0, 59 * time.Second}, window, 0, 0},
+		{"another window begins", []time.Duration{0, 0, 0, window}, window, 1, window},
+		{"before the start of the counter", []time.Duration{-time.Hour}, -time.Hour, 1, window},
+		{"the clock jumps ahead", []time.Duration{0, 0}, 1e6 * time.Hour / 100, 0, 0},
+		{"the clock jumps back", []time.Duration{0, 0}, -time.Hour, 0, 0},
+		{"the clock goes back a little: no longer than two windows", []time.Duration{0, 0}, -30 * time.Second, 2, 90 * time.Second},
+		{"events after the clock jumped back", []time.Duration{0, 0, -time.Hour}, -time.Hour, 1, window},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := New(start)
+			key := rand.Uint64()
+			for _, d := range test.added {
+				c.Add(key, at(d), window)
+			}
+			if n, left := c.Count(key, at(test.now), window); n != test.count || left != test.left {
+				t.Errorf("got %d for %s, want %d for %s", n, left, test.count, test.left)
+			}
+			if n, left := c.Count(^key, at(test.now), window); n != 0 || left != 0 {
+				t.Errorf("another key: got %d for %s, want none", n, left)
+			}
+			if n := c.Peek(key); n < test.count {
+				t.Errorf("Peek: got %d, want at least %d", n, test.count)
+			}
+		})
+	}
+}
+
+func TestWait(t *testing.T) {
+	t.Parallel()
+	limit := Limit{Max: 3, Window: time.Minute}
+	for _, test := range []struct {
+		name        string
+		limit       Limit
+		added, more int
+		want        time.Duration
+	}{
+		{"no event", limit, 0, 0, 0},
+		{"one below the limit", limit, 2, 0, 0},
+		{"as many as the limit", limit, 3, 0, 50 * time.Second},
+		{"above the limit", limit, 5, 0, 50 * time.Second},
+		{"one more than is counted", limit, 2, 1, 50 * time.Second},
+		{"more alone, without a window", limit, 0, 3, 1},
+		{"more alone, still below", limit, 0, 2, 0},
+		{"no limit", Limit{}, 100, 100, 0},
+		{"no limit, with a window", Limit{Window: time.Minute}, 100, 100, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := New(start)
+			for range test.added {
+				c.Add(1, start, limit.Window)
+			}
+			if got := c.Wait(1, at(10*time.Second), test.limit, test.more); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+			if got := c.Wait(1, at(limit.Window), test.limit, 0); got != 0 {
+				t.Errorf("after the window: got %s, want 0", got)
+			}
+		})
+	}
+}
+
+func TestForget(t *testing.T) {
+	t.Parallel()
+	c := New(start)
+	c.Add(1, start, time.Minute)
+	c.Add(1+setCount, start, time.Minute) // in the same set
+	if c.Forget(2) || !c.Forget(1) || c.Forget(1) {
+		t.Error("got other answers than false for an unknown key, true for a known one, and false the second time")
+	}
+	if n, m := c.Peek(1), c.Peek(1+setCount); n != 0 || m != 1 {
+		t.Errorf("got %d and %d events, want 0 and 1", n, m)
+	}
+	if n := c.Add(1, start, time.Minute); n != 1 {
+		t.Errorf("got event number %d after it was forgotten, want 1", n)
+	}
+	keys := make(map[uint64]bool)
+	for key := range c.Keys {
+		keys[key] = true
+	}
+	if len(keys) != 2 || !keys[1] || !keys[1+setCount] {
+		t.Errorf("got keys %v, want 1 and %d", keys, 1+setCount)
+	}
+	for range c.Keys {
+		break // must not yield again
+	}
+}
+
+func TestAddIsExactInParallel(t *testing.T) {
+	t.Parallel()
+	c, key := New(start), rand.Uint64()
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 1000 {
+				c.Add(key, start, time.Minute)
+			}
+		})
+	}
+	group.Wait()
+	if n, _ := c.Count(key, start, time.Minute); n != 8000 || c.Peek(key) != 8000 {
+		t.Errorf("got %d, and %d by Peek, want 8000", n, c.Peek(key))
+	}
+}
+
+func TestCountDoesNotOverflow(t *testing.T) {
+	t.Parallel()
+	c := New(start)
+	c.Add(1, start, time.Minute)
+	c.sets[1][0].cell.Store(pack(0, MaxCount))
+	if n := c.Add(1, start, time.Minute); n != MaxCount {
+		t.Errorf("got %d, want %d", n, MaxCount)
+	}
+	if n, left := c.Count(1, start, time.Minute); n != MaxCount || left != time.Minute {
+		t.Errorf("got %d for %s, want %d for a minute", n, left, MaxCount)
+	}
+}
+
+// TestSprayForgetsNoGuesser counts a million events of a million keys within one
+// window. Nobody else's limit is exceeded, and no key is forgotten that has more
+// than one event.
+func TestSprayForgetsNoGuesser(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	c := New(start)
+	guessers := make([]uint64, 1000)
+	for i := range guessers {
+		guessers[i] = random.Uint64()
+		for range 3 {
+			c.Add(guessers[i], start, time.Minute)
+		}
+	}
+	for range 1_000_000 {
+		c.Add(random.Uint64(), start, time.Minute)
+	}
+	for _, key := range guessers {
+		if n := c.Peek(key); n != 3 {
+			t.Fatalf("got %d events of a guesser, want 3", n)
+		}
+	}
+	for range 100_000 {
+		if n := c.Peek(random.Uint64()); n != 0 {
+			t.Fatalf("got %d events of a key without any", n)
+		}
+	}
+}
+
+// TestSprayDoesNotHelpGuessing is what a Counter is for: however many other keys
+// have events at the same time, one key has no more in a window than its limit,
+// but for what comes to its set while it has none.
+func TestSprayDoesNotHelpGuessing(t *testing.T) {
+	t.Parallel()
+	const hours, step = 4, time.Second
+	limit := Limit{Max: 100, Window: time.Hour}
+	for _, others := range []int{0, 18_000, 200_000} { // an hour; at 5 and at 55 hashes a second
+		random := rand.New(rand.NewPCG(3, 4))
+		c, key := New(start), random.Uint64()
+		guesses := 0
+		for now := start; now.Before(at(hours * limit.Window)); now = now.Add(step) {
+			for range others * int(step) / int(limit.Window) {
+				c.Add(random.Uint64(), now, limit.Window)
+			}
+			if c.Wait(key, now, limit, 0) == 0 {
+				c.Add(key, now, limit.Window)
+				guesses++
+			}
+		}
+		if most := hours*limit.Max + hours; guesses > most {
+			t.Errorf("with %d other events an hour: got %d guesses in %d windows of %d, want at most %d", others, guesses, hours, limit.Max, most)
+		}
+	}
+}
+
+// FuzzCounter compares a Counter with a map, for keys that all fit.
+func FuzzCounter(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 3, 200, 4, 5, 100, 6, 7})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		const window = 100 * time.Millisecond
+		type count struct {
+			begin time.Duration
+			n     int
+		}
+		c, model, now := New(start), make(map[uint64]count), time.Duration(0)
+		for i, b := range script {
+			key := uint64(b%4) + 1
+			now += time.Duration(b>>4) * 10 * time.Millisecond
+			if m := model[key]; m.n > 0 && now-m.begin >= window {
+				delete(model, key)
+			}
+			if b>>2&3 == 3 {
+				if got, want := c.Forget(key), model[key].n > 0; want && !got {
+					t.Fatalf("step %d: forgetting key %d found none, want some", i, key)
+				}
+				delete(model, key)
+			} else {
+				m := model[key]
+				if m.n == 0 {
+					m.begin = now
+				}
+				m.n++
+				model[key] = m
+				if got := c.Add(key, at(now), window); got != m.n {
+					t.Fatalf("step %d: key %d has %d events, want %d", i, key, got, m.n)
+				}
+			}
+			for key, m := range model {
+				n, left := c.Count(key, at(now), window)
+				if now-m.begin >= window {
+					m = count{begin: now - window}
+				}
+				if n != m.n || left != max(window-(now-m.begin), 0) {
+					t.Fatalf("step %d: key %d has %d events for %s, want %d for %s", i, key, n, left, m.n, window-(now-m.begin))
+				}
+			}
+		}
+	})
+}
+
+func BenchmarkPeek(b *testing.B) {
+	c := New(start)
+	c.Add(1, start, time.Minute)
+	for b.Loop() {
+		if c.Peek(1) != 1 {
+			b.Fatal("lost")
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package caddyhtpasswd
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// userStores are the files of one handler, in the order in which they decide.
+type userStores []*userStore
+
+// lookup is what the files say about a user name. For a name in none of them,
+// entry is nil, and store and table are those of any file.
+type lookup struct {
+	store *userStore
+	table *userTable
+	entry *entry
+}
+
+// find looks a user up: the first file that names the user decides.
+func (s userStores) find(user []byte) lookup {
+	for _, store := range s {
+		table := store.current.Load()
+		if e := table.find(user); e != nil {
+			return lookup{store, table, e}
+		}
+	}
+	return lookup{store: s[0], table: s[0].current.Load()}
+}
+
+func (l lookup) class() crypt.Class { return l.table.classes[l.entry.class].Class }
+
+// isUsable reports whether there is a password that would be right.
+func (l lookup) isUsable() bool { return l.entry != nil && l.entry.state == usable }
+
+// failure is the result if no password is right.
+func (l lookup) failure() result {
+	switch {
+	case l.entry == nil:
+		return resultUnknownUser
+	case l.entry.state != usable:
+		return resultDeniedUser
+	}
+	return resultWrongPassword
+}
+
+// equals reports whether l says what other says: of no user, or of the same one
+// in the same file.
+func (l lookup) equals(other lookup) bool {
+	if l.entry == nil || other.entry == nil {
+		return l.entry == other.entry
+	}
+	return l.store == other.store && l.entry.state == other.entry.state && l.entry.hash == other.entry.hash
+}
+
+// awaitCurrent waits until the files are read that have changed.
+func (s userStores) awaitCurrent(ctx context.Context) {
+	for _, store := range s {
+		store.awaitCurrent(ctx)
+	}
+}
+
+// decoy picks the entry whose hash is computed for a user who cannot log in.
+func (h *Handler) decoy(user []byte) lookup {
+	return h.users.decoy(h.guard.settings().decoyKey(), user)
+}
+
+// warnOfShadowed says how many users of a file an earlier one decides on.
+func (s userStores) warnOfShadowed(logger *zap.Logger) {
+	for i := 1; i < len(s); i++ {
+		shadowed := 0
+		entries := s[i].current.Load().entries
+		for j := range entries {
+			if s[:i].find([]byte(entries[j].user)).entry != nil {
+				shadowed++
+			}
+		}
+		if shadowed > 0 {
+			logger.Warn("users who are in an earlier file, too: that one decides, their lines here are skipped",
+				zap.String("file", s[i].path), zap.Int("users", shadowed))
+		}
+	}
+}

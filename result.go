@@ -1,0 +1,54 @@
+package caddyhtpasswd
+
+// result is what became of a request, or of a check of credentials. Only
+// resultPassed and resultExempt let a request through.
+type result uint8
+
+const (
+	// resultUnchecked is the zero value, so that nothing passes by an oversight:
+	// the credentials could not be checked, or not yet.
+	resultUnchecked result = iota
+
+	resultPassed
+	resultExempt
+	resultNoCredentials
+	resultMalformed // credentials that cannot be decoded
+	resultAmbiguous // more than one Authorization header
+	resultWrongPassword
+	resultUnknownUser  // in none of the files
+	resultDeniedUser   // locked, or with an invalid line
+	resultForbidden    // not among those required
+	resultNotEncrypted // over plain HTTP
+	resultThrottled    // a rate limit is exceeded
+	resultOverloaded   // no room in the hash queue
+	resultClientGone
+	resultCount
+)
+
+// resultLabels are the values of the label "result" of the metric of requests.
+var resultLabels = [resultCount]string{
+	resultUnchecked:     "error",
+	resultPassed:        "ok",
+	resultExempt:        "exempt",
+	resultNoCredentials: "no_credentials",
+	resultMalformed:     "malformed",
+	resultAmbiguous:     "ambiguous",
+	resultWrongPassword: "wrong_password",
+	resultUnknownUser:   "unknown_user",
+	resultDeniedUser:    "locked_user",
+	resultForbidden:     "forbidden",
+	resultNotEncrypted:  "not_encrypted",
+	resultThrottled:     "throttled",
+	resultOverloaded:    "overloaded",
+	resultClientGone:    "client_gone",
+}
+
+// resultReasons are the values of the field "reason" of failed logins in the log.
+var resultReasons = [resultCount]string{
+	resultMalformed:     "malformed credentials",
+	resultWrongPassword: "wrong password",
+	resultUnknownUser:   "unknown user",
+	resultDeniedUser:    "locked user or bad line",
+}
+
+func (r result) String() string { return resultLabels[r] }
