@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"errors"
+	"go/ast"
+	"go/build"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// root is the directory of the plugin.
+const root = ".."
+
+// TestInternalKnowsNothingOfCaddy lists all that packages under internal/ import.
+func TestInternalKnowsNothingOfCaddy(t *testing.T) {
+	t.Parallel()
+	list := exec.Command("go", "list", "-deps", "./internal/...")
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		if strings.HasPrefix(path, "github.com/caddyserver/") {
+			t.Errorf("a package under internal/ imports %s; list it with: go list -deps ./internal/...", path)
+		}
+	}
+}
+
+// maxLines is how long a source file may be, without tests.
+const maxLines = 400
+
+func TestFilesAreShort(t *testing.T) {
+	t.Parallel()
+	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && (entry.Name() == "build" || strings.HasPrefix(entry.Name(), ".") && path != root) {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if n := strings.Count(string(text), "\n"); n > maxLines {
+			t.Errorf("%s has %d lines, want at most %d: move a thing of its own into another file or package", path, n, maxLines)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "module_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 600 {
+		t.Errorf("module_test.go has %d lines, want at most 600: move tests beside what they test", n)
+	}
+}
+
+// maxKnot is how many files of the root package may be reached from each other
+// by uses of package-level names. Those that are belong to one domain: a login.
+const maxKnot = 9
+
+func TestRootFilesHaveNoLargeKnot(t *testing.T) {
+	t.Parallel()
+	uses := usesBetweenFiles(t, root)
+	knot := slices.MaxFunc(knots(uses), func(a, b []string) int { return len(a) - len(b) })
+	t.Logf("%d files; the largest knot: %s", len(uses), strings.Join(knot, ", "))
+	if len(knot) > maxKnot {
+		for _, file := range knot {
+			for other, names := range uses[file] {
+				if slices.Contains(knot, other) {
+					t.Logf("%s uses %s of %s", file, strings.Join(slices.Sorted(maps.Keys(names)), ", "), other)
+				}
+			}
+		}
+		t.Errorf("%d files use each other, want at most %d", len(knot), maxKnot)
+	}
+}
+
+// fileUses has, for each file, the other files whose package-level names it uses,
+// and these names.
+type fileUses map[string]map[string]map[string]bool
+
+// usesBetweenFiles type-checks a package. What it imports is left out: names of
+// the package itself are found without.
+func usesBetweenFiles(t *testing.T, dir string) fileUses {
+	t.Helper()
+	found, err := build.ImportDir(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fset := token.NewFileSet()
+	var files []*ast.File
+	uses := make(fileUses)
+	for _, name := range found.GoFiles {
+		file, err := parser.ParseFile(fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+		uses[name] = make(map[string]map[string]bool)
+	}
+	info := &types.Info{Uses: make(map[*ast.Ident]types.Object)}
+	config := types.Config{Importer: noImports{}, Error: func(error) {}}
+	pkg, _ := config.Check(found.Name, fset, files, info) // errors are of what is not imported
+	for id, object := range info.Uses {
+		if object.Parent() != pkg.Scope() {
+			continue
+		}
+		from, to := filepath.Base(fset.Position(id.Pos()).Filename), filepath.Base(fset.Position(object.Pos()).Filename)
+		if from == to {
+			continue
+		}
+		if uses[from][to] == nil {
+			uses[from][to] = make(map[string]bool)
+		}
+		uses[from][to][object.Name()] = true
+	}
+	return uses
+}
+
+// noImports is an importer without any package.
+type noImports struct{}
+
+func (noImports) Import(string) (*types.Package, error) { return nil, errors.New("left out") }
+
+// knots returns the sets of files that can be reached from each other (strongly
+// connected components, by Tarjan's algorithm).
+func knots(uses fileUses) [][]string {
+	var found [][]string
+	var stack []string
+	number, low := make(map[string]int), make(map[string]int)
+	var visit func(file string)
+	visit = func(file string) {
+		number[file] = len(number) + 1
+		low[file] = number[file]
+		stack = append(stack, file)
+		for _, other := range slices.Sorted(maps.Keys(uses[file])) {
+			if number[other] == 0 {
+				visit(other)
+				low[file] = min(low[file], low[other])
+			} else if slices.Contains(stack, other) {
+				low[file] = min(low[file], number[other])
+			}
+		}
+		if low[file] == number[file] {
+			i := slices.Index(stack, file)
+			knot := slices.Sorted(slices.Values(stack[i:]))
+			stack = stack[:i]
+			found = append(found, knot)
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(uses)) {
+		if number[file] == 0 {
+			visit(file)
+		}
+	}
+	return found
+}
