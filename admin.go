@@ -132,7 +132,7 @@ func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 		}
 		status.Budgets[scopeNames[s]] = b
 	}
-	status.Slots.Max = g.settings().MaxHashes
+	status.Slots.Max = g.settings().maxHashes
 	status.Slots.InUse, status.Slots.Waiting = g.queue.State()
 	return writeJSON(w, http.StatusOK, status)
 }
@@ -182,7 +182,7 @@ const (
 // can't be used.
 func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	status, reloads := http.StatusOK, []adminReload{}
-	logger := running.settings().logger
+	logger := running.get().logger
 	for _, f := range filesInUse() {
 		reload := reloadFile(&f, logger)
 		if reload.Result == reloadFailed {
@@ -246,7 +246,7 @@ func (adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
 		fields = append(fields, zap.String("client_or_user", shown.Text(name)))
 	}
 	n := g.forget(keys)
-	running.settings().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
+	running.get().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
 	return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})
 }
 

@@ -205,10 +205,6 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 	protected := "\nhtpasswd {\nfile {dir}/users\n}\nrespond ok"
 	blocked := make(chan struct{})
 	t.Cleanup(func() { close(blocked) })
-	settings := func(app *App) func() *App {
-		app.setDefaults(nil)
-		return func() *App { return app }
-	}
 	for _, row := range []struct {
 		name      string
 		directive string
@@ -227,7 +223,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 		{"403 for a user who is not among those required", strings.Replace(protected, "\n}", "\nrequire user bob\n}", 1), 403,
 			func(int) http.Header { return authorization(basic("alice", "secret1")) }, nil},
 		{"429 for an exceeded rate limit", protected, 429, login, func(g *guard) {
-			g.settings = settings(&App{Throttle: &Throttle{Client: &Budget{Failures: 1}}})
+			g.settings = settingsOf(&App{Throttle: &Throttle{Client: &Budget{Failures: 1}}})
 			g.count(&limitKeys{scopeClient: g.client("127.0.0.1")})
 			g.count(&limitKeys{scopeClient: g.client("::1")})
 		}},
@@ -238,7 +234,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			g.verify = func(crypt.Class, string, []byte) bool { panic("canary") }
 		}},
 		{"503 for a hash queue without room", protected, 503, login, func(g *guard) {
-			g.settings = settings(&App{MaxHashes: 1, Throttle: &Throttle{Login: &Budget{Off: true}, Client: &Budget{Off: true}, User: &Budget{Off: true}}})
+			g.settings = settingsOf(&App{MaxHashes: 1, Throttle: &Throttle{Login: &Budget{Off: true}, Client: &Budget{Off: true}, User: &Budget{Off: true}}})
 			g.queue = g.newQueue(0)
 			go g.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{Key: attemptKey{user: "endless"}, Start: func() (func() verdict, error) {
 				return func() verdict { <-blocked; return verdict{} }, nil

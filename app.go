@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -52,10 +50,8 @@ type App struct {
 	// the hashes that they had with it. Default: none.
 	OldSecret string `json:"old_secret,omitempty"`
 
-	limits [scopeCount]ratelimit.Limit
-	keys   *keyring
-	stored *storedSecret // nil where the secret is configured
-	logger *zap.Logger
+	settings *settings
+	stored   *storedSecret // nil where the secret is configured
 
 	checked caddy.Module // the http app whose sites were checked
 }
@@ -127,16 +123,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 func (a *App) setDefaults(logger *zap.Logger) {
-	a.logger = logger
 	if a.Poll == 0 {
 		a.Poll = caddy.Duration(defaultPoll)
 	}
 	if a.MaxHashes == 0 {
 		a.MaxHashes = max(runtime.GOMAXPROCS(0)/2, 1)
 	}
-	a.limits = defaultLimits
+	a.settings = &settings{limits: defaultLimits, maxHashes: a.MaxHashes, poll: time.Duration(a.Poll), keys: new(keyring), logger: logger}
 	for s := range scopeCount {
-		a.Throttle.budget(s).override(&a.limits[s])
+		a.Throttle.budget(s).override(&a.settings.limits[s])
 	}
 }
 
@@ -197,91 +192,32 @@ func (b *Budget) validate() error {
 	return nil
 }
 
-// Start puts the settings in force.
+// Start makes the settings the active ones.
 func (a *App) Start() error {
 	a.stored.start()
-	running.start(a)
+	running.start(a.settings)
 	sharedGuard.queue.WorkersChanged()
 	return nil
 }
 
-// Stop puts the settings of the configuration before in force again if these
-// were: then this one was started, and refused after all.
+// Stop restores the previous configuration's settings if these are the active
+// ones: then this one was started, and given up after all.
 func (a *App) Stop() error {
 	a.stored.stop()
-	running.stop(a)
+	running.stop(a.settings)
 	sharedGuard.queue.WorkersChanged()
 	return nil
 }
 
-// Cleanup does so where Caddy gives a configuration up after its start, and
-// does not stop it.
+// Cleanup covers configurations that Caddy gives up after Start without calling Stop.
 func (a *App) Cleanup() error { return a.Stop() }
 
-// running are the apps that were started and not stopped yet. A reload starts
-// the new one before it stops the old one.
-var running appStack
-
-// appStack knows which settings are in force: those of the app started last.
-type appStack struct {
-	current atomic.Pointer[App] // the last one; nil for none
-
-	mu      sync.Mutex
-	apps    []*App
-	changed chan struct{}
-}
-
-func (s *appStack) start(a *App) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.apps = append(s.apps, a)
-	s.notify()
-}
-
-func (s *appStack) stop(a *App) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.apps = slices.DeleteFunc(s.apps, func(other *App) bool { return other == a })
-	s.notify()
-}
-
-func (s *appStack) notify() {
-	var last *App
-	if len(s.apps) > 0 {
-		last = s.apps[len(s.apps)-1]
-	}
-	s.current.Store(last)
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
-	}
-}
-
-// settings returns the app whose settings hold.
-func (s *appStack) settings() *App {
-	if a := s.current.Load(); a != nil {
-		return a
-	}
-	return defaultApp()
-}
-
-// defaultApp holds while none is running.
-var defaultApp = sync.OnceValue(func() *App {
+// running are the settings of the apps of this process.
+var running = activeSettings{fallback: sync.OnceValue(func() *settings {
 	a := new(App)
 	a.setDefaults(caddy.Log().Named(appName))
-	return a
-})
-
-// inForce returns the app whose settings hold, and a channel that is closed
-// when another's do.
-func (s *appStack) inForce() (*App, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.changed == nil {
-		s.changed = make(chan struct{})
-	}
-	return s.settings(), s.changed
-}
+	return a.settings
+})}
 
 // Interface guards
 var (

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 )
 
@@ -18,72 +16,6 @@ func isClosed(c <-chan struct{}) bool {
 		return true
 	default:
 		return false
-	}
-}
-
-func TestAppStack(t *testing.T) {
-	a, b, c := &App{Poll: 1}, &App{Poll: 2}, &App{Poll: 3}
-	for _, test := range []struct {
-		name string
-		do   func(s *appStack)
-		want *App // nil: the defaults
-	}{
-		{"nothing runs", func(*appStack) {}, nil},
-		{"one runs", func(s *appStack) { s.start(a) }, a},
-		{"X3 the last one started is in force", func(s *appStack) { s.start(a); s.start(b) }, b},
-		{"X3 a reload: the old one is stopped after the new one is started", func(s *appStack) { s.start(a); s.start(b); s.stop(a) }, b},
-		{"X3 a refused reload: the new one is stopped", func(s *appStack) { s.start(a); s.start(b); s.stop(b) }, a},
-		{"X3 a refused reload, then a good one", func(s *appStack) { s.start(a); s.start(b); s.stop(b); s.start(c); s.stop(a) }, c},
-		{"X3 one that was never started is stopped", func(s *appStack) { s.start(a); s.stop(b) }, a},
-		{"stopped", func(s *appStack) { s.start(a); s.stop(a) }, nil},
-		{"all stopped, in any order", func(s *appStack) {
-			s.start(a)
-			s.start(b)
-			s.start(c)
-			s.stop(b)
-			s.stop(a)
-			s.stop(c)
-		}, nil},
-		{"the middle one stopped", func(s *appStack) { s.start(a); s.start(b); s.start(c); s.stop(b); s.stop(c) }, a},
-		{"stopped twice", func(s *appStack) { s.start(a); s.start(b); s.stop(b); s.stop(b) }, a},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var s appStack
-			test.do(&s)
-			got, changed := s.inForce()
-			if test.want != nil && got != test.want {
-				t.Errorf("poll %d, want %d", got.Poll, test.want.Poll)
-			}
-			if test.want == nil && (got.Poll != caddy.Duration(defaultPoll) || got.logger == nil) {
-				t.Errorf("%+v is not the default", got)
-			}
-			if isClosed(changed) {
-				t.Error("the notice comes before the change")
-			}
-		})
-	}
-}
-
-func TestAppStackNotices(t *testing.T) {
-	var s appStack
-	a, b := new(App), new(App)
-	for i, change := range []func(){
-		func() { s.start(a) }, func() { s.start(b) }, func() { s.stop(a) }, func() { s.stop(b) },
-	} {
-		_, one := s.inForce()
-		_, two := s.inForce() // as many wait as there are files
-		if isClosed(one) || isClosed(two) {
-			t.Errorf("change %d: the notice comes before it", i)
-		}
-		change()
-		if !isClosed(one) || !isClosed(two) {
-			t.Errorf("change %d: no notice", i)
-		}
-	}
-	s.start(a) // nobody waits
-	s.start(b)
-	if got, _ := s.inForce(); got != b {
-		t.Error("not the last one")
 	}
 }
 
@@ -115,7 +47,7 @@ func TestAppSettings(t *testing.T) {
 		{"too long", `{"throttle": {"client": {"window": "721h"}}}`, 0, 0, defaults, "throttle client: the window is 721h"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before, changed := running.inForce()
+			before, changed := running.watch()
 			a := new(App)
 			if err := json.Unmarshal([]byte(test.json), a); err != nil {
 				t.Fatal(err)
@@ -130,23 +62,23 @@ func TestAppSettings(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || time.Duration(a.Poll) != test.poll || a.MaxHashes != test.hashes || a.limits != test.limits {
-				t.Errorf("%s, %d, %v, %v", time.Duration(a.Poll), a.MaxHashes, a.limits, err)
+			if err != nil || time.Duration(a.Poll) != test.poll || a.MaxHashes != test.hashes || a.settings.limits != test.limits {
+				t.Errorf("%s, %d, %v, %v", time.Duration(a.Poll), a.MaxHashes, a.settings.limits, err)
 			}
-			if now := running.settings(); isClosed(changed) || now != before {
-				t.Error("X3 in force before it is started")
+			if now := running.get(); isClosed(changed) || now != before {
+				t.Error("the settings are active before the start")
 			}
 			if err := a.Start(); err != nil {
 				t.Fatal(err)
 			}
-			if now, _ := running.inForce(); now != a || running.settings() != a || !isClosed(changed) {
-				t.Error("not in force when started")
+			if now, _ := running.watch(); now != a.settings || running.get() != a.settings || !isClosed(changed) {
+				t.Error("the settings are not active after the start")
 			}
 			if err := a.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			if now := running.settings(); now != before {
-				t.Error("in force when stopped")
+			if now := running.get(); now != before {
+				t.Error("the settings are active after the stop")
 			}
 		})
 	}

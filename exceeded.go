@@ -93,9 +93,6 @@ type exceededLimit struct {
 	Until time.Time `json:"until"`
 }
 
-// MarshalText implements encoding.TextMarshaler.
-func (s scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
 // adminExceeded is the part of answers that says who is refused.
 type adminExceeded struct {
 	Exceeded []exceededLimit `json:"exceeded"`

@@ -664,10 +664,10 @@ func TestFailureLog(t *testing.T) {
 	}
 	settings := &App{Throttle: &Throttle{Client: &Budget{Off: true}, User: &Budget{Off: true}}}
 	underFlood(t, settings, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
-		h.logger, settings.logger = logger, logger
+		h.logger = logger
 		h.expect("192.0.2.1", "alice", "guess", wrong)
 		got := logs.All()[0].ContextMap()
-		want := map[string]any{"client_ip": "192.0.2.1", "user": "alice", "reason": wrong, "realm": "Restricted"}
+		want := map[string]any{"client_ip": "192.0.2.1", "user": "alice", "reason": resultReasons[resultWrongPassword], "realm": "Restricted"}
 		if logs.Len() != 1 || !maps.Equal(got, want) {
 			t.Errorf("%v", got)
 		}

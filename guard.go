@@ -21,7 +21,7 @@ import (
 // queue for hashes. It outlives reloads. Its memory use is fixed except for
 // queued logins.
 type guard struct {
-	settings func() *App // the active ones
+	settings func() *settings // the active ones
 	now      func() time.Time
 	seed     maphash.Seed // of keys
 
@@ -38,9 +38,9 @@ type guard struct {
 }
 
 // sharedGuard is the one of this process.
-var sharedGuard = newGuard(running.settings, time.Now)
+var sharedGuard = newGuard(running.get, time.Now)
 
-func newGuard(settings func() *App, now func() time.Time) *guard {
+func newGuard(settings func() *settings, now func() time.Time) *guard {
 	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, statistics: newStatistics()}
 	for s := range g.failures {
 		g.failures[s] = ratelimit.New(now())
@@ -59,30 +59,10 @@ const maxWait = 10 * time.Second
 
 func (g *guard) newQueue(maxWait time.Duration) *hashqueue.Queue[attemptKey, verdict] {
 	return hashqueue.New[attemptKey, verdict](hashqueue.Config{
-		Workers:   func() int { return g.settings().MaxHashes },
+		Workers:   func() int { return g.settings().maxHashes },
 		MaxWait:   maxWait,
 		IsDemoted: g.hasFailed,
 	})
-}
-
-// scope is what a rate limit counts failed logins by.
-type scope uint8
-
-const (
-	scopeLogin  scope = iota // one client and one user together
-	scopeClient              // one client, with whatever names
-	scopeUser                // one name within its file, from wherever
-	scopeCount
-)
-
-var scopeNames = [scopeCount]string{scopeLogin: "login", scopeClient: "client", scopeUser: "user"}
-
-func (s scope) String() string { return scopeNames[s] }
-
-var defaultLimits = [scopeCount]ratelimit.Limit{
-	scopeLogin:  {Max: 10, Window: time.Minute},
-	scopeClient: {Max: 30, Window: time.Minute},
-	scopeUser:   {Max: 100, Window: time.Hour},
 }
 
 // limitKeys are the keys that the failed logins of a client and a user count under.

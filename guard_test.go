@@ -17,9 +17,9 @@ import (
 )
 
 // settingsOf returns what App makes of settings.
-func settingsOf(a *App) func() *App {
+func settingsOf(a *App) func() *settings {
 	a.setDefaults(zap.NewNop())
-	return func() *App { return a }
+	return func() *settings { return a.settings }
 }
 
 func TestClient(t *testing.T) {
@@ -93,7 +93,6 @@ func TestWaitForLimits(t *testing.T) {
 			g := newGuard(settingsOf(settings), func() time.Time { return now })
 			if test.guesses < 0 {
 				test.guesses, g.settings().limits[scopeLogin] = 0, ratelimit.Limit{}
-				defer func() { g.settings().setDefaults(zap.NewNop()) }()
 			}
 			spread := func(t *limitKeys) *limitKeys { // keys are hashes
 				keys := limitKeys{mix(t[0] + 100), noClient, mix(t[2] + 300)}

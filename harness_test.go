@@ -65,7 +65,7 @@ type server struct {
 // HTTP; {admin} is one for the admin API, which is off otherwise. What it logs, at every level, goes to the file log in the folder.
 func startServer(t testing.TB, caddyfile string) *server {
 	t.Helper()
-	sharedGuard = newGuard(running.settings, time.Now) // else the failures of one test would be those of the next
+	sharedGuard = newGuard(running.get, time.Now) // else the failures of one test would be those of the next
 	ports := freePorts(t, 3)
 	s := &server{t: t, dir: t.TempDir(), port: ports[0], http: ports[1], admin: ports[2]}
 	s.client = &http.Client{

@@ -101,7 +101,7 @@ func (collector) Collect(metrics chan<- prometheus.Metric) {
 		send(exceededMetric, float64(g.limitsExceeded[s].Load()), name)
 	}
 	busy, waiting := g.queue.State()
-	send(slotsMetric, float64(g.settings().MaxHashes))
+	send(slotsMetric, float64(g.settings().maxHashes))
 	send(busyMetric, float64(busy))
 	send(waitingMetric, float64(waiting))
 	g.hashTimes.Collect(metrics)

@@ -604,7 +604,7 @@ func TestProxyLogIsBounded(t *testing.T) {
 			secret := "Authorization: Basic c2VjcmV0OnNlY3JldA==\r\nX-Fill: " + strings.Repeat("x", 10000) + "\r\n"
 			address := fmt.Sprintf("127.0.0.1:%d", s.http)
 			now := time.Now() // the rate is not what this is about
-			sharedGuard = newGuard(running.settings, func() time.Time { return now })
+			sharedGuard = newGuard(running.get, func() time.Time { return now })
 			ask := func() string {
 				return sendHTTP1(t, address, "GET /uri HTTP/1.1\r\nHost: "+address+"\r\n"+secret+"\r\n")
 			}

@@ -208,8 +208,8 @@ func TestRefusedReload(t *testing.T) {
 			if failed != 0 {
 				t.Errorf("%d hashes computed: a verified password was forgotten", failed)
 			}
-			if app, _ := running.inForce(); time.Duration(app.Poll) != time.Second {
-				t.Errorf("poll is %s", time.Duration(app.Poll))
+			if got := running.get().poll; got != time.Second {
+				t.Errorf("poll: got %s, want %s", got, time.Second)
 			}
 			for name, want := range map[string][2]int{"users": {1, 0}, "other": {}, "groups": {}, "missing": {}} {
 				if n := references(filepath.Join(s.dir, name)); n != want {
@@ -228,8 +228,8 @@ func TestRefusedReload(t *testing.T) {
 			s.client.CloseIdleConnections()
 			return s.get("/", "alice", "secret").body == "new"
 		})
-		if app, _ := running.inForce(); time.Duration(app.Poll) != 9*time.Second {
-			t.Errorf("poll is %s", time.Duration(app.Poll))
+		if got := running.get().poll; got != 9*time.Second {
+			t.Errorf("poll: got %s, want %s", got, 9*time.Second)
 		}
 	})
 }

@@ -109,19 +109,15 @@ var lastStored atomic.Pointer[keys]
 // localKeys stand in where there is no other: they are other ones after a restart.
 var localKeys = sync.OnceValue(func() *keys { return newKeys(newSecret(), "") })
 
-// decoyKey returns the key by which decoys are chosen.
-func (a *App) decoyKey() []byte { return a.keys.get().decoys }
-
 // provisionSecret takes the configured secret. It does not look into the
 // storage, which "caddy validate" must leave as it is.
 func (a *App) provisionSecret(ctx caddy.Context) error {
-	a.keys = new(keyring)
 	if a.Secret == "" {
 		if a.OldSecret != "" {
 			return errors.New("old_secret: expected a secret beside it, which replaces it, found none")
 		}
 		a.stored = &storedSecret{
-			storage: ctx.Storage(), keys: a.keys, logger: a.logger,
+			storage: ctx.Storage(), keys: a.settings.keys, logger: a.settings.logger,
 			patience: maxStartWait, timeout: loadTimeout, pause: loadPause,
 		}
 		return nil
@@ -136,7 +132,7 @@ func (a *App) provisionSecret(ctx caddy.Context) error {
 			return fmt.Errorf("old_secret: %w", err)
 		}
 	}
-	a.keys.current.Store(newKeys(current, old))
+	a.settings.keys.current.Store(newKeys(current, old))
 	return nil
 }
 

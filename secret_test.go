@@ -71,7 +71,7 @@ func newFleetServer(t *testing.T, storage, app string, users, guests string) *fl
 	a.stored.start()
 	t.Cleanup(a.stored.stop)
 	s := &fleetServer{Handler: provision(t, &Handler{Files: []string{"users", "guests"}})}
-	s.guard = newGuard(func() *App { return a }, clock)
+	s.guard = newGuard(func() *settings { return a.settings }, clock)
 	s.guard.verify = func(class crypt.Class, _ string, _ []byte) bool {
 		s.classes = append(s.classes, class.String())
 		return false
@@ -283,7 +283,7 @@ func TestValidateMakesNoSecret(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info.Mode(), err)
 	}
-	if !bytes.Equal(running.settings().decoyKey(), found.subkey(decoysPurpose)) {
+	if !bytes.Equal(running.get().decoyKey(), found.subkey(decoysPurpose)) {
 		t.Error("the stored secret is not used")
 	}
 	if log := s.log(); strings.Contains(log, string(found)) {
@@ -302,7 +302,7 @@ func TestSecretAcrossReloads(t *testing.T) {
 	}
 	check := func(when string, want secret) {
 		t.Helper()
-		if !bytes.Equal(running.settings().decoyKey(), want.subkey(decoysPurpose)) {
+		if !bytes.Equal(running.get().decoyKey(), want.subkey(decoysPurpose)) {
 			t.Errorf("%s: another key", when)
 		}
 		checkStatus(t, s.get("/", "alice", "secret"), 200, "")

@@ -44,8 +44,8 @@ func credentialsOf(user, password string) *credentials {
 }
 
 // freely is a guard that lets everybody guess, and compute as they like.
-var freely = newGuard(func() *App {
-	return &App{MaxHashes: 1 << 10, logger: zap.NewNop()}
+var freely = newGuard(func() *settings {
+	return &settings{maxHashes: 1 << 10, keys: new(keyring), logger: zap.NewNop()}
 }, clock)
 
 // handlerOf returns a handler for files.

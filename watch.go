@@ -193,17 +193,17 @@ func (f *followedFile) followWith(notices *directoryNotices) {
 	defer timer.Stop()
 	var renewed time.Time
 	for {
-		app, settingsChanged := running.inForce()
+		app, settingsChanged := running.watch()
 		select {
 		case <-f.stop:
 			return
 		case <-notices.changed:
 		case <-f.wake:
 		case <-settingsChanged:
-			app, _ = running.inForce()
+			app, _ = running.watch()
 		case <-timer.C:
 		}
-		now, poll := time.Now(), time.Duration(app.Poll)
+		now, poll := time.Now(), app.poll
 		if now.Sub(renewed) >= lookInterval(poll) { // also while one login after the other asks
 			notices.renew(app.logger)
 			renewed = now

@@ -17,8 +17,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 const testPoll = 5 * time.Second
@@ -756,10 +754,10 @@ func TestReadFileNeverBlocks(t *testing.T) {
 }
 
 // put puts settings in force for a test.
-func put(t *testing.T, poll time.Duration) (*App, *observer.ObservedLogs) {
+func put(t *testing.T, poll time.Duration) (*settings, *observer.ObservedLogs) {
 	t.Helper()
 	logger, logs := observed()
-	app := &App{Poll: caddy.Duration(poll), logger: logger}
+	app := &settings{poll: poll, keys: new(keyring), logger: logger}
 	running.start(app)
 	t.Cleanup(func() { running.stop(app) })
 	return app, logs

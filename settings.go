@@ -1,0 +1,103 @@
+package caddyhtpasswd
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
+)
+
+// settings are what an App says, with all defaults filled in. They do not change.
+type settings struct {
+	limits    [scopeCount]ratelimit.Limit
+	maxHashes int // at a time
+	poll      time.Duration
+	keys      *keyring
+	logger    *zap.Logger // of the app
+}
+
+// scope is what a rate limit counts failed logins by.
+type scope uint8
+
+const (
+	scopeLogin  scope = iota // one client and one user together
+	scopeClient              // one client, with whatever names
+	scopeUser                // one name within its file, from wherever
+	scopeCount
+)
+
+var scopeNames = [scopeCount]string{scopeLogin: "login", scopeClient: "client", scopeUser: "user"}
+
+func (s scope) String() string { return scopeNames[s] }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+var defaultLimits = [scopeCount]ratelimit.Limit{
+	scopeLogin:  {Max: 10, Window: time.Minute},
+	scopeClient: {Max: 30, Window: time.Minute},
+	scopeUser:   {Max: 100, Window: time.Hour},
+}
+
+// decoyKey returns the key by which decoys are chosen.
+func (s *settings) decoyKey() []byte { return s.keys.get().decoys }
+
+// activeSettings knows whose settings hold: those of the app that was started
+// last and not stopped yet. A reload starts the new app before it stops the old
+// one, and may give the new one up after all.
+type activeSettings struct {
+	fallback func() *settings // those that hold while no app runs
+	current  atomic.Pointer[settings]
+
+	mu      sync.Mutex
+	started []*settings
+	changed chan struct{}
+}
+
+// get returns the active settings.
+func (a *activeSettings) get() *settings {
+	if s := a.current.Load(); s != nil {
+		return s
+	}
+	return a.fallback()
+}
+
+// watch returns the active settings, and a channel that is closed when others are.
+func (a *activeSettings) watch() (*settings, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.changed == nil {
+		a.changed = make(chan struct{})
+	}
+	return a.get(), a.changed
+}
+
+func (a *activeSettings) start(s *settings) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.started = append(a.started, s)
+	a.update()
+}
+
+func (a *activeSettings) stop(s *settings) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.started = slices.DeleteFunc(a.started, func(other *settings) bool { return other == s })
+	a.update()
+}
+
+func (a *activeSettings) update() {
+	var last *settings
+	if n := len(a.started); n > 0 {
+		last = a.started[n-1]
+	}
+	a.current.Store(last)
+	if a.changed != nil {
+		close(a.changed)
+		a.changed = nil
+	}
+}
