@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -22,6 +21,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/fastcgi"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 func init() {
@@ -313,9 +314,9 @@ func (p *ProxyPass) guarded() any { return p.proxy }
 // fail answers the request with an error.
 func (p *ProxyPass) fail(w http.ResponseWriter, r *http.Request, err error) error {
 	if status := statusOf(err); status >= http.StatusInternalServerError {
-		sharedGuard.lines[upstreamLines].writeAt(zapcore.ErrorLevel, sharedGuard.now(), p.logger, "request to upstream group failed",
+		sharedGuard.lines[upstreamLines].Error(sharedGuard.now(), p.logger, "request to upstream group failed",
 			zap.Int("status", status), zap.String("error", plainError(err)), zap.String("group", p.Group),
-			zap.String("client_ip", clientIP(r.Context())), zap.String("host", shorten([]byte(r.Host))), zap.String("method", shorten([]byte(r.Method))), zap.String("uri", shorten([]byte(r.RequestURI))))
+			zap.String("client_ip", clientIP(r.Context())), zap.String("host", shown.Short(r.Host)), zap.String("method", shown.Short(r.Method)), zap.String("uri", shown.Short(r.RequestURI)))
 	}
 	return p.answer.write(w, r, err)
 }

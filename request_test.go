@@ -572,16 +572,6 @@ func TestIsUsableField(t *testing.T) {
 	}
 }
 
-func TestShorten(t *testing.T) {
-	for _, row := range []struct{ user, want string }{
-		{"", ""}, {"alice", "alice"}, {strings.Repeat("a", 64), strings.Repeat("a", 64)}, {strings.Repeat("a", 65), strings.Repeat("a", 64) + "..."},
-	} {
-		if got := shorten([]byte(row.user)); got != row.want {
-			t.Errorf("%q", got)
-		}
-	}
-}
-
 // R14: HTTP takes the blanks around a value off, so a user "alice " must not
 // become the user "alice" on the way to the application.
 func TestUserWithBlanks(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelog"
 )
 
 // guard is what all handlers of the process share to keep guessing slow and
@@ -30,7 +31,7 @@ type guard struct {
 	wrong wrongPasswords
 	slots slots
 	pace  *rate.Limiter
-	lines [lineKinds]*lineLog
+	lines [lineKinds]*ratelog.Log
 
 	statistics
 }
