@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
 func init() {
@@ -226,7 +228,7 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		}
 	case "user_header":
 		h.UserHeader, err = p.s.argument("the name of a header field")
-		if err == nil && !isUsableField(h.UserHeader) {
+		if err == nil && !httpfield.IsUsable(h.UserHeader) {
 			err = p.Errf("user_header: '%s' is no name of a header field, or one with a meaning of its own; use one such as X-User", h.UserHeader)
 		}
 	case "keep_authorization":
