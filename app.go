@@ -12,6 +12,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 func init() {
@@ -51,8 +53,8 @@ type App struct {
 	OldSecret string `json:"old_secret,omitempty"`
 
 	limits [scopeCount]limit
-	keys   *keyring
-	stored *storedSecret // nil where the secret is configured
+	keys   *keyring.Ring
+	stored *keyring.Stored // nil where the secret is configured
 	logger *zap.Logger
 
 	checked caddy.Module // the http app whose sites were checked
@@ -192,7 +194,7 @@ func (b *Budget) validate() error {
 
 // Start puts the settings in force.
 func (a *App) Start() error {
-	a.stored.start()
+	a.stored.Start()
 	running.start(a)
 	sharedGuard.slots.settingsChanged()
 	return nil
@@ -201,7 +203,7 @@ func (a *App) Start() error {
 // Stop puts the settings of the configuration before in force again if these
 // were: then this one was started, and refused after all.
 func (a *App) Stop() error {
-	a.stored.stop()
+	a.stored.Stop()
 	running.stop(a)
 	sharedGuard.slots.settingsChanged()
 	return nil

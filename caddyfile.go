@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 func init() {
@@ -88,10 +89,10 @@ func (p *optionParser) parse(subdirective string) error {
 func (p *optionParser) parseSecret() error {
 	args := p.s.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
-		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old one after it; found %d arguments", minSecretLen, len(args))
+		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old one after it; found %d arguments", keyring.MinSecretLen, len(args))
 	}
 	if slices.Contains(args, "") {
-		return p.s.Errf("secret: expected a random text of at least %d characters, found an empty one", minSecretLen)
+		return p.s.Errf("secret: expected a random text of at least %d characters, found an empty one", keyring.MinSecretLen)
 	}
 	p.app.Secret = args[0]
 	if len(args) == 2 {

@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 // storeOf returns the store of a file with a path of its own.
@@ -571,7 +573,7 @@ func TestUnknownNames(t *testing.T) {
 }
 
 // testKey is a key to choose decoys by.
-var testKey = secret("0123456789abcdef0123456789abcdef").subkey(decoysPurpose)
+var testKey = keyring.Secret("0123456789abcdef0123456789abcdef").Subkey(keyring.DecoysPurpose)
 
 // fileOf returns a file with users of each of these hashes.
 func fileOf(counts map[string]int) string {
