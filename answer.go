@@ -54,7 +54,7 @@ func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) e
 	}
 	routes := server.Errors.Routes.Compile(caddyhttp.HandlerFunc(writeStatus))
 	if failure := routes.ServeHTTP(w, server.Errors.WithError(r, err)); failure != nil {
-		sharedGuard.lines[errorRouteLines].write(sharedGuard.now(), a.logger, "error route failed; responding with status only",
+		sharedGuard.lines[errorRouteLines].Warn(sharedGuard.now(), a.logger, "error route failed; responding with status only",
 			zap.String("client_ip", clientIP(r.Context())), zap.Int("status", statusOf(err)), zap.String("error", plainError(failure)))
 		w.WriteHeader(statusOf(err))
 	}

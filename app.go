@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 )
 
@@ -51,7 +52,7 @@ type App struct {
 	OldSecret string `json:"old_secret,omitempty"`
 
 	settings *settings
-	stored   *storedSecret // nil where the secret is configured
+	stored   *keyring.Stored // nil where the secret is configured
 
 	checked caddy.Module // the http app whose sites were checked
 }
@@ -129,7 +130,7 @@ func (a *App) setDefaults(logger *zap.Logger) {
 	if a.MaxHashes == 0 {
 		a.MaxHashes = max(runtime.GOMAXPROCS(0)/2, 1)
 	}
-	a.settings = &settings{limits: defaultLimits, maxHashes: a.MaxHashes, poll: time.Duration(a.Poll), keys: new(keyring), logger: logger}
+	a.settings = &settings{limits: defaultLimits, maxHashes: a.MaxHashes, poll: time.Duration(a.Poll), keys: keyring.NewRing(&fallbackKeys), logger: logger}
 	for s := range scopeCount {
 		a.Throttle.budget(s).override(&a.settings.limits[s])
 	}
@@ -194,7 +195,7 @@ func (b *Budget) validate() error {
 
 // Start makes the settings the active ones.
 func (a *App) Start() error {
-	a.stored.start()
+	a.stored.Start()
 	running.start(a.settings)
 	sharedGuard.queue.WorkersChanged()
 	return nil
@@ -203,7 +204,7 @@ func (a *App) Start() error {
 // Stop restores the previous configuration's settings if these are the active
 // ones: then this one was started, and given up after all.
 func (a *App) Stop() error {
-	a.stored.stop()
+	a.stored.Stop()
 	running.stop(a.settings)
 	sharedGuard.queue.WorkersChanged()
 	return nil

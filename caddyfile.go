@@ -14,6 +14,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 func init() {
@@ -86,10 +89,10 @@ func (p *optionParser) parse(subdirective string) error {
 func (p *optionParser) parseSecret() error {
 	args := p.s.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
-		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old one after it; found %d arguments", minSecretLen, len(args))
+		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old one after it; found %d arguments", keyring.MinSecretLen, len(args))
 	}
 	if slices.Contains(args, "") {
-		return p.s.Errf("secret: expected a random text of at least %d characters, found an empty one", minSecretLen)
+		return p.s.Errf("secret: expected a random text of at least %d characters, found an empty one", keyring.MinSecretLen)
 	}
 	p.app.Secret = args[0]
 	if len(args) == 2 {
@@ -226,7 +229,7 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		}
 	case "user_header":
 		h.UserHeader, err = p.s.argument("the name of a header field")
-		if err == nil && !isUsableField(h.UserHeader) {
+		if err == nil && !httpfield.IsUsable(h.UserHeader) {
 			err = p.Errf("user_header: '%s' is no name of a header field, or one with a meaning of its own; use one such as X-User", h.UserHeader)
 		}
 	case "keep_authorization":

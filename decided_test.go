@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 // counts returns how many failed logins are counted, by scope.
@@ -135,8 +137,8 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", good)
-			synctest.Wait()                                                                                     // the slot is free again
-			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: new(keyring)} } // without workers no turn ever comes
+			synctest.Wait()                                                                                                       // the slot is free again
+			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&fallbackKeys)} } // without workers no turn ever comes
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				c := credentialsOf("alice", "secret2")

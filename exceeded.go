@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // notedLimits is how many of the limits exceeded last are kept with the name
@@ -157,7 +159,7 @@ func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.
 			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // not before the end
 		}
 		if s != scopeClient {
-			limit.User = new(shorten([]byte(note.user)))
+			limit.User = new(shown.Short(note.user))
 		}
 		found.Exceeded = append(found.Exceeded, limit)
 	}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // askExceeded returns what the admin API says about limits that are exceeded: one
@@ -167,7 +169,7 @@ func TestAdminExceededUnderSpray(t *testing.T) {
 	if len(lines) != notedLimits || notListed != others+1-notedLimits {
 		t.Errorf("%d listed and %d not, want %d and %d", len(lines), notListed, notedLimits, others+1-notedLimits)
 	}
-	if want := "user " + shorten([]byte(long)); lines[0] != want {
+	if want := "user " + shown.Short(long); lines[0] != want {
 		t.Errorf("got '%s', want the name as in the log: '%s'", lines[0], want)
 	}
 	s.expectExceeded("whose note is gone", "/htpasswd/throttle/bob", "user bob users")

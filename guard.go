@@ -14,6 +14,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelog"
 )
 
 // guard is what all handlers of the process share to keep guessing slow and the
@@ -32,7 +33,7 @@ type guard struct {
 	wrong    wrongPasswords
 	queue    *hashqueue.Queue[attemptKey, verdict]
 	refusals *rate.Limiter
-	lines    [lineKinds]*lineLog
+	lines    [lineKinds]*ratelog.Log
 
 	statistics
 }

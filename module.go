@@ -21,6 +21,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
 func init() {
@@ -157,10 +159,10 @@ func (h *Handler) provisionSettings() error {
 		return errors.New("htpasswd: realm: control characters are not allowed")
 	}
 	if !strings.Contains(h.Realm, "{") {
-		h.challenge = challenge(h.Realm)
+		h.challenge = httpfield.BasicChallenge(h.Realm)
 	}
 	if h.UserHeader != "" {
-		if !isUsableField(h.UserHeader) {
+		if !httpfield.IsUsable(h.UserHeader) {
 			return fmt.Errorf("htpasswd: user_header: %q can't be used as the name of the field", h.UserHeader)
 		}
 		h.UserHeader = http.CanonicalHeaderKey(h.UserHeader)
@@ -254,7 +256,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.answer.write(w, r, err)
 	}
 	if h.KeepAuthorization {
-		setOrDelete(r.Header, headerAuthorization, sent)
+		httpfield.Set(r.Header, headerAuthorization, sent)
 	}
 	return next.ServeHTTP(w, r)
 }
@@ -270,10 +272,10 @@ func (h *Handler) isExempt(r *http.Request) (bool, error) {
 // removeForged removes what the client may have sent to pass for somebody.
 func (h *Handler) removeForged(r *http.Request, login *login) {
 	if h.UserHeader != "" && login.userHeader != h.UserHeader { // else a handler further up has set it
-		removeField(r, h.UserHeader)
+		httpfield.Remove(r.Header, h.UserHeader)
 	}
 	if r.Trailer != nil {
-		withoutTrailers(r, h.UserHeader)
+		httpfield.FilterTrailers(r, h.UserHeader)
 	}
 }
 
@@ -339,7 +341,7 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	value := h.challenge
 	if value == "" {
 		repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-		value = challenge(repl.ReplaceAll(h.Realm, ""))
+		value = httpfield.BasicChallenge(repl.ReplaceAll(h.Realm, ""))
 	}
 	w.Header()[headerChallenge] = []string{value}
 	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)

@@ -136,19 +136,19 @@ func TestLoggedNameIsShown(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
 	logger := zap.New(core)
 	for name, want := range harmfulNames {
-		logger.Warn("", zap.String("user", shorten([]byte(name))))
+		logger.Warn("", zap.String("user", shown.Short(name)))
 		if got := logs.TakeAll()[0].ContextMap()["user"]; got != want {
 			t.Errorf("%q: got %s, want %s", name, got, want)
 		}
 	}
 	for i := range 8 {
 		name := strings.Repeat("a", i) + strings.Repeat("🙂", 30)
-		got, rest := strings.CutSuffix(shorten([]byte(name)), "...")
+		got, rest := strings.CutSuffix(shown.Short(name), "...")
 		if !rest || !strings.HasPrefix(name, got) || len(got) > 64 || len(got) < 60 {
 			t.Errorf("got %q", fmt.Sprint(got))
 		}
 	}
-	if got := shorten([]byte(strings.Repeat("\x80", 100))); got != `"`+strings.Repeat(`\x80`, 64)+`"...` {
+	if got := shown.Short(strings.Repeat("\x80", 100)); got != `"`+strings.Repeat(`\x80`, 64)+`"...` {
 		t.Errorf("got %q", got)
 	}
 }

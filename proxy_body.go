@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
 var (
@@ -22,6 +26,56 @@ var (
 	errBadTrailer = errors.New("invalid trailer")
 	errSlowBody   = errors.New("the server did not wait for the body")
 )
+
+// hasBody reports whether reverse_proxy reads the body of a request. Over HTTP/2
+// each request has a body, also an empty one.
+func hasBody(r *http.Request) bool {
+	return r.Body != nil && r.Body != http.NoBody && (r.ContentLength != 0 || len(r.Trailer) > 0) && r.Method != http.MethodConnect
+}
+
+// serveUpload sends a request with a body to the group.
+func (p *ProxyPass) serveUpload(w http.ResponseWriter, r, out *http.Request, next caddyhttp.Handler) error {
+	body := newUpload(out)
+	out = body.in(out, p.canWebSocket)
+	if p.needsLength && out.ContentLength < 0 && !caddyhttp.IsIncremental(out.Header) {
+		buffered, err := p.buffer(out)
+		if err != nil {
+			if failure := body.err(); failure != nil {
+				err = failure
+			}
+			return p.fail(w, r, err)
+		}
+		out = buffered
+	}
+	guarded := &uploadWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, body: body}
+	err := p.proxy.ServeHTTP(guarded, out, next)
+	if guarded.held {
+		err = body.err()
+	}
+	if err != nil {
+		return p.fail(w, r, err)
+	}
+	return nil
+}
+
+// buffer reads a body of unknown length, as reverse_proxy does for FastCGI. But
+// reverse_proxy, if it cannot read the whole body, asks each server in vain.
+func (p *ProxyPass) buffer(r *http.Request) (*http.Request, error) {
+	var from io.Reader = r.Body
+	if p.proxy.RequestBuffers >= 0 {
+		from = io.LimitReader(from, p.proxy.RequestBuffers+1)
+	}
+	text, err := io.ReadAll(from)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.proxy.RequestBuffers >= 0 && int64(len(text)) > p.proxy.RequestBuffers:
+		return nil, caddyhttp.Error(http.StatusLengthRequired, errLengthRequired)
+	}
+	out := r.WithContext(r.Context())
+	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	return out, nil
+}
 
 // slowUpload is how long a client has kept a server waiting for a body when it
 // is the client's doing, and not a failure, that the server hangs up.
@@ -104,10 +158,10 @@ func (u *upload) isHungUp() bool {
 
 // end looks at the trailers, which are there when the body has ended.
 func (u *upload) end() error {
-	if err := checkFields(u.trailer, maxFieldSize); err != nil {
+	if err := sendable.CheckFields(u.trailer, maxFieldSize); err != nil {
 		return fmt.Errorf("%w: %w", errBadTrailer, err)
 	}
-	dropForbiddenTrailers(u.trailer)
+	httpfield.RemoveForbiddenTrailers(u.trailer)
 	return io.EOF
 }
 

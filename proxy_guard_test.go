@@ -1,7 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -435,148 +434,6 @@ func (g *guardedGroup) check(t *testing.T, row malformedRow, kind, front string,
 	})
 }
 
-// TestProxySlowUploads has clients stop in the middle of a body.
-func TestProxySlowUploads(t *testing.T) {
-	for _, kind := range serverKinds {
-		if kind.name == "HTTP/3" {
-			continue // see docs/differences.md
-		}
-		t.Run(kind.name, func(t *testing.T) {
-			g := newGuardedGroup(t, kind, "50ms", "")
-			for n, row := range []malformedRow{
-				{name: "a body", text: "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc", want: "408"},
-				{name: "a chunked body", text: chunkedPost + "\r\n3\r\nab", want: "408"},
-				{name: "no body after 100-continue", text: "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", want: "408"},
-			} {
-				g.check(t, row, kind.name, "HTTP/1.1", n, func(string) string {
-					return sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", g.http), row.text)
-				})
-			}
-		})
-	}
-}
-
-// TestProxyServerHangsUpOnSlowUpload has a server lose patience with a client:
-// it closes the connection without a word. With HTTP/1.1, that is no failure.
-func TestProxyServerHangsUpOnSlowUpload(t *testing.T) {
-	before := slowUpload
-	slowUpload = 10 * time.Millisecond
-	defer func() { slowUpload = before }()
-	hungUp := make(chan struct{}, 2)
-	impatient := func() string {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		t.Cleanup(func() { ln.Close() })
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodPost {
-				return
-			}
-			io.ReadFull(r.Body, make([]byte, 3))
-			c, _, err := http.NewResponseController(w).Hijack()
-			if err == nil {
-				c.Close()
-			}
-			hungUp <- struct{}{}
-		})}
-		go s.Serve(ln)
-		t.Cleanup(func() { s.Close() })
-		return ln.Addr().String()
-	}
-	var site string
-	runProxy(t, "server "+impatient()+"\nserver "+impatient()+"\nfail_duration 10m", &site)
-	address := strings.TrimPrefix(site, "http://")
-	for range 3 {
-		c, err := net.Dial("tcp", address)
-		must(t, err)
-		must(t, c.SetDeadline(time.Now().Add(clientTimeout)))
-		io.WriteString(c, "POST / HTTP/1.1\r\nHost: "+address+"\r\nContent-Length: 10\r\n\r\nabc")
-		select {
-		case <-hungUp:
-		case <-time.After(clientTimeout):
-			t.Fatal("no server got the request")
-		}
-		time.Sleep(5 * slowUpload) // the client's slowness is what this is about
-		io.WriteString(c, "defghij")
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		must(t, err)
-		if resp.StatusCode != http.StatusRequestTimeout {
-			t.Errorf("the slow upload: got status %d, want 408", resp.StatusCode)
-		}
-		c.Close()
-	}
-	for range 4 {
-		if got := sendHTTP1(t, address, "GET / HTTP/1.1\r\nHost: "+address+"\r\n\r\n"); got != "200" {
-			t.Errorf("the next request: got %s, want 200", got)
-		}
-	}
-}
-
-// TestProxyChangesByRequest has the group's lines make something of a request
-// that no client could send.
-func TestProxyChangesByRequest(t *testing.T) {
-	g := newGuardedGroup(t, serverKinds[0], "1m", `
-			header_up X-Query {query.q}
-			header_up X-{query.name} set
-			header_up X-Both "^(.*)$" "{query.r}"
-			header_up Host {header.X-Host}`)
-	for _, row := range []struct{ name, target, header, want string }{
-		{"nothing wrong", "/?q=a&r=b", "", "200"},
-		{"a line break in a value", "/?q=a%0ab", "", "400"},
-		{"a line break in a name", "/?name=a%0ab", "", "400"},
-		{"a line break in a replacement", "/?r=a%0ab", "X-Both: x\r\n", "400"},
-		{"a replacement in a header that is not there", "/?r=a%0ab", "", "200"},
-		{"a host with a space", "/", "X-Host: a b\r\n", "400"},
-		{"a host", "/", "X-Host: a\r\n", "200"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", g.http), "GET "+row.target+" HTTP/1.1\r\nHost: localhost\r\n"+row.header+"\r\n")
-			if got != row.want {
-				t.Errorf("got %s, want %s", got, row.want)
-			}
-			g.isWhole(t)
-		})
-	}
-	rewrites := newGuardedGroup(t, serverKinds[0], "1m", "method {query.m}")
-	for target, want := range map[string]string{"/?m=PUT": "200", "/?m=a%20b": "400", "/?m=a%0ab": "400"} {
-		if got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", rewrites.http), "GET "+target+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); got != want {
-			t.Errorf("method by %s: got %s, want %s", target, got, want)
-		}
-		if got := rewrites.failures(); slices.Max(got) > 0 {
-			t.Errorf("method by %s: failures of the servers: got %d, want none", target, got)
-		}
-	}
-}
-
-// TestProxyUpgrades asks for other protocols. Only HTTP/1.1 has a field for it;
-// elsewhere the request goes on without.
-func TestProxyUpgrades(t *testing.T) {
-	for _, kind := range serverKinds {
-		t.Run(kind.name, func(t *testing.T) {
-			g := newGuardedGroup(t, kind, "1m", "")
-			passes := map[string]bool{"websocket": kind.name == "HTTP/1.1", "foo": kind.name == "HTTP/1.1"}
-			for protocol, want := range passes {
-				if kind.name == "HTTP/2" && protocol == "websocket" {
-					want = true // Go's client asks for it by HTTP/1.1
-				}
-				got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", g.http), "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n")
-				if got != "200" {
-					t.Errorf("%s: got %s, want 200", protocol, got)
-				}
-				for _, r := range g.taken() {
-					if got := r.header.Get("Upgrade") != ""; got != want {
-						t.Errorf("%s: Upgrade reached the server: got %t, want %t", protocol, got, want)
-					}
-				}
-			}
-			want := map[string]string{"HTTP/1.1": "200", "HTTP/2": "200", "h2c": "501", "HTTP/3": "501", "FastCGI": "501"}[kind.name]
-			if got := sendHTTP3(t, fmt.Sprintf("localhost:%d", g.port), get(":method: CONNECT", ":protocol: websocket")); got != want {
-				t.Errorf("a WebSocket by HTTP/3: got %s, want %s", got, want)
-			}
-			g.isWhole(t)
-		})
-	}
-}
-
 // TestProxyLogIsBounded has clients cause errors of each status. Caddy would
 // write a line with the whole header for each.
 func TestProxyLogIsBounded(t *testing.T) {
@@ -673,37 +530,6 @@ func TestProxyErrorRoutes(t *testing.T) {
 	}
 	if got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", s.http), "GET * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); got != "400" {
 		t.Errorf("a request that cannot be sent: got %s, want 400", got)
-	}
-}
-
-// TestProxyFastCGISizes has what Caddy's FastCGI client would cut off or panic at,
-// where max_header_size lets it in.
-func TestProxyFastCGISizes(t *testing.T) {
-	p := &ProxyPass{isFastCGI: true, maxFieldSize: maxFastCGIField}
-	long := strings.Repeat("x", 66000)
-	for _, row := range []struct {
-		name   string
-		change func(r *http.Request)
-		want   int
-	}{
-		{"an ordinary request", func(*http.Request) {}, 0},
-		{"a long name", func(r *http.Request) { r.Header[long] = []string{"x"} }, 431},
-		{"a long value", func(r *http.Request) { r.Header["X"] = []string{long} }, 431},
-		{"values that are long together", func(r *http.Request) { r.Header["X"] = []string{long[:40000], long[:40000]} }, 431},
-		{"a long query", func(r *http.Request) { r.URL.RawQuery = long }, 414},
-		{"a long path", func(r *http.Request) { r.URL.Path = "/" + long }, 414},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			r := newRequest("/")
-			row.change(r)
-			got := 0
-			if _, err := p.prepare(r); err != nil {
-				got = statusOf(err)
-			}
-			if got != row.want {
-				t.Errorf("got status %d, want %d", got, row.want)
-			}
-		})
 	}
 }
 

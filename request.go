@@ -2,21 +2,19 @@ package caddyhtpasswd
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
 
-	"golang.org/x/net/http/httpguts"
-
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
 // The header fields, as net/http writes them.
 const (
 	headerAuthorization  = "Authorization"
 	headerChallenge      = "Www-Authenticate"
-	headerConnection     = "Connection"
 	headerForwardedProto = "X-Forwarded-Proto"
 	headerRetryAfter     = "Retry-After"
 )
@@ -71,7 +69,7 @@ func takeLogin(r *http.Request, values []string) *login {
 	} else if clients(values[0]) {
 		values = nil
 	}
-	setOrDelete(r.Header, headerAuthorization, values)
+	httpfield.Set(r.Header, headerAuthorization, values)
 	return l
 }
 
@@ -107,126 +105,4 @@ func isFromTrustedProxy(r *http.Request) bool {
 func mayForgeAddress(r *http.Request) bool {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return server != nil && server.TrustedProxiesStrict == 0 && isFromTrustedProxy(r)
-}
-
-// removeField removes a field from what the client sent, in any spelling that
-// something further down could take for it: as a header, as a trailer, and
-// from the Connection header, by which a client could have it removed again.
-func removeField(r *http.Request, field string) {
-	for name := range r.Header {
-		if sameField(name, field) {
-			delete(r.Header, name)
-		}
-	}
-	named := func(v string) bool {
-		for token := range strings.SplitSeq(v, ",") {
-			if sameField(strings.Trim(token, " \t"), field) {
-				return true
-			}
-		}
-		return false
-	}
-	if slices.ContainsFunc(r.Header[headerConnection], named) {
-		rest := slices.DeleteFunc(slices.Clone(r.Header[headerConnection]), named)
-		setOrDelete(r.Header, headerConnection, rest)
-	}
-}
-
-// withoutTrailers removes fields from the trailers of the request, and those
-// that must not be trailers. They are there only when its body has been read to
-// the end.
-func withoutTrailers(r *http.Request, fields ...string) {
-	if r.Trailer == nil || r.Body == nil {
-		return // without any announced, those that come reach nobody
-	}
-	body := &trailerFilter{r.Body, r.Trailer, fields}
-	body.remove()
-	r.Body = body
-}
-
-// trailerFilter is a request body that removes fields from the trailers once
-// they are there.
-type trailerFilter struct {
-	io.ReadCloser
-	trailer http.Header
-	fields  []string
-}
-
-func (b *trailerFilter) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.remove()
-	}
-	return n, err
-}
-
-func (b *trailerFilter) remove() {
-	for name := range b.trailer {
-		if isForbiddenTrailer(name) || slices.ContainsFunc(b.fields, func(f string) bool { return sameField(name, f) }) {
-			delete(b.trailer, name)
-		}
-	}
-}
-
-// sameField reports whether two names of header fields can mean the same one
-// to an application: without regard to case, nor to which of the characters
-// that are no letters or digits stand in them ("X-User", "x_user", "X.User").
-func sameField(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if foldField(a[i]) != foldField(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func foldField(c byte) byte {
-	switch {
-	case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
-		return c
-	case 'A' <= c && c <= 'Z':
-		return c + ('a' - 'A')
-	}
-	return '-'
-}
-
-// isUsableField reports whether a header field can carry a user's name: not
-// one with a meaning of its own, which that would break.
-func isUsableField(field string) bool {
-	return httpguts.ValidHeaderFieldName(field) && !slices.ContainsFunc([]string{
-		"Authorization", "Host", "Connection", "Content-Length", "Content-Type", "Transfer-Encoding", "Te", "Trailer",
-		"Upgrade", "Expect", "Keep-Alive", "Cookie", "Proxy-Authorization", "Proxy-Authenticate", "Proxy-Connection",
-		"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
-	}, func(reserved string) bool { return sameField(field, reserved) })
-}
-
-func setOrDelete(h http.Header, field string, values []string) {
-	if len(values) == 0 {
-		delete(h, field)
-	} else {
-		h[field] = values
-	}
-}
-
-// challenge is the value of a WWW-Authenticate header for a realm (RFC 7617,
-// section 2). What a quoted string can't hold is left out or escaped.
-func challenge(realm string) string {
-	var b strings.Builder
-	b.WriteString(`Basic realm="`)
-	for i := range len(realm) {
-		switch c := realm[i]; {
-		case hasControl(realm[i : i+1]):
-			// can come by a placeholder
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteString(`", charset="UTF-8"`)
-	return b.String()
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
 // requestGate is a matcher in front of all routes of a server that has an
@@ -55,7 +57,7 @@ func (g requestGate) MatchWithError(r *http.Request) (bool, error) {
 		return false, caddyhttp.Error(http.StatusMethodNotAllowed, errConnect)
 	case u.Opaque != "" || u.Path != "" && u.Path[0] != '/':
 		disarm(r)
-		return false, caddyhttp.Error(http.StatusBadRequest, errTarget)
+		return false, caddyhttp.Error(http.StatusBadRequest, sendable.ErrTarget)
 	case u.Path == "":
 		setRootPath(r) // as RFC 9110 says in section 4.2.3
 	}

@@ -3,7 +3,6 @@ package caddyhtpasswd
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,9 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,28 +20,13 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 const (
 	secretA = "canary-secret-AAAAAAAAAAAAAAAAAA"
 	secretB = "canary-secret-BBBBBBBBBBBBBBBBBB"
 )
-
-// TestSubkey pins the derivation: servers of one fleet can run different versions.
-func TestSubkey(t *testing.T) {
-	const want = "06e9d6754b44812fef0fd3ce262bede8fe82734af2e60022ef60c888507eeaf0"
-	if got := hex.EncodeToString(secret(secretA).subkey(decoysPurpose)); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if bytes.Equal(secret(secretA).subkey(decoysPurpose), secret(secretA).subkey("other")) {
-		t.Error("the same subkey for two purposes")
-	}
-	for _, text := range []string{fmt.Sprint(secret(secretA)), fmt.Sprintf("%#v %+v", secret(secretA), struct{ S secret }{secretA})} {
-		if strings.Contains(text, "canary") {
-			t.Error(text)
-		}
-	}
-}
 
 // fleetServer is one of several servers with the same files and limits: a
 // handler, and a guard that notes the class of each hash that is computed.
@@ -68,8 +50,8 @@ func newFleetServer(t *testing.T, storage, app string, users, guests string) *fl
 	a.Throttle = &Throttle{Login: off, Client: off, User: off}
 	must(t, a.Provision(ctx))
 	must(t, a.Validate())
-	a.stored.start()
-	t.Cleanup(a.stored.stop)
+	a.stored.Start()
+	t.Cleanup(a.stored.Stop)
 	s := &fleetServer{Handler: provision(t, &Handler{Files: []string{"users", "guests"}})}
 	s.guard = newGuard(func() *settings { return a.settings }, clock)
 	s.guard.verify = func(class crypt.Class, _ string, _ []byte) bool {
@@ -89,7 +71,7 @@ func contextWithStorage(t testing.TB, dir string) caddy.Context {
 	return ctx
 }
 
-// TestFleetDecoys is S5: servers that share a secret compute hashes of the same
+// TestFleetDecoys: servers that share a secret compute hashes of the same
 // class for an unknown name, wherever their files are.
 func TestFleetDecoys(t *testing.T) {
 	const names = 1000
@@ -278,12 +260,12 @@ func TestValidateMakesNoSecret(t *testing.T) {
 		t.Error("a secret after validate:", err)
 	}
 	must(t, s.reload(text))
-	found := secret(readText(t, path))
-	must(t, found.check())
+	found := keyring.Secret(readText(t, path))
+	must(t, found.Check())
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info.Mode(), err)
 	}
-	if !bytes.Equal(running.get().decoyKey(), found.subkey(decoysPurpose)) {
+	if !bytes.Equal(running.get().decoyKey(), found.Subkey(keyring.DecoysPurpose)) {
 		t.Error("the stored secret is not used")
 	}
 	if log := s.log(); strings.Contains(log, string(found)) {
@@ -300,16 +282,16 @@ func TestSecretAcrossReloads(t *testing.T) {
 	caddyfile := func(option, file string) string {
 		return "{\n\thtpasswd {\n" + option + "\n\t}\n\tadmin localhost:{admin}\n}\n" + https("\thtpasswd {\n\t\tfile {dir}/"+file+"\n\t}\n\trespond ok")
 	}
-	check := func(when string, want secret) {
+	check := func(when string, want keyring.Secret) {
 		t.Helper()
-		if !bytes.Equal(running.get().decoyKey(), want.subkey(decoysPurpose)) {
+		if !bytes.Equal(running.get().decoyKey(), want.Subkey(keyring.DecoysPurpose)) {
 			t.Errorf("%s: another key", when)
 		}
 		checkStatus(t, s.get("/", "alice", "secret"), 200, "")
 		checkStatus(t, s.get("/", "nobody", "secret"), 401, restricted)
 	}
 	must(t, s.reload(caddyfile("", "users")))
-	stored := secret(readText(t, filepath.Join(s.dir, "storage", secretName)))
+	stored := keyring.Secret(readText(t, filepath.Join(s.dir, "storage", secretName)))
 	check("default", stored)
 	must(t, s.reload(caddyfile("poll 1m", "users")))
 	check("reload", stored)
@@ -344,19 +326,17 @@ func TestSecretAcrossReloads(t *testing.T) {
 	}
 }
 
-// faultyStorage is a storage in which the secret can't be had. The fault stands
-// for what comes with it: a function that says what becomes of each call.
+// faultyStorage is a storage of Caddy's that does not give the secret away: fault
+// says what each call comes to.
 type faultyStorage struct {
 	certmagic.Storage
 	fault func(ctx context.Context) error
-	calls *atomic.Int64
 }
 
 func (s *faultyStorage) check(ctx context.Context, name string) error {
 	if !strings.HasPrefix(name, "htpasswd") {
 		return nil
 	}
-	s.calls.Add(1)
 	return s.fault(ctx)
 }
 
@@ -387,7 +367,7 @@ func (faulty) CaddyModule() caddy.ModuleInfo {
 }
 
 func (f *faulty) CertMagicStorage() (certmagic.Storage, error) {
-	return &faultyStorage{&certmagic.FileStorage{Path: f.Root}, faults[f.Fault], new(atomic.Int64)}, nil
+	return &faultyStorage{&certmagic.FileStorage{Path: f.Root}, faults[f.Fault]}, nil
 }
 
 var faults = map[string]func(ctx context.Context) error{
@@ -437,88 +417,7 @@ func TestStorageFault(t *testing.T) {
 	}
 }
 
-// secretOf returns a secret in a storage that is to be started.
-func secretOf(storage certmagic.Storage, logger *zap.Logger) *storedSecret {
-	return &storedSecret{storage: storage, keys: new(keyring), logger: logger, patience: maxStartWait, timeout: loadTimeout, pause: loadPause}
-}
-
-// TestStorageComesBack is a storage that does not answer for a while: a start
-// waits for a moment only, it is tried again, and what is then found is used.
-func TestStorageComesBack(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		fault func(ctx context.Context) error
-		waits time.Duration // of the start
-	}{
-		{"it is down", faults["is down"], 0},
-		{"it hangs", faults["hangs"], maxStartWait},
-		{"it is slow", func(context.Context) error { time.Sleep(maxStartWait + time.Second); return nil }, maxStartWait},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
-				logger, logs := observed()
-				var isBack atomic.Bool
-				storage := &faultyStorage{&certmagic.FileStorage{Path: dir}, func(ctx context.Context) error {
-					if isBack.Load() {
-						return nil
-					}
-					return test.fault(ctx)
-				}, new(atomic.Int64)}
-				s := secretOf(storage, logger)
-				began := time.Now()
-				s.start()
-				if waited := time.Since(began); waited != test.waits {
-					t.Errorf("the start took %s, want %s", waited, test.waits)
-				}
-				if s.keys.current.Load() != nil || len(s.keys.get().decoys) != subkeyLen {
-					t.Error("keys, though there is no secret")
-				}
-				time.Sleep(10 * time.Minute)
-				if n := logs.FilterLevelExact(zap.WarnLevel).Len(); n != 1 {
-					t.Errorf("%d warnings: %s", n, logText(logs))
-				}
-				isBack.Store(true)
-				time.Sleep(loadPause + loadTimeout)
-				synctest.Wait()
-				found := secret(readText(t, filepath.Join(dir, secretName)))
-				if got := s.keys.get().decoys; !bytes.Equal(got, found.subkey(decoysPurpose)) {
-					t.Error("the secret is not used, though it can be loaded")
-				}
-				if n := logs.FilterMessage("secret loaded from storage after earlier errors").Len(); n != 1 {
-					t.Error(logText(logs))
-				}
-				calls := storage.calls.Load()
-				time.Sleep(time.Hour)
-				if storage.calls.Load() != calls {
-					t.Error("the storage is asked again")
-				}
-				s.stop()
-			})
-		})
-	}
-}
-
-// TestStoppedWhileStorageIsDown looks that nothing goes on after a configuration.
-func TestStoppedWhileStorageIsDown(t *testing.T) {
-	for _, fault := range []string{"is down", "hangs"} {
-		synctest.Test(t, func(t *testing.T) {
-			storage := &faultyStorage{nil, faults[fault], new(atomic.Int64)}
-			s := secretOf(storage, zap.NewNop())
-			s.start()
-			s.stop()
-			s.stop()
-			synctest.Wait()
-			calls := storage.calls.Load()
-			time.Sleep(time.Hour)
-			if storage.calls.Load() != calls {
-				t.Errorf("%s: the storage is asked again", fault)
-			}
-		}) // which fails if anything is left
-	}
-}
-
-// TestFirstStartsAgree starts servers at once that share a storage.
+// TestFirstStartsAgree starts servers at once that share a storage of Caddy's.
 func TestFirstStartsAgree(t *testing.T) {
 	const servers = 4
 	dir := t.TempDir()
@@ -526,15 +425,18 @@ func TestFirstStartsAgree(t *testing.T) {
 	found := make([][]byte, servers)
 	for i := range servers {
 		group.Go(func() {
-			s := secretOf(&certmagic.FileStorage{Path: dir}, zap.NewNop())
-			s.patience = time.Hour
-			s.start()
-			defer s.stop()
-			found[i] = s.keys.get().decoys
+			ring := keyring.NewRing(new(keyring.Fallback))
+			s := &keyring.Stored{
+				Storage: &certmagic.FileStorage{Path: dir}, Name: secretName, Lock: secretLock, Ring: ring, Logger: zap.NewNop(),
+				StartWait: time.Hour, Timeout: loadTimeout, Pause: loadPause,
+			}
+			s.Start()
+			defer s.Stop()
+			found[i] = ring.Keys().Decoys
 		})
 	}
 	within(t, "all have started", group.Wait)
 	if n := len(slices.CompactFunc(found, bytes.Equal)); n != 1 {
-		t.Errorf("%d secrets", n)
+		t.Errorf("got %d secrets, want 1", n)
 	}
 }

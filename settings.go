@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 )
 
@@ -16,7 +17,7 @@ type settings struct {
 	limits    [scopeCount]ratelimit.Limit
 	maxHashes int // at a time
 	poll      time.Duration
-	keys      *keyring
+	keys      *keyring.Ring
 	logger    *zap.Logger // of the app
 }
 
@@ -44,7 +45,7 @@ var defaultLimits = [scopeCount]ratelimit.Limit{
 }
 
 // decoyKey returns the key by which decoys are chosen.
-func (s *settings) decoyKey() []byte { return s.keys.get().decoys }
+func (s *settings) decoyKey() []byte { return s.keys.Keys().Decoys }
 
 // activeSettings knows whose settings hold: those of the app that was started
 // last and not stopped yet. A reload starts the new app before it stops the old

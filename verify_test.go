@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 // storeOf returns the store of a file with a path of its own.
@@ -45,7 +46,7 @@ func credentialsOf(user, password string) *credentials {
 
 // freely is a guard that lets everybody guess, and compute as they like.
 var freely = newGuard(func() *settings {
-	return &settings{maxHashes: 1 << 10, keys: new(keyring), logger: zap.NewNop()}
+	return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&fallbackKeys), logger: zap.NewNop()}
 }, clock)
 
 // handlerOf returns a handler for files.
@@ -580,7 +581,7 @@ func TestUnknownNames(t *testing.T) {
 }
 
 // testKey is a key to choose decoys by.
-var testKey = secret("0123456789abcdef0123456789abcdef").subkey(decoysPurpose)
+var testKey = keyring.Secret("0123456789abcdef0123456789abcdef").Subkey(keyring.DecoysPurpose)
 
 // fileOf returns a file with users of each of these hashes.
 func fileOf(counts map[string]int) string {

@@ -17,6 +17,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
 const testPoll = 5 * time.Second
@@ -757,7 +759,7 @@ func TestReadFileNeverBlocks(t *testing.T) {
 func put(t *testing.T, poll time.Duration) (*settings, *observer.ObservedLogs) {
 	t.Helper()
 	logger, logs := observed()
-	app := &settings{poll: poll, keys: new(keyring), logger: logger}
+	app := &settings{poll: poll, keys: keyring.NewRing(&fallbackKeys), logger: logger}
 	running.start(app)
 	t.Cleanup(func() { running.stop(app) })
 	return app, logs

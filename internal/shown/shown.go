@@ -100,3 +100,25 @@ func escapedArgument(text string) string {
 	b.WriteString("'")
 	return b.String()
 }
+
+// maxShort is how many bytes of a text Short shows.
+const maxShort = 64
+
+// Short returns the first 64 bytes of a text, as Text shows them. It is for
+// logs: what clients send can be as long as they like. A text that is cut ends
+// with "...", and with no part of a character.
+func Short[T string | []byte](text T) string {
+	if len(text) <= maxShort {
+		return Text(string(text))
+	}
+	first := string(text[:maxShort])
+	for i := maxShort - 1; i > maxShort-utf8.UTFMax; i-- {
+		if utf8.RuneStart(first[i]) {
+			if !utf8.FullRuneInString(first[i:]) {
+				first = first[:i]
+			}
+			break
+		}
+	}
+	return Text(first) + "..."
+}

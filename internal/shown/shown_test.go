@@ -2,6 +2,7 @@ package shown
 
 import (
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -51,6 +52,34 @@ func TestArgument(t *testing.T) {
 		out, err := exec.Command(shell, "-c", `printf '%s|' `+argument).Output()
 		if err != nil || string(out) != want+"|" {
 			t.Errorf("%q: the shell makes %q of %s, want %q: %v", text, out, argument, want+"|", err)
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, text, want string }{
+		{"an empty text", "", ""},
+		{"a short text", "alice", "alice"},
+		{"as long as is shown", strings.Repeat("a", 64), strings.Repeat("a", 64)},
+		{"one byte longer", strings.Repeat("a", 65), strings.Repeat("a", 64) + "..."},
+		{"bytes that are no characters", strings.Repeat("\x80", 100), `"` + strings.Repeat(`\x80`, 64) + `"...`},
+		{"a short text that is quoted", "a\u202eb", `"a\u202eb"`},
+	} {
+		if got := Short(row.text); got != row.want {
+			t.Errorf("%s: got %s, want %s", row.name, got, row.want)
+		}
+		if got := Short([]byte(row.text)); got != row.want {
+			t.Errorf("%s, as bytes: got %s, want %s", row.name, got, row.want)
+		}
+	}
+	for _, char := range []string{"ü", "中", "🙂"} { // is never cut in two
+		for i := range 8 {
+			text := strings.Repeat("a", i) + strings.Repeat(char, 40)
+			got, isCut := strings.CutSuffix(Short(text), "...")
+			if !isCut || !strings.HasPrefix(text, got) || len(got) > 64 || len(got) <= 64-len(char) {
+				t.Errorf("%d bytes before %s: got %q, want as much of it as fits into 64 bytes", i, char, got)
+			}
 		}
 	}
 }

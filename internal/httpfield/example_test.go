@@ -1,0 +1,27 @@
+package httpfield_test
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
+)
+
+// A proxy tells an application who the user is. What the client has sent under any
+// name that the application could take for that field goes before.
+func ExampleRemove() {
+	header := http.Header{
+		"Accept":     {"text/html"},
+		"X_user":     {"root"}, // CGI makes HTTP_X_USER of it
+		"Connection": {"close, X-User"},
+	}
+	httpfield.Remove(header, "X-User")
+	header["X-User"] = []string{"alice"}
+	fmt.Println(header)
+	// Output: map[Accept:[text/html] X-User:[alice]]
+}
+
+func ExampleBasicChallenge() {
+	fmt.Println(httpfield.BasicChallenge(`Bob's "private" files`))
+	// Output: Basic realm="Bob's \"private\" files", charset="UTF-8"
+}

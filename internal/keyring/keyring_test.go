@@ -1,0 +1,135 @@
+package keyring
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+const (
+	secretA Secret = "canary-secret-AAAAAAAAAAAAAAAAAA"
+	secretB Secret = "canary-secret-BBBBBBBBBBBBBBBBBB"
+)
+
+// TestSubkey pins the derivation: servers of one fleet can run different versions.
+func TestSubkey(t *testing.T) {
+	t.Parallel()
+	for purpose, want := range map[Purpose]string{
+		DecoysPurpose: "06e9d6754b44812fef0fd3ce262bede8fe82734af2e60022ef60c888507eeaf0",
+	} {
+		if got := hex.EncodeToString(secretA.Subkey(purpose)); got != want {
+			t.Errorf("%s: got  %s\nwant %s", purpose, got, want)
+		}
+	}
+	if bytes.Equal(secretA.Subkey(DecoysPurpose), secretA.Subkey("other")) {
+		t.Error("got the same subkey for two purposes")
+	}
+	if bytes.Equal(secretA.Subkey(DecoysPurpose), secretB.Subkey(DecoysPurpose)) {
+		t.Error("got the same subkey of two secrets")
+	}
+}
+
+func TestSecretIsNotShown(t *testing.T) {
+	t.Parallel()
+	var texts []string
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%10v"} {
+		texts = append(texts, fmt.Sprintf(verb, secretA), fmt.Sprintf(verb, struct{ S Secret }{secretA}), fmt.Sprintf(verb, []Secret{secretA}))
+	}
+	texts = append(texts, fmt.Sprint(secretA), errors.Join(fmt.Errorf("secret: %w", secretA[:10].Check())).Error())
+	encoded, err := json.Marshal(map[string]any{"secret": secretA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, logs := observer.New(zap.InfoLevel)
+	zap.New(core).Info("", zap.Any("any", secretA), zap.Stringer("stringer", secretA), zap.Reflect("reflect", secretA))
+	logged, err := json.Marshal(logs.All()[0].ContextMap())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range append(texts, string(encoded), string(logged)) {
+		if strings.Contains(text, "canary") || strings.Contains(text, hex.EncodeToString([]byte("canary"))) {
+			t.Errorf("the secret is shown: %s", text)
+		}
+	}
+}
+
+func TestSecretCheck(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name   string
+		secret Secret
+		want   string
+	}{
+		{"an empty secret", "", "found 0"},
+		{"a short secret", "canary", "expected at least 32 characters, found 6; create one with: openssl rand -base64 32"},
+		{"one character short", secretA[1:], "found 31"},
+		{"long in bytes, short in characters", Secret(strings.Repeat("ü", 31)), "found 31"},
+		{"as short as allowed", secretA, ""},
+		{"as short as allowed, not ASCII", Secret(strings.Repeat("ü", 32)), ""},
+		{"a new secret", NewSecret(), ""},
+	} {
+		got := ""
+		if err := row.secret.Check(); err != nil {
+			got = err.Error()
+		}
+		if (got == "") != (row.want == "") || !strings.Contains(got, row.want) || strings.Contains(got, "canary") {
+			t.Errorf("%s: got error '%s', want '%s'", row.name, got, row.want)
+		}
+	}
+	if a, b := NewSecret(), NewSecret(); a == b {
+		t.Error("got the same new secret twice")
+	}
+}
+
+func TestDecoysFollowTheOldSecret(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name         string
+		current, old Secret
+		want         Secret
+	}{
+		{"only one secret", secretA, "", secretA},
+		{"a new secret beside the old one", secretB, secretA, secretA},
+		{"the old secret removed", secretB, "", secretB},
+	} {
+		if got, want := NewKeys(row.current, row.old).Decoys, row.want.Subkey(DecoysPurpose); !bytes.Equal(got, want) {
+			t.Errorf("%s: got the key of another secret", row.name)
+		}
+	}
+}
+
+// TestRing: a ring always has keys, and the fallback's are the same for all rings.
+func TestRing(t *testing.T) {
+	t.Parallel()
+	var fallback Fallback
+	one, two := NewRing(&fallback), NewRing(&fallback)
+	local := one.Keys()
+	if len(local.Decoys) != subkeyLen {
+		t.Fatalf("got a key of %d bytes, want %d", len(local.Decoys), subkeyLen)
+	}
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if got := two.Keys(); got != local {
+				t.Error("got other keys of the same fallback")
+			}
+		})
+	}
+	group.Wait()
+	if other := NewRing(new(Fallback)).Keys(); bytes.Equal(other.Decoys, local.Decoys) {
+		t.Error("got the same keys of two fallbacks, want random ones")
+	}
+	own := NewKeys(secretA, "")
+	one.Set(own)
+	if one.Keys() != own || two.Keys() != local {
+		t.Error("got other keys, want those that were set, in this ring alone")
+	}
+}
