@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // ipHash chooses by the client's address, so that a client stays with one
@@ -98,9 +100,9 @@ func (b *consistentHash) choose(c choice) int {
 		}
 		var score float64
 		if b.equal {
-			score = -float64(mix(key ^ m.hash)) // in the same order, without a logarithm
+			score = -float64(rendezvous.Mix(key ^ m.hash)) // in the same order, without a logarithm
 		} else {
-			score = rendezvous(key^m.hash, m.weight)
+			score = rendezvous.Score(key^m.hash, m.weight)
 		}
 		if score < least {
 			best, least = i, score

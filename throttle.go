@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // guard is what all handlers of the process share to keep guessing slow and
@@ -115,16 +116,16 @@ func isIPv4(ip string) bool {
 func (t *target) set(g *guard, client uint64, f *found, user []byte) {
 	name := f.knownClients().nameKey(g)
 	if name == 0 {
-		name = mix(f.store.key ^ maphash.Bytes(g.seed, user))
+		name = rendezvous.Mix(f.store.key ^ maphash.Bytes(g.seed, user))
 		if f.entry != nil {
-			name = mix(name ^ maphash.String(g.seed, f.hash))
+			name = rendezvous.Mix(name ^ maphash.String(g.seed, f.hash))
 		}
 	}
 	t[loginScope], t[clientScope], t[userScope] = loginKey(name, client), client, name
 }
 
 // loginKey is the key of a client and a name together.
-func loginKey(name, client uint64) uint64 { return mix(name ^ client) }
+func loginKey(name, client uint64) uint64 { return rendezvous.Mix(name ^ client) }
 
 // applies reports whether a scope has a budget for this target. Clients known
 // for the user's current password are held to the login budget alone, so that

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // settingsOf returns what App makes of settings.
@@ -212,9 +214,9 @@ func TestOver(t *testing.T) {
 				defer func() { g.settings().setDefaults(zap.NewNop()) }()
 			}
 			spread := func(t *target) *target { // keys are hashes
-				keys := target{mix(t[0] + 100), noClient, mix(t[2] + 300)}
+				keys := target{rendezvous.Mix(t[0] + 100), noClient, rendezvous.Mix(t[2] + 300)}
 				if t[clientScope] != noClient {
-					keys[clientScope] = mix(t[1] + 200)
+					keys[clientScope] = rendezvous.Mix(t[1] + 200)
 				}
 				return &keys
 			}
@@ -240,13 +242,13 @@ func TestFailUsesUp(t *testing.T) {
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{
 		Login: &Budget{Failures: 2}, Client: &Budget{Off: true}, User: &Budget{Failures: 3},
 	}}), clock)
-	at := target{mix(1), mix(2), mix(3)}
+	at := target{rendezvous.Mix(1), rendezvous.Mix(2), rendezvous.Mix(3)}
 	for i, want := range [][]scope{nil, {loginScope}, {userScope}, nil, nil} {
 		if got := g.spend(&at); !slices.Equal(got, want) {
 			t.Errorf("failure %d uses up %v, want %v", i+1, got, want)
 		}
 	}
-	if !g.hasFailed(mix(2)) || g.hasFailed(mix(4)) || g.hasFailed(noClient) {
+	if !g.hasFailed(rendezvous.Mix(2)) || g.hasFailed(rendezvous.Mix(4)) || g.hasFailed(noClient) {
 		t.Error("who has failed is to be known though there is no limit")
 	}
 }
@@ -287,7 +289,7 @@ func TestWrongPasswords(t *testing.T) {
 	sum := func(i int) *digest {
 		d := digest{}
 		for j := range d {
-			d[j] = byte(mix(uint64(i)) >> (j % 8 * 8))
+			d[j] = byte(rendezvous.Mix(uint64(i)) >> (j % 8 * 8))
 		}
 		return &d
 	}
@@ -315,7 +317,7 @@ func TestWrongPasswords(t *testing.T) {
 
 func BenchmarkOver(b *testing.B) {
 	g := newGuard(settingsOf(new(App)), time.Now)
-	t := target{mix(1), mix(2), mix(3)}
+	t := target{rendezvous.Mix(1), rendezvous.Mix(2), rendezvous.Mix(3)}
 	for _, failures := range []int{0, 5} {
 		b.Run(fmt.Sprint(failures), func(b *testing.B) {
 			for range failures {
