@@ -15,6 +15,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelog"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // guard is what all handlers of the process share to keep guessing slow and the
@@ -100,16 +101,16 @@ func isIPv4(ip string) bool {
 func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 	name := l.entry.recognized().nameKey(g)
 	if name == 0 {
-		name = mix(l.store.key ^ maphash.Bytes(g.seed, user))
+		name = rendezvous.Mix(l.store.key ^ maphash.Bytes(g.seed, user))
 		if l.entry != nil {
-			name = mix(name ^ maphash.String(g.seed, l.entry.hash))
+			name = rendezvous.Mix(name ^ maphash.String(g.seed, l.entry.hash))
 		}
 	}
 	k[scopeLogin], k[scopeClient], k[scopeUser] = loginKey(name, client), client, name
 }
 
 // loginKey is the key of a client and a name together.
-func loginKey(name, client uint64) uint64 { return mix(name ^ client) }
+func loginKey(name, client uint64) uint64 { return rendezvous.Mix(name ^ client) }
 
 // applies reports whether the limit of a scope holds. Clients recognized for the
 // user's current password are held to the login limit alone, so that a flood from

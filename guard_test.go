@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // settingsOf returns what App makes of settings.
@@ -95,9 +96,9 @@ func TestWaitForLimits(t *testing.T) {
 				test.guesses, g.settings().limits[scopeLogin] = 0, ratelimit.Limit{}
 			}
 			spread := func(t *limitKeys) *limitKeys { // keys are hashes
-				keys := limitKeys{mix(t[0] + 100), noClient, mix(t[2] + 300)}
+				keys := limitKeys{rendezvous.Mix(t[0] + 100), noClient, rendezvous.Mix(t[2] + 300)}
 				if t[scopeClient] != noClient {
-					keys[scopeClient] = mix(t[1] + 200)
+					keys[scopeClient] = rendezvous.Mix(t[1] + 200)
 				}
 				return &keys
 			}
@@ -123,13 +124,13 @@ func TestCountReportsExceededLimits(t *testing.T) {
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{
 		Login: &Budget{Failures: 2}, Client: &Budget{Off: true}, User: &Budget{Failures: 3},
 	}}), clock)
-	at := limitKeys{mix(1), mix(2), mix(3)}
+	at := limitKeys{rendezvous.Mix(1), rendezvous.Mix(2), rendezvous.Mix(3)}
 	for i, want := range [][]scope{nil, {scopeLogin}, {scopeUser}, nil, nil} {
 		if got := g.count(&at); !slices.Equal(got, want) {
 			t.Errorf("failure %d uses up %v, want %v", i+1, got, want)
 		}
 	}
-	if !g.hasFailed(mix(2)) || g.hasFailed(mix(4)) || g.hasFailed(noClient) {
+	if !g.hasFailed(rendezvous.Mix(2)) || g.hasFailed(rendezvous.Mix(4)) || g.hasFailed(noClient) {
 		t.Error("who has failed is to be known though there is no limit")
 	}
 }
@@ -170,7 +171,7 @@ func TestWrongPasswords(t *testing.T) {
 	sum := func(i int) *digest {
 		d := digest{}
 		for j := range d {
-			d[j] = byte(mix(uint64(i)) >> (j % 8 * 8))
+			d[j] = byte(rendezvous.Mix(uint64(i)) >> (j % 8 * 8))
 		}
 		return &d
 	}
@@ -198,7 +199,7 @@ func TestWrongPasswords(t *testing.T) {
 
 func BenchmarkWait(b *testing.B) {
 	g := newGuard(settingsOf(new(App)), time.Now)
-	keys := limitKeys{mix(1), mix(2), mix(3)}
+	keys := limitKeys{rendezvous.Mix(1), rendezvous.Mix(2), rendezvous.Mix(3)}
 	for _, failures := range []int{0, 5} {
 		b.Run(fmt.Sprint(failures), func(b *testing.B) {
 			for range failures {

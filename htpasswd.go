@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // maxUserLen is how many bytes a user name can have, as for Apache's htpasswd.
@@ -27,7 +28,7 @@ type userTable struct {
 	index   map[string]uint32 // position in entries
 	entries []entry
 	classes []hashClass
-	decoys  decoyClasses
+	decoys  rendezvous.Table
 	findings
 }
 
@@ -139,7 +140,7 @@ func parseUserLines(text string, see func(*userLine)) (*userTable, error) {
 		t.add(&l, classes)
 		see(&l)
 	}
-	t.decoys = newDecoyClasses(t.classes)
+	t.decoys = newDecoyTable(t.classes)
 	return t, t.verdict("user:hash")
 }
 

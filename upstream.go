@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,12 +13,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
 )
 
 func init() {
@@ -65,9 +63,9 @@ type UpstreamGroup struct {
 	// known of it does not outlive a reload. Default: none listed.
 	Servers map[string]UpstreamServer `json:"servers,omitempty"`
 
-	states   map[string]*serverState // acquired from the pool
-	planning sync.Mutex
-	plan     atomic.Pointer[upstreamPlan]
+	recoveries map[string]*serverRecovery // acquired from serverRecoveries
+	planning   sync.Mutex
+	plan       atomic.Pointer[upstreamPlan]
 }
 
 // UpstreamServer is one server's part in an [UpstreamGroup].
@@ -96,9 +94,15 @@ func (*UpstreamGroup) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// serverStates has what slow_start knows of servers, by address, for all
+// serverRecoveries has what slow_start knows of servers, by address, for all
 // configurations: a reload must not bring a server back at once.
-var serverStates = caddy.NewUsagePool()
+var serverRecoveries = caddy.NewUsagePool()
+
+// serverRecovery is an entry of serverRecoveries.
+type serverRecovery struct{ balance.Recovery }
+
+// Destruct implements caddy.Destructor.
+func (*serverRecovery) Destruct() error { return nil }
 
 // Provision sets up the policy.
 func (g *UpstreamGroup) Provision(_ caddy.Context) error {
@@ -108,13 +112,13 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	if g.SlowStart == 0 {
 		return nil
 	}
-	g.states = make(map[string]*serverState)
+	g.recoveries = make(map[string]*serverRecovery)
 	for dial := range g.Servers {
-		state, _, err := serverStates.LoadOrNew(dial, func() (caddy.Destructor, error) { return new(serverState), nil })
+		recovery, _, err := serverRecoveries.LoadOrNew(dial, func() (caddy.Destructor, error) { return new(serverRecovery), nil })
 		if err != nil {
 			return err
 		}
-		g.states[dial] = state.(*serverState)
+		g.recoveries[dial] = recovery.(*serverRecovery)
 	}
 	return nil
 }
@@ -122,28 +126,28 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 // Cleanup lets go of what slow_start knows.
 func (g *UpstreamGroup) Cleanup() error {
 	var errs []error
-	for dial := range g.states {
-		_, err := serverStates.Delete(dial)
+	for dial := range g.recoveries {
+		_, err := serverRecoveries.Delete(dial)
 		errs = append(errs, err)
 	}
-	g.states = nil
+	g.recoveries = nil
 	return errors.Join(errs...)
 }
 
 // Validate ensures that the policy's configuration is valid.
 func (g *UpstreamGroup) Validate() error {
-	_, known := balanceMethods[g.Balance]
+	method := balance.Method(g.Balance)
 	switch {
-	case !known:
-		return fmt.Errorf("balance: unknown method %q; available: %s", g.Balance, strings.Join(slices.Sorted(maps.Keys(balanceMethods)), ", "))
-	case (g.Balance == "hash") != (g.HashKey != ""):
+	case !method.IsKnown():
+		return fmt.Errorf("balance: unknown method %q; available: %s", g.Balance, methodList(balance.Methods(), ", "))
+	case (method == balance.MethodHash) != (g.HashKey != ""):
 		return errors.New("hash_key: required for balance hash, and for no other method")
 	case g.HashKey != "" && !hasPlaceholder(g.HashKey):
 		return fmt.Errorf("hash_key: %q has no placeholder such as {http.request.uri}: all requests would go to one server", g.HashKey)
 	case g.SlowStart < 0:
 		return fmt.Errorf("slow_start: %s: must be 0 or more", time.Duration(g.SlowStart))
-	case g.SlowStart > 0 && !slices.Contains(slowStartMethods, g.Balance):
-		return fmt.Errorf("slow_start: not for balance %s, only for %s", g.Balance, strings.Join(slowStartMethods, " and "))
+	case g.SlowStart > 0 && !method.HasSlowStart():
+		return fmt.Errorf("slow_start: not for balance %s, only for %s", g.Balance, slowStartMethodNames())
 	}
 	for _, dial := range slices.Sorted(maps.Keys(g.Servers)) {
 		if w := g.Servers[dial].Weight; w < 0 || w > maxServerWeight {
@@ -153,75 +157,35 @@ func (g *UpstreamGroup) Validate() error {
 	return nil
 }
 
-// slowStartMethods are the methods in which a server can have a part of its
-// weight: in the others that would move clients back and forth.
-var slowStartMethods = []string{"least_conn", "round_robin"}
-
 // defaultBalance is the method of a group that names none.
-const defaultBalance = "round_robin"
+const defaultBalance = string(balance.MethodRoundRobin)
+
+// methodList lists methods for error messages.
+func methodList(methods []balance.Method, separator string) string {
+	var names []string
+	for _, m := range methods {
+		names = append(names, string(m))
+	}
+	return strings.Join(names, separator)
+}
+
+// balanceMethodNames lists the methods as a Caddyfile has them, for error messages.
+func balanceMethodNames() string {
+	methods := balance.Methods()
+	methods[slices.Index(methods, balance.MethodHash)] += " <key>"
+	return methodList(methods, ", ")
+}
+
+// slowStartMethodNames lists the methods that slow_start is for.
+func slowStartMethodNames() string {
+	return methodList(slices.DeleteFunc(balance.Methods(), func(m balance.Method) bool { return !m.HasSlowStart() }), " and ")
+}
 
 // UnmarshalCaddyfile refuses the policy as an lb_policy: weights belong to
 // servers, and there is no place for them behind lb_policy.
 func (*UpstreamGroup) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume policy name
 	return d.Errf("lb_policy %s can't be written in a Caddyfile: define the group with the global option `upstream <group> { server <address> ... }` and use it with the directive `proxy_pass <group>`", d.Val())
-}
-
-// Select returns the server that gets the request, or nil if none is available.
-func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
-	if len(pool) == 0 {
-		return nil
-	}
-	if !markClientBody(r) {
-		return nil // what one server has read of it can't be sent to the next: the error of that one stands
-	}
-	plan := g.plan.Load()
-	if plan == nil || !plan.fits(pool) {
-		plan = g.replan(pool)
-	}
-	if len(pool) == 1 {
-		return plan.choose(choice{pool: pool, request: r})
-	}
-	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	c := choice{pool: pool, request: r, tried: tried(vars, r)}
-	upstream := plan.choose(c)
-	if upstream == nil && c.tried != nil && !g.EachOnce {
-		c.tried.servers = c.tried.servers[:0] // once more from the beginning
-		upstream = plan.choose(c)
-	}
-	if vars != nil && upstream != nil {
-		vars[lastTriedVar] = upstream
-		if c.tried == nil {
-			vars[triedForVar] = r
-		}
-	}
-	return upstream
-}
-
-// Caddy's retry loop asks for a server again and again with the same request,
-// of which each pass through a handler has a copy of its own. What is remembered
-// in between stands among its variables: the copy, the last server, and from the
-// first retry on all of them.
-const (
-	triedForVar  = "upstream_group.request"
-	lastTriedVar = "upstream_group.last"
-	allTriedVar  = "upstream_group.tried"
-)
-
-// tried returns the servers that a request was sent to already, nil for none.
-func tried(vars map[string]any, r *http.Request) *triedServers {
-	if before, _ := vars[triedForVar].(*http.Request); before != r {
-		return nil
-	}
-	t, _ := vars[allTriedVar].(*triedServers)
-	if t == nil || t.request != r {
-		t = &triedServers{request: r}
-		vars[allTriedVar] = t
-	}
-	if last, _ := vars[lastTriedVar].(*reverseproxy.Upstream); last != nil && !t.has(last) {
-		t.servers = append(t.servers, last)
-	}
-	return t
 }
 
 // markClientBody has what goes wrong while the body of the request is read
@@ -273,117 +237,6 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// replan makes and stores the plan for the pool.
-func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
-	g.planning.Lock()
-	defer g.planning.Unlock()
-
-	old := g.plan.Load()
-	if old != nil && old.fits(pool) {
-		return old
-	}
-	// The first pool starts at the beginning, so that the order is known. A
-	// pool that changes starts anywhere: if it changed with every request,
-	// the first server of each would get them all.
-	var start uint64
-	if old != nil {
-		start = rand.Uint64() //nolint:gosec // any turn will do
-	}
-	plan := g.newPlan(pool, start)
-	g.plan.Store(plan)
-	return plan
-}
-
-// newPlan sorts the pool's servers into primaries and backups.
-func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *upstreamPlan {
-	var primaries, backups []groupMember
-	for i, upstream := range pool {
-		server := g.Servers[upstream.Dial]
-		member := groupMember{
-			index:  i,
-			weight: max(server.Weight, 1),
-			down:   server.Down,
-			hash:   xxhash.Sum64String(upstream.Dial),
-			state:  g.states[upstream.Dial],
-
-			wasAway: new(atomic.Bool),
-		}
-		if member.state == nil {
-			member.state = new(serverState)
-		}
-		if server.Backup {
-			backups = append(backups, member)
-		} else {
-			primaries = append(primaries, member)
-		}
-	}
-
-	plan := &upstreamPlan{pool: pool, slowStart: time.Duration(g.SlowStart)}
-	for _, members := range [][]groupMember{primaries, backups} {
-		if len(members) > 0 {
-			plan.tiers = append(plan.tiers, tier{members, balanceMethods[g.Balance](g, members, start)})
-		}
-	}
-	return plan
-}
-
-// upstreamPlan is what was worked out for a pool. It knows servers by their
-// place in the pool, so it also serves another pool of the same addresses.
-type upstreamPlan struct {
-	pool      reverseproxy.UpstreamPool
-	tiers     []tier // primaries, then backups; none that is empty
-	slowStart time.Duration
-}
-
-// tier are servers that share the requests while those before can't take any.
-type tier struct {
-	members []groupMember
-	groupBalancer
-}
-
-// choose returns a server of the first tier that has one which can take the
-// request, or nil.
-func (p *upstreamPlan) choose(c choice) *reverseproxy.Upstream {
-	for i := range p.tiers {
-		if chosen := p.tiers[i].choose(c); chosen >= 0 {
-			p.observe(&c, p.tiers[i+1:])
-			return c.pool[p.tiers[i].members[chosen].index]
-		}
-	}
-	return nil
-}
-
-// observe notes for slow_start how servers are that get no requests now.
-func (p *upstreamPlan) observe(c *choice, tiers []tier) {
-	if p.slowStart == 0 || len(tiers) == 0 {
-		return
-	}
-	now := time.Now()
-	for _, t := range tiers {
-		for i := range t.members {
-			t.members[i].observe(c, now, p.slowStart)
-		}
-	}
-}
-
-// fits reports whether the plan is good for the pool.
-func (p *upstreamPlan) fits(pool reverseproxy.UpstreamPool) bool {
-	if len(pool) != len(p.pool) {
-		return false
-	}
-	// Static upstreams are the same slice at every call. Since p.pool keeps
-	// its memory from being used again, the same place is the same pool.
-	if &pool[0] == &p.pool[0] {
-		return true
-	}
-	for i, upstream := range pool {
-		if upstream.Dial != p.pool[i].Dial {
-			return false
-		}
-	}
-	return true
-}
-
 // Interface guards
 var (
 	_ caddy.Provisioner     = (*UpstreamGroup)(nil)
@@ -391,4 +244,5 @@ var (
 	_ caddy.CleanerUpper    = (*UpstreamGroup)(nil)
 	_ caddyfile.Unmarshaler = (*UpstreamGroup)(nil)
 	_ reverseproxy.Selector = (*UpstreamGroup)(nil)
+	_ caddy.Destructor      = (*serverRecovery)(nil)
 )

@@ -17,6 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
 )
 
 func init() {
@@ -252,7 +254,7 @@ func (g *groupDefinition) setBalance(line caddyfile.Segment) error {
 		return g.errorAt(line[0], "balance: expected a method: %s", balanceMethodNames())
 	}
 	method, args := line[1].Text, line[2:]
-	if _, ok := balanceMethods[method]; !ok {
+	if !balance.Method(method).IsKnown() {
 		return g.errorAt(line[1], "balance %s: no such method; expected %s", method, balanceMethodNames())
 	}
 	g.policy.Balance = method
@@ -339,8 +341,8 @@ func (g *groupDefinition) checkServers() error {
 	if !slices.ContainsFunc(g.servers, func(s *groupServer) bool { return !s.Down }) {
 		return g.errorAt(g.name, "every server is down: expected at least one without `down`")
 	}
-	if method := g.policy.Balance; g.policy.SlowStart > 0 && method != "" && !slices.Contains(slowStartMethods, method) {
-		return g.errorAt(g.places["slow_start"], "slow_start: not for balance %s, only for %s", method, strings.Join(slowStartMethods, " and "))
+	if method := g.policy.Balance; g.policy.SlowStart > 0 && method != "" && !balance.Method(method).HasSlowStart() {
+		return g.errorAt(g.places["slow_start"], "slow_start: not for balance %s, only for %s", method, slowStartMethodNames())
 	}
 	if !slices.ContainsFunc(g.servers, func(s *groupServer) bool { return !s.Backup }) {
 		return g.errorAt(g.name, "every server is a backup: expected at least one without `backup`")

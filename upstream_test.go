@@ -4,12 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +21,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
 )
 
 func init() {
@@ -103,6 +104,35 @@ func testGroup(t testing.TB, servers string) (*UpstreamGroup, []string) {
 	return g, names
 }
 
+// groupOf makes a policy as testGroup does, with a method.
+func groupOf(t testing.TB, balance, servers string) (*UpstreamGroup, []string) {
+	t.Helper()
+	g, names := testGroup(t, servers)
+	g.Balance = balance
+	if balance == "hash" {
+		g.HashKey = "{http.request.uri.path}"
+	}
+	if err := g.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return g, names
+}
+
+// proxied is a request as Caddy hands it to a policy.
+func proxied(path, clientIP string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "http://example.com"+path, nil)
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
+	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, clientIP)
+	return r
+}
+
+// setRequests sets how many requests a host has at the moment. Only Caddy's
+// handler can count them otherwise.
+func setRequests(host *reverseproxy.Host, n int) {
+	field := reflect.ValueOf(host).Elem().FieldByName("numRequests")
+	(*atomic.Int64)(field.Addr().UnsafePointer()).Store(int64(n))
+}
+
 // selected names the servers of n requests in their order; "-" is none.
 func selected(g *UpstreamGroup, pool reverseproxy.UpstreamPool, n int) []string {
 	order := make([]string, n)
@@ -130,94 +160,248 @@ func counted(order []string, names ...string) string {
 	return strings.Join(out, " ")
 }
 
-func TestRoundRobinOrder(t *testing.T) {
-	for servers, want := range map[string]string{
-		"a":                     "a a a",
-		"a b c":                 "a b c a b c",
-		"a:5 b:1 c:1":           "a a b a c a a  a a b a c a a",
-		"a:10 b:2 c:2":          "a a b a c a a  a a b a c a a",
-		"a:2 b:3":               "b a b a b  b a b a b",
-		"a:4 b:2 c:1":           "a b a c a b a  a b a c a b a",
-		"x:1:down a b":          "a b a b",
-		"x:9:backup a:2 b":      "a b a  a b a",
-		"x:1:down y:5:backup":   "y y",
-		"a:1:down":              "-",
-		"a:1:backup b:2:down":   "a a",
-		"a:65535 b:65535":       "a b a b",
-		"a:3:backup b:1:backup": "a a b a  a a b a",
-	} {
-		g, names := testGroup(t, servers)
-		want := strings.Fields(want)
-		if got := selected(g, plainPool(names...), len(want)); strings.Join(got, " ") != strings.Join(want, " ") {
-			t.Errorf("%s: got %v, want %v", servers, got, want)
+// TestSelectFailsOver holds for every method: only upstreams that Caddy finds
+// available get requests, backups only while there is no other, and down ones never.
+func TestSelectFailsOver(t *testing.T) {
+	for _, method := range balance.Methods() {
+		t.Run(string(method), func(t *testing.T) {
+			g, names := groupOf(t, string(method), "a:2 b:1 c:1:backup d:1:backup e:1:down")
+			pool, switches := switchedPool(t, names...)
+			for _, step := range []struct{ off, may string }{
+				{"", "ab"}, {"a", "b"}, {"ab", "cd"}, {"abc", "d"}, {"abcd", "-"}, {"bcd", "a"}, {"e", "ab"},
+			} {
+				for name, s := range switches {
+					s.off.Store(strings.Contains(step.off, name))
+				}
+				got := make(map[string]bool)
+				for i := range 400 {
+					name := "-"
+					if u := g.Select(pool, proxied(fmt.Sprint("/", i), fmt.Sprintf("192.0.%d.1", i%200)), nil); u != nil {
+						name = u.Dial
+					}
+					got[name] = true
+				}
+				var chosen []string
+				for name := range got {
+					chosen = append(chosen, name)
+				}
+				slices.Sort(chosen)
+				if strings.Join(chosen, "") != step.may {
+					t.Errorf("without %q: %v, want %s", step.off, chosen, step.may)
+				}
+			}
+		})
+	}
+}
+
+// TestSelectRetries holds for every method: a request that is tried again goes to
+// each server once, then to the backups, and then nowhere or once more.
+func TestSelectRetries(t *testing.T) {
+	for _, method := range balance.Methods() {
+		for _, once := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, each once: %v", method, once), func(t *testing.T) {
+				g, names := groupOf(t, string(method), "a:5 b:1 c:1 d:1:backup")
+				g.EachOnce = once
+				pool := plainPool(names...)
+				for i := range 50 {
+					r := proxied(fmt.Sprint("/", i), fmt.Sprintf("192.0.%d.1", i))
+					var order []string
+					for range 8 {
+						name := "-"
+						if u := g.Select(pool, r, nil); u != nil {
+							name = u.Dial
+						}
+						order = append(order, name)
+					}
+					first := slices.Sorted(slices.Values(order[:3]))
+					rest := strings.Join(order[3:], "")
+					if strings.Join(first, "") != "abc" || once && rest != "d----" || !once && (rest[0] != 'd' || strings.Contains(rest, "-") || rest[4] != 'd') {
+						t.Fatalf("request %d: %v", i, order)
+					}
+				}
+			})
 		}
 	}
 }
 
-func TestRoundRobinDistribution(t *testing.T) {
-	for _, tt := range []struct{ servers, off, want string }{
-		{"a:1 b:5 c:1", "a", "b=500 c=100"}, // Caddy's weighted_round_robin: 500 to 200
-		{"a:1 b:5 c:1", "b", "a=300 c=300"},
-		{"a:1 b:5 c:1", "b c", "a=600"},
-		{"a:1 b:2 c:3 d:4", "d", "a=100 b=200 c=300"},
-		{"a b x:1:backup", "", "a=300 b=300"},
-		{"a b x:1:backup", "a", "b=600"},
-		{"a b x:1:backup y:2:backup", "a b", "x=200 y=400"},
-		{"a b x:1:backup y:2:backup", "a b y", "x=600"},
-		{"a b:1:down", "a", "-=600"},
-		{"a b", "a b", "-=600"},
-		{"a x:1:backup", "a x", "-=600"},
-	} {
-		g, names := testGroup(t, tt.servers)
-		pool, switches := switchedPool(t, names...)
-		for _, name := range strings.Fields(tt.off) {
-			switches[name].off.Store(true)
-		}
-		if got := counted(selected(g, pool, 600), names...); got != tt.want {
-			t.Errorf("%s without %q: got %s, want %s", tt.servers, tt.off, got, tt.want)
+// TestTriedIsOfThePass is a request that goes through the same handler twice, as
+// with a named route: Caddy hands over another copy of it, and what was tried for
+// the first is nothing for the second.
+func TestTriedIsOfThePass(t *testing.T) {
+	g, names := groupOf(t, "ip_hash", "a b")
+	pool := plainPool(names...)
+	r := proxied("/", "192.0.2.1")
+	first := g.Select(pool, r, nil)
+	again := *r
+	if second := g.Select(pool, &again, nil); second != first {
+		t.Errorf("%s, and %s", first.Dial, second.Dial)
+	}
+	if third := g.Select(pool, &again, nil); third == first {
+		t.Error("a retry goes to the same server")
+	}
+}
+
+// TestTriedByAddress is a source that makes upstreams anew at each try.
+func TestTriedByAddress(t *testing.T) {
+	g, names := groupOf(t, "ip_hash", "a b c")
+	r := proxied("/", "192.0.2.1")
+	seen := make(map[string]bool)
+	for range 3 {
+		seen[g.Select(plainPool(names...), r, nil).Dial] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("%v", seen)
+	}
+}
+
+// TestTriedIsOfTheHandler is a request that goes through two handlers with the
+// same servers: what the first one tried is nothing for the second.
+func TestTriedIsOfTheHandler(t *testing.T) {
+	one, names := groupOf(t, "round_robin", "a b")
+	two, _ := groupOf(t, "round_robin", "a b")
+	pools := [2]reverseproxy.UpstreamPool{plainPool(names...), plainPool(names...)}
+	for range 10 {
+		r := proxied("/", "")
+		first := one.Select(pools[0], r, nil)
+		copied := *r // as each handler makes one
+		second := two.Select(pools[1], &copied, nil)
+		again := two.Select(pools[1], &copied, nil)
+		if first.Dial != second.Dial || again.Dial == second.Dial {
+			t.Fatalf("%s, then %s and %s", first.Dial, second.Dial, again.Dial)
 		}
 	}
 }
 
-func TestRoundRobinReturnsToItsOrder(t *testing.T) {
-	g, names := testGroup(t, "a:5 b:1 c:1")
+func TestHashKeys(t *testing.T) {
+	r := proxied("/a?q=1", "192.0.2.1")
+	r.Header.Set("X-User", "alice")
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Set("one", "1")
+	for _, test := range []struct {
+		key, same string
+		equal     bool
+	}{
+		{"{one}", "1", true},
+		{"x{one}", "x1", true},
+		{"{one}{one}", "11", true},
+		{"{one}", "2", false},
+		{"{nothing}", "", true},
+		{"plain", "plain", true},
+		{"{http.vars.client_ip}", "192.0.2.1", true},
+		{"{http.request.uri.path}", "/a", true},
+		{"{http.request.header.X-User}", "alice", true},
+	} {
+		if got := newHashKey(test.key).of(r) == newHashKey(test.same).of(r); got != test.equal {
+			t.Errorf("%s is as %s: %v", test.key, test.same, got)
+		}
+	}
+}
+
+// TestHashWithoutKey is about requests that have none, such as those without the
+// cookie: they go to each server in turn, not all to one.
+func TestHashWithoutKey(t *testing.T) {
+	g, names := groupOf(t, "hash", "a:2 b c")
+	g.HashKey = "{http.request.cookie.session}"
+	pool := plainPool(names...)
+	order := ""
+	for range 8 {
+		order += g.Select(pool, proxied("/", ""), nil).Dial
+	}
+	if order != "abcaabca" {
+		t.Error(order)
+	}
+}
+
+// TestSelectGoesByTheClient has the clients of ip_hash: by their addresses as Caddy
+// finds them, of which there may be none.
+func TestSelectGoesByTheClient(t *testing.T) {
+	g, names := groupOf(t, "ip_hash", "a b c d")
+	pool := plainPool(names...)
+	for address, want := range map[string]string{"1.0.0.1": "c", "2.7.13.1": "b", "2001:db8:2::4": "d", "": "d"} {
+		if got := g.Select(pool, proxied("/", address), nil).Dial; got != want {
+			t.Errorf("client %q: got %s, want %s", address, got, want)
+		}
+	}
+	if got, want := g.Select(pool, bareRequest, nil).Dial, g.Select(pool, proxied("/", ""), nil).Dial; got != want {
+		t.Errorf("request without variables: got %s, want %s, as for a client without an address", got, want)
+	}
+}
+
+// TestSlowStartOutlivesReload has a server come back, and then a reload: what is
+// known of it is kept while some configuration has it.
+func TestSlowStartOutlivesReload(t *testing.T) {
+	for _, method := range balance.Methods() {
+		if !method.HasSlowStart() {
+			continue
+		}
+		t.Run(string(method), func(t *testing.T) {
+			slowGroup := func() *UpstreamGroup {
+				g, _ := groupOf(t, string(method), "a b")
+				g.SlowStart = caddy.Duration(time.Hour)
+				if err := g.Provision(caddy.Context{}); err != nil {
+					t.Fatal(err)
+				}
+				return g
+			}
+			g := slowGroup()
+			pool, switches := switchedPool(t, "a", "b")
+			switches["a"].off.Store(true)
+			selected(g, pool, 1)
+			switches["a"].off.Store(false)
+			starts := func(when string) {
+				t.Helper()
+				n := 0
+				for _, name := range selected(g, pool, 100) {
+					if name == "a" {
+						n++
+					}
+				}
+				if n > 2 {
+					t.Errorf("%s: got %d of 100 requests for a, want hardly any, since it starts slowly", when, n)
+				}
+			}
+			starts("before the reload")
+			next := slowGroup()
+			if err := g.Cleanup(); err != nil {
+				t.Fatal(err)
+			}
+			g = next
+			starts("after the reload")
+			if err := g.Cleanup(); err != nil {
+				t.Fatal(err)
+			}
+			if _, held := serverRecoveries.References("a"); held {
+				t.Error("after the last configuration: got a recovery that is still held, want none")
+			}
+		})
+	}
+}
+
+// TestSlowStartIsOfTheHandler has two handlers with the same servers, of which
+// one finds a server unhealthy: the other one goes on with it.
+func TestSlowStartIsOfTheHandler(t *testing.T) {
+	var groups [2]*UpstreamGroup
+	var pools [2]reverseproxy.UpstreamPool
+	var names []string
+	for i := range groups {
+		groups[i], names = groupOf(t, "round_robin", "a b")
+		groups[i].SlowStart = caddy.Duration(time.Hour)
+		if err := groups[i].Provision(caddy.Context{}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { groups[i].Cleanup() })
+	}
+	pools[0] = plainPool(names...)
 	pool, switches := switchedPool(t, names...)
-	if got := strings.Join(selected(g, pool, 3), ""); got != "aab" {
-		t.Fatalf("got %s", got)
-	}
+	pools[1] = pool
 	switches["a"].off.Store(true)
-	if got := counted(selected(g, pool, 100), names...); got != "b=50 c=50" {
-		t.Errorf("without a: got %s", got)
+	var order []string
+	for range 20 {
+		groups[1].Select(pools[1], proxied("/", ""), nil)
+		order = append(order, groups[0].Select(pools[0], proxied("/", ""), nil).Dial)
 	}
-	switches["a"].off.Store(false)
-	if got := strings.Join(selected(g, pool, 4), ""); got != "acaa" {
-		t.Errorf("after the return: got %s, want the rest of the period", got)
-	}
-}
-
-// A period that is too long for a table is as exact.
-func TestRoundRobinLongPeriod(t *testing.T) {
-	g, names := testGroup(t, "a:40000 b:30000 c:1")
-	pool := plainPool(names...)
-	if got := counted(selected(g, pool, 70001), names...); got != "a=40000 b=30000 c=1" {
+	if got := counted(order, "a", "b"); got != "a=10 b=10" {
 		t.Error(got)
-	}
-	if rr := g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin); rr.order != nil {
-		t.Errorf("a table of %d turns", len(rr.order))
-	}
-}
-
-func TestRoundRobinCursorWraps(t *testing.T) {
-	g, names := testGroup(t, "a:5 b:1 c:1")
-	pool := plainPool(names...)
-	selected(g, pool, 1)
-	rr := g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin)
-	rr.cursor.Store(math.MaxUint64 - 6)
-	if got := counted(selected(g, pool, 7), names...); got != "a=5 b=1 c=1" {
-		t.Error("up to the end:", got)
-	}
-	if got := strings.Join(selected(g, pool, 7), ""); got != "aabacaa" {
-		t.Error("from the start:", got)
 	}
 }
 
@@ -520,19 +704,19 @@ func TestProxyMaxConns(t *testing.T) {
 
 // BenchmarkSelect is the choice of a server for a request as Caddy hands it over.
 func BenchmarkSelect(b *testing.B) {
-	for _, method := range slices.Sorted(maps.Keys(balanceMethods)) {
+	for _, method := range balance.Methods() {
 		for _, n := range []int{3, 10, 1000} {
 			var servers []string
 			for i := range n {
 				servers = append(servers, fmt.Sprintf("server%d:%d", i, 1+i%5))
 			}
-			g, names := groupOf(b, method, strings.Join(servers, " "))
+			g, names := groupOf(b, string(method), strings.Join(servers, " "))
 			pool := plainPool(names...)
 			b.Run(fmt.Sprintf("%s/servers=%d", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
-			if method == defaultBalance {
-				// As when one is not available: with the lock.
-				g.Select(pool, bareRequest, nil)
-				g.plan.Load().tiers[0].groupBalancer.(*smoothRoundRobin).order = nil
+			if method == balance.MethodRoundRobin {
+				// One is not available, so that it is done with the lock.
+				pool[0].MaxRequests = 1
+				setRequests(pool[0].Host, 1)
 				b.Run(fmt.Sprintf("%s/servers=%d/locked", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 			}
 		}
@@ -635,16 +819,5 @@ func BenchmarkProxyPass(b *testing.B) {
 		b.ReportMetric(ratios[10], "ratio")
 		b.ReportMetric(ratios[5], "ratio-25%")
 		b.ReportMetric(ratios[15], "ratio-75%")
-	}
-}
-
-// BenchmarkPlan is what the first request pays.
-func BenchmarkPlan(b *testing.B) {
-	members := make([]groupMember, 1000)
-	for i := range members {
-		members[i] = groupMember{index: i, weight: 1 + i%7}
-	}
-	for b.Loop() {
-		newSmoothRoundRobin(members, 0, 0)
 	}
 }

@@ -1,0 +1,49 @@
+package balance
+
+import (
+	"math"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
+)
+
+// consistentHash chooses by a key, so that requests with the same key go to one
+// server, and a server that comes or goes moves no other keys than its own
+// (rendezvous hashing, weighted).
+type consistentHash struct {
+	members []member
+	equal   bool // all weights are the same
+	others  *smoothRoundRobin
+}
+
+func newConsistentHash(members []member, start uint64) *consistentHash {
+	other := func(m member) bool { return m.weight != members[0].weight }
+	return &consistentHash{members, !slices.ContainsFunc(members, other), newSmoothRoundRobin(members, 0, start)}
+}
+
+// choose implements chooser.
+func (b *consistentHash) choose(r request) int {
+	if r.key == "" { // else all who have no cookie, say, would go to one server
+		return b.others.choose(r)
+	}
+	key := xxhash.Sum64String(r.key)
+	best, least := -1, math.Inf(1)
+	for i := range b.members {
+		m := &b.members[i]
+		if !r.canTake(m) {
+			continue
+		}
+		var score float64
+		if b.equal {
+			score = -float64(rendezvous.Mix(key ^ m.hash)) // in the same order, without a logarithm
+		} else {
+			score = rendezvous.Score(key^m.hash, m.weight)
+		}
+		if score < least {
+			best, least = i, score
+		}
+	}
+	return best
+}

@@ -1,0 +1,47 @@
+package balance
+
+import (
+	"sync"
+	"time"
+)
+
+// leastConn chooses the member with the fewest requests at the moment, in
+// proportion to the weights; of several, by smooth weighted round robin, as
+// nginx does.
+type leastConn struct {
+	mu sync.Mutex
+	weights
+	gained []int64
+	conns  []int64
+}
+
+func newLeastConn(members []member, slowStart time.Duration) *leastConn {
+	return &leastConn{weights: newWeights(members, slowStart), gained: make([]int64, len(members)), conns: make([]int64, len(members))}
+}
+
+// choose implements chooser.
+func (b *leastConn) choose(r request) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.take(&r)
+	least := -1
+	for i, w := range b.current {
+		if w == 0 {
+			continue
+		}
+		b.conns[i] = r.conns(&b.members[i])
+		if least < 0 || b.conns[i]*b.current[least] < b.conns[least]*w {
+			least = i
+		}
+	}
+	if least < 0 {
+		return -1
+	}
+	fewest, per := b.conns[least], b.current[least]
+	for i, w := range b.current {
+		if w != 0 && b.conns[i]*per != fewest*w {
+			b.current[i] = 0
+		}
+	}
+	return takeTurn(b.current, b.gained)
+}

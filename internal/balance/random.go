@@ -1,0 +1,75 @@
+package balance
+
+import "slices"
+
+// randomTwo draws two members by their weights, and chooses the one with fewer
+// requests at the moment, in proportion to the weights.
+type randomTwo struct {
+	members []member
+	upTo    []int // weights, added up
+	random  func() uint64
+}
+
+func newRandomTwo(members []member, random func() uint64) *randomTwo {
+	b := &randomTwo{members: members, random: random}
+	total := 0
+	for _, m := range members {
+		total += m.weight
+		b.upTo = append(b.upTo, total)
+	}
+	return b
+}
+
+// choose implements chooser.
+func (b *randomTwo) choose(r request) int {
+	one := b.draw(&r, -1)
+	if one < 0 {
+		return -1
+	}
+	two := b.draw(&r, one)
+	if two < 0 {
+		return one
+	}
+	if r.conns(&b.members[two])*int64(b.members[one].weight) < r.conns(&b.members[one])*int64(b.members[two].weight) {
+		return two
+	}
+	return one
+}
+
+// randomDraws is how often to draw before the members that can take the
+// request are looked for.
+const randomDraws = 8
+
+// draw draws one of the members that can take the request but for one, or -1
+// if there is none.
+func (b *randomTwo) draw(r *request, but int) int {
+	for range randomDraws {
+		place, _ := slices.BinarySearch(b.upTo, b.below(b.upTo[len(b.upTo)-1])+1)
+		if place != but && r.canTake(&b.members[place]) {
+			return place
+		}
+	}
+	total := 0
+	for i := range b.members {
+		if m := &b.members[i]; i != but && r.canTake(m) {
+			total += m.weight
+		}
+	}
+	if total == 0 {
+		return -1
+	}
+	left, last := b.below(total), -1
+	for i := range b.members {
+		if m := &b.members[i]; i != but && r.canTake(m) {
+			last = i
+			if left -= m.weight; left < 0 {
+				break
+			}
+		}
+	}
+	return last // another than drawn only if one has just become unavailable
+}
+
+// below returns a random number from 0 to n-1. n is so far below 2^64 that
+// all come equally often.
+func (b *randomTwo) below(n int) int { return int(b.random() % uint64(n)) } //nolint:gosec // n is above zero

@@ -1,0 +1,62 @@
+package balance
+
+import (
+	"slices"
+	"time"
+)
+
+// Request is one request that a server is to be chosen for.
+type Request struct {
+	// Servers are the servers as they are at the moment, one for each member of
+	// the group, in the same order.
+	Servers []Server
+
+	// Key is what the request is hashed by. For ip_hash it is the client's address,
+	// for hash any text. Other methods do not look at it.
+	Key string
+
+	// Tried has the servers that the request was sent to already. Nil is none.
+	Tried *Tried
+
+	// Now is the time, for slow start. Without slow start it is not looked at.
+	Now time.Time
+}
+
+// Tried are the servers that a request was sent to already. They are told by their
+// addresses, since a proxy may look up its servers anew for each try. The zero
+// value has none. It is for one goroutine at a time.
+type Tried struct {
+	addresses []string
+}
+
+// Add adds a server.
+func (t *Tried) Add(address string) {
+	if !t.has(address) {
+		t.addresses = append(t.addresses, address)
+	}
+}
+
+// has reports whether a server is among those tried.
+func (t *Tried) has(address string) bool {
+	return t != nil && slices.Contains(t.addresses, address)
+}
+
+// clear forgets all of them.
+func (t *Tried) clear() { t.addresses = t.addresses[:0] }
+
+// request is a [Request] as methods see it. It is small enough to be passed in
+// registers.
+type request struct {
+	servers []Server
+	tried   *Tried // nil for none
+	key     string
+	now     int64 // in nanoseconds since 1970; 0 without slow start
+}
+
+// canTake reports whether a member can take the request.
+func (r *request) canTake(m *member) bool {
+	return !m.down && r.servers[m.index].Available() && !r.tried.has(m.address)
+}
+
+// conns returns how many requests a member has at the moment.
+func (r *request) conns(m *member) int64 { return int64(r.servers[m.index].NumRequests()) }

@@ -1,0 +1,39 @@
+package balance
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Recovery is what slow start knows of a server. It may be shared by groups, also
+// with those of the active configuration after a reload. The zero value is for a
+// server that was never away.
+type Recovery struct {
+	since atomic.Int64 // when it came back, in nanoseconds since 1970; 0 if it was never away
+}
+
+// wholeWeight is the weight of a server of weight 1 that is not starting
+// slowly, where some may be.
+const wholeWeight = 1000
+
+// observe notes whether the server is healthy, and returns what part of its weight
+// it has by now, in thousandths.
+func (m *member) observe(r *request, slowStart time.Duration) int {
+	if !r.servers[m.index].Healthy() {
+		m.wasAway.Store(true)
+		return 0
+	}
+	if m.wasAway.Load() && m.wasAway.CompareAndSwap(true, false) {
+		m.recovery.since.Store(r.now)
+	}
+	since := m.recovery.since.Load()
+	age := time.Duration(r.now - since)
+	switch {
+	case since == 0 || age >= slowStart:
+		return wholeWeight
+	case age < 0: // the clock was set back
+		m.recovery.since.Store(0)
+		return wholeWeight
+	}
+	return max(int(age*wholeWeight/slowStart), 1)
+}

@@ -1,0 +1,68 @@
+package balance
+
+import "time"
+
+// weights are those of the members of a tier at the moment.
+type weights struct {
+	members   []member
+	slowStart time.Duration // 0: off
+
+	whole   []int64 // those of all members when none starts slowly
+	current []int64 // those for one choice; 0 for a member that can't take it
+}
+
+func newWeights(members []member, slowStart time.Duration) weights {
+	w := weights{members: members, slowStart: slowStart, current: make([]int64, len(members))}
+	for _, m := range members {
+		switch {
+		case m.down:
+			w.whole = append(w.whole, 0)
+		case slowStart > 0:
+			w.whole = append(w.whole, int64(m.weight)*wholeWeight)
+		default:
+			w.whole = append(w.whole, int64(m.weight))
+		}
+	}
+	return w
+}
+
+// areWhole reports whether all members that are not switched off can take the
+// request, with all of their weights.
+func (w *weights) areWhole(r *request) bool {
+	for i := range w.members {
+		if m := &w.members[i]; !m.down && !r.canTake(m) {
+			return false
+		}
+	}
+	return w.slowStart == 0 || w.noneStarts(r)
+}
+
+// noneStarts reports whether no member starts slowly.
+func (w *weights) noneStarts(r *request) bool {
+	for i := range w.members {
+		m := &w.members[i]
+		if !m.down && m.observe(r, w.slowStart) != wholeWeight {
+			return false
+		}
+	}
+	return true
+}
+
+// take fills in the current weights.
+func (w *weights) take(r *request) {
+	for i := range w.members {
+		m := &w.members[i]
+		w.current[i] = 0
+		part := wholeWeight
+		if w.slowStart > 0 && !m.down {
+			part = m.observe(r, w.slowStart)
+		}
+		if !r.canTake(m) {
+			continue
+		}
+		w.current[i] = w.whole[i]
+		if part != wholeWeight {
+			w.current[i] = max(w.whole[i]*int64(part)/wholeWeight, 1)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package caddyhtpasswd
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
+)
+
+// Select returns the server that gets the request, or nil if none is available.
+func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
+	if len(pool) == 0 {
+		return nil
+	}
+	if !markClientBody(r) {
+		return nil // what one server has read of it can't be sent to the next: the error of that one stands
+	}
+	plan := g.plan.Load()
+	if plan == nil || !plan.fits(pool) {
+		plan = g.replan(pool)
+	}
+	request := balance.Request{Servers: plan.serversOf(pool)}
+	if plan.keyOf != nil {
+		request.Key = plan.keyOf(r)
+	}
+	if g.SlowStart > 0 {
+		request.Now = time.Now()
+	}
+	if len(pool) == 1 {
+		return chosenOf(pool, plan.group.Choose(&request))
+	}
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	before := tried(vars, r)
+	if before != nil {
+		request.Tried = &before.Tried
+	}
+	upstream := chosenOf(pool, plan.group.Choose(&request))
+	if vars != nil && upstream != nil {
+		vars[lastTriedVar] = upstream
+		if before == nil {
+			vars[triedForVar] = r
+		}
+	}
+	return upstream
+}
+
+// chosenOf returns the upstream at an index, or nil for -1.
+func chosenOf(pool reverseproxy.UpstreamPool, index int) *reverseproxy.Upstream {
+	if index < 0 {
+		return nil
+	}
+	return pool[index]
+}
+
+// Caddy's retry loop asks for a server again and again with the same request,
+// of which each pass through a handler has a copy of its own. What is remembered
+// in between stands among its variables: the copy, the last server, and from the
+// first retry on all of them.
+const (
+	triedForVar  = "upstream_group.request"
+	lastTriedVar = "upstream_group.last"
+	allTriedVar  = "upstream_group.tried"
+)
+
+// triedServers are the servers that a request was sent to already.
+type triedServers struct {
+	request *http.Request
+	balance.Tried
+}
+
+// tried returns the servers that a request was sent to already, nil for none.
+func tried(vars map[string]any, r *http.Request) *triedServers {
+	if before, _ := vars[triedForVar].(*http.Request); before != r {
+		return nil
+	}
+	t, _ := vars[allTriedVar].(*triedServers)
+	if t == nil || t.request != r {
+		t = &triedServers{request: r}
+		vars[allTriedVar] = t
+	}
+	if last, _ := vars[lastTriedVar].(*reverseproxy.Upstream); last != nil {
+		t.Add(last.Dial)
+	}
+	return t
+}
+
+// replan makes and stores the plan for the pool.
+func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
+	g.planning.Lock()
+	defer g.planning.Unlock()
+
+	old := g.plan.Load()
+	if old != nil && old.fits(pool) {
+		return old
+	}
+	// The first pool starts at the beginning, so that the order is known. A
+	// pool that changes starts anywhere: if it changed with every request,
+	// the first server of each would get them all.
+	var start uint64
+	if old != nil {
+		start = rand.Uint64() //nolint:gosec // any turn will do
+	}
+	plan := g.newPlan(pool, start)
+	g.plan.Store(plan)
+	return plan
+}
+
+// newPlan makes a group of the pool's servers.
+func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *upstreamPlan {
+	members := make([]balance.Member, len(pool))
+	for i, upstream := range pool {
+		server := g.Servers[upstream.Dial]
+		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down}
+		if known := g.recoveries[upstream.Dial]; known != nil {
+			members[i].Recovery = &known.Recovery
+		}
+	}
+	plan := &upstreamPlan{pool: pool, servers: balanceServers(pool), group: balance.New(balance.Settings{
+		Method:    balance.Method(g.Balance),
+		SlowStart: time.Duration(g.SlowStart),
+		EachOnce:  g.EachOnce,
+		Start:     start,
+	}, members)}
+	switch balance.Method(g.Balance) {
+	case balance.MethodIPHash:
+		plan.keyOf = clientAddress
+	case balance.MethodHash:
+		plan.keyOf = newHashKey(g.HashKey).of
+	}
+	return plan
+}
+
+// upstreamPlan is what was worked out for a pool. It knows servers by their
+// place in the pool, so it also serves another pool of the same addresses.
+type upstreamPlan struct {
+	pool    reverseproxy.UpstreamPool
+	servers []balance.Server // of pool
+	group   *balance.Group
+	keyOf   func(*http.Request) string // what a request is hashed by; nil if by nothing
+}
+
+// serversOf returns the servers of a pool that the plan fits.
+func (p *upstreamPlan) serversOf(pool reverseproxy.UpstreamPool) []balance.Server {
+	if &pool[0] == &p.pool[0] {
+		return p.servers // always for static upstreams, which so cost no allocation
+	}
+	return balanceServers(pool)
+}
+
+// balanceServers returns the servers of a pool as balance takes them.
+func balanceServers(pool reverseproxy.UpstreamPool) []balance.Server {
+	servers := make([]balance.Server, len(pool))
+	for i, upstream := range pool {
+		servers[i] = upstream
+	}
+	return servers
+}
+
+// fits reports whether the plan is good for the pool.
+func (p *upstreamPlan) fits(pool reverseproxy.UpstreamPool) bool {
+	if len(pool) != len(p.pool) {
+		return false
+	}
+	// Static upstreams are the same slice at every call. Since p.pool keeps
+	// its memory from being used again, the same place is the same pool.
+	if &pool[0] == &p.pool[0] {
+		return true
+	}
+	for i, upstream := range pool {
+		if upstream.Dial != p.pool[i].Dial {
+			return false
+		}
+	}
+	return true
+}
+
+// Interface guard
+var _ balance.Server = (*reverseproxy.Upstream)(nil)
