@@ -11,6 +11,7 @@ package laxjson
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 )
 
 // String returns a JSON string, "" for anything else.
@@ -85,9 +86,10 @@ func Encode(v any) (text json.RawMessage) {
 
 // Unescape returns the same JSON with letters and braces written as themselves,
 // so that a search for them in the text finds them all. Only characters that
-// [json.Marshal] escapes stay escaped.
+// [json.Marshal] escapes stay escaped. Text without other escapes is returned as
+// it is, so it costs little to unescape the parts of what was unescaped.
 func Unescape(text json.RawMessage) json.RawMessage {
-	if !bytes.Contains(text, []byte(`\u`)) {
+	if !hasNeedlessEscape(text) {
 		return text
 	}
 	var v any
@@ -95,4 +97,23 @@ func Unescape(text json.RawMessage) json.RawMessage {
 		return text
 	}
 	return Encode(v)
+}
+
+// hasNeedlessEscape reports whether there may be an escape in the text that
+// [json.Marshal] would not write.
+func hasNeedlessEscape(text []byte) bool {
+	for {
+		_, rest, found := bytes.Cut(text, []byte(`\u`))
+		if !found {
+			return false
+		}
+		switch code := string(rest[:min(4, len(rest))]); code {
+		case "003c", "003e", "0026", "2028", "2029":
+		default:
+			if !strings.HasPrefix(code, "000") && !strings.HasPrefix(code, "001") { // control characters
+				return true
+			}
+		}
+		text = rest
+	}
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/laxjson"
@@ -68,11 +70,14 @@ func TestFieldsAreSetAndRemovedInObjectsOnly(t *testing.T) {
 func TestUnescape(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		`{"a":"\u007bb\u002ec}"}`:   `{"a":"{b.c}"}`,
-		`{"\u0061":"\\u007b"}`:      `{"a":"\\u007b"}`, // a backslash, and no escape
-		`{"a":"\u003cb\u003e"}`:     `{"a":"\u003cb\u003e"}`,
-		`{ "a" : "no escapes in" }`: `{ "a" : "no escapes in" }`,
-		`"\u`:                       `"\u`,
+		`{"a":"\u007bb\u002ec}"}`:    `{"a":"{b.c}"}`,
+		`{"\u0061":"\\u007b"}`:       `{"a":"\\u007b"}`, // a backslash, and no escape
+		`{"a":"\u003cb\u003e"}`:      `{"a":"\u003cb\u003e"}`,
+		`{"a":"\u003C\u0001\u002e"}`: `{"a":"\u003c\u0001."}`,
+		`{"a":"\u003c\u000a"}`:       `{"a":"\u003c\u000a"}`,
+		`{"a":"\u003c\u007b"}`:       `{"a":"\u003c{"}`,
+		`{ "a" : "no escapes in" }`:  `{ "a" : "no escapes in" }`,
+		`"\u`:                        `"\u`,
 	} {
 		if got := string(laxjson.Unescape(json.RawMessage(text))); got != want {
 			t.Errorf("%s: got %s, want %s", text, got, want)
@@ -99,4 +104,22 @@ func TestEncodeSurvivesForeignTypes(t *testing.T) {
 	if got := string(laxjson.Encode([]int{1})); got != `[1]` {
 		t.Errorf("got %s, want [1]", got)
 	}
+}
+
+// FuzzUnescape looks for letters and braces that stay escaped.
+func FuzzUnescape(f *testing.F) {
+	f.Add(`{"\u0061":"\\u007b\u007B\u003c\u0000"}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		got := laxjson.Unescape(json.RawMessage(text))
+		var before, after any
+		if json.Unmarshal([]byte(text), &before) != nil {
+			return
+		}
+		if err := json.Unmarshal(got, &after); err != nil || !reflect.DeepEqual(before, after) {
+			t.Fatalf("%s: got %s, which is not the same: %v", text, got, err)
+		}
+		if strings.Contains(strings.ReplaceAll(strings.ToLower(string(got)), `\\`, ""), `\u007b`) {
+			t.Errorf("%s: got %s, want no escaped brace", text, got)
+		}
+	})
 }

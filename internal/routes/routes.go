@@ -12,8 +12,8 @@
 //
 // There is no false refusal. An [EarlyUse] is [UseNeverNamesUser] only if no
 // request can have a verified user there, whatever handlers come before, and if
-// each request that comes to the login can have passed it. Wherever the walk does
-// not know, the use is [UseMayNameUser], which deserves a warning at most.
+// requests go on from there to the login. Wherever the walk does not know, the use
+// is [UseMayNameUser], which deserves a warning at most.
 //
 // The walk takes time and memory in proportion to the size of the configuration,
 // also if named routes invoke each other or themselves. So some of what it
