@@ -202,7 +202,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		return nil, h.Errf("%s: 'require group' needs a 'group_file' that says who is in the group", appName)
 	}
 	for _, set := range p.handler.ExemptRaw { // whatever the order of exempt and allow_http
-		if reachOf(set, p.handler.AllowHTTP) == reachEverything {
+		if exemptsAll(set, p.handler.AllowHTTP) {
 			return nil, h.Err(errExemptAll(set).Error())
 		}
 	}
@@ -315,7 +315,7 @@ func (p *directiveParser) parseExempt() error {
 
 func (p *directiveParser) addExempt(set caddy.ModuleMap) error {
 	switch {
-	case len(set) > 0 && reachOf(set, true) == reachEverything:
+	case len(set) > 0 && exemptsAll(set, true):
 		return p.Err(errExemptAll(set).Error())
 	case len(set) == 0:
 		return p.Err("exempt: expected a matcher: named (@name), a path (/path*), or one written out such as 'remote_ip 192.0.2.0/24'; " +

@@ -123,10 +123,10 @@ func proxiesOf(server *caddyhttp.Server) func(yield func(*reverseproxy.Handler) 
 			list := lists[0]
 			lists = lists[1:]
 			for i := range list {
-				for _, step := range stepsOf(&list[i]) {
-					lists = append(lists, step.routes, step.errors)
-					lists = append(lists, step.responses...)
-					if proxy, ok := step.handler.(*reverseproxy.Handler); ok && !yield(proxy) {
+				for _, loaded := range list[i].Handlers {
+					handler := unguarded(loaded)
+					lists = append(lists, listsIn(handler)...)
+					if proxy, ok := handler.(*reverseproxy.Handler); ok && !yield(proxy) {
 						return
 					}
 				}

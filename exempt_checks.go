@@ -1,0 +1,67 @@
+package caddyhtpasswd
+
+import (
+	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/matchers"
+)
+
+// exemptsAll reports whether an exemption surely leaves everything open.
+func exemptsAll(set caddy.ModuleMap, allowHTTP bool) bool {
+	return matchers.Set(set).Reach(allowHTTP) == matchers.ReachEverything
+}
+
+// errExemptAll is the error for an exemption that leaves everything open.
+func errExemptAll(set caddy.ModuleMap) error {
+	return fmt.Errorf("exempt: '%s' matches every request, so there would be nothing protected: write what is to be open, such as 'exempt /public/*'", matchers.Set(set))
+}
+
+// checkExempt refuses exemptions that surely leave everything open, and warns of
+// those that a client can choose.
+func (h *Handler) checkExempt() error {
+	for _, set := range h.ExemptRaw {
+		switch matchers.Set(set).Reach(h.AllowHTTP) {
+		case matchers.ReachEverything:
+			return errExemptAll(set)
+		case matchers.ReachChosen:
+			warnOfExempt(h.logger, matchers.Set(set))
+		case matchers.ReachLimited:
+		}
+	}
+	return nil
+}
+
+// warnOfExemptHosts warns of exemptions by the name of the host, which every
+// client of the site may give. They are no error: sites may have the lines in
+// common.
+func (l *foundLogin) warnOfExemptHosts(logger *zap.Logger) {
+	for _, raw := range l.handler.ExemptRaw {
+		set := matchers.Set(raw)
+		exempt := set.Hosts()
+		if len(exempt) == 0 || set.WithoutHosts().Reach(l.handler.AllowHTTP) == matchers.ReachLimited {
+			continue
+		}
+		if !slices.ContainsFunc(l.Hosts, func(host string) bool { return !slices.Contains(exempt, host) }) {
+			warnOfExempt(logger, set, placeFields(&l.Place)...)
+		}
+	}
+}
+
+// warnOfExempt warns of an exemption that a client can choose.
+func warnOfExempt(logger *zap.Logger, set matchers.Set, fields ...zap.Field) {
+	logger.Warn("exempt may match every request; restrict it by path, method or remote_ip", append(fields, zap.String("matcher", set.String()))...)
+}
+
+// describeExempt describes the exemptions in one line, "" for none.
+func (h *Handler) describeExempt() string {
+	sets := make(matchers.Sets, 0, len(h.ExemptRaw))
+	for _, set := range h.ExemptRaw {
+		sets = append(sets, matchers.Set(set))
+	}
+	return sets.String()
+}

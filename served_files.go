@@ -1,0 +1,77 @@
+package caddyhtpasswd
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
+)
+
+// checkServed warns of password files that a file server would hand out.
+func (c *siteChecks) checkServed(h *Handler, served map[string][]routes.ServedFiles) {
+	for _, name := range slices.Concat(h.Files, h.GroupFiles) {
+		path, ok := absolutePath(name)
+		if !ok || c.warned[path] {
+			continue
+		}
+		c.warned[path] = true
+		for root := filepath.Dir(path); ; root = filepath.Dir(root) {
+			if slices.ContainsFunc(served[root], func(files routes.ServedFiles) bool { return files.MayServe(root, path) }) {
+				c.logger.Warn("file lies below the root of a file_server, which may serve it; move it, or add hide to file_server",
+					zap.String("file", name), zap.String("root", root), zap.String("hide", filepath.Base(path)))
+				break
+			}
+			if root == filepath.Dir(root) {
+				break
+			}
+		}
+	}
+}
+
+// absoluteRoots returns what file servers hand out by the absolute paths of
+// their roots. Roots that differ from request to request are left out.
+func absoluteRoots(served map[string][]routes.ServedFiles) map[string][]routes.ServedFiles {
+	roots := make(map[string][]routes.ServedFiles)
+	for root, list := range served {
+		path, ok := absolutePath(root)
+		if !ok {
+			continue
+		}
+		for _, files := range list {
+			roots[path] = append(roots[path], routes.ServedFiles{Hide: absoluteHide(files.Hide), Paths: files.Paths})
+		}
+	}
+	return roots
+}
+
+// absoluteHide returns what a file server hides, with absolute paths. A name
+// without a separator is hidden in any directory, and stays as it is.
+func absoluteHide(hide []string) []string {
+	patterns := make([]string, 0, len(hide))
+	for _, pattern := range hide {
+		ok := true
+		if strings.ContainsRune(pattern, filepath.Separator) {
+			pattern, ok = absolutePath(pattern)
+		}
+		if ok {
+			patterns = append(patterns, pattern)
+		}
+	}
+	return patterns
+}
+
+// absolutePath replaces global placeholders. It returns false if there are
+// others, which differ from request to request.
+func absolutePath(name string) (string, bool) {
+	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
+	if err != nil {
+		return "", false
+	}
+	path, err := filepath.Abs(name)
+	return path, err == nil
+}
