@@ -16,16 +16,16 @@ import (
 type Reach int
 
 const (
-	// ReachLimited: something limits the requests that a client cannot choose
-	// without asking for something else. Such are the path, the method and the
-	// client's address.
+	// ReachLimited means that something limits the requests that a client cannot
+	// choose without asking for something else. Such are the path, the method and
+	// the client's address.
 	ReachLimited Reach = iota
 
-	// ReachChosen: a client can make any request match, or the matcher is not
-	// known. Such are header fields and the query.
+	// ReachChosen means that a client can make any request match, or that the
+	// matcher is not known. Such are header fields and the query.
 	ReachChosen
 
-	// ReachEverything: every request surely matches.
+	// ReachEverything means that every request surely matches.
 	ReachEverything
 )
 

@@ -1,8 +1,6 @@
 package routes
 
-import (
-	"encoding/json"
-)
+import "encoding/json"
 
 // Report is what a walk found, in the order in which requests pass it. Servers
 // are walked through in the order in which they were given, each through its
@@ -61,14 +59,15 @@ type EarlyUse struct {
 type UseVerdict int
 
 const (
-	// UseMayNameUser: something before may have verified a user, or perhaps no
-	// request that the use is for comes to the login.
+	// UseMayNameUser is a use before which something may have verified a user, or
+	// from which perhaps no request comes to the login.
 	UseMayNameUser UseVerdict = iota
 
-	// UseOnOpenPage: nobody is verified there, and no request gets from there to
-	// the login. The page may be meant to be open.
+	// UseOnOpenPage is a use where nobody is verified, and from where no request
+	// comes to the login. The page may be meant to be open.
 	UseOnOpenPage
 
-	// UseNeverNamesUser: nobody is verified there, and requests go on to the login.
+	// UseNeverNamesUser is a use where nobody is verified, and from where requests
+	// go on to the login.
 	UseNeverNamesUser
 )
