@@ -251,7 +251,7 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 			}
 			entry, path := f.users.find([]byte(name)), ""
 			if entry != nil {
-				path = f.path
+				path = f.Name()
 			}
 			var t target
 			t.set(g, noClient, &found{f.store, f.users, entry}, []byte(name))

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // MaxFileSize is how many bytes a file may have: enough for two million users.
@@ -84,18 +83,4 @@ func withAdvice(err error) error {
 		return fmt.Errorf("%w: mount the file system again", err)
 	}
 	return err
-}
-
-// settleTime is how long a text must have stood still before it is read.
-const settleTime = 200 * time.Millisecond
-
-// isRacy reports whether a change, in nanoseconds since 1970, was so shortly
-// before now that another one can have the same time.
-func isRacy(changed int64, now time.Time) bool {
-	limit := settleTime
-	if changed%int64(time.Second) == 0 {
-		limit += 2 * time.Second // most likely the file system knows no parts of a second
-	}
-	age := now.Sub(time.Unix(0, changed))
-	return -limit < age && age < limit
 }

@@ -5,7 +5,6 @@ package follow
 import (
 	"io/fs"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +54,5 @@ func (s signature) sameFile(other signature) bool {
 	return s.dev == other.dev && s.ino == other.ino
 }
 
-// isRacy reports whether the file changed so shortly before now that it can
-// change again within the resolution of its times.
-func (s signature) isRacy(now time.Time) bool { return isRacy(s.ctime, now) }
+// changed returns when the file changed last, in nanoseconds since 1970.
+func (s signature) changed() int64 { return s.ctime }

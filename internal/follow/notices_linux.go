@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package follow
 
 import (
 	"bytes"

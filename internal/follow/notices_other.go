@@ -1,6 +1,6 @@
 //go:build !linux
 
-package caddyhtpasswd
+package follow
 
 import (
 	"path/filepath"

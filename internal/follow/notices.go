@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package follow
 
 import (
 	"path/filepath"
@@ -95,13 +95,5 @@ func (n *directoryNotices) lastMove() uint64 {
 func (n *directoryNotices) close() {
 	if n.watch != nil {
 		n.watch.close()
-	}
-}
-
-// notify leaves a signal in a channel with room for one.
-func notify(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // there is one already
 	}
 }

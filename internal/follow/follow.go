@@ -1,2 +1,0 @@
-// Package follow reads files that change while they are in use.
-package follow

@@ -1,0 +1,106 @@
+//go:build unix
+
+package caddyhtpasswd
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/pprof"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Files of the same length.
+const (
+	fileA = "alice:" + shaSecret1 + "\nann:" + shaSecret1 + "\n"
+	fileB = "alice:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n"
+)
+
+// put puts settings in force for a test.
+func put(t *testing.T, poll time.Duration) (*App, *observer.ObservedLogs) {
+	t.Helper()
+	logger, logs := observed()
+	app := &App{Poll: caddy.Duration(poll), logger: logger}
+	running.start(app)
+	t.Cleanup(func() { running.stop(app) })
+	return app, logs
+}
+
+// followers returns how many goroutines follow files.
+func followers() int {
+	var stacks bytes.Buffer
+	pprof.Lookup("goroutine").WriteTo(&stacks, 2) //nolint:errcheck // to memory
+	return strings.Count(stacks.String(), "follow.(*Follower).run(") + strings.Count(stacks.String(), "(*inotify).await(") + strings.Count(stacks.String(), "(*notifier).forward(")
+}
+
+// nobodyFollows waits until no goroutine follows a file: one that has said that
+// it is done may still be on its way out.
+func nobodyFollows(t *testing.T) {
+	t.Helper()
+	eventually(t, "no goroutine follows a file", func() bool { return followers() == 0 })
+}
+
+// knows waits until a handler knows a user, or doesn't any more.
+func knows(t *testing.T, h *Handler, user string, want outcome) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
+		f := h.users.find([]byte(user)) // a login would have the file looked at
+		if f.isUsable() {
+			return want == goodPassword && f.class().Verify(f.hash, []byte("secret1"))
+		}
+		return f.failure() == want
+	})
+}
+
+// TestFilesAreShared is what handlers of one path have in common, and that
+// nothing is left when the last one is gone.
+func TestFilesAreShared(t *testing.T) {
+	put(t, time.Hour)
+	nobodyFollows(t) // anything for another test
+	path := writeFile(t, fileA)
+	groups := writeFile(t, "admins: alice\n")
+	one, two := &Handler{Files: []string{path, path}, GroupFiles: []string{groups}}, &Handler{Files: []string{path}}
+	must(t, one.Provision(configContext(t)))
+	must(t, two.Provision(configContext(t)))
+	if one.users[0] != two.users[0] || one.users[0] != one.users[1] {
+		t.Error("X2 the same file is two tables")
+	}
+	eventually(t, "two files are followed", func() bool { return followers() == 4 }) // each with its notices
+
+	replace(t, path, "rubbish")
+	three := &Handler{Files: []string{path}} // X3: broken, though already in use
+	if err := three.Provision(configContext(t)); err == nil || !strings.Contains(err.Error(), path) {
+		t.Error("X3", err)
+	}
+	must(t, three.Cleanup())
+	if got, _ := checkIn(t, one.users, "ann", "secret1", &memory{now: clock}); got != goodPassword {
+		t.Error("X3", got)
+	}
+
+	// A path read as users and as groups is two.
+	mixed := &Handler{Files: []string{path}, GroupFiles: []string{path}}
+	replace(t, path, fileA)
+	must(t, mixed.Provision(configContext(t)))
+	eventually(t, "three files are followed", func() bool { return followers() == 6 })
+	must(t, mixed.Cleanup())
+
+	must(t, one.Cleanup())
+	must(t, one.Cleanup()) // once more takes nothing from others
+	replace(t, path, fileB)
+	knows(t, two, "bob", goodPassword)
+	must(t, two.Cleanup())
+	nobodyFollows(t)
+
+	// One that can't be read leaves nothing either.
+	four := &Handler{Files: []string{path, path + ".none"}}
+	if err := four.Provision(configContext(t)); err == nil {
+		t.Error("provisioned")
+	}
+	must(t, four.Cleanup())
+	nobodyFollows(t)
+}
