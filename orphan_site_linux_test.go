@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOrphanedSite is U1 through a real Caddy: a user is removed from a file that
-// is mounted on its own.
+// TestOrphanedSite removes a user from a file that is mounted on its own, in a
+// real Caddy.
 func TestOrphanedSite(t *testing.T) {
 	source, path := filepath.Join(t.TempDir(), "source"), filepath.Join(t.TempDir(), "f")
 	must(t, os.WriteFile(source, []byte(fileA), 0o640))

@@ -68,18 +68,18 @@ func TestFilesAreShared(t *testing.T) {
 	must(t, one.Provision(configContext(t)))
 	must(t, two.Provision(configContext(t)))
 	if one.users[0] != two.users[0] || one.users[0] != one.users[1] {
-		t.Error("X2 the same file is two tables")
+		t.Error("the same file is two tables")
 	}
 	eventually(t, "two files are followed", func() bool { return followers() == 4 }) // each with its notices
 
 	replace(t, path, "rubbish")
-	three := &Handler{Files: []string{path}} // X3: broken, though already in use
+	three := &Handler{Files: []string{path}} // invalid, though already in use
 	if err := three.Provision(configContext(t)); err == nil || !strings.Contains(err.Error(), path) {
-		t.Error("X3", err)
+		t.Errorf("got %v, want an error that names the file", err)
 	}
 	must(t, three.Cleanup())
 	if got, _ := checkIn(t, one.users, "ann", "secret1", &memory{now: clock}); got != goodPassword {
-		t.Error("X3", got)
+		t.Errorf("a user of the previous version: got %s, want %s", got, goodPassword)
 	}
 
 	// A path read as users and as groups is two.

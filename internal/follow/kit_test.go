@@ -161,6 +161,22 @@ func (w *watched) serves(what string, users ...string) {
 	}
 }
 
+// parsed fails if versions were parsed another number of times.
+func (w *watched) parsed(times int64) {
+	w.t.Helper()
+	if got := w.loads.Load(); got != times {
+		w.t.Errorf("parsed %d times, want %d", got, times)
+	}
+}
+
+// failed fails if there were more or fewer failures.
+func (w *watched) failed(times int) {
+	w.t.Helper()
+	if got := w.Status().Failures; got != times {
+		w.t.Errorf("%d failures, want %d", got, times)
+	}
+}
+
 // logged fails if the messages since the last call, above the level of
 // debugging, are not these, each given by a part of it.
 func (w *watched) logged(what string, messages ...string) {

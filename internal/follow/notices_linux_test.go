@@ -49,11 +49,11 @@ func TestMoved(t *testing.T) {
 			replace(t, path, fileB)
 		}, atOnce},
 		{"written in place", func(t *testing.T, path string) { overwrite(t, path, fileB) }, settled},
-		{"removed and made anew", func(t *testing.T, path string) {
+		{"removed and created again", func(t *testing.T, path string) {
 			must(t, os.Remove(path))
 			must(t, os.WriteFile(path, []byte(fileB), 0o640))
 		}, settled},
-		{"moved away, and then made anew", func(t *testing.T, path string) {
+		{"moved away, and then created again", func(t *testing.T, path string) {
 			must(t, os.Rename(path, path+"~"))
 			must(t, os.WriteFile(path, []byte(fileB), 0o640))
 		}, settled},
@@ -61,7 +61,7 @@ func TestMoved(t *testing.T) {
 			replace(t, path, fileHalf)
 			overwrite(t, path, fileB)
 		}, settled},
-		{"renamed over it, and then removed and made anew", func(t *testing.T, path string) {
+		{"renamed over it, and then removed and created again", func(t *testing.T, path string) {
 			replace(t, path, fileHalf)
 			must(t, os.Remove(path))
 			must(t, os.WriteFile(path, []byte(fileB), 0o640))
@@ -152,8 +152,7 @@ func TestMovedBroken(t *testing.T) {
 	w.logged("fixed", msgNew, msgGood)
 }
 
-// TestWholeVersionsOnly is F23 and F28 with changes of all kinds, in an order
-// chosen by chance: a version is active only if somebody has written it to its
+// TestWholeVersionsOnly makes changes of all kinds, in an order chosen by chance: a version is active only if somebody has written it to its
 // end, and what is moved to the name is so at once.
 func TestWholeVersionsOnly(t *testing.T) {
 	for seed := range uint64(30) {

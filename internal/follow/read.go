@@ -169,8 +169,11 @@ func (f *Follower) recover(logger *zap.Logger) {
 	f.publish()
 }
 
-// publish shows the status to others.
+// publish shows the status to others, if it is another one.
 func (f *Follower) publish() {
+	if shown := f.published.Load(); shown != nil && *shown == f.status {
+		return
+	}
 	status := f.status
 	f.published.Store(&status)
 }

@@ -104,7 +104,7 @@ func (f *followed) heard() {
 // one where there is none.
 func TestFollow(t *testing.T) {
 	const never = time.Hour
-	t.Run("F22 renamed over, by notice", func(t *testing.T) {
+	t.Run("another file is renamed over it: found by a notice", func(t *testing.T) {
 		path := writeFile(t, fileA)
 		f := begin(t, path, never)
 		f.quiet()
@@ -112,7 +112,7 @@ func TestFollow(t *testing.T) {
 		f.knows("bob")
 		f.knowsNot("ann")
 	})
-	t.Run("F17 deleted and back, by notice", func(t *testing.T) {
+	t.Run("it is deleted and created again: found by notices", func(t *testing.T) {
 		path := writeFile(t, fileA)
 		f := begin(t, path, never)
 		f.quiet()
@@ -123,14 +123,14 @@ func TestFollow(t *testing.T) {
 		f.knows("bob")
 		eventually(t, "it is logged", func() bool { return f.logs.FilterMessageSnippet("good again").Len() == 1 })
 	})
-	t.Run("F21 Kubernetes, by notice", func(t *testing.T) {
+	t.Run("Kubernetes swaps the directory of a volume: found by a notice", func(t *testing.T) {
 		path := kubernetes(t, t.TempDir())
 		f := begin(t, path, never)
 		f.quiet()
 		kubernetesSwap(t, path)
 		f.knows("bob")
 	})
-	t.Run("F24 the target of a symlink in another folder, by the poll", func(t *testing.T) {
+	t.Run("the target of a symlink is replaced in another directory: found by the poll", func(t *testing.T) {
 		target, path := writeFile(t, fileA), t.TempDir()+"/link"
 		must(t, os.Symlink(target, path))
 		f := begin(t, path, 20*time.Millisecond)
@@ -138,7 +138,7 @@ func TestFollow(t *testing.T) {
 		replace(t, target, fileB)
 		f.knows("bob")
 	})
-	t.Run("F24 the folder made anew, by the poll, and then by notice", func(t *testing.T) {
+	t.Run("its directory is deleted and created again: found by the poll, and the next change by a notice", func(t *testing.T) {
 		dir, path := directoryWithFile(t)
 		f := begin(t, path, 20*time.Millisecond)
 		must(t, os.RemoveAll(dir))
@@ -151,7 +151,7 @@ func TestFollow(t *testing.T) {
 		replace(t, path, fileA)
 		f.knows("ann")
 	})
-	t.Run("F24 the folder renamed and another in its place", func(t *testing.T) {
+	t.Run("its directory is renamed, and another one takes its place", func(t *testing.T) {
 		dir, path := directoryWithFile(t)
 		f := begin(t, path, 20*time.Millisecond)
 		must(t, os.Mkdir(dir+".new", 0o755))
@@ -165,7 +165,7 @@ func TestFollow(t *testing.T) {
 		replace(t, path, fileA)
 		f.knows("ann")
 	})
-	t.Run("F24 a symlink on the way pointed to another folder, by the poll, and then by notice", func(t *testing.T) {
+	t.Run("a symlink on the way is pointed to another directory: found by the poll, and the next change by a notice", func(t *testing.T) {
 		dir := t.TempDir()
 		for name, text := range map[string]string{"a": fileA, "b": fileB} {
 			must(t, os.Mkdir(dir+"/"+name, 0o755))
@@ -184,7 +184,7 @@ func TestFollow(t *testing.T) {
 		replace(t, path, fileA)
 		f.knows("ann")
 	})
-	t.Run("the poll of new settings holds at once", func(t *testing.T) {
+	t.Run("another poll interval is used at once", func(t *testing.T) {
 		target, path := writeFile(t, fileA), t.TempDir()+"/link"
 		must(t, os.Symlink(target, path))
 		f := begin(t, path, never)
@@ -203,10 +203,10 @@ func stackHas(function string) bool {
 	return strings.Contains(stacks.String(), function)
 }
 
-// TestDestructNeverHangs stops to follow a file whose directory was moved and
+// TestCloseNeverHangs stops to follow a file whose directory was moved and
 // deleted while the file was looked at: fsnotify, where that is used, then sends
 // an error with a lock in its hands that its Close needs, too.
-func TestDestructNeverHangs(t *testing.T) {
+func TestCloseNeverHangs(t *testing.T) {
 	for i := range 25 { // which of two channels is taken is by chance
 		dir, path := directoryWithFile(t)
 		f := newTestFollower(path)
@@ -231,7 +231,7 @@ func TestDestructNeverHangs(t *testing.T) {
 			<-release
 			f.mu.Unlock()
 		}()
-		eventually(t, "who comes next to the lock", func() bool { return stackHas("TestDestructNeverHangs.func") })
+		eventually(t, "who comes next to the lock", func() bool { return stackHas("TestCloseNeverHangs.func") })
 		f.mu.Unlock()
 		<-again
 		for range 20 { // in vain, if all is well
@@ -244,6 +244,6 @@ func TestDestructNeverHangs(t *testing.T) {
 		go func() { done <- f.Close() }()
 		<-f.stop
 		close(release)
-		within(t, fmt.Sprintf("Destruct, try %d", i), func() { must(t, <-done) })
+		within(t, fmt.Sprintf("Close, try %d", i), func() { must(t, <-done) })
 	}
 }
