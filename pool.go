@@ -61,11 +61,7 @@ func followSettings() (follow.Settings, <-chan struct{}) {
 	return follow.Settings{Poll: time.Duration(app.Poll), Logger: app.logger}, changed
 }
 
-// followFile returns what follows a file, once it is reloaded.
-func followFile(path string, load func(text string, logger *zap.Logger) error) *follow.Follower {
-	return follow.New(follow.NewFile(path), followOptions(load))
-}
-
+// followOptions returns the options of what is followed, whatever its source is.
 func followOptions(load func(text string, logger *zap.Logger) error) follow.Options {
 	return follow.Options{
 		Load:     load,
@@ -152,7 +148,7 @@ func acquirePath[S store](h *Handler, name string, newStore func(path string) S)
 	key := poolKey[S]{path}
 	value, _, err := files.LoadOrNew(key, func() (caddy.Destructor, error) {
 		s := newStore(path)
-		file := followFile(path, s.load)
+		file := follow.New(follow.NewFile(path), followOptions(s.load))
 		s.follow(file)
 		return &pooledFile[S]{file, s}, nil
 	})

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap/zaptest/observer"
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -21,14 +21,32 @@ const (
 	fileB = "alice:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n"
 )
 
-// put puts settings in force for a test.
-func put(t *testing.T, poll time.Duration) (*App, *observer.ObservedLogs) {
+// put makes settings active until the end of a test.
+func put(t *testing.T, poll time.Duration) *App {
 	t.Helper()
-	logger, logs := observed()
-	app := &App{Poll: caddy.Duration(poll), logger: logger}
+	app := &App{Poll: caddy.Duration(poll), logger: zap.NewNop()}
 	running.start(app)
 	t.Cleanup(func() { running.stop(app) })
-	return app, logs
+	return app
+}
+
+// TestFollowSettings makes other settings active: who follows a file learns of it.
+func TestFollowSettings(t *testing.T) {
+	one := put(t, time.Hour)
+	settings, changed := followSettings()
+	if settings.Poll != time.Hour || settings.Logger != one.logger {
+		t.Errorf("got a poll of %s, want %s, and the logger of the app", settings.Poll, time.Hour)
+	}
+	select {
+	case <-changed:
+		t.Error("the settings are said to have changed, and have not")
+	default:
+	}
+	two := put(t, time.Minute)
+	<-changed
+	if settings, _ := followSettings(); settings.Poll != time.Minute || settings.Logger != two.logger {
+		t.Errorf("got a poll of %s, want %s, and the logger of the other app", settings.Poll, time.Minute)
+	}
 }
 
 // followers returns how many goroutines follow files.

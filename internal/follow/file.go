@@ -12,14 +12,13 @@ import (
 )
 
 // A File is a Source: a regular file, or a symlink to one. Beyond what every
-// source does, it
+// source does, it:
 //
-//   - takes notice of changes in its directory, and in that of Kubernetes volumes;
-//     network file systems, and the target of a symlink in another directory, are
-//     left to the poll,
-//   - knows that a file that was moved to the name is complete (Linux only),
-//   - reports a file that has lost its name while a mount still leads to it,
-//   - doubts a file that appears where a file system is not mounted any more,
+//   - has its directory watched. Changes on network file systems, and of the
+//     target of a symlink in another directory, are found by the poll.
+//   - knows that a file that was moved to the name is complete (Linux only).
+//   - reports a file that has lost its name while a mount still leads to it.
+//   - doubts a file that appears where a file system is not mounted any more.
 //   - warns of a file that every user of the machine can read.
 type File struct {
 	path  string // absolute

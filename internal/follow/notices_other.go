@@ -9,7 +9,7 @@ import (
 )
 
 // notifier watches a directory with what the operating system has. It does not
-// tell files that were moved onto a name from those that were made there.
+// tell files that were moved onto a name from those that were created there.
 type notifier struct {
 	*fsnotify.Watcher
 	names     noticedNames
