@@ -27,14 +27,20 @@ func (f *Follower) Await(ctx context.Context) {
 	}
 	patience, isPatient := time.NewTimer(LookTime), false
 	defer patience.Stop()
+	hasLooked := false
 	for {
 		select {
 		case <-looked:
+			hasLooked = true
 			if looked = f.untilSettled(); looked == nil {
 				return
 			}
 		case <-patience.C:
-			if !isPatient && f.pending.Load() {
+			isPending := f.pending.Load()
+			if hasLooked && !isPending {
+				return // the change was settled at this moment: the look that did so is about to end
+			}
+			if !isPatient && isPending {
 				isPatient = true
 				patience.Reset(MaxSettle)
 				continue

@@ -227,6 +227,30 @@ func TestNoLostWake(t *testing.T) {
 	}
 }
 
+// TestSettledAtTheLastMoment is a change that is read at the very moment at which
+// a wait for it is over: the wait was not in vain, and the next one waits again.
+func TestSettledAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTestFollower("/none") // without the goroutine that looks
+		f.pending.Store(true)
+		waits := make(chan struct{})
+		go func() {
+			defer close(waits)
+			f.Await(t.Context())
+		}()
+		synctest.Wait()
+		f.end(f.begin()) // a look that finds the change
+		time.Sleep(LookTime - 1)
+		f.pending.Store(false) // it has been read, and the look is almost over
+		time.Sleep(1)
+		<-waits
+		if f.inVain.Load() {
+			t.Error("the wait is said to have been in vain")
+		}
+		f.end(f.begin())
+	})
+}
+
 // TestManyAwait has a thousand logins fail at once, while a look hangs: they
 // share the looks, and each is gone when its time is over, or its client.
 func TestManyAwait(t *testing.T) {
