@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -140,9 +141,9 @@ func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 func newAdminFile(f *fileInUse) adminFile {
 	found := f.findings()
 	file := adminFile{
-		Path: labelValue(f.path), Kind: f.kind(),
+		Path: labelValue(f.Name()), Kind: f.kind(),
 		BadLines: []reportedLine{}, BadLineCount: found.badCount,
-		LastLoad: f.status.loadedAt, LastError: f.status.failure, Failures: f.status.failures,
+		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, Failures: f.status.Failures,
 	}
 	for _, b := range found.bad {
 		file.BadLines = append(file.BadLines, reportedLine{b.line, b.text})
@@ -194,16 +195,16 @@ func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func reloadFile(f *fileInUse, logger *zap.Logger) adminReload {
-	reload := adminReload{Path: labelValue(f.path), Kind: f.kind()}
-	err := f.reload(logger)
-	reload.LastLoad = f.published.Load().loadedAt
+	reload := adminReload{Path: labelValue(f.Name()), Kind: f.kind()}
+	err := f.Reload(logger)
+	reload.LastLoad = f.Status().LoadedAt
 	switch {
 	case err != nil:
 		reload.Result, reload.Error = reloadFailed, err.Error()
-	case f.isInGrace():
+	case f.IsInGrace():
 		reload.Result = reloadPending
-		reload.Pending = fmt.Sprintf("the file is empty; keeping the previous version for %s, in case it is being written", emptyGrace)
-	case reload.LastLoad.Equal(f.status.loadedAt):
+		reload.Pending = fmt.Sprintf("the file is empty; keeping the previous version for %s, in case it is being written", follow.EmptyGrace)
+	case reload.LastLoad.Equal(f.status.LoadedAt):
 		reload.Result = reloadUnchanged
 	default:
 		reload.Result = reloadChanged

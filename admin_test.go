@@ -217,8 +217,8 @@ func TestFilesInUse(t *testing.T) {
 		for _, f := range filesInUse() {
 			seen++
 			newAdminFile(&f)
-			if (f.kind() == "users") != (f.path == path) {
-				t.Errorf("%s is one of %s", f.path, f.kind())
+			if (f.kind() == "users") != (f.Name() == path) {
+				t.Errorf("%s is one of %s", f.Name(), f.kind())
 			}
 		}
 		select {

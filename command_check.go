@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
 )
@@ -152,15 +153,15 @@ func (t *passwordTool) runList(path string) error {
 // newFileReport reads a file as a server does.
 func newFileReport(path string) *fileReport {
 	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []reportedFormat{}, BadLines: []reportedLine{}, Duplicates: []int{}}
-	text, _, mode, err := readFile(path)
+	text, mode, err := follow.ReadFile(path)
 	if err != nil {
 		r.Refused = err.Error()
 		return r
 	}
 	r.Mode, r.Owner, r.Group = mode.String(), "", ""
 	r.Owner, r.Group = ownerOf(path)
-	r.WorldReadable = isWorldReadable(path, mode)
-	r.MountPoint, r.Gone = mountOf(path)
+	r.WorldReadable = follow.IsWorldReadable(path, mode)
+	r.MountPoint, r.Gone = follow.MountOf(path)
 	r.isFixed = wholefile.IsFixed(path)
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)

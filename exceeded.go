@@ -243,7 +243,7 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 			}
 			entry, path := f.users.find([]byte(name)), ""
 			if entry != nil {
-				path = f.path
+				path = f.Name()
 			}
 			var keys limitKeys
 			keys.set(g, noClient, &lookup{f.store, f.users, entry}, []byte(name))

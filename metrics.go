@@ -107,20 +107,20 @@ func (collector) Collect(metrics chan<- prometheus.Metric) {
 	g.hashTimes.Collect(metrics)
 
 	for _, f := range filesInUse() {
-		path := labelValue(f.path)
+		path := labelValue(f.Name())
 		if f.store != nil {
 			users, weak := f.users.count()
 			send(usersMetric, float64(users), path)
 			send(weakMetric, float64(weak), path)
 		}
 		send(badLinesMetric, float64(f.findings().badCount), path, f.kind())
-		send(loadedMetric, float64(f.status.loadedAt.UnixMilli())/1e3, path, f.kind())
+		send(loadedMetric, float64(f.status.LoadedAt.UnixMilli())/1e3, path, f.kind())
 		good := 1.0
-		if f.status.failure != "" {
+		if f.status.Failure != "" {
 			good = 0
 		}
 		send(goodMetric, good, path, f.kind())
-		send(failuresMetric, float64(f.status.failures), path, f.kind())
+		send(failuresMetric, float64(f.status.Failures), path, f.kind())
 	}
 }
 

@@ -4,7 +4,7 @@
 // files followed live. It also brings named upstream groups.
 //
 // The way of a request is Handler.ServeHTTP and what that calls; the way of a
-// changed file begins at followedFile.
+// changed file begins at internal/follow.
 package caddyhtpasswd
 
 import (

@@ -10,6 +10,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 )
 
 // files holds the followed files of all configurations, running or about to.
@@ -21,20 +23,20 @@ var files = caddy.NewUsagePool()
 type store interface {
 	*userStore | *groupStore
 	load(text string, logger *zap.Logger) error
-	follow(f *followedFile)
+	follow(f *follow.Follower)
 }
 
 // followed is the part of a store that knows its file.
 type followed struct {
-	file *followedFile // nil for none
+	file *follow.Follower // nil for none
 }
 
-func (s *followed) follow(f *followedFile) { s.file = f }
+func (s *followed) follow(f *follow.Follower) { s.file = f }
 
 // awaitCurrent waits until the file is read, if it has changed.
 func (s *followed) awaitCurrent(ctx context.Context) {
 	if s.file != nil {
-		s.file.awaitCurrent(ctx)
+		s.file.Await(ctx)
 	}
 }
 
@@ -44,15 +46,34 @@ type poolKey[S store] struct{ path string }
 
 // pooledFile is a value in the pool.
 type pooledFile[S store] struct {
-	*followedFile
+	*follow.Follower
 	store S
+}
+
+// Destruct ends following. It implements caddy.Destructor.
+func (f *pooledFile[S]) Destruct() error { return f.Close() }
+
+// followSettings returns the settings that are active for all followed files,
+// and a channel that is closed when others are.
+func followSettings() (follow.Settings, <-chan struct{}) {
+	active, changed := running.watch()
+	return follow.Settings{Poll: active.poll, Logger: active.logger}, changed
+}
+
+// followOptions returns the options of what is followed, whatever its source is.
+func followOptions(load func(text string, logger *zap.Logger) error) follow.Options {
+	return follow.Options{
+		Load:     load,
+		IsEmpty:  func(text string) bool { return !hasLines(text) },
+		Settings: followSettings,
+	}
 }
 
 // fileInUse is a file that was loaded, with what it means at the moment: the
 // users or the groups.
 type fileInUse struct {
-	*followedFile
-	status fileStatus
+	*follow.Follower
+	status follow.Status
 	store  *userStore // nil for a group file
 	users  *userTable
 	groups *groupTable
@@ -66,12 +87,12 @@ func filesInUse() []fileInUse {
 		// The status comes first: a file that is loaded according to it is.
 		switch file := value.(type) {
 		case *pooledFile[*userStore]:
-			if f.followedFile = file.followedFile; f.isLoaded() {
+			if f.Follower = file.Follower; f.isLoaded() {
 				f.store, f.users = file.store, file.store.current.Load()
 				inUse = append(inUse, f)
 			}
 		case *pooledFile[*groupStore]:
-			if f.followedFile = file.followedFile; f.isLoaded() {
+			if f.Follower = file.Follower; f.isLoaded() {
 				f.groups = file.store.current.Load()
 				inUse = append(inUse, f)
 			}
@@ -79,19 +100,15 @@ func filesInUse() []fileInUse {
 		return true
 	})
 	slices.SortFunc(inUse, func(a, b fileInUse) int {
-		return cmp.Or(strings.Compare(a.path, b.path), strings.Compare(a.kind(), b.kind()))
+		return cmp.Or(strings.Compare(a.Name(), b.Name()), strings.Compare(a.kind(), b.kind()))
 	})
 	return inUse
 }
 
 // isLoaded takes the status, and reports whether the file was ever loaded.
 func (f *fileInUse) isLoaded() bool {
-	status := f.published.Load()
-	if status == nil || status.loadedAt.IsZero() {
-		return false
-	}
-	f.status = *status
-	return true
+	f.status = f.Status()
+	return !f.status.LoadedAt.IsZero()
 }
 
 func (f *fileInUse) kind() string {
@@ -130,7 +147,7 @@ func acquirePath[S store](h *Handler, name string, newStore func(path string) S)
 	key := poolKey[S]{path}
 	value, _, err := files.LoadOrNew(key, func() (caddy.Destructor, error) {
 		s := newStore(path)
-		file := newFollowedFile(path, s.load)
+		file := follow.New(follow.NewFile(path), followOptions(s.load))
 		s.follow(file)
 		return &pooledFile[S]{file, s}, nil
 	})
@@ -139,5 +156,5 @@ func acquirePath[S store](h *Handler, name string, newStore func(path string) S)
 	}
 	h.acquired = append(h.acquired, key) // from here on there is something to clean up
 	file := value.(*pooledFile[S])
-	return file.store, file.reload(h.logger)
+	return file.store, file.Reload(h.logger)
 }

@@ -323,7 +323,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 	respond ok`))
 	var file *pooledFile[*userStore]
 	files.Range(func(_, value any) bool {
-		if f, ok := value.(*pooledFile[*userStore]); ok && f.path == filepath.Join(s.dir, "users") {
+		if f, ok := value.(*pooledFile[*userStore]); ok && f.Name() == filepath.Join(s.dir, "users") {
 			file = f
 		}
 		return true

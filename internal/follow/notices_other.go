@@ -1,6 +1,6 @@
 //go:build !linux
 
-package caddyhtpasswd
+package follow
 
 import (
 	"path/filepath"
@@ -9,7 +9,7 @@ import (
 )
 
 // notifier watches a directory with what the operating system has. It does not
-// tell files that were moved onto a name from those that were made there.
+// tell files that were moved onto a name from those that were created there.
 type notifier struct {
 	*fsnotify.Watcher
 	names     noticedNames

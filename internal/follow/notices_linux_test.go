@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package follow
 
 import (
 	"fmt"
@@ -49,11 +49,11 @@ func TestMoved(t *testing.T) {
 			replace(t, path, fileB)
 		}, atOnce},
 		{"written in place", func(t *testing.T, path string) { overwrite(t, path, fileB) }, settled},
-		{"removed and made anew", func(t *testing.T, path string) {
+		{"removed and created again", func(t *testing.T, path string) {
 			must(t, os.Remove(path))
 			must(t, os.WriteFile(path, []byte(fileB), 0o640))
 		}, settled},
-		{"moved away, and then made anew", func(t *testing.T, path string) {
+		{"moved away, and then created again", func(t *testing.T, path string) {
 			must(t, os.Rename(path, path+"~"))
 			must(t, os.WriteFile(path, []byte(fileB), 0o640))
 		}, settled},
@@ -61,7 +61,7 @@ func TestMoved(t *testing.T) {
 			replace(t, path, fileHalf)
 			overwrite(t, path, fileB)
 		}, settled},
-		{"renamed over it, and then removed and made anew", func(t *testing.T, path string) {
+		{"renamed over it, and then removed and created again", func(t *testing.T, path string) {
 			replace(t, path, fileHalf)
 			must(t, os.Remove(path))
 			must(t, os.WriteFile(path, []byte(fileB), 0o640))
@@ -88,7 +88,7 @@ func TestMoved(t *testing.T) {
 		}, settled},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			dir, path := folderWithFile(t)
+			dir, path := directoryWithFile(t)
 			w := watch(t, path).noticed()
 			if test.name[:len("written by")] == "written by" {
 				other := dir + ".other"
@@ -108,7 +108,7 @@ func TestMoved(t *testing.T) {
 			if isRead := w.text != before; isRead != test.want {
 				t.Fatalf("read at once: %v, want %v", isRead, test.want)
 			}
-			w.pass(settleTime)
+			w.pass(SettleTime)
 			w.serves("after the settling time", "alice", "bob")
 			w.logged("after the settling time", msgNew)
 		})
@@ -130,7 +130,7 @@ func TestMovedWhileRead(t *testing.T) {
 	w.fetch = readFile
 	w.notice()
 	w.serves("just written", "alice", "ann")
-	w.pass(settleTime)
+	w.pass(SettleTime)
 	w.serves("written", "alice", "bob")
 }
 
@@ -143,8 +143,8 @@ func TestMovedBroken(t *testing.T) {
 	w.logged("broken", msgFail)
 	w.pass(10 * testPoll)
 	w.serves("broken", "alice", "ann")
-	if w.loads > 2 { // once more since it could have changed within the tick of a clock
-		t.Errorf("parsed %d times, want at most 2", w.loads)
+	if w.loads.Load() > 2 { // once more since it could have changed within the tick of a clock
+		t.Errorf("parsed %d times, want at most 2", w.loads.Load())
 	}
 	replace(t, w.path, fileB)
 	w.notice()
@@ -152,8 +152,7 @@ func TestMovedBroken(t *testing.T) {
 	w.logged("fixed", msgNew, msgGood)
 }
 
-// TestWholeVersionsOnly is F23 and F28 with changes of all kinds, in an order
-// chosen by chance: a version is active only if somebody has written it to its
+// TestWholeVersionsOnly makes changes of all kinds, in an order chosen by chance: a version is active only if somebody has written it to its
 // end, and what is moved to the name is so at once.
 func TestWholeVersionsOnly(t *testing.T) {
 	for seed := range uint64(30) {
@@ -163,7 +162,7 @@ func TestWholeVersionsOnly(t *testing.T) {
 			whole := map[string]bool{fileA: true}
 			look := func(what string) {
 				t.Helper()
-				w.pass(time.Duration(random.Int64N(int64(settleTime) * 9 / 10)))
+				w.pass(time.Duration(random.Int64N(int64(SettleTime) * 9 / 10)))
 				if random.IntN(2) == 0 {
 					w.notice()
 				}
@@ -186,7 +185,7 @@ func TestWholeVersionsOnly(t *testing.T) {
 			}
 			for i := range 40 {
 				// The halves are files, too. They are of one length each, so that sizes say nothing.
-				text := fmt.Sprintf("u%04d:%s\nv%04d:%s\n", i, shaSecret1, i, shaSecret1)
+				text := fmt.Sprintf("u%04d:%s\nv%04d:%s\n", i, hash, i, hash)
 				switch random.IntN(6) {
 				case 0, 1:
 					whole[text] = true
@@ -215,7 +214,7 @@ func TestWholeVersionsOnly(t *testing.T) {
 				}
 				look("after it was written")
 				if random.IntN(4) == 0 {
-					w.pass(testPoll + maxSettle)
+					w.pass(testPoll + MaxSettle)
 					if w.text != text {
 						t.Fatalf("it stands still, and this is active:\n%s", w.text)
 					}

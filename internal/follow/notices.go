@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package follow
 
 import (
 	"path/filepath"
@@ -7,7 +7,8 @@ import (
 )
 
 // directoryNotices are the notices of changes in the directory of a file. The
-// directory is watched, not the file: most changes put another file in its place.
+// directory is watched, not the file, since most changes put another file in its
+// place. Nothing is watched before renew.
 type directoryNotices struct {
 	directory string
 	names     noticedNames
@@ -18,17 +19,17 @@ type directoryNotices struct {
 }
 
 // noticedNames are the entries of the directory that concern the file. A move
-// onto the first one puts a whole file there.
+// onto the first one puts a complete file there.
 type noticedNames [2]string
 
 func (n *noticedNames) has(name string) bool { return name == n[0] || name == n[1] }
 
-// directoryWatch is what the operating system has for that. None of its methods
-// may be called by two at a time.
+// directoryWatch is what the operating system has for that. Its methods are
+// called one at a time, except for close.
 type directoryWatch interface {
 	// add watches a directory instead of the one before.
 	add(directory string) error
-	// isActive reports whether a directory is watched: one that is deleted is not any more.
+	// isActive reports whether a directory is watched. A directory that is deleted no longer is.
 	isActive() bool
 	// lastMove takes in the notices that there are. It returns the number of the
 	// last one if that is of a file moved onto the name, and 0 otherwise.
@@ -42,8 +43,8 @@ func newDirectoryNotices(path string) *directoryNotices {
 	return &directoryNotices{directory: filepath.Clean(directory), names: noticedNames{name, "..data"}, changed: make(chan struct{}, 1)}
 }
 
-// renew sets up the watch if it is missing, or is one of a directory that has
-// been replaced. Without a watch there is still the poll.
+// renew sets up the watch if there is none, or if it is of a directory that has
+// been replaced since. Without a watch there is still the poll.
 func (n *directoryNotices) renew(logger *zap.Logger) {
 	if err := n.tryRenew(); err != nil && err.Error() != n.failure {
 		n.failure = err.Error()
@@ -79,7 +80,7 @@ func (n *directoryNotices) tryRenew() error {
 // onto the name, and 0 otherwise. Everything that has happened to the name until
 // now is in it.
 func (n *directoryNotices) lastMove() uint64 {
-	if n == nil || n.watch == nil {
+	if n.watch == nil {
 		return 0
 	}
 	move := n.watch.lastMove()
@@ -95,13 +96,5 @@ func (n *directoryNotices) lastMove() uint64 {
 func (n *directoryNotices) close() {
 	if n.watch != nil {
 		n.watch.close()
-	}
-}
-
-// notify leaves a signal in a channel with room for one.
-func notify(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // there is one already
 	}
 }

@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package follow
 
 import (
 	"encoding/json"
@@ -38,8 +38,7 @@ func mountedFile(t *testing.T) (source, path string) {
 	return source, path
 }
 
-// TestOrphanedMount is F27: a file that is mounted on its own is replaced where
-// it comes from.
+// TestOrphanedMount replaces a file that is mounted on its own where it comes from.
 func TestOrphanedMount(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, source string){
 		"replaced": func(t *testing.T, source string) { replace(t, source, fileB) },
@@ -48,7 +47,7 @@ func TestOrphanedMount(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			source, path := mountedFile(t)
 			w := watch(t, path)
-			before := w.store.current.Load()
+			before := w.current.Load()
 			change(t, source)
 			w.pass(testPoll)
 			w.serves("found by the poll", "alice", "ann")
@@ -58,27 +57,31 @@ func TestOrphanedMount(t *testing.T) {
 			w.logged("found by the poll", msgFail)
 			w.pass(20 * testPoll)
 			w.logged("later")
-			if status := w.published.Load(); status.failure != errOrphaned.Error() || status.failures != 1 {
+			if status := w.Status(); status.Failure != errOrphaned.Error() || status.Failures != 1 {
 				t.Errorf("shown: %+v, want one failure", status)
 			}
 
 			// Whoever has it read is told; a start takes it all the same, or nobody could log in.
-			if err := w.reload(w.logger); err == nil || !strings.Contains(err.Error(), errOrphaned.Error()) {
+			if err := w.Reload(w.logger); err == nil || !strings.Contains(err.Error(), errOrphaned.Error()) {
 				t.Errorf("reload: %v, want %v", err, errOrphaned)
 			}
 			w.logged("reload")
-			if w.store.current.Load() != before || w.failures != 1 {
-				t.Errorf("another table, or %d failures", w.failures)
+			w.failed(1)
+			if w.current.Load() != before {
+				t.Error("another version is active")
 			}
 			logger, logs := observed()
-			fresh := newFollowedFile(path, newUserStore(path).load)
-			must(t, fresh.reload(logger))
-			if logs.FilterMessageSnippet("can't be used").Len() != 1 || fresh.published.Load().failure != errOrphaned.Error() {
+			fresh := newTestFollower(path)
+			must(t, fresh.Reload(logger))
+			if logs.FilterMessageSnippet("can't be used").Len() != 1 || fresh.Status().Failure != errOrphaned.Error() {
 				t.Errorf("at a start, logged\n%s", logText(logs))
 			}
-			must(t, fresh.Destruct())
-			if report := newFileReport(path); report.Refused != "" || !report.Gone {
-				t.Errorf("--check says\n%s", report)
+			must(t, fresh.Close())
+			if _, _, err := ReadFile(path); err != nil {
+				t.Errorf("ReadFile: %v, want the old version", err)
+			}
+			if _, isGone := MountOf(path); !isGone {
+				t.Error("MountOf says that the file is not gone")
 			}
 
 			// The container is started again: the mount is of the new file.
@@ -88,14 +91,14 @@ func TestOrphanedMount(t *testing.T) {
 			w.pass(testPoll)
 			w.serves("mounted again", "alice", "bob")
 			w.logged("mounted again", msgNew, msgGood)
-			if report := newFileReport(path); report.Gone {
-				t.Errorf("--check says\n%s", report)
+			if _, isGone := MountOf(path); isGone {
+				t.Error("MountOf says that the file is gone")
 			}
 		})
 	}
 }
 
-// TestDeletedMount is F27 for a directory: it is deleted where it comes from.
+// TestDeletedMount deletes a directory that is mounted where it comes from.
 func TestDeletedMount(t *testing.T) {
 	source, dir := filepath.Join(t.TempDir(), "source"), t.TempDir()
 	must(t, os.Mkdir(source, 0o755))
@@ -109,8 +112,8 @@ func TestDeletedMount(t *testing.T) {
 	must(t, os.Mkdir(source, 0o755)) // another directory: the mount does not lead there
 	must(t, os.WriteFile(source+"/f", []byte(fileB), 0o640))
 	w.pass(10 * testPoll)
-	w.serves("made anew", "alice", "ann")
-	w.logged("made anew")
+	w.serves("created again", "alice", "ann")
+	w.logged("created again")
 	unmount(t, dir)
 	must(t, unix.Mount(source, dir, "", unix.MS_BIND, ""))
 	w.pass(testPoll)
@@ -118,8 +121,8 @@ func TestDeletedMount(t *testing.T) {
 	w.logged("mounted again", msgNew, msgGood)
 }
 
-// TestUnmounted is F27 for a file system that is not mounted any more: what is
-// under the mount is not taken for a new version, unless it is newer.
+// TestUnmounted unmounts a file system: what is under the mount is not taken for
+// a new version, unless it is newer.
 func TestUnmounted(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	for _, test := range []struct {
@@ -131,11 +134,11 @@ func TestUnmounted(t *testing.T) {
 		{"nothing", func(*testing.T, string) {}, []string{"alice", "ann"}, []string{msgFail}},
 		{"an empty file", func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o640)) }, []string{"alice", "ann"}, []string{msgFail}},
 		{"an older file", func(t *testing.T, path string) {
-			must(t, os.WriteFile(path, []byte("old:"+shaSecret1+"\n"), 0o640))
+			must(t, os.WriteFile(path, []byte("old:"+hash+"\n"), 0o640))
 			must(t, os.Chtimes(path, old, old))
 		}, []string{"alice", "ann"}, []string{msgFail}},
 		{"a newer file", func(t *testing.T, path string) {
-			must(t, os.WriteFile(path, []byte("new:"+shaSecret1+"\n"), 0o640))
+			must(t, os.WriteFile(path, []byte("new:"+hash+"\n"), 0o640))
 			later := time.Now().Add(time.Minute)
 			must(t, os.Chtimes(path, later, later))
 		}, []string{"new"}, []string{msgNew}},
@@ -151,13 +154,13 @@ func TestUnmounted(t *testing.T) {
 			w.pass(20 * testPoll)
 			w.serves("unmounted", test.users...)
 			w.logged("unmounted", test.log...)
-			loads := w.loads
+			loads := w.loads.Load()
 			must(t, unix.Mount(source, dir, "", unix.MS_BIND, ""))
 			replace(t, source+"/f", fileB)
 			w.pass(20 * testPoll)
 			w.serves("mounted again", "alice", "bob")
-			if w.failure != "" || w.loads != loads+1 {
-				t.Errorf("failure %q, %d times parsed, want none and 1", w.failure, w.loads-loads)
+			if w.status.Failure != "" || w.loads.Load() != loads+1 {
+				t.Errorf("failure %q, %d times parsed, want none and 1", w.status.Failure, w.loads.Load()-loads)
 			}
 		})
 	}
@@ -171,7 +174,7 @@ func TestUnmounted(t *testing.T) {
 		unmount(t, dir)
 		w.pass(testPoll)
 		w.logged("unmounted", msgFail)
-		must(t, w.reload(w.logger))
+		must(t, w.Reload(w.logger))
 		w.serves("it is wanted", "alice", "bob")
 		w.logged("it is wanted", msgNew, msgGood)
 		w.pass(20 * testPoll)
@@ -200,7 +203,7 @@ func TestUnmounted(t *testing.T) {
 		must(t, os.Symlink("mount/f", dir+"/link.new"))
 		must(t, os.Rename(dir+"/link.new", dir+"/link"))
 		w.pass(testPoll)
-		w.serves("F20 pointed elsewhere", "alice", "bob")
+		w.serves("pointed elsewhere", "alice", "bob")
 	})
 }
 
@@ -214,7 +217,7 @@ func TestNoFalseOrphans(t *testing.T) {
 	}
 	t.Run("a file system that reports no links at all", func(t *testing.T) {
 		w := watchText(t, fileA)
-		w.linked = false
+		w.isLinked = false
 		w.stat = unlinked
 		w.fetch = func(path string) (string, signature, fs.FileMode, error) {
 			text, sig, mode, err := readFile(path)
@@ -222,7 +225,7 @@ func TestNoFalseOrphans(t *testing.T) {
 			return text, sig, mode, err
 		}
 		w.pass(testPoll)
-		must(t, w.reload(w.logger))
+		must(t, w.Reload(w.logger))
 		replace(t, w.path, fileB)
 		w.pass(testPoll)
 		w.serves("replaced", "alice", "bob")
@@ -245,7 +248,7 @@ func TestNoFalseOrphans(t *testing.T) {
 			sig.linked = false
 			return text, sig, mode, err
 		}
-		must(t, w.reload(w.logger))
+		must(t, w.Reload(w.logger))
 		w.logged("reload")
 	})
 	t.Run("an open file without a name", func(t *testing.T) {
@@ -258,7 +261,7 @@ func TestNoFalseOrphans(t *testing.T) {
 		path := filepath.Join("/proc/self/fd", itoa(file.Fd()))
 		w := watch(t, path)
 		w.pass(10 * testPoll)
-		must(t, w.reload(w.logger))
+		must(t, w.Reload(w.logger))
 		w.logged("later")
 		w.serves("later", "alice", "ann")
 	})
@@ -282,8 +285,8 @@ func TestLostFileSystem(t *testing.T) {
 			}
 			w.pass(10 * testPoll)
 			w.serves("lost", "alice", "ann")
-			if !strings.Contains(logText(w.logs), want) || w.failures != 1 {
-				t.Errorf("%d failures, logged\n%s\nwant 1 and %s", w.failures, logText(w.logs), want)
+			if !strings.Contains(logText(w.logs), want) || w.status.Failures != 1 {
+				t.Errorf("%d failures, logged\n%s\nwant 1 and %s", w.status.Failures, logText(w.logs), want)
 			}
 			w.logged("lost", msgFail)
 			w.stat = sign
@@ -292,49 +295,5 @@ func TestLostFileSystem(t *testing.T) {
 			w.serves("back", "alice", "bob")
 			w.logged("back", msgNew, msgGood)
 		})
-	}
-}
-
-// TestOrphanedSite is U1 through a real Caddy: a user is removed from a file that
-// is mounted on its own.
-func TestOrphanedSite(t *testing.T) {
-	source, path := mountedFile(t)
-	caddyfile := strings.ReplaceAll(`{
-	admin localhost:{admin}
-	htpasswd {
-		poll 100ms
-	}
-}
-https://localhost:{https} {
-	route {
-		metrics /metrics
-		htpasswd {
-			file PATH
-		}
-		respond ok
-	}
-}`, "PATH", path)
-	s := startServer(t, caddyfile)
-	checkStatus(t, s.get("/", "ann", "secret1"), 200, "")
-	replace(t, source, fileB)
-	metric := func(name string) float64 { return s.scrape()[name+`{file="`+path+`",kind="users"}`] }
-	eventually(t, "the metric shows it", func() bool {
-		return metric("file_last_load_successful") == 0 && metric("file_load_failures_total") == 1
-	})
-	if _, body := s.ask("GET", "/htpasswd"); !strings.Contains(body, `"last_error":"has been replaced or deleted outside of its mount`) {
-		t.Errorf("GET /htpasswd: %s", body)
-	}
-	if status, body := s.ask("POST", "/htpasswd/reload"); status != 500 || !strings.Contains(body, "mount the directory instead of the file") {
-		t.Errorf("POST /htpasswd/reload: %d %s", status, body)
-	}
-	if err := s.reload(caddyfile); err == nil || !strings.Contains(err.Error(), "mount the directory instead of the file") {
-		t.Errorf("caddy reload: %v", err)
-	}
-	checkStatus(t, s.get("/", "ann", "secret1"), 200, "") // the previous version is kept
-	if n := strings.Count(s.log(), "file can't be used"); n != 1 {
-		t.Errorf("%d lines, want 1", n)
-	}
-	if strings.Contains(s.log(), shaSecret1) {
-		t.Error("a hash is in the log")
 	}
 }

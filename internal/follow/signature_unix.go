@@ -1,17 +1,16 @@
 //go:build unix
 
-package caddyhtpasswd
+package follow
 
 import (
 	"io/fs"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // signature tells versions of a file apart without reading it. The time of
-// the last change of the inode (ctime) can't be set back, as that of the last
+// the last change of the inode (ctime) cannot be set back, as that of the last
 // modification can.
 type signature struct {
 	dev, ino     uint64
@@ -55,6 +54,5 @@ func (s signature) sameFile(other signature) bool {
 	return s.dev == other.dev && s.ino == other.ino
 }
 
-// youngAt reports whether the file changed so shortly before now that it can
-// change again within the resolution of its times.
-func (s signature) youngAt(now time.Time) bool { return isYoung(s.ctime, now) }
+// changed returns when the file changed last, in nanoseconds since 1970.
+func (s signature) changed() int64 { return s.ctime }

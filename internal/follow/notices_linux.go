@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package follow
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inotify watches a directory with inotify(7). It is used as it is, since it
-// tells what a package for all systems does not: whether a file was moved onto
-// a name or made there, and, read to its end at any moment, everything that has
+// inotify watches a directory with inotify(7). A package for all systems would
+// not tell whether a file was moved onto a name or created there. Nor could its
+// notices be read to their end at any moment, which gives everything that has
 // happened to the name until then.
 type inotify struct {
 	file    *os.File

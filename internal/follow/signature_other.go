@@ -1,11 +1,8 @@
 //go:build !unix
 
-package caddyhtpasswd
+package follow
 
-import (
-	"os"
-	"time"
-)
+import "os"
 
 // signature tells versions of a file apart without reading it, as well as
 // size and modification time do.
@@ -39,6 +36,5 @@ func (s signature) sameFile(other signature) bool {
 	return s.mtime == other.mtime
 }
 
-// youngAt reports whether the file changed so shortly before now that it can
-// change again within the resolution of its times.
-func (s signature) youngAt(now time.Time) bool { return isYoung(s.mtime, now) }
+// changed returns when the file changed last, in nanoseconds since 1970.
+func (s signature) changed() int64 { return s.mtime }

@@ -1,12 +1,12 @@
-package caddyhtpasswd
+package follow
 
 import "golang.org/x/sys/unix"
 
-// mountOf reports whether the file that path leads to is a mount of its own,
-// as one that is mounted into a container without its directory, and whether
-// it has been replaced or deleted where it comes from: then it has no name left.
-// Linux before 5.8 does not tell about mounts.
-func mountOf(path string) (isMount, isGone bool) {
+// MountOf reports whether the file that path leads to is itself a mount point,
+// like a file that is mounted into a container without its directory. isGone
+// says that it was replaced or deleted where it comes from, so that it has no
+// name left. Linux before 5.8 does not report mounts.
+func MountOf(path string) (isMount, isGone bool) {
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_NLINK, &st); err != nil {
 		return false, false

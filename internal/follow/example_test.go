@@ -1,0 +1,58 @@
+package follow_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
+)
+
+// A file is followed: a new version is loaded, and a version that cannot be
+// read changes nothing.
+func Example() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "greeting")
+	write := func(text string) { // as tools do that never leave half a file
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			panic(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			panic(err)
+		}
+	}
+	write("hello")
+
+	f := follow.New(follow.NewFile(path), follow.Options{
+		Load: func(text string, _ *zap.Logger) error {
+			fmt.Println("loaded:", text)
+			return nil
+		},
+		Settings: func() (follow.Settings, <-chan struct{}) {
+			return follow.Settings{Poll: 5 * time.Second, Logger: zap.NewNop()}, nil // and never others
+		},
+	})
+	defer f.Close()
+	if err := f.Reload(zap.NewNop()); err != nil {
+		panic(err)
+	}
+
+	write("good day")
+	f.Await(context.Background()) // the poll, or a notice, would find it soon
+
+	os.Remove(path)
+	f.Await(context.Background())
+	fmt.Println("failures:", f.Status().Failures)
+	// Output:
+	// loaded: hello
+	// loaded: good day
+	// failures: 1
+}

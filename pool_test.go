@@ -1,0 +1,124 @@
+//go:build unix
+
+package caddyhtpasswd
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/pprof"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
+)
+
+// Files of the same length.
+const (
+	fileA = "alice:" + shaSecret1 + "\nann:" + shaSecret1 + "\n"
+	fileB = "alice:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n"
+)
+
+// put makes settings active until the end of a test.
+func put(t *testing.T, poll time.Duration) *settings {
+	t.Helper()
+	active := &settings{poll: poll, keys: keyring.NewRing(&fallbackKeys), logger: zap.NewNop()}
+	running.start(active)
+	t.Cleanup(func() { running.stop(active) })
+	return active
+}
+
+// TestFollowSettings makes other settings active: who follows a file learns of it.
+func TestFollowSettings(t *testing.T) {
+	one := put(t, time.Hour)
+	settings, changed := followSettings()
+	if settings.Poll != time.Hour || settings.Logger != one.logger {
+		t.Errorf("got a poll of %s, want %s, and the logger of the app", settings.Poll, time.Hour)
+	}
+	select {
+	case <-changed:
+		t.Error("the settings are said to have changed, and have not")
+	default:
+	}
+	two := put(t, time.Minute)
+	<-changed
+	if settings, _ := followSettings(); settings.Poll != time.Minute || settings.Logger != two.logger {
+		t.Errorf("got a poll of %s, want %s, and the logger of the other app", settings.Poll, time.Minute)
+	}
+}
+
+// followers returns how many goroutines follow files.
+func followers() int {
+	var stacks bytes.Buffer
+	pprof.Lookup("goroutine").WriteTo(&stacks, 2) //nolint:errcheck // to memory
+	return strings.Count(stacks.String(), "follow.(*Follower).run(") + strings.Count(stacks.String(), "(*inotify).await(") + strings.Count(stacks.String(), "(*notifier).forward(")
+}
+
+// nobodyFollows waits until no goroutine follows a file: one that has said that
+// it is done may still be on its way out.
+func nobodyFollows(t *testing.T) {
+	t.Helper()
+	eventually(t, "no goroutine follows a file", func() bool { return followers() == 0 })
+}
+
+// knows waits until a handler knows a user, or doesn't any more.
+func knows(t *testing.T, h *Handler, user string, want result) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
+		f := h.users.find([]byte(user)) // a login would have the file looked at
+		if f.isUsable() {
+			return want == resultPassed && f.class().Verify(f.entry.hash, []byte("secret1"))
+		}
+		return f.failure() == want
+	})
+}
+
+// TestFilesAreShared is what handlers of one path have in common, and that
+// nothing is left when the last one is gone.
+func TestFilesAreShared(t *testing.T) {
+	put(t, time.Hour)
+	nobodyFollows(t) // anything for another test
+	path := writeFile(t, fileA)
+	groups := writeFile(t, "admins: alice\n")
+	one, two := &Handler{Files: []string{path, path}, GroupFiles: []string{groups}}, &Handler{Files: []string{path}}
+	must(t, one.Provision(configContext(t)))
+	must(t, two.Provision(configContext(t)))
+	if one.users[0] != two.users[0] || one.users[0] != one.users[1] {
+		t.Error("the same file is two tables")
+	}
+	eventually(t, "two files are followed", func() bool { return followers() == 4 }) // each with its notices
+
+	replace(t, path, "rubbish")
+	three := &Handler{Files: []string{path}} // invalid, though already in use
+	if err := three.Provision(configContext(t)); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+	must(t, three.Cleanup())
+	if got, _ := checkIn(t, one.users, "ann", "secret1", &cachePolicy{now: clock}); got != resultPassed {
+		t.Errorf("a user of the previous version: got %s, want %s", got, resultPassed)
+	}
+
+	// A path read as users and as groups is two.
+	mixed := &Handler{Files: []string{path}, GroupFiles: []string{path}}
+	replace(t, path, fileA)
+	must(t, mixed.Provision(configContext(t)))
+	eventually(t, "three files are followed", func() bool { return followers() == 6 })
+	must(t, mixed.Cleanup())
+
+	must(t, one.Cleanup())
+	must(t, one.Cleanup()) // once more takes nothing from others
+	replace(t, path, fileB)
+	knows(t, two, "bob", resultPassed)
+	must(t, two.Cleanup())
+	nobodyFollows(t)
+
+	// One that can't be read leaves nothing either.
+	four := &Handler{Files: []string{path, path + ".none"}}
+	if err := four.Provision(configContext(t)); err == nil {
+		t.Error("provisioned")
+	}
+	must(t, four.Cleanup())
+	nobodyFollows(t)
+}
