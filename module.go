@@ -161,7 +161,7 @@ func (h *Handler) provisionSettings() error {
 	}
 	if h.UserHeader != "" {
 		if !isUsableField(h.UserHeader) {
-			return fmt.Errorf("htpasswd: user_header: %q can't be used as the name of the field", h.UserHeader)
+			return fmt.Errorf("htpasswd: user_header: %w", errUserHeader(h.UserHeader))
 		}
 		h.UserHeader = http.CanonicalHeaderKey(h.UserHeader)
 	}
@@ -181,6 +181,11 @@ func (h *Handler) provisionSettings() error {
 		h.memory.off, h.memory.maxAge = h.Cache.Off, time.Duration(h.Cache.MaxAge)
 	}
 	return nil
+}
+
+// errUserHeader is the error for a field that is not usable.
+func errUserHeader(field string) error {
+	return fmt.Errorf("expected the name of a header field such as X-User, found %s, which is not valid or is reserved", quoted(field))
 }
 
 func (h *Handler) provisionExempt(ctx caddy.Context) error {

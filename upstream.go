@@ -135,19 +135,21 @@ func (g *UpstreamGroup) Validate() error {
 	_, known := balanceMethods[g.Balance]
 	switch {
 	case !known:
-		return fmt.Errorf("balance: unknown method %q; available: %s", g.Balance, strings.Join(slices.Sorted(maps.Keys(balanceMethods)), ", "))
-	case (g.Balance == "hash") != (g.HashKey != ""):
-		return errors.New("hash_key: required for balance hash, and for no other method")
+		return fmt.Errorf("balance: %w", errUnrecognized("method", g.Balance, slices.Sorted(maps.Keys(balanceMethods))))
+	case g.Balance == "hash" && g.HashKey == "":
+		return errors.New("hash_key: expected a key for balance hash, found none")
+	case g.Balance != "hash" && g.HashKey != "":
+		return fmt.Errorf("hash_key: expected none for balance %s, found %s", g.Balance, quoted(g.HashKey))
 	case g.HashKey != "" && !hasPlaceholder(g.HashKey):
-		return fmt.Errorf("hash_key: %q has no placeholder such as {http.request.uri}: all requests would go to one server", g.HashKey)
+		return fmt.Errorf("hash_key: expected a key with a placeholder such as {http.request.uri}, found %s: by this key all requests would go to one server", quoted(g.HashKey))
 	case g.SlowStart < 0:
-		return fmt.Errorf("slow_start: %s: must be 0 or more", time.Duration(g.SlowStart))
+		return fmt.Errorf("slow_start: expected 0 or more, found %s", time.Duration(g.SlowStart))
 	case g.SlowStart > 0 && !slices.Contains(slowStartMethods, g.Balance):
-		return fmt.Errorf("slow_start: not for balance %s, only for %s", g.Balance, strings.Join(slowStartMethods, " and "))
+		return fmt.Errorf("slow_start: expected balance %s, found balance %s", strings.Join(slowStartMethods, " or "), g.Balance)
 	}
 	for _, dial := range slices.Sorted(maps.Keys(g.Servers)) {
 		if w := g.Servers[dial].Weight; w < 0 || w > maxServerWeight {
-			return fmt.Errorf("server %s: weight %d: must be 1 to %d, or left out for 1", dial, w, maxServerWeight)
+			return fmt.Errorf("server %s: weight: expected 1 to %d, or none for 1, found %d", dial, maxServerWeight, w)
 		}
 	}
 	return nil
@@ -164,7 +166,8 @@ const defaultBalance = "round_robin"
 // servers, and there is no place for them behind lb_policy.
 func (*UpstreamGroup) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume policy name
-	return d.Errf("lb_policy %s can't be written in a Caddyfile: define the group with the global option `upstream <group> { server <address> ... }` and use it with the directive `proxy_pass <group>`", d.Val())
+	return errorContext("").in("lb_policy").unexpected(d.Token(), "policy",
+		"define the group with the global option 'upstream <group> { server <address> ... }', and use it with the directive 'proxy_pass <group>'")
 }
 
 // Select returns the server that gets the request, or nil if none is available.
