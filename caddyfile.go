@@ -300,7 +300,7 @@ func (p *directiveParser) parseRequire() error {
 func (p *directiveParser) parseExempt() error {
 	first := p.peek()
 	if _, _, err := net.ParseCIDR(first); err == nil || net.ParseIP(first) != nil {
-		return p.s.lineContext().expected(p.Token(), "a matcher", quoted(first), quoted("exempt remote_ip "+first))
+		return p.s.lineContext().expected(p.Token(), "a matcher", quoted(first), "write "+quoted("exempt remote_ip "+first))
 	}
 	if first != "*" && !strings.HasPrefix(first, "@") && !strings.HasPrefix(first, "/") {
 		set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(p.Dispenser)

@@ -89,7 +89,7 @@ func (s *subdirectives) tokens(expected string) ([]caddyfile.Token, error) {
 	}
 	for _, t := range tokens {
 		if t.Text == "" {
-			return nil, s.lineContext().expected(t, expected, "an empty text", "")
+			return nil, s.lineContext().expected(t, expected, quoted(""), "")
 		}
 	}
 	return tokens, s.noBlock()

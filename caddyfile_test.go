@@ -196,7 +196,7 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"nginx's semicolon behind exempt", "htpasswd {\nfile a\nexempt /health;\n}", "5", []string{"semicolon"}},
 		{"nginx's allow", "htpasswd {\nfile a\nexempt 192.0.2.0/24\n}", "5", []string{"exempt remote_ip 192.0.2.0/24"}},
 		{"exempt every path", "htpasswd {\nfile a\nexempt /*\n}", "5", []string{"exempt", "every request"}},
-		{"file empty", "htpasswd {\nfile \"\"\n}", "4", []string{"file", "empty"}},
+		{"file empty", "htpasswd {\nfile \"\"\n}", "4", []string{"file", "one or more paths, found ''"}},
 		{"cache 0", "htpasswd {\nfile a\ncache 0\n}", "5", []string{"cache", "'off'", "'0'"}},
 		{"cache -1", "htpasswd {\nfile a\ncache -1\n}", "5", []string{"cache", "'off'", "'-1'"}},
 		{"cache -5m", "htpasswd {\nfile a\ncache -5m\n}", "5", []string{"cache", "'off'", "'-5m'"}},
@@ -302,6 +302,9 @@ func checkCaddyfileError(t *testing.T, err error, line string, want []string) {
 	}
 	if strings.Count(text, ", at Caddyfile") != 1 {
 		t.Errorf("%q says where more than once", text)
+	}
+	if strings.ContainsAny(text, "`\"") {
+		t.Errorf("%q has quotes other than '...'", text)
 	}
 }
 

@@ -54,10 +54,10 @@ func parseUpstream(d *caddyfile.Dispenser, existing any) (any, error) {
 	if err := group.readBlock(d); err != nil {
 		return nil, err
 	}
-	if err := group.checkServers(); err != nil {
+	if _, _, err := group.expand(group.context(), slices.Concat(groupSubdirectives, proxySubdirectives), group.name, nil, nil); err != nil {
 		return nil, err
 	}
-	if _, _, err := group.expand(group.context(), slices.Concat(groupSubdirectives, proxySubdirectives), group.name, nil, nil); err != nil {
+	if err := group.checkServers(); err != nil {
 		return nil, err
 	}
 
@@ -141,6 +141,8 @@ func groupReference(arg caddyfile.Token) (string, error) {
 		return "", c.expected(arg, "a group without a scheme", found, fmt.Sprintf("write 'proxy_pass %s' and, in the group, 'server https://...'", name))
 	case scheme != "http":
 		return "", c.expected(arg, "<group> or http://<group>", found, fmt.Sprintf("in the group write 'server %s://...'", scheme))
+	case name == "":
+		return "", c.expected(arg, "the name of an upstream group", found, "")
 	case strings.Contains(name, ":"):
 		return "", c.expected(arg, "the name of an upstream group, not an address", found, fmt.Sprintf("write 'server %s' in a group, or use 'reverse_proxy %s'", rest, rest))
 	case hasPath:

@@ -448,6 +448,9 @@ func checkError(t *testing.T, text string, err error, want []string) {
 		return
 	}
 	rest := err.Error()
+	if strings.ContainsAny(rest, "`\"") && !strings.Contains(rest, "transport.foo") && !strings.Contains(rest, "strconv.") { // these are Caddy's
+		t.Errorf("%s: got %q, want quotes '...' only", text, rest)
+	}
 	for _, part := range want {
 		if strings.HasPrefix(part, ":") {
 			part = "Caddyfile" + part
