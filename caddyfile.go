@@ -188,6 +188,9 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		elsewhere:  nginxAuth,
 	}}
 	for h.NextBlock(0) {
+		if isTextNotPath(h.Val()) { // errors show the names of subdirectives
+			return nil, errorContext("").at(h.Token(), "unexpected line: %w", errTextAsPath)
+		}
 		if err := p.s.begin(); err != nil {
 			return nil, err
 		}
@@ -213,8 +216,11 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 
 // errDirectiveArgument refuses an argument of the directive.
 func errDirectiveArgument(t caddyfile.Token) error {
-	if t.Text == "off" {
+	switch {
+	case t.Text == "off":
 		return errorContext("").unexpected(t, "argument", "there is nothing to switch off; leave the directive out, or 'exempt' these requests from the directive for the whole site")
+	case isTextNotPath(t.Text):
+		return errorContext("").at(t, "unexpected argument: %w", errTextAsPath)
 	}
 	return errorContext("").unexpected(t, "argument", fmt.Sprintf("put the file inside the block: file %s; "+
 		"only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected", t.Text))

@@ -161,6 +161,34 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 	}
 }
 
+// TestMistakesShowNoSecret has lines of password files, and credentials, where
+// a Caddyfile has no place for them.
+func TestMistakesShowNoSecret(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, place, text, want string }{
+		{"a line of a password file as an argument", "directive htpasswd", "htpasswd alice:" + bcrypt4Secret1, "unexpected argument: value looks like the text of a password file (not shown here); expected the path"},
+		{"a hash as an argument", "directive htpasswd", "htpasswd " + bcrypt4Secret1, "unexpected argument: value looks like the text of a password file"},
+		{"a line of a password file in the block", "directive htpasswd", "htpasswd {\nalice:" + bcrypt4Secret1 + "\n}", "unexpected line: value looks like the text of a password file"},
+		{"a line of a password file with a semicolon", "directive htpasswd", "htpasswd {\nalice:" + shaSecret1 + ";\n}", "unexpected line: value looks like the text of a password file"},
+		{"a user of basic_auth in the block", "directive htpasswd", "htpasswd {\nalice " + bcrypt4Secret1 + "\n}", "unrecognized subdirective 'alice'"},
+		{"credentials in an address", "option upstream", "upstream web {\nserver http://alice:canary@a\n}", "expected an address without a user"},
+		{"credentials in an address with a placeholder", "option upstream", "upstream web {\nserver http://alice:canary@{host}\n}", "expected an address without a user"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			place := mistakePlaces[row.place]
+			_, err := adapted(strings.Replace(place.caddyfile, "TEXT", row.text, 1))
+			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), ", at Caddyfile:") {
+				t.Fatalf("got error %v, want %q and a place", err, row.want)
+			}
+			for _, secret := range []string{bcrypt4Secret1, shaSecret1, "canary"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("got %q, which shows %q", err, secret)
+				}
+			}
+		})
+	}
+}
+
 // TestProxySubdirectivesAreCaddys asks Caddy: what errors list is there, and
 // what they tell to write otherwise is not.
 func TestProxySubdirectivesAreCaddys(t *testing.T) {

@@ -71,9 +71,6 @@ func checkAddress(c errorContext, address caddyfile.Token) error {
 	if name, after, found := strings.Cut(rest, "/"); scheme == "" && found && slices.Contains([]string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}, name) {
 		network, rest = name+"/", after
 	}
-	if strings.Contains(rest, "{http.request.") {
-		return c.in("server").expected(address, "a fixed address", quoted(address.Text)+" with a placeholder that a client can set", "write the address, or use reverse_proxy")
-	}
 	end, depth := 0, 0
 	for ; end < len(rest) && (depth > 0 || !strings.ContainsRune("/?#", rune(rest[end]))); end++ {
 		switch rest[end] { // {file./run/address} has no path
@@ -87,6 +84,9 @@ func checkAddress(c errorContext, address caddyfile.Token) error {
 	if at := strings.LastIndexByte(host, '@'); at >= 0 {
 		return c.in("server").expected(address, "an address without a user", "one before '@'",
 			fmt.Sprintf("write 'server %s%s%s', and 'header_up Authorization ...' for the credentials", scheme, network, host[at+1:]))
+	}
+	if strings.Contains(rest, "{http.request.") {
+		return c.in("server").expected(address, "a fixed address", quoted(address.Text)+" with a placeholder that a client can set", "write the address, or use reverse_proxy")
 	}
 	if more == "" {
 		return nil
