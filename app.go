@@ -166,10 +166,10 @@ func (b *Budget) override(l *ratelimit.Limit) {
 // Validate refuses settings that make no sense.
 func (a *App) Validate() error {
 	if a.Poll < caddy.Duration(minPoll) {
-		return fmt.Errorf("poll is %s, but must be at least %s", time.Duration(a.Poll), minPoll)
+		return fmt.Errorf("poll: expected at least %s, found %s", minPoll, time.Duration(a.Poll))
 	}
 	if a.MaxHashes < 0 {
-		return fmt.Errorf("max_hashes is %d, but must be at least 1", a.MaxHashes)
+		return fmt.Errorf("max_hashes: expected at least 1, found %d", a.MaxHashes)
 	}
 	for s := range scopeCount {
 		if err := a.Throttle.budget(s).validate(); err != nil {
@@ -184,11 +184,11 @@ func (b *Budget) validate() error {
 	case b == nil:
 		return nil
 	case b.Off && (b.Failures != 0 || b.Window != 0):
-		return errors.New("must be either off, or a number of failures and a window")
+		return errors.New("expected either 'off' or a number of failures and a window, found both")
 	case b.Failures < 0 || b.Failures > maxFailures:
-		return fmt.Errorf("%d failures, but must be 1 to %d", b.Failures, maxFailures)
+		return fmt.Errorf("failures: expected 1 to %d, found %d", maxFailures, b.Failures)
 	case b.Window != 0 && (b.Window < caddy.Duration(minWindow) || b.Window > caddy.Duration(maxWindow)):
-		return fmt.Errorf("the window is %s, but must be %s to %s", time.Duration(b.Window), minWindow, maxWindow)
+		return fmt.Errorf("window: expected %s to %s, found %s", minWindow, maxWindow, time.Duration(b.Window))
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -35,23 +34,22 @@ func init() {
 //	    secret     <text> [<old>]
 //	}
 //
-// Subdirective throttle can be repeated, once for each budget.
+// Subdirective throttle can be repeated, once for each limit.
 func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
 	if existing != nil {
-		return nil, d.Errf("the global option %s is there already: all its settings go into one block", appName)
+		return nil, d.Errf("duplicate global option '%s': put all settings into one block", appName)
 	}
 	if d.NextArg() {
-		return nil, d.Errf("the global option %s takes a block, but no argument: '%s'", appName, d.Val())
+		return nil, errorContext("").unexpected(d.Token(), "argument", "expected none; put the settings inside the block")
 	}
-	p := optionParser{app: new(App), s: &subdirectives{
+	p := optionParser{app: new(App), subdirectives: &subdirectives{
 		Dispenser:  d,
-		of:         "the global option " + appName,
 		known:      []string{"throttle", "max_hashes", "poll", "secret"},
 		repeatable: []string{"throttle"},
 	}}
 	for d.NextBlock(0) {
-		if err := p.s.check(); err != nil {
+		if err := p.begin(); err != nil {
 			return nil, err
 		}
 		if err := p.parse(d.Val()); err != nil {
@@ -63,8 +61,8 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 
 // optionParser reads the block of the global option into the app.
 type optionParser struct {
+	*subdirectives
 	app *App
-	s   *subdirectives
 }
 
 func (p *optionParser) parse(subdirective string) error {
@@ -72,11 +70,11 @@ func (p *optionParser) parse(subdirective string) error {
 	case "throttle":
 		return p.parseThrottle()
 	case "max_hashes":
-		n, err := p.s.number("a number of hash computations", math.MaxInt32)
+		n, err := p.number("a number of hash computations", math.MaxInt32)
 		p.app.MaxHashes = n
 		return err
 	case "poll":
-		interval, err := p.s.duration("an interval such as 5s", minPoll)
+		interval, err := p.duration("an interval such as 5s", minPoll)
 		p.app.Poll = caddy.Duration(interval)
 		return err
 	case "secret":
@@ -85,38 +83,41 @@ func (p *optionParser) parse(subdirective string) error {
 	return nil
 }
 
-// parseSecret has errors of its own: those of others quote what they found.
+// parseSecret does without the methods that show in their errors what they
+// found.
 func (p *optionParser) parseSecret() error {
-	args := p.s.RemainingArgs()
-	if len(args) < 1 || len(args) > 2 {
-		return p.s.Errf("secret: expected a random text of at least %d characters, and optionally the old one after it; found %d arguments", keyring.MinSecretLen, len(args))
+	args := p.RemainingArgs()
+	expected := func(found string) error {
+		return p.lineContext().expected(p.Token(), fmt.Sprintf("a random text of at least %d characters, and optionally the old one after it", keyring.MinSecretLen), found, "")
 	}
-	if slices.Contains(args, "") {
-		return p.s.Errf("secret: expected a random text of at least %d characters, found an empty one", keyring.MinSecretLen)
+	switch {
+	case len(args) == 0:
+		return expected(foundNothing)
+	case len(args) > 2:
+		return expected(fmt.Sprintf("%d arguments", len(args)))
+	case slices.Contains(args, ""):
+		return expected("an empty one")
 	}
 	p.app.Secret = args[0]
 	if len(args) == 2 {
 		p.app.OldSecret = args[1]
 	}
-	if p.s.NextBlock(p.s.Nesting()) {
-		return p.s.Err("secret takes no block")
-	}
-	return nil
+	return p.noBlock()
 }
 
 func (p *optionParser) parseThrottle() error {
 	const expected = "'login', 'client' or 'user' with a number of failures and a window such as 1m, or 'off'"
-	args, err := p.s.arguments(expected)
+	args, err := p.tokens(expected)
 	if err != nil {
 		return err
 	}
 	name, rest := args[0], args[1:]
-	if name == "off" {
+	if name.Text == "off" {
 		rest = args
-	} else if !slices.Contains(scopeNames[:], name) {
-		return p.s.Errf("throttle: expected %s, not '%s'", expected, name)
+	} else if !slices.Contains(scopeNames[:], name.Text) {
+		return p.lineContext().expected(name, expected, quoted(name.Text), "")
 	}
-	b, err := p.parseBudget(rest)
+	limit, err := p.parseLimit(rest)
 	if err != nil {
 		return err
 	}
@@ -124,32 +125,39 @@ func (p *optionParser) parseThrottle() error {
 		p.app.Throttle = new(Throttle)
 	}
 	for s := range scopeCount {
-		if name != "off" && name != s.String() {
+		if name.Text != "off" && name.Text != s.String() {
 			continue
 		}
-		set := p.app.Throttle.of(s)
-		if *set != nil {
-			return p.s.Errf("throttle %s is set already; one line has to say it all", s)
+		if err := p.once(p.lineContext(), "limit", s.String(), name); err != nil {
+			return err
 		}
-		*set = b
+		*p.app.Throttle.of(s) = limit
 	}
 	return nil
 }
 
-func (p *optionParser) parseBudget(args []string) (*Budget, error) {
-	if len(args) == 1 && args[0] == "off" {
+// parseLimit reads what follows the name of a limit.
+func (p *optionParser) parseLimit(args []caddyfile.Token) (*Budget, error) {
+	const expected = "a number of failures and a window such as 1m, or 'off'"
+	switch {
+	case len(args) == 0:
+		return nil, p.lineContext().expected(p.Token(), expected, foundNothing, "")
+	case args[0].Text == "off" && len(args) == 1:
 		return &Budget{Off: true}, nil
+	case args[0].Text == "off":
+		return nil, p.lineContext().unexpected(args[1], "argument", "expected nothing after 'off'")
+	case len(args) == 1:
+		return nil, p.lineContext().expected(args[0], expected, quoted(args[0].Text)+" alone", "")
+	case len(args) > 2:
+		return nil, p.lineContext().unexpected(args[2], "argument", "expected "+expected)
 	}
-	if len(args) != 2 {
-		return nil, p.s.Err("throttle: expected a number of failures and a window such as 1m, or 'off'")
-	}
-	failures, err := strconv.Atoi(args[0])
+	failures, err := strconv.Atoi(args[0].Text)
 	if err != nil || failures < 1 || failures > maxFailures {
-		return nil, p.s.Errf("throttle: expected a number of failures, 1 to %d, not '%s'; to have no limit, write 'off'", maxFailures, args[0])
+		return nil, p.lineContext().expected(args[0], fmt.Sprintf("a number of failures, 1 to %d", maxFailures), quoted(args[0].Text), "for no limit write 'off'")
 	}
-	window, err := caddy.ParseDuration(args[1])
+	window, err := caddy.ParseDuration(args[1].Text)
 	if err != nil || window < minWindow || window > maxWindow {
-		return nil, p.s.Errf("throttle: expected a window of %s to %s, such as 1m, not '%s'", minWindow, maxWindow, args[1])
+		return nil, p.lineContext().expected(args[1], fmt.Sprintf("a window of %s to %s, such as 1m", minWindow, maxWindow), quoted(args[1].Text), "")
 	}
 	return &Budget{Failures: failures, Window: caddy.Duration(window)}, nil
 }
@@ -169,37 +177,37 @@ func (p *optionParser) parseBudget(args []string) (*Budget, error) {
 //	}
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one
-// matcher written out behind it or in a block of its own; requests that match
-// any of them pass. Subdirectives require and exempt can be repeated.
+// inline matcher, on the line or in a block of its own. Requests that match any
+// of them pass. Subdirectives require and exempt can be repeated.
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next() // consume directive name
 	if h.NextArg() {
-		if h.Val() == "off" {
-			return nil, h.Errf("%s off: there is nothing to switch off; leave the directive out, or exempt these requests from the one for the whole site", appName)
-		}
-		return nil, h.Errf("%s takes no file behind it, but '%s' is there: write it into the block, as 'file %[2]s'; "+
-			"a first argument that begins with / is a matcher of request paths and protects only those", appName, h.Val())
+		return nil, errDirectiveArgument(h.Token())
 	}
 	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
 		Dispenser:  h.Dispenser,
-		of:         appName,
 		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache"},
 		repeatable: []string{"require", "exempt"},
+		elsewhere:  nginxAuth,
 	}}
 	for h.NextBlock(0) {
-		if err := p.s.check(); err != nil {
+		if isTextNotPath(h.Val()) { // errors show the names of subdirectives
+			return nil, errorContext("").at(h.Token(), "unexpected line: %w", errTextAsPath)
+		}
+		if err := p.s.begin(); err != nil {
 			return nil, err
 		}
 		if err := p.parse(h.Val()); err != nil {
 			return nil, err
 		}
 	}
+	const end errorContext = ""
 	if len(p.handler.Files) == 0 {
-		return nil, h.Errf("%s has no password file: write 'file <path>' into its block; "+
-			"an argument that begins with / is a matcher of request paths, not a file", appName)
+		return nil, end.expected(h.Token(), "at least one password file", "none",
+			"put it inside the block: file <path>; an argument that begins with '/' is a matcher of request paths, not a file")
 	}
 	if q := p.handler.Require; q != nil && len(q.Groups) > 0 && len(p.handler.GroupFiles) == 0 {
-		return nil, h.Errf("%s: 'require group' needs a 'group_file' that says who is in the group", appName)
+		return nil, end.expected(h.Token(), "a 'group_file' that says who is in the groups of 'require group'", "none", "")
 	}
 	for _, set := range p.handler.ExemptRaw { // whatever the order of exempt and allow_http
 		if exemptsAll(set, p.handler.AllowHTTP) {
@@ -207,6 +215,18 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		}
 	}
 	return p.handler, nil
+}
+
+// errDirectiveArgument refuses an argument of the directive.
+func errDirectiveArgument(t caddyfile.Token) error {
+	switch {
+	case t.Text == "off":
+		return errorContext("").unexpected(t, "argument", "there is nothing to switch off; leave the directive out, or 'exempt' these requests from the directive for the whole site")
+	case isTextNotPath(t.Text):
+		return errorContext("").at(t, "unexpected argument: %w", errTextAsPath)
+	}
+	return errorContext("").unexpected(t, "argument", fmt.Sprintf("put the file inside the block: file %s; "+
+		"only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected", t.Text))
 }
 
 // directiveParser reads the block of one directive into its handler.
@@ -223,14 +243,14 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 	case "group_file":
 		h.GroupFiles, err = p.s.arguments("one or more paths")
 	case "realm":
-		h.Realm, err = p.s.argument("a text, in quotes if it has blanks")
-		if err == nil && (h.Realm == "" || hasControl(h.Realm)) {
-			err = p.Err("realm: must be a text without control characters")
+		h.Realm, err = p.s.argument("a text, in quotes if it contains whitespace")
+		if err == nil && hasControl(h.Realm) {
+			err = p.s.lineContext().expected(p.Token(), "a text", "control characters", "")
 		}
 	case "user_header":
 		h.UserHeader, err = p.s.argument("the name of a header field")
 		if err == nil && !httpfield.IsUsable(h.UserHeader) {
-			err = p.Errf("user_header: '%s' is no name of a header field, or one with a meaning of its own; use one such as X-User", h.UserHeader)
+			err = p.s.lineContext().at(p.Token(), "%w", errUserHeader(h.UserHeader))
 		}
 	case "keep_authorization":
 		h.KeepAuthorization, err = true, p.s.noArgument()
@@ -247,33 +267,36 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 }
 
 func (p *directiveParser) parseCache() (*Cache, error) {
-	const expected = "'off' or the longest time to remember a password, such as 10m"
 	if p.CountRemainingArgs() == 1 && p.peek() == "off" {
 		p.NextArg()
-		return &Cache{Off: true}, p.s.noBlock("cache")
+		return &Cache{Off: true}, p.s.noBlock()
 	}
-	maxAge, err := p.s.duration(expected, 0)
+	maxAge, err := p.s.duration("'off', or a maximum age of verified passwords such as 10m", 0)
 	return &Cache{MaxAge: caddy.Duration(maxAge)}, err
 }
 
 func (p *directiveParser) parseRequire() error {
 	const expected = "'user <name>...' or 'group <name>...'"
-	args, err := p.s.arguments(expected)
+	args, err := p.s.tokens(expected)
 	if err != nil {
 		return err
+	}
+	names := make([]string, 0, len(args))
+	for _, arg := range args[1:] {
+		names = append(names, arg.Text)
 	}
 	if p.handler.Require == nil {
 		p.handler.Require = new(Require)
 	}
 	q := p.handler.Require
-	switch kind, names := args[0], args[1:]; {
-	case kind == "valid-user":
-		return p.Err("require valid-user: every user in the files may pass unless require says otherwise; leave the line out")
-	case kind != "user" && kind != "group":
-		return p.Errf("require: expected %s, not '%s'", expected, kind)
+	switch kind, c := args[0], p.s.lineContext(); {
+	case kind.Text == "valid-user":
+		return c.unexpected(kind, "argument", "leave the line out; without 'require' every user in the files may pass")
+	case kind.Text != "user" && kind.Text != "group":
+		return c.expected(kind, expected, quoted(kind.Text), "")
 	case len(names) == 0:
-		return p.Errf("require %s: expected one or more names", kind)
-	case kind == "user":
+		return c.expected(kind, fmt.Sprintf("'%s <name>...'", kind.Text), quoted(kind.Text)+" alone", "")
+	case kind.Text == "user":
 		q.Users = append(q.Users, names...)
 	default:
 		q.Groups = append(q.Groups, names...)
@@ -281,44 +304,44 @@ func (p *directiveParser) parseRequire() error {
 	return nil
 }
 
-// parseExempt reads matcher tokens, each a matcher set of its own, or one
-// matcher set written out.
+// parseExempt reads named matchers and paths, each a matcher set of its own, or
+// one inline matcher.
 func (p *directiveParser) parseExempt() error {
 	first := p.peek()
 	if _, _, err := net.ParseCIDR(first); err == nil || net.ParseIP(first) != nil {
-		return p.Errf("exempt: '%s' is an address: write 'exempt remote_ip %s'", first, first)
+		return p.s.lineContext().expected(p.Token(), "a matcher", quoted(first), "write "+quoted("exempt remote_ip "+first))
 	}
 	if first != "*" && !strings.HasPrefix(first, "@") && !strings.HasPrefix(first, "/") {
 		set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(p.Dispenser)
 		if err != nil {
-			return fmt.Errorf("exempt: %w", err) // says where already
+			return withPlace(p.s.name, fmt.Errorf("exempt: %w", err))
 		}
-		return p.addExempt(set)
+		return p.addExempt(set, foundNothing)
 	}
 	for p.CountRemainingArgs() > 0 {
 		set, ok, err := p.MatcherToken()
 		if err != nil {
-			return p.Errf("exempt: %w", err)
+			return p.s.lineContext().at(p.Token(), "%w", err)
 		}
-		if err := checkSemicolon(p.Token()); err != nil {
+		if err := p.s.lineContext().checkSemicolon(p.Token()); err != nil {
 			return err
 		}
 		if !ok {
-			return p.Errf("exempt: expected named matchers and paths, or one matcher written out, not '%s' behind one", p.Val())
+			return p.s.lineContext().unexpected(p.Token(), "argument", "expected more named matchers and paths; put an inline matcher on an 'exempt' line of its own")
 		}
-		if err := p.addExempt(set); err != nil {
+		if err := p.addExempt(set, quoted(p.Val())); err != nil {
 			return err
 		}
 	}
-	return p.s.noBlock("exempt")
+	return p.s.noBlock()
 }
 
-func (p *directiveParser) addExempt(set caddy.ModuleMap) error {
+func (p *directiveParser) addExempt(set caddy.ModuleMap, found string) error {
 	switch {
 	case len(set) > 0 && exemptsAll(set, true):
 		return p.Err(errExemptAll(set).Error())
 	case len(set) == 0:
-		return p.Err("exempt: expected a matcher: named (@name), a path (/path*), or one written out such as 'remote_ip 192.0.2.0/24'; " +
+		return p.s.lineContext().expected(p.Token(), "a named matcher (@name), a path (/path*) or an inline matcher such as 'remote_ip 192.0.2.0/24'", found,
 			"one that matches every request would leave nothing protected")
 	}
 	p.handler.ExemptRaw = append(p.handler.ExemptRaw, set)
@@ -332,111 +355,4 @@ func (p *directiveParser) peek() string {
 	}
 	defer p.Prev()
 	return p.Val()
-}
-
-// subdirectives checks the lines of a block, and says where and what is wrong.
-type subdirectives struct {
-	*caddyfile.Dispenser
-	of         string // what the block belongs to
-	known      []string
-	repeatable []string
-	seen       map[string]int // line
-}
-
-// check refuses a subdirective that is unknown, or there for the second time.
-func (s *subdirectives) check() error {
-	name := s.Val()
-	if !slices.Contains(s.known, name) {
-		return s.Errf("unrecognized subdirective '%s' of %s; expected one of: %s", name, s.of, strings.Join(s.known, ", "))
-	}
-	if line, ok := s.seen[name]; ok && !slices.Contains(s.repeatable, name) {
-		return s.Errf("%s of %s is there already, in line %d; one line has to say it all", name, s.of, line)
-	}
-	if s.seen == nil {
-		s.seen = make(map[string]int)
-	}
-	s.seen[name] = s.Line()
-	return nil
-}
-
-// arguments returns the arguments of the subdirective, at least one.
-func (s *subdirectives) arguments(expected string) ([]string, error) {
-	name := s.Val()
-	tokens := s.RemainingArgsAsTokens()
-	if len(tokens) == 0 {
-		return nil, s.Errf("%s: expected %s", name, expected)
-	}
-	if err := checkSemicolon(tokens...); err != nil {
-		return nil, err
-	}
-	args := make([]string, len(tokens))
-	for i, token := range tokens {
-		args[i] = token.Text
-		if token.Text == "" {
-			return nil, s.Errf("%s: expected %s, not an empty text", name, expected)
-		}
-	}
-	return args, s.noBlock(name)
-}
-
-// argument returns the only argument of the subdirective.
-func (s *subdirectives) argument(expected string) (string, error) {
-	name := s.Val()
-	args, err := s.arguments(expected)
-	if err != nil {
-		return "", err
-	}
-	if len(args) > 1 {
-		return "", s.Errf("%s: expected %s, not %d arguments", name, expected, len(args))
-	}
-	return args[0], nil
-}
-
-// duration returns the only argument of the subdirective, of at least least
-// and above zero.
-func (s *subdirectives) duration(expected string, least time.Duration) (time.Duration, error) {
-	name := s.Val()
-	text, err := s.argument(expected)
-	if err != nil {
-		return 0, err
-	}
-	duration, err := caddy.ParseDuration(text)
-	if err != nil || duration <= 0 {
-		return 0, s.Errf("%s: expected %s, not '%s'", name, expected, text)
-	}
-	if duration < least {
-		return 0, s.Errf("%s: must be at least %s", name, least)
-	}
-	return duration, nil
-}
-
-// number returns the only argument of the subdirective, from 1 to most.
-func (s *subdirectives) number(expected string, most int) (int, error) {
-	name := s.Val()
-	text, err := s.argument(expected)
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > most {
-		return 0, s.Errf("%s: expected %s, 1 to %d, not '%s'", name, expected, most, text)
-	}
-	return n, nil
-}
-
-// noArgument refuses arguments.
-func (s *subdirectives) noArgument() error {
-	name := s.Val()
-	if s.NextArg() {
-		return s.Errf("%s takes no argument: '%s'", name, s.Val())
-	}
-	return s.noBlock(name)
-}
-
-func (s *subdirectives) noBlock(name string) error {
-	refusal, last := s.Errf("%s takes no block", name), s.Val()
-	if s.NextBlock(s.Nesting()) || s.Val() != last { // an empty block is passed over
-		return refusal
-	}
-	return nil
 }

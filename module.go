@@ -135,9 +135,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.provisionSettings(); err != nil {
+	if err := h.Validate(); err != nil {
 		return err
 	}
+	h.provisionSettings()
 	if err := h.provisionExempt(ctx); err != nil {
 		return err
 	}
@@ -148,41 +149,48 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return app.(*App).checkSites(ctx)
 }
 
-func (h *Handler) provisionSettings() error {
-	if len(h.Files) == 0 {
-		return errors.New("htpasswd: no password file: name at least one with 'file'")
+// Validate refuses settings that make no sense. It looks at nothing else, so
+// Provision calls it, too, before it reads a file.
+func (h *Handler) Validate() error {
+	switch q, c := h.Require, h.Cache; {
+	case len(h.Files) == 0:
+		return errors.New("files: expected at least one password file, found none")
+	case hasControl(h.Realm):
+		return errors.New("realm: expected a text, found control characters")
+	case h.UserHeader != "" && !httpfield.IsUsable(h.UserHeader):
+		return fmt.Errorf("user_header: %w", errUserHeader(h.UserHeader))
+	case q != nil && len(q.Users)+len(q.Groups) == 0:
+		return errors.New("require: expected users or groups, found neither")
+	case q != nil && len(q.Groups) > 0 && len(h.GroupFiles) == 0:
+		return errors.New("require: groups: expected group_files that say who is in them, found none")
+	case c != nil && c.Off && c.MaxAge != 0:
+		return errors.New("cache: expected either 'off' or a max_age, found both")
+	case c != nil && c.MaxAge < 0:
+		return fmt.Errorf("cache: max_age: expected a duration above zero, found %s", time.Duration(c.MaxAge))
 	}
+	return nil
+}
+
+// errUserHeader is the error for a field that is not usable.
+func errUserHeader(field string) error {
+	return fmt.Errorf("expected the name of a header field such as X-User, found %s, which is not valid or is reserved", quoted(field))
+}
+
+// provisionSettings fills in the defaults of valid settings.
+func (h *Handler) provisionSettings() {
 	if h.Realm == "" {
 		h.Realm = defaultRealm
-	}
-	if hasControl(h.Realm) {
-		return errors.New("htpasswd: realm: control characters are not allowed")
 	}
 	if !strings.Contains(h.Realm, "{") {
 		h.challenge = httpfield.BasicChallenge(h.Realm)
 	}
 	if h.UserHeader != "" {
-		if !httpfield.IsUsable(h.UserHeader) {
-			return fmt.Errorf("htpasswd: user_header: %q can't be used as the name of the field", h.UserHeader)
-		}
 		h.UserHeader = http.CanonicalHeaderKey(h.UserHeader)
-	}
-	if h.Require != nil {
-		if len(h.Require.Users)+len(h.Require.Groups) == 0 {
-			return errors.New("htpasswd: require: names neither a user nor a group")
-		}
-		if len(h.Require.Groups) > 0 && len(h.GroupFiles) == 0 {
-			return errors.New("htpasswd: require: groups need a 'group_file' that says who is in them")
-		}
 	}
 	h.cache = cachePolicy{now: time.Now}
 	if h.Cache != nil {
-		if h.Cache.MaxAge < 0 || h.Cache.Off && h.Cache.MaxAge > 0 {
-			return errors.New("htpasswd: cache: either off, or a max_age above zero")
-		}
 		h.cache.off, h.cache.maxAge = h.Cache.Off, time.Duration(h.Cache.MaxAge)
 	}
-	return nil
 }
 
 func (h *Handler) provisionExempt(ctx caddy.Context) error {
@@ -191,7 +199,7 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 	}
 	sets, err := ctx.LoadModule(h, "ExemptRaw")
 	if err != nil {
-		return fmt.Errorf("htpasswd: exempt: %w", err)
+		return fmt.Errorf("exempt: %w", err)
 	}
 	return h.exempt.FromInterface(sets)
 }
@@ -202,7 +210,7 @@ func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
 		store, name, err := acquire(h, name, newUserStore)
 		if err != nil {
-			return fmt.Errorf("htpasswd: file %w%s", err, howToCreate(err))
+			return fmt.Errorf("file %w%s", err, howToCreate(err))
 		}
 		store.name.add(name)
 		h.users, h.names = append(h.users, store), append(h.names, name)
@@ -211,7 +219,7 @@ func (h *Handler) provisionFiles() error {
 	for _, name := range h.GroupFiles {
 		store, _, err := acquire(h, name, newGroupStore)
 		if err != nil {
-			return fmt.Errorf("htpasswd: group_file %w", err)
+			return fmt.Errorf("group_file %w", err)
 		}
 		h.groups = append(h.groups, store)
 	}
@@ -413,6 +421,7 @@ func (h *Handler) identifyNobody(r *http.Request) {
 // Interface guards
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
 	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

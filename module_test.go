@@ -1508,8 +1508,8 @@ func TestProvisionRefuses(t *testing.T) {
 	for _, row := range []struct {
 		name, json, want string
 	}{
-		{"X8 no file", `{}`, "no password file"},
-		{"X8 no file but others", `{"realm": "x", "group_files": ["GROUPS"]}`, "no password file"},
+		{"X8 no file", `{}`, "files: expected at least one password file, found none"},
+		{"X8 no file but others", `{"realm": "x", "group_files": ["GROUPS"]}`, "files: expected at least one password file, found none"},
 		{"X8 missing file", `{"files": ["MISSING"]}`, missing + ": no such file"},
 		{"X8 second file missing", `{"files": ["GOOD", "MISSING"]}`, missing + ": no such file"},
 		{"X8 first file missing", `{"files": ["MISSING", "GOOD"]}`, missing + ": no such file"},

@@ -215,7 +215,7 @@ func TestSecretRefused(t *testing.T) {
 		{"an empty argument", "", `secret ""`, "found an empty one"},
 		{"a sentence without quotes", "", `secret canary canary canary`, "found 3 arguments"},
 		{"twice", "", "secret " + secretA + "\nsecret " + secretB, "secret"},
-		{"a block", "", "secret " + secretA + " {\ncanary\n}", "secret takes no block"},
+		{"a block", "", "secret " + secretA + " {\ncanary\n}", "secret: unexpected block: expected none"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			check := func(err error) {

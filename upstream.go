@@ -139,19 +139,21 @@ func (g *UpstreamGroup) Validate() error {
 	method := balance.Method(g.Balance)
 	switch {
 	case !method.IsKnown():
-		return fmt.Errorf("balance: unknown method %q; available: %s", g.Balance, methodList(balance.Methods(), ", "))
-	case (method == balance.MethodHash) != (g.HashKey != ""):
-		return errors.New("hash_key: required for balance hash, and for no other method")
+		return fmt.Errorf("balance: %w", errUnrecognized("method", g.Balance, methodNames(balance.Methods())))
+	case method == balance.MethodHash && g.HashKey == "":
+		return errors.New("hash_key: expected a key for balance hash, found none")
+	case method != balance.MethodHash && g.HashKey != "":
+		return fmt.Errorf("hash_key: expected none for balance %s, found %s", g.Balance, quoted(g.HashKey))
 	case g.HashKey != "" && !hasPlaceholder(g.HashKey):
-		return fmt.Errorf("hash_key: %q has no placeholder such as {http.request.uri}: all requests would go to one server", g.HashKey)
+		return fmt.Errorf("hash_key: expected a key with a placeholder such as {http.request.uri}, found %s: by this key all requests would go to one server", quoted(g.HashKey))
 	case g.SlowStart < 0:
-		return fmt.Errorf("slow_start: %s: must be 0 or more", time.Duration(g.SlowStart))
+		return fmt.Errorf("slow_start: expected 0 or more, found %s", time.Duration(g.SlowStart))
 	case g.SlowStart > 0 && !method.HasSlowStart():
-		return fmt.Errorf("slow_start: not for balance %s, only for %s", g.Balance, slowStartMethodNames())
+		return fmt.Errorf("slow_start: expected balance %s, found balance %s", slowStartMethodNames(), g.Balance)
 	}
 	for _, dial := range slices.Sorted(maps.Keys(g.Servers)) {
 		if w := g.Servers[dial].Weight; w < 0 || w > maxServerWeight {
-			return fmt.Errorf("server %s: weight %d: must be 1 to %d, or left out for 1", dial, w, maxServerWeight)
+			return fmt.Errorf("server %s: weight: expected 1 to %d, or none for 1, found %d", dial, maxServerWeight, w)
 		}
 	}
 	return nil
@@ -160,32 +162,34 @@ func (g *UpstreamGroup) Validate() error {
 // defaultBalance is the method of a group that names none.
 const defaultBalance = string(balance.MethodRoundRobin)
 
-// methodList lists methods for error messages.
-func methodList(methods []balance.Method, separator string) string {
-	var names []string
-	for _, m := range methods {
-		names = append(names, string(m))
+// methodNames returns the names of methods, for error messages.
+func methodNames(methods []balance.Method) []string {
+	names := make([]string, len(methods))
+	for i, m := range methods {
+		names[i] = string(m)
 	}
-	return strings.Join(names, separator)
+	return names
 }
 
 // balanceMethodNames lists the methods as a Caddyfile has them, for error messages.
 func balanceMethodNames() string {
 	methods := balance.Methods()
 	methods[slices.Index(methods, balance.MethodHash)] += " <key>"
-	return methodList(methods, ", ")
+	return strings.Join(methodNames(methods), ", ")
 }
 
 // slowStartMethodNames lists the methods that slow_start is for.
 func slowStartMethodNames() string {
-	return methodList(slices.DeleteFunc(balance.Methods(), func(m balance.Method) bool { return !m.HasSlowStart() }), " and ")
+	methods := slices.DeleteFunc(balance.Methods(), func(m balance.Method) bool { return !m.HasSlowStart() })
+	return strings.Join(methodNames(methods), " or ")
 }
 
 // UnmarshalCaddyfile refuses the policy as an lb_policy: weights belong to
 // servers, and there is no place for them behind lb_policy.
 func (*UpstreamGroup) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume policy name
-	return d.Errf("lb_policy %s can't be written in a Caddyfile: define the group with the global option `upstream <group> { server <address> ... }` and use it with the directive `proxy_pass <group>`", d.Val())
+	return errorContext("").in("lb_policy").unexpected(d.Token(), "policy",
+		"define the group with the global option 'upstream <group> { server <address> ... }', and use it with the directive 'proxy_pass <group>'")
 }
 
 // markClientBody has what goes wrong while the body of the request is read

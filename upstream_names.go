@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"errors"
 	"maps"
 	"net"
 	"runtime"
@@ -64,6 +65,14 @@ func (n *UpstreamNames) Provision(ctx caddy.Context) error {
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// Validate refuses a group without a name.
+func (n *UpstreamNames) Validate() error {
+	if slices.Contains(n.Groups, "") {
+		return errors.New("groups: expected the names of groups, found an empty one")
 	}
 	return nil
 }
@@ -166,4 +175,5 @@ func groupsOfOption(option any) upstreamGroups {
 var (
 	_ caddy.App         = (*UpstreamNames)(nil)
 	_ caddy.Provisioner = (*UpstreamNames)(nil)
+	_ caddy.Validator   = (*UpstreamNames)(nil)
 )

@@ -1,0 +1,150 @@
+package caddyhtpasswd
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// errorContext begins the errors of a part of the Caddyfile: the words of the
+// configuration that lead there, such as "upstream web: server a: ". Caddy
+// itself puts the name of the directive or global option in front.
+//
+// Its methods are the phrases, one for each kind of mistake. Each says what was
+// expected, what was found, what to write instead, and where: file, line and
+// chain of imports of the token.
+type errorContext string
+
+// in returns the context of a part with a name of its own.
+func (c errorContext) in(name string) errorContext { return c + errorContext(name) + ": " }
+
+// at is an error that none of the phrases fits.
+func (c errorContext) at(t caddyfile.Token, format string, args ...any) error {
+	return errorAt(t, "%s%w", string(c), fmt.Errorf(format, args...))
+}
+
+// expected is the error for a value that makes no sense, or is missing. The
+// text found is shown as it is; see quoted. Where instead is not empty, it says
+// what to write.
+func (c errorContext) expected(t caddyfile.Token, what, found, instead string) error {
+	if instead != "" {
+		instead = ": " + instead
+	}
+	return c.at(t, "expected %s, found %s%s", what, found, instead)
+}
+
+// foundNothing is what expected finds where an argument is missing.
+const foundNothing = "nothing"
+
+// unexpected is the error for something that has no place here. The kind is
+// such as "argument", instead says what to write.
+func (c errorContext) unexpected(t caddyfile.Token, kind, instead string) error {
+	return c.at(t, "unexpected %s %s: %s", kind, quoted(t.Text), instead)
+}
+
+// duplicate is the error for what can be there once only.
+func (c errorContext) duplicate(t caddyfile.Token, kind, name string, first caddyfile.Token) error {
+	return c.at(t, "duplicate %s %s (first used %s)", kind, quoted(name), lineOf(first, t))
+}
+
+// unrecognized is the error for a name that is none of those known. These may
+// show how they go on, as "weight=<n>" does.
+func (c errorContext) unrecognized(t caddyfile.Token, kind, name string, known ...string) error {
+	return c.at(t, "%w", errUnrecognized(kind, name, known))
+}
+
+// errUnrecognized is the same without a place, for JSON.
+func errUnrecognized(kind, name string, known []string) error {
+	word, _, _ := strings.Cut(name, "=")
+	meant := closest(word, known)
+	if meant != "" {
+		meant = "; did you mean " + quoted(meant) + "?"
+	}
+	return fmt.Errorf("unrecognized %s %s; expected one of: %s%s", kind, quoted(name), strings.Join(known, ", "), meant)
+}
+
+// checkSemicolon refuses nginx's line ending.
+func (c errorContext) checkSemicolon(tokens ...caddyfile.Token) error {
+	for _, t := range tokens {
+		if without, ok := strings.CutSuffix(t.Text, ";"); ok && !t.Quoted() {
+			return c.at(t, "unexpected semicolon in %s: lines end without one; write %s", quoted(t.Text), quoted(without))
+		}
+	}
+	return nil
+}
+
+// quoted is how errors show a text of the configuration: in quotes, on one line.
+func quoted(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		text = strings.Trim(strconv.Quote(text), `"`)
+	}
+	return "'" + text + "'"
+}
+
+// errorAt is an error with the token's file, line and chain of imports.
+func errorAt(t caddyfile.Token, format string, args ...any) error {
+	return dispenserAt(t).Errf(format, args...)
+}
+
+// withPlace adds a place to errors of Caddy that have none. The token is the
+// best that is known.
+func withPlace(t caddyfile.Token, err error) error {
+	if err == nil || strings.Contains(err.Error(), ", at ") {
+		return err
+	}
+	return dispenserAt(t).WrapErr(err)
+}
+
+// dispenserAt returns a dispenser that stands at the token.
+func dispenserAt(t caddyfile.Token) *caddyfile.Dispenser {
+	d := caddyfile.NewDispenser([]caddyfile.Token{t})
+	d.Next()
+	return d
+}
+
+// lineOf says where a token stands, in an error about another one.
+func lineOf(t, other caddyfile.Token) string {
+	if t.File == other.File {
+		return fmt.Sprintf("on line %d", t.Line)
+	}
+	return fmt.Sprintf("at %s:%d", t.File, t.Line)
+}
+
+// closest returns the candidate that name may be a slip of, or nothing. What
+// follows the first word of a candidate, as in "weight=<n>", is not compared.
+func closest(name string, candidates []string) string {
+	best, least := "", 3 // one edit more than a slip has
+	for _, candidate := range candidates {
+		word, _, _ := strings.Cut(candidate, " ")
+		word, _, _ = strings.Cut(word, "=")
+		edits := editDistance(strings.ToLower(name), strings.ToLower(word))
+		if edits < least && edits < len(name) {
+			best, least = word, edits
+		}
+	}
+	return best
+}
+
+// editDistance counts the bytes to insert, delete or change between a and b
+// (Levenshtein). It takes len(a) * len(b) steps.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			edits := diagonal
+			if a[i] != b[j] {
+				edits = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], edits
+		}
+	}
+	return row[len(b)]
+}

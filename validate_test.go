@@ -1,0 +1,74 @@
+package caddyhtpasswd
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// TestWrongSettingsOfHandler provisions handlers whose settings make no sense,
+// with files that cannot be read: the error is about the settings, since
+// no file is looked at, and Caddy's prefix is there once.
+func TestWrongSettingsOfHandler(t *testing.T) {
+	ctx := emptyContext(t)
+	missing := t.TempDir() + "/missing"
+	for name, row := range map[string]struct{ json, want string }{
+		"no file":                        {`{"group_files": ["MISSING"]}`, "files: expected at least one password file, found none"},
+		"a realm with a line end":        {`{"files": ["MISSING"], "realm": "a\nb"}`, "realm: expected a text, found control characters"},
+		"a reserved user_header":         {`{"files": ["MISSING"], "user_header": "Cookie"}`, "user_header: expected the name of a header field such as X-User, found 'Cookie', which is not valid or is reserved"},
+		"a user_header with a line end":  {`{"files": ["MISSING"], "user_header": "X\r\nY"}`, `user_header: expected the name of a header field such as X-User, found 'X\r\nY', which is not valid or is reserved`},
+		"require without anybody":        {`{"files": ["MISSING"], "require": {}}`, "require: expected users or groups, found neither"},
+		"require groups without a file":  {`{"files": ["MISSING"], "require": {"groups": ["g"]}}`, "require: groups: expected group_files that say who is in them, found none"},
+		"cache off and with a max_age":   {`{"files": ["MISSING"], "cache": {"off": true, "max_age": "1m"}}`, "cache: expected either 'off' or a max_age, found both"},
+		"cache off and below zero":       {`{"files": ["MISSING"], "cache": {"off": true, "max_age": "-1m"}}`, "cache: expected either 'off' or a max_age, found both"},
+		"cache with a max_age below 0":   {`{"files": ["MISSING"], "cache": {"max_age": "-1m"}}`, "cache: max_age: expected a duration above zero, found -1m0s"},
+		"right settings, a file missing": {`{"files": ["MISSING"]}`, "file " + missing + ": no such file or directory; create it with: caddy htpasswd -c <file> <user>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ctx.LoadModuleByID("http.handlers.htpasswd", []byte(strings.ReplaceAll(row.json, "MISSING", missing)))
+			if want := "provision http.handlers.htpasswd: " + row.want; err == nil || err.Error() != want {
+				t.Errorf("got error %v, want %s", err, want)
+			}
+			if n := references(missing); n != [2]int{} {
+				t.Errorf("the file is held %v times, want none", n)
+			}
+		})
+	}
+}
+
+// TestValidateAfterProvision is what Caddy does: what Provision fills in is valid.
+func TestValidateAfterProvision(t *testing.T) {
+	h := &Handler{Files: []string{"users"}, UserHeader: "x-user", Cache: &Cache{Off: true}, Require: &Require{Users: []string{"alice"}}}
+	for range 2 {
+		if err := h.Validate(); err != nil {
+			t.Fatalf("got error %v, want none", err)
+		}
+		h.provisionSettings()
+	}
+	for _, module := range []caddy.Module{h, new(App), new(UpstreamGroup), new(UpstreamNames)} {
+		if _, ok := module.(caddy.Validator); !ok {
+			t.Errorf("%T: got no Validate, want one", module)
+		}
+	}
+}
+
+func TestUpstreamNamesValidate(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name   string
+		groups []string
+		want   string
+	}{
+		{"no group", nil, ""},
+		{"groups with names", []string{"web", "api"}, ""},
+		{"a group without a name, which every address would have", []string{"web", ""}, "groups: expected the names of groups, found an empty one"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			err := (&UpstreamNames{Groups: row.groups}).Validate()
+			if (err == nil) != (row.want == "") || err != nil && err.Error() != row.want {
+				t.Errorf("got error %v, want %q", err, row.want)
+			}
+		})
+	}
+}
