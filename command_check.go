@@ -10,9 +10,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
 )
 
 // fileReport is what a server would make of an htpasswd file.
@@ -161,7 +161,7 @@ func newFileReport(path string) *fileReport {
 	r.Owner, r.Group = ownerOf(path)
 	r.WorldReadable = isWorldReadable(path, mode)
 	r.MountPoint, r.Gone = mountOf(path)
-	r.isFixed = wholefile.IsFixed(path)
+	r.isFixed = atomicfile.IsFixed(path)
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)
 	}

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
 )
 
 // runPrint writes the line of a user to standard output.
@@ -138,7 +138,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 
 // change replaces a file by what edit makes of it, while nobody else does.
 func (t *passwordTool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
-	file, err := wholefile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", shown.Text(path)) })
+	file, err := atomicfile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", shown.Text(path)) })
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
@@ -163,7 +163,7 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 		return failed(exitFile, "%s", err)
 	}
 	if isNew {
-		t.say("New file %s%s", shown.Text(path), advice(path, wholefile.IsFixed(path)))
+		t.say("New file %s%s", shown.Text(path), advice(path, atomicfile.IsFixed(path)))
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 // precheck returns the error that change would, as far as that can be told
 // without waiting for others.
 func (t *passwordTool) precheck(path, name string) error {
-	file, err := wholefile.Look(path)
+	file, err := atomicfile.Look(path)
 	if err != nil {
 		return denied(err)
 	}
@@ -187,7 +187,7 @@ func (t *passwordTool) precheck(path, name string) error {
 
 // read returns the text of an open file, and "" if there is none but one is to
 // be made.
-func (t *passwordTool) read(file *wholefile.File, path, name string) (string, error) {
+func (t *passwordTool) read(file *atomicfile.File, path, name string) (string, error) {
 	if !file.Exists() {
 		if t.create {
 			return "", nil
@@ -282,11 +282,11 @@ func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (grou
 	}
 	found, err := lookup(serverGroup)
 	if err != nil {
-		return wholefile.KeepGroup, advise("chgrp <its group>")
+		return atomicfile.KeepGroup, advise("chgrp <its group>")
 	}
 	gid, err := strconv.Atoi(found.Gid)
 	if err != nil || euid != 0 {
-		return wholefile.KeepGroup, advise("sudo chgrp " + serverGroup)
+		return atomicfile.KeepGroup, advise("sudo chgrp " + serverGroup)
 	}
 	return gid, func(string, bool) string { return ", which the group " + serverGroup + " can read" }
 }

@@ -22,8 +22,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/wholefile"
 )
 
 // toolRun is what came of one run of "caddy htpasswd".
@@ -656,7 +656,7 @@ func TestToolInterrupted(t *testing.T) {
 		t.Errorf("%q, %v", hash, err)
 	}
 	path := writeFile(t, toolFile)
-	file, err := wholefile.Open(t.Context(), path, func() {})
+	file, err := atomicfile.Open(t.Context(), path, func() {})
 	must(t, err)
 	defer file.Close()
 	if err := p.runRemove(ctx, path, "bob"); !errors.Is(err, errInterrupted) {

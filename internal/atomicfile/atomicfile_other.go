@@ -1,8 +1,8 @@
 //go:build !unix || aix || dragonfly || solaris
 
-// Package wholefile changes files that others read at any moment. It can't do
+// Package atomicfile changes files that others read at any moment. It can't do
 // that on this system.
-package wholefile
+package atomicfile
 
 import (
 	"context"

@@ -1,6 +1,6 @@
 //go:build unix && !linux && !aix && !dragonfly && !solaris
 
-package wholefile
+package atomicfile
 
 import (
 	"os"

@@ -1,6 +1,6 @@
 //go:build unix && !aix && !dragonfly && !solaris
 
-package wholefile
+package atomicfile
 
 import (
 	"fmt"

@@ -1,6 +1,6 @@
 //go:build unix && !aix && !dragonfly && !solaris
 
-// Package wholefile replaces files that others read at any moment: a reader
+// Package atomicfile replaces files that others read at any moment: a reader
 // sees the whole old version or the whole new one, also if the writer is
 // killed or the disk is full, and no writer undoes the change of another one.
 //
@@ -41,7 +41,7 @@
 //
 // File systems are trusted to tell the truth about owners: a medium or a
 // server in the hands of somebody else is that person's.
-package wholefile
+package atomicfile
 
 import (
 	"context"

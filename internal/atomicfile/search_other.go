@@ -1,6 +1,6 @@
 //go:build unix && !linux && !darwin && !freebsd && !aix && !dragonfly && !solaris
 
-package wholefile
+package atomicfile
 
 import "golang.org/x/sys/unix"
 

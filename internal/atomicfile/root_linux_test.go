@@ -1,4 +1,4 @@
-package wholefile
+package atomicfile
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const (
 	mallory = 65534 // a user who wants root to do something for them
 	bob     = 65533 // somebody else
 
-	exchangeVariable = "WHOLEFILE_TEST_EXCHANGE"
+	exchangeVariable = "ATOMICFILE_TEST_EXCHANGE"
 )
 
 func TestMain(m *testing.M) {
