@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 func init() {
@@ -221,7 +223,7 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		h.GroupFiles, err = p.s.arguments("one or more paths")
 	case "realm":
 		h.Realm, err = p.s.argument("a text, in quotes if it has blanks")
-		if err == nil && (h.Realm == "" || hasControl(h.Realm)) {
+		if err == nil && (h.Realm == "" || htfile.HasControl(h.Realm)) {
 			err = p.Err("realm: must be a text without control characters")
 		}
 	case "user_header":

@@ -172,7 +172,7 @@ func TestAwaitCurrent(t *testing.T) {
 					if took := time.Since(start); took != want {
 						t.Errorf("login %d waits for %s, want %s", i+1, took, want)
 					}
-					if got := store.current.Load().entries[0].user; i == 0 && got != test.serves {
+					if got := store.current.Load().file.All[0].Name; i == 0 && got != test.serves {
 						t.Errorf("the first user is %s, want %s", got, test.serves)
 					}
 				}
@@ -183,7 +183,7 @@ func TestAwaitCurrent(t *testing.T) {
 				time.Sleep(testPoll)
 				replace(t, f.path, "carol:"+shaSecret1)
 				store.awaitCurrent(t.Context())
-				if got := store.current.Load().entries[0].user; got != "carol" {
+				if got := store.current.Load().file.All[0].Name; got != "carol" {
 					t.Errorf("when it is over, the first user is %s, want carol", got)
 				}
 			})

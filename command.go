@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -270,26 +271,11 @@ func (t *passwordTool) checkUsage(args []string) error {
 
 // checkUserName refuses names that a server would not read as they are written.
 func checkUserName(name string) error {
-	if len(name) > maxUserLen {
-		return failed(exitTooLong, "user name longer than %d bytes", maxUserLen)
-	}
-	for i := range len(name) {
-		if name[i] == ':' {
-			return failed(exitIllegal, "user name with a colon, where the hash would begin")
-		}
-	}
-	if hasControl(name) {
-		return failed(exitIllegal, "control character in the user name")
-	}
-	named := ""
-	for _, line := range lines(name + ":*") {
-		var problem string
-		if named, _, problem = splitUserLine(line); problem != "" {
-			return failed(exitIllegal, "%s", problem)
-		}
-	}
-	if named != name {
-		return failed(exitIllegal, "user name that begins with #, a blank or a byte order mark: a server would take the line for another name, or for a comment")
+	switch err := htfile.CheckName(name); {
+	case errors.Is(err, htfile.ErrNameTooLong):
+		return failed(exitTooLong, "%s", err)
+	case err != nil:
+		return failed(exitIllegal, "%s", err)
 	}
 	return nil
 }

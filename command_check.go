@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os/user"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -24,9 +24,9 @@ type fileReport struct {
 	// Users are those of good lines, in the order of the file.
 	Users []reportedUser `json:"users"`
 	// Formats counts the hashes of each format and cost.
-	Formats []reportedFormat `json:"formats"`
+	Formats []htfile.FormatCount `json:"formats"`
 	// BadLines are skipped.
-	BadLines []reportedLine `json:"bad_lines"`
+	BadLines []htfile.Finding `json:"bad_lines"`
 	// Duplicates are lines of users that have an earlier one, which decides.
 	Duplicates []int `json:"duplicates"`
 	// Mode is who can read the file, as "ls -l" shows it.
@@ -72,18 +72,6 @@ func (n userName) MarshalText() ([]byte, error) {
 		return []byte(strconv.Quote(string(n))), nil
 	}
 	return []byte(n), nil
-}
-
-type reportedFormat struct {
-	Format string `json:"format"`
-	Cost   string `json:"cost,omitempty"`
-	Weak   bool   `json:"weak"`
-	Users  int    `json:"users"`
-}
-
-type reportedLine struct {
-	Line   int    `json:"line"`
-	Reason string `json:"reason"`
 }
 
 // runCheck reports on files.
@@ -151,7 +139,7 @@ func (t *passwordTool) runList(path string) error {
 
 // newFileReport reads a file as a server does.
 func newFileReport(path string) *fileReport {
-	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []reportedFormat{}, BadLines: []reportedLine{}, Duplicates: []int{}}
+	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []htfile.FormatCount{}, BadLines: []htfile.Finding{}, Duplicates: []int{}}
 	text, _, mode, err := readFile(path)
 	if err != nil {
 		r.Refused = err.Error()
@@ -165,29 +153,12 @@ func newFileReport(path string) *fileReport {
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)
 	}
-	table, err := parseUserLines(text, r.add)
+	users, err := htfile.ParseLines(text, r.add)
 	if err != nil {
 		r.Refused = err.Error()
 	}
-	r.Formats = table.formats()
+	r.Formats = users.Formats()
 	return r
-}
-
-// formats counts the hashes of each format and cost.
-func (t *userTable) formats() []reportedFormat {
-	users := make(map[reportedFormat]int) // classes differ in the length of salts, too
-	for _, c := range t.classes {
-		users[reportedFormat{Format: c.Format.Name, Cost: c.Cost, Weak: c.Format.Weak}] += c.count
-	}
-	formats := []reportedFormat{}
-	for f, n := range users {
-		f.Users = n
-		formats = append(formats, f)
-	}
-	slices.SortFunc(formats, func(a, b reportedFormat) int {
-		return strings.Compare(a.String(), b.String())
-	})
-	return formats
 }
 
 // mayRead reports whether mode, owner and group let the user of that name read
@@ -202,22 +173,22 @@ func mayRead(name, owner, group string, mode fs.FileMode) bool {
 	return mode&0o004 != 0
 }
 
-// add takes a line into the report. The name of a bad line can be a hash, if
-// its colon is missing, so it is not shown.
-func (r *fileReport) add(l *userLine) {
-	user := reportedUser{Line: l.number, Name: userName(l.user)}
+// add takes a line into the report. The name of an invalid line can be a hash,
+// if its colon is missing, so it is not shown.
+func (r *fileReport) add(l *htfile.Line) {
+	user := reportedUser{Line: l.Number, Name: userName(l.Name)}
 	switch {
-	case l.problem != "":
-		r.BadLines = append(r.BadLines, reportedLine{l.number, l.problem})
+	case l.Problem != "":
+		r.BadLines = append(r.BadLines, htfile.Finding{Line: l.Number, Reason: l.Problem})
 		return
-	case l.duplicate:
-		r.Duplicates = append(r.Duplicates, l.number)
+	case l.IsDuplicate:
+		r.Duplicates = append(r.Duplicates, l.Number)
 		return
-	case l.state == locked:
+	case l.State == htfile.StateLocked:
 		user.Locked = true
 	default:
-		user.Format, user.Cost, user.Weak = l.class.Format.Name, l.class.Cost, l.class.Format.Weak
-		user.NotInNginx = crypt.RefusedByCrypt(l.hash)
+		user.Format, user.Cost, user.Weak = l.Class.Format.Name, l.Class.Cost, l.Class.Format.Weak
+		user.NotInNginx = crypt.RefusedByCrypt(l.Hash)
 	}
 	r.Users = append(r.Users, user)
 }
@@ -278,15 +249,4 @@ func (r *fileReport) advice(command string) string {
 		return "run: " + fmt.Sprintf(command, shown.Argument(r.Path))
 	}
 	return "its owner has to change that, not root: others can put another file in its place"
-}
-
-func (f reportedFormat) String() string {
-	text := f.Format
-	if f.Cost != "" {
-		text += " " + f.Cost
-	}
-	if f.Weak {
-		text += " (weak)"
-	}
-	return text
 }

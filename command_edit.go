@@ -8,9 +8,9 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"strings"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -35,12 +35,12 @@ func (t *passwordTool) runSet(ctx context.Context, path, name string, args []str
 	verb, note := "Adding", ""
 	err = t.change(ctx, path, name, func(text string) (string, error) {
 		if t.create {
-			if table, _ := parseUsers(text); len(table.entries) > 0 {
-				note = fmt.Sprintf("%s is made anew; users in it before: %d", shown.Text(path), len(table.entries))
+			if users, _ := htfile.Parse(text); len(users.All) > 0 {
+				note = fmt.Sprintf("%s is made anew; users in it before: %d", shown.Text(path), len(users.All))
 			}
 			text = ""
 		}
-		text, found := editUser(text, name, hash)
+		text, found := htfile.SetUser(text, name, hash)
 		if found > 0 {
 			verb = "Updating"
 		}
@@ -61,11 +61,11 @@ func (t *passwordTool) runSet(ctx context.Context, path, name string, args []str
 
 // checkSet makes sure that a server reads what is meant.
 func checkSet(text, name, hash string) error {
-	table, err := parseUsers(text)
+	users, err := htfile.Parse(text)
 	if err != nil {
 		return failed(exitNotAFile, "%s", err)
 	}
-	if e := table.find([]byte(name)); e == nil || e.state != usable || e.hash != hash {
+	if u := users.Find(name); u == nil || u.State != htfile.StateUsable || u.Hash != hash {
 		return failed(exitIllegal, "a server would not read this line as it is meant")
 	}
 	return nil
@@ -75,8 +75,8 @@ func checkSet(text, name, hash string) error {
 func (t *passwordTool) runRemove(ctx context.Context, path, name string) error {
 	found := 0
 	err := t.change(ctx, path, name, func(text string) (string, error) {
-		text, found = editUser(text, name, "")
-		if _, err := parseUsers(text); err != nil {
+		text, found = htfile.RemoveUser(text, name)
+		if _, err := htfile.Parse(text); err != nil {
 			return "", failed(exitNotAFile, "%s is not removed: after that, a server would refuse the file and keep the old version, with %[1]s in it: %s", name, err)
 		}
 		return text, nil
@@ -106,17 +106,17 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 	if err := isPasswordFile(path, name, text); err != nil {
 		return err
 	}
-	table, err := parseUsers(text)
+	users, err := htfile.Parse(text)
 	if err != nil {
 		return failed(exitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), err)
 	}
-	e := table.find([]byte(name))
+	found := users.Find(name)
 	switch {
-	case e == nil:
+	case found == nil:
 		return failed(exitIllegal, "User %s not found", name)
-	case e.state == locked:
+	case found.State == htfile.StateLocked:
 		return failed(exitWrong, "the account of user %s is locked", name)
-	case e.state == bad:
+	case found.State == htfile.StateInvalid:
 		return failed(exitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
 	}
 	password, err := t.password(ctx, args)
@@ -124,7 +124,7 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 		return err
 	}
 	good, err := interruptible(ctx, func() (bool, error) {
-		return !hasControl(password) && table.classes[e.class].Verify(e.hash, password), nil
+		return !htfile.HasControl(password) && users.Classes[found.Class].Verify(found.Hash, password), nil
 	})
 	if err != nil {
 		return err
@@ -221,48 +221,10 @@ func denied(err error) error {
 // most likely another file was meant. One with no good line may be the user's
 // own bad one, to be mended.
 func isPasswordFile(path, name, text string) error {
-	if table, err := parseUsers(text); err != nil && table.find([]byte(name)) == nil {
+	if users, err := htfile.Parse(text); err != nil && users.Find(name) == nil {
 		return failed(exitNotAFile, "%s is not an htpasswd file: %s", shown.Text(path), err)
 	}
 	return nil
-}
-
-// editUser returns text with hash in all lines of a user, or in a new one at the
-// end; without a hash, it takes the lines out. Found is how many there were.
-// Everything else stays as it is, bytes that mean nothing included.
-func editUser(text, name, hash string) (edited string, found int) {
-	var b strings.Builder
-	b.Grow(len(text) + len(name) + len(hash) + 3)
-	mark, rest := cutMark(text)
-	b.WriteString(mark)
-	lineEnd := "\n"
-	for line := range strings.Lines(rest) {
-		if b.Len() == len(mark) && strings.HasSuffix(line, "\r\n") {
-			lineEnd = "\r\n"
-		}
-		content := meaning(strings.TrimSuffix(line, "\n"))
-		user, _, problem := splitUserLine(content)
-		if content == "" || user != name {
-			b.WriteString(line)
-			continue
-		}
-		found++
-		if hash == "" {
-			continue
-		}
-		b.WriteString(name + ":" + hash)
-		if fields := strings.SplitN(content, ":", 3); len(fields) == 3 && problem == "" && len(name)+len(hash)+len(fields[2])+2 <= maxLineLen {
-			b.WriteString(":" + fields[2])
-		}
-		b.WriteString(line[len(strings.TrimRight(line, "\r\n")):])
-	}
-	if found == 0 && hash != "" {
-		if b.Len() > len(mark) && !strings.HasSuffix(rest, "\n") {
-			b.WriteString(lineEnd)
-		}
-		b.WriteString(name + ":" + hash + lineEnd)
-	}
-	return b.String(), found
 }
 
 // serverGroup is the group of Caddy in the packages for Linux.

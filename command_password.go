@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // hashFlag is a flag that chooses the format of the hash; the last one counts.
@@ -82,9 +83,9 @@ func (t *passwordTool) checkPassword(password []byte) error {
 	switch {
 	case len(password) > crypt.MaxPasswordLen:
 		return failed(exitTooLong, "the password is longer than %d bytes, and no server takes it", crypt.MaxPasswordLen)
-	case hasControl(password):
+	case htfile.HasControl(password):
 		return failed(exitIllegal, "the password has a control character, such as a line end, which a client can't send")
-	case t.format == "plain" && (strings.Contains(string(password), ":") || strings.Trim(string(password), blanks) != string(password)):
+	case t.format == "plain" && (strings.Contains(string(password), ":") || strings.Trim(string(password), htfile.Whitespace) != string(password)):
 		return failed(exitIllegal, "a password in plain text can't have a colon, nor a blank at its begin or end: the file would mean another one")
 	}
 	return nil

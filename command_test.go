@@ -24,6 +24,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // toolRun is what came of one run of "caddy htpasswd".
@@ -208,88 +209,12 @@ func fits(want, text string) bool {
 	}
 	rest, ok := strings.CutPrefix(text, before)
 	rest, ok2 := strings.CutSuffix(rest, after)
-	l := userLine{hash: rest}
-	l.judge()
-	return ok && ok2 && l.state == usable
-}
-
-// TestEditUser changes texts that are hard to keep as they are.
-func TestEditUser(t *testing.T) {
-	const hash = "{SHA}x"
-	for _, test := range []struct {
-		name, text, hash string
-		want             string
-		found            int
-	}{
-		{"empty", "", hash, "u:{SHA}x\n", 0},
-		{"no line end", "a:b", hash, "a:b\nu:{SHA}x\n", 0},
-		{"CRLF", "a:b\r\nc:d", hash, "a:b\r\nc:d\r\nu:{SHA}x\r\n", 0},
-		{"CRLF in its line", "a:b\r\nu:d\r\n", hash, "a:b\r\nu:{SHA}x\r\n", 1},
-		{"mixed line ends stay", "a:b\nu:d\r\nc:d\n\r\n", hash, "a:b\nu:{SHA}x\r\nc:d\n\r\n", 1},
-		{"byte order mark", "\uFEFFu:b\n", hash, "\uFEFFu:{SHA}x\n", 1},
-		{"byte order mark alone", "\uFEFF", hash, "\uFEFFu:{SHA}x\n", 0},
-		{"byte order mark, removed", "\uFEFFu:b\nc:d\n", "", "\uFEFFc:d\n", 1},
-		{"blanks around", "  u:b  \n", hash, "u:{SHA}x\n", 1},
-		{"comment", "u:b:c:d \n", hash, "u:{SHA}x:c:d\n", 1},
-		{"a comment that names the user", "#u:b\n# u:b", hash, "#u:b\n# u:b\nu:{SHA}x\n", 0},
-		{"other users", "uu:b\nU:b\n:u\nu\x00:b\n", hash, "uu:b\nU:b\n:u\nu\x00:b\nu:{SHA}x\n", 0},
-		{"bytes of no meaning", "a:b\n\xff\x00\n\n\n# \t\r\n", hash, "a:b\n\xff\x00\n\n\n# \t\r\nu:{SHA}x\n", 0},
-		{"all lines of the user", "u:a\nb:c\nu:b:2", hash, "u:{SHA}x\nb:c\nu:{SHA}x:2", 2},
-		{"all are removed, else the second would count", "u:a\nb:c\nu:b:2", "", "b:c\n", 2},
-		{"no colon", "u\n", hash, "u:{SHA}x\n", 1},
-		{"no colon, removed", "u", "", "", 1},
-		{"a line that is too long loses what makes it so", "u:a:" + strings.Repeat("c", maxLineLen) + "\n", hash, "u:{SHA}x\n", 1},
-		{"nobody to remove", "a:b", "", "a:b", 0},
-		{"a comment that would make the line too long", "u:a:" + strings.Repeat("c", maxLineLen-4) + "\n", hash, "u:{SHA}x\n", 1},
-		{"a comment that just fits", "u:a:" + strings.Repeat("c", maxLineLen-9) + "\n", hash, "u:{SHA}x:" + strings.Repeat("c", maxLineLen-9) + "\n", 1},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got, found := editUser(test.text, "u", test.hash); got != test.want || found != test.found {
-				t.Errorf("%d lines found, now %q", found, got)
-			}
-		})
+	users, err := htfile.Parse("u:" + rest)
+	if err != nil || len(users.All) != 1 {
+		return false
 	}
-}
-
-// FuzzEditUser: what a server makes of a text changes for that user alone.
-func FuzzEditUser(f *testing.F) {
-	f.Add(toolFile, "bob")
-	f.Add("\uFEFFu:b\r\n#u:x\nu\nv:{SHA}x", "u")
-	f.Add("u:a:"+strings.Repeat("c", maxLineLen), "u")
-	f.Fuzz(func(t *testing.T, text, name string) {
-		if checkUserName(name) != nil {
-			return
-		}
-		before, _ := parseUsers(text)
-		check := func(edited string, state entryState, there bool) {
-			t.Helper()
-			after, _ := parseUsers(edited)
-			if e := after.find([]byte(name)); (e != nil) != there || there && (e.state != state || e.hash != toolSHA) {
-				t.Fatalf("%q is now %q", text, edited)
-			}
-			others := len(before.entries)
-			if before.find([]byte(name)) != nil {
-				others--
-			}
-			for i := range before.entries {
-				if e := &before.entries[i]; e.user != name {
-					if now := after.find([]byte(e.user)); now == nil || now.hash != e.hash || now.state != e.state {
-						t.Fatalf("%q: %q is now %q", e.user, text, edited)
-					}
-				}
-			}
-			if there {
-				others++
-			}
-			if len(after.entries) != others {
-				t.Fatalf("%q: somebody new in %q", text, edited)
-			}
-		}
-		edited, _ := editUser(text, name, toolSHA)
-		check(edited, usable, true)
-		edited, _ = editUser(text, name, "")
-		check(edited, bad, false)
-	})
+	u := users.All[0]
+	return ok && ok2 && u.State == htfile.StateUsable && u.Hash == rest
 }
 
 // TestToolLeavesNoUserBehind: a server that refuses a file keeps the version
@@ -398,9 +323,9 @@ func TestToolAndHtpasswd(t *testing.T) {
 			}
 			ours(t, "", "-D", path, "user 1")
 			apache(t, "", "-D", path, "user 2")
-			table, err := parseUsers(readText(t, path))
-			if err != nil || table.good != 98 || table.badCount != 0 {
-				t.Errorf("%+v, %v", table.findings, err)
+			users, err := htfile.Parse(readText(t, path))
+			if err != nil || users.Valid != 98 || users.InvalidCount != 0 {
+				t.Errorf("%+v, %v", users.Findings, err)
 			}
 		})
 	}
@@ -438,9 +363,9 @@ func TestToolConcurrent(t *testing.T) {
 		})
 	}
 	group.Wait()
-	table, err := parseUsers(readText(t, path))
-	if err != nil || len(table.entries) != n+1 || table.good != n+1 || table.dupCount != 0 {
-		t.Errorf("%d users, %+v, %v", len(table.entries), table.findings, err)
+	users, err := htfile.Parse(readText(t, path))
+	if err != nil || len(users.All) != n+1 || users.Valid != n+1 || users.DuplicateCount != 0 {
+		t.Errorf("%d users, %+v, %v", len(users.All), users.Findings, err)
 	}
 }
 

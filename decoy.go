@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // maxCommonClasses is how many classes of a file are weighed one by one when a
@@ -36,10 +38,10 @@ type decoyClasses struct {
 	rare   rareClasses
 }
 
-func newDecoyClasses(classes []hashClass) (d decoyClasses) {
+func newDecoyClasses(classes []htfile.Class) (d decoyClasses) {
 	all := make([]decoyClass, len(classes))
 	for i, c := range classes {
-		all[i] = decoyClass{xxhash.Sum64String(c.String()), c.count, c.sample}
+		all[i] = decoyClass{xxhash.Sum64String(c.String()), c.Count, c.Sample}
 	}
 	if len(all) <= maxCommonClasses {
 		return decoyClasses{common: all}
@@ -97,7 +99,7 @@ func (r rareClasses) choose(name uint64) *decoyClass {
 // hashing over the classes of the files: names fall on classes as entries do,
 // the same name always on the same class, on every server with the same key and
 // names of files, and an edit of a file moves few. Where nobody can log in there
-// is none: its entry is nil.
+// is none: the zero entry.
 func (s userStores) decoy(key []byte, user []byte) (best found) {
 	least := math.Inf(1)
 	name := decoyNumber(key, user)
@@ -108,7 +110,7 @@ func (s userStores) decoy(key []byte, user []byte) (best found) {
 			class := &table.decoys.common[i]
 			if score := rendezvous(name^mix(class.key^source), class.weight); score < least {
 				least = score
-				best = found{store, table, &table.entries[class.sample]}
+				best = found{store, table, table.at(class.sample)}
 			}
 		}
 		if len(table.decoys.rare) == 0 {
@@ -120,8 +122,8 @@ func (s userStores) decoy(key []byte, user []byte) (best found) {
 			best = found{store: store, table: table}
 		}
 	}
-	if best.table != nil && best.entry == nil {
-		best.entry = &best.table.entries[best.table.decoys.rare.choose(rare).sample]
+	if best.table != nil && !best.exists() {
+		best.entry = best.table.at(best.table.decoys.rare.choose(rare).sample)
 	}
 	return best
 }

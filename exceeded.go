@@ -67,7 +67,7 @@ func (g *guard) noteExceeded(s scope, t *trial) {
 	}
 	if s != clientScope {
 		note.user = string(t.c.user)
-		if t.entry != nil {
+		if t.exists() {
 			note.file = t.store.path
 		}
 	}
@@ -250,7 +250,7 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 				continue
 			}
 			entry, path := f.users.find([]byte(name)), ""
-			if entry != nil {
+			if entry.exists() {
 				path = f.path
 			}
 			var t target

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // askExceeded returns what the admin API says about limits that are exceeded: one
@@ -158,7 +160,7 @@ func TestAdminExceededUnderSpray(t *testing.T) {
 		respond ok
 	}`))
 	const others = notedLimits + 50
-	long := strings.Repeat("x", maxUserLen-10)
+	long := strings.Repeat("x", htfile.MaxUserLen-10)
 	s.get("/", "bob", "wrong")
 	for i := range others {
 		s.get("/", fmt.Sprint(long, i), "wrong")

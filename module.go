@@ -21,6 +21,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 func init() {
@@ -153,7 +155,7 @@ func (h *Handler) provisionSettings() error {
 	if h.Realm == "" {
 		h.Realm = defaultRealm
 	}
-	if hasControl(h.Realm) {
+	if htfile.HasControl(h.Realm) {
 		return errors.New("htpasswd: realm: control characters are not allowed")
 	}
 	if !strings.Contains(h.Realm, "{") {

@@ -10,6 +10,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // files holds the followed files of all configurations, running or about to.
@@ -55,7 +57,7 @@ type fileInUse struct {
 	status fileStatus
 	store  *userStore // nil for a group file
 	users  *userTable
-	groups *groupTable
+	groups *htfile.Groups
 }
 
 // filesInUse returns all files that were loaded, by path and kind.
@@ -101,11 +103,11 @@ func (f *fileInUse) kind() string {
 	return "groups"
 }
 
-func (f *fileInUse) findings() *findings {
+func (f *fileInUse) findings() *htfile.Findings {
 	if f.store != nil {
-		return &f.users.findings
+		return &f.users.file.Findings
 	}
-	return &f.groups.findings
+	return &f.groups.Findings
 }
 
 // acquire returns what the file of that name means for h, read a moment ago, and
@@ -116,7 +118,7 @@ func acquire[S store](h *Handler, name string, newStore func(path string) S) (S,
 		return nil, "", err
 	}
 	s, err := acquirePath(h, name, newStore)
-	if err != nil && isTextNotPath(name) {
+	if err != nil && htfile.IsTextNotPath(name) {
 		return nil, "", errTextAsPath
 	}
 	return s, name, err

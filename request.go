@@ -10,6 +10,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // The header fields, as net/http writes them.
@@ -218,7 +220,7 @@ func challenge(realm string) string {
 	b.WriteString(`Basic realm="`)
 	for i := range len(realm) {
 		switch c := realm[i]; {
-		case hasControl(realm[i : i+1]):
+		case htfile.HasControl(realm[i : i+1]):
 			// can come by a placeholder
 		case c == '"' || c == '\\':
 			b.WriteByte('\\')

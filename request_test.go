@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
@@ -471,7 +472,7 @@ func FuzzChallenge(f *testing.F) {
 		got := challenge(realm)
 		inner, ok := strings.CutPrefix(got, `Basic realm="`)
 		inner, ok2 := strings.CutSuffix(inner, `", charset="UTF-8"`)
-		if !ok || !ok2 || hasControl(got) {
+		if !ok || !ok2 || htfile.HasControl(got) {
 			t.Fatalf("%q", got)
 		}
 		var unquoted strings.Builder
@@ -488,7 +489,7 @@ func FuzzChallenge(f *testing.F) {
 		}
 		var want strings.Builder
 		for i := range len(realm) {
-			if !hasControl(realm[i : i+1]) {
+			if !htfile.HasControl(realm[i : i+1]) {
 				want.WriteByte(realm[i])
 			}
 		}

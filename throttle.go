@@ -116,8 +116,8 @@ func (t *target) set(g *guard, client uint64, f *found, user []byte) {
 	name := f.knownClients().nameKey(g)
 	if name == 0 {
 		name = mix(f.store.key ^ maphash.Bytes(g.seed, user))
-		if f.entry != nil {
-			name = mix(name ^ maphash.String(g.seed, f.hash))
+		if f.exists() {
+			name = mix(name ^ maphash.String(g.seed, f.Hash))
 		}
 	}
 	t[loginScope], t[clientScope], t[userScope] = loginKey(name, client), client, name

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // outcome is what a check of credentials came to.
@@ -64,20 +65,20 @@ type userStores []*userStore
 type found struct {
 	store *userStore
 	table *userTable
-	*entry
+	entry
 }
 
-func (f found) class() crypt.Class { return f.table.classes[f.entry.class].Class }
+func (f found) class() crypt.Class { return f.table.file.Classes[f.Class].Class }
 
 // isUsable reports whether there is a password that would be right.
-func (f found) isUsable() bool { return f.entry != nil && f.state == usable }
+func (f found) isUsable() bool { return f.exists() && f.State == htfile.StateUsable }
 
 // failure is what it comes to if there is no password that is right.
 func (f found) failure() outcome {
 	switch {
-	case f.entry == nil:
+	case !f.exists():
 		return unknownUser
-	case f.state != usable:
+	case f.State != htfile.StateUsable:
 		return deniedUser
 	}
 	return wrongPassword
@@ -88,7 +89,7 @@ func (f found) failure() outcome {
 func (s userStores) find(user []byte) found {
 	for _, store := range s {
 		table := store.current.Load()
-		if e := table.find(user); e != nil {
+		if e := table.find(user); e.exists() {
 			return found{store, table, e}
 		}
 	}
@@ -110,19 +111,19 @@ func (h *Handler) decoy(user []byte) found {
 // equals reports whether f says what other says: of no user, or of the same one
 // in the same file.
 func (f found) equals(other found) bool {
-	if f.entry == nil || other.entry == nil {
-		return f.entry == other.entry
+	if !f.exists() || !other.exists() {
+		return f.exists() == other.exists()
 	}
-	return f.store == other.store && f.state == other.state && f.hash == other.hash
+	return f.store == other.store && f.State == other.State && f.Hash == other.Hash
 }
 
 // warnOfShadowed says how many users of a file an earlier one decides on.
 func (s userStores) warnOfShadowed(logger *zap.Logger) {
 	for i := 1; i < len(s); i++ {
 		shadowed := 0
-		entries := s[i].current.Load().entries
-		for j := range entries {
-			if s[:i].find([]byte(entries[j].user)).entry != nil {
+		users := s[i].current.Load().file.All
+		for j := range users {
+			if s[:i].find([]byte(users[j].Name)).exists() {
 				shadowed++
 			}
 		}
@@ -146,7 +147,7 @@ type trial struct {
 // pretend makes the trial one of a user in the file that decoy comes from.
 func (t *trial) pretend(decoy found) {
 	t.work = decoy
-	if decoy.entry != nil {
+	if decoy.exists() {
 		t.store, t.table = decoy.store, decoy.table
 	}
 }
@@ -199,7 +200,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 	hasWaited := false
 	for range maxRounds {
 		t := trial{found: h.users.find(c.user), ip: ip, c: c}
-		isUnknown := t.entry == nil
+		isUnknown := !t.exists()
 		if isUnknown {
 			t.pretend(h.decoy(c.user))
 		}
@@ -304,7 +305,7 @@ func (h *Handler) throttled(t *trial, guesses int) error {
 // a name that can't log in, one of the same cost, whose result is thrown away.
 // Its trial is a copy, since what waits outlives the request.
 func (h *Handler) checkInTurn(ctx context.Context, t trial) (verdict, error) {
-	if t.work.entry == nil { // nobody can log in: there is nothing to hide
+	if !t.work.exists() { // nobody can log in: there is nothing to hide
 		return h.conclude(&t, false), nil
 	}
 	refused := func() error {
@@ -361,7 +362,7 @@ type trialKey struct {
 }
 
 func (t *trial) key(m *memory) trialKey {
-	return trialKey{t.failure(), t.store, t.work.store, t.work.hash, string(t.c.user), t.c.digest, m.off, m.maxAge}
+	return trialKey{t.failure(), t.store, t.work.store, t.work.Hash, string(t.c.user), t.c.digest, m.off, m.maxAge}
 }
 
 // compute is one turn. It remembers what it comes to, and is undecided if the
@@ -376,7 +377,7 @@ func (h *Handler) compute(t *trial) verdict {
 			return verdict{outcome: goodPassword, user: user}
 		}
 	}
-	return h.conclude(t, h.guard.hashed(t.work.class(), t.work.hash, t.c.password) && t.isUsable())
+	return h.conclude(t, h.guard.hashed(t.work.class(), t.work.Hash, t.c.password) && t.isUsable())
 }
 
 // conclude is the end of a trial. Its effects come before the next turn
@@ -387,7 +388,7 @@ func (h *Handler) conclude(t *trial, isGood bool) verdict {
 		return verdict{}
 	case isGood:
 		h.remember(t)
-		return verdict{outcome: goodPassword, user: t.user}
+		return verdict{outcome: goodPassword, user: t.Name}
 	}
 	h.guard.wrong.add(t.target[userScope], &t.c.digest)
 	h.fail(t)
@@ -438,7 +439,7 @@ func (h *Handler) remember(t *trial) {
 		return
 	}
 	t.remember(&t.c.digest, h.memory.now())
-	if e := t.store.current.Load().find(t.c.user); e != nil && e.sameAs(t.entry) {
+	if e := t.store.current.Load().find(t.c.user); e.exists() && e.sameAs(t.entry) {
 		e.remember(&t.c.digest, h.memory.now()) // the file was swapped while the hash was computed
 	}
 }

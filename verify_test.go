@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // storeOf returns the store of a file with a path of its own.
@@ -561,9 +563,9 @@ func TestUnknownNames(t *testing.T) {
 				}
 			}
 		}
-		for i := range store.current.Load().entries {
-			if e := &store.current.Load().entries[i]; e.verified.Load() != nil {
-				t.Errorf("T7 %q remembers the password of another", e.user)
+		for i, user := range store.current.Load().file.All {
+			if store.current.Load().memories[i].verified.Load() != nil {
+				t.Errorf("T7 %q remembers the password of another", user.Name)
 			}
 		}
 		runSteps(t, stores, &memory{now: clock}, []step{{"alice", "secret1", goodPassword, 1}, {"bob", "secret1", goodPassword, 1}})
@@ -615,12 +617,12 @@ func TestDecoys(t *testing.T) {
 			got := map[string]float64{}
 			for i := range names {
 				f := stores.decoy(testKey, fmt.Appendf(nil, "name%d", i))
-				if f.entry == nil || f.state != usable {
+				if !f.exists() || f.State != htfile.StateUsable {
 					t.Fatal("no decoy")
 				}
 				for j := range stores {
 					if stores[j] == f.store {
-						got[fmt.Sprint(j, f.hash)]++
+						got[fmt.Sprint(j, f.Hash)]++
 					}
 				}
 			}
@@ -682,21 +684,21 @@ func TestManyDecoyClasses(t *testing.T) {
 			}
 			stores := userStores{storeOf(t, fileOfClasses(counts))}
 			table := stores[0].current.Load()
-			if n := len(table.classes); n != len(counts) {
+			if n := len(table.file.Classes); n != len(counts) {
 				t.Fatalf("%d classes", n)
 			}
 			got := make([]int, len(counts))
 			for i := range names {
 				f := stores.decoy(testKey, fmt.Appendf(nil, "name%d", i))
-				if f.entry == nil {
+				if !f.exists() {
 					t.Fatal("no decoy")
 				}
-				got[f.entry.class]++
+				got[f.Class]++
 			}
 			// Pearson's statistic, which is normal enough with so many classes.
 			var statistic float64
 			for class, n := range counts {
-				want := names * float64(n) / float64(len(table.entries))
+				want := names * float64(n) / float64(len(table.file.All))
 				statistic += (float64(got[class]) - want) * (float64(got[class]) - want) / want
 			}
 			freedom := float64(len(counts) - 1)
@@ -727,7 +729,7 @@ func TestDecoyStays(t *testing.T) {
 		all := make([]string, names)
 		for i := range all {
 			f := userStores{s}.decoy(testKey, fmt.Appendf(nil, "name%d", i))
-			if f.entry != nil {
+			if f.exists() {
 				all[i] = f.class().Format.Name + f.class().Cost
 			}
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 const (
@@ -335,7 +337,7 @@ func (f *followedFile) read(now time.Time, v version, logger *zap.Logger) error 
 	if v.move != 0 && f.notices.lastMove() != v.move {
 		return errChanging // something has happened to it since it was moved there
 	}
-	isEmpty := f.text != "" && !hasLines(text) && hasLines(f.text)
+	isEmpty := f.text != "" && !htfile.HasLines(text) && htfile.HasLines(f.text)
 	from := originOf(f.path)
 	if !v.wanted && (isEmpty || sig.mtime < f.loaded.mtime) && from.isUnder(f.origin) {
 		f.refused = sig

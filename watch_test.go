@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 const testPoll = 5 * time.Second
@@ -95,10 +97,9 @@ func (w *watched) notice() {
 func (w *watched) serves(what string, users ...string) {
 	w.t.Helper()
 	var got []string
-	table := w.store.current.Load()
-	for i := range table.entries {
-		if table.entries[i].state == usable {
-			got = append(got, table.entries[i].user)
+	for _, user := range w.store.current.Load().file.All {
+		if user.State == htfile.StateUsable {
+			got = append(got, user.Name)
 		}
 	}
 	if fmt.Sprint(got) != fmt.Sprint(users) {
@@ -785,7 +786,7 @@ func knows(t *testing.T, h *Handler, user string, want outcome) {
 	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
 		f := h.users.find([]byte(user)) // a login would have the file looked at
 		if f.isUsable() {
-			return want == goodPassword && f.class().Verify(f.hash, []byte("secret1"))
+			return want == goodPassword && f.class().Verify(f.Hash, []byte("secret1"))
 		}
 		return f.failure() == want
 	})
