@@ -19,6 +19,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 )
 
 // The benchmarks measure from the handler to next; compare figures of one run:
@@ -73,7 +75,7 @@ func BenchmarkParse(b *testing.B) {
 		runtime.ReadMemStats(&before)
 		store := newUserStore(path)
 		b.StartTimer()
-		text, _, _, err := readFile(path)
+		text, _, err := follow.ReadFile(path)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
@@ -140,15 +141,15 @@ func (t *passwordTool) runList(path string) error {
 // newFileReport reads a file as a server does.
 func newFileReport(path string) *fileReport {
 	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []htfile.FormatCount{}, BadLines: []htfile.Finding{}, Duplicates: []int{}}
-	text, _, mode, err := readFile(path)
+	text, mode, err := follow.ReadFile(path)
 	if err != nil {
 		r.Refused = err.Error()
 		return r
 	}
 	r.Mode, r.Owner, r.Group = mode.String(), "", ""
 	r.Owner, r.Group = ownerOf(path)
-	r.WorldReadable = isWorldReadable(path, mode)
-	r.MountPoint, r.Gone = mountOf(path)
+	r.WorldReadable = follow.IsWorldReadable(path, mode)
+	r.MountPoint, r.Gone = follow.MountOf(path)
 	r.isFixed = atomicfile.IsFixed(path)
 	if _, err := user.Lookup(serverGroup); err == nil {
 		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
@@ -94,7 +95,7 @@ func (t *passwordTool) runRemove(ctx context.Context, path, name string) error {
 
 // runVerify checks a password as a server would.
 func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []string) error {
-	text, _, _, err := readFile(path)
+	text, _, err := follow.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return t.missing(path)
@@ -194,7 +195,7 @@ func (t *passwordTool) read(file *atomicfile.File, path, name string) (string, e
 		}
 		return "", t.missing(path)
 	}
-	text, err := file.Text(maxFileSize)
+	text, err := file.Text(follow.MaxFileSize)
 	if err != nil {
 		return "", failed(exitFile, "%s", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
@@ -401,7 +402,7 @@ func (f *followedFile) orphaned(sig signature) error {
 	if again, err := f.stat(f.path); err != nil || again.linked || !again.sameFile(sig) {
 		return nil // it was replaced while it was looked at
 	}
-	if isMount, _ := mountOf(f.path); f.linked || isMount {
+	if isMount, _ := follow.MountOf(f.path); f.linked || isMount {
 		return errOrphaned
 	}
 	return nil
@@ -461,7 +462,7 @@ func (f *followedFile) recover(logger *zap.Logger) {
 
 // warnOfMode warns once while everyone on the machine can read the hashes.
 func (f *followedFile) warnOfMode(mode fs.FileMode, logger *zap.Logger) {
-	open := isWorldReadable(f.path, mode)
+	open := follow.IsWorldReadable(f.path, mode)
 	if open && !f.warnedMode {
 		logger.Warn("file can be read by every user of this machine; mend with: chmod o= on it, and chgrp to the group of the server",
 			zap.String("file", f.path), zap.String("mode", mode.Perm().String()))

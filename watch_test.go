@@ -21,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 const testPoll = 5 * time.Second
@@ -714,7 +715,7 @@ func TestModeWarning(t *testing.T) {
 	const msg = "warn file can be read by every user"
 	path := writeFile(t, fileA)
 	must(t, os.Chmod(path, 0o644))
-	openDirectories(t, path)
+	testkit.OpenDirectories(t, path)
 	w := watch(t, path)
 	w.pass(3 * testPoll)
 	w.logged("what watch has not taken away")

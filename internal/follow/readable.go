@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package follow
 
 import (
 	"io/fs"
@@ -7,10 +7,10 @@ import (
 	"runtime"
 )
 
-// isWorldReadable reports whether every user of the machine can read a file:
+// IsWorldReadable reports whether every user of the machine can read a file:
 // its mode must let them, and so must each directory that leads to it. Where
 // that cannot be found out, the mode decides.
-func isWorldReadable(path string, mode fs.FileMode) bool {
+func IsWorldReadable(path string, mode fs.FileMode) bool {
 	if mode.Perm()&0o004 == 0 || runtime.GOOS == "windows" {
 		return false
 	}

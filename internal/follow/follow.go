@@ -1,0 +1,2 @@
+// Package follow reads files that change while they are in use.
+package follow
