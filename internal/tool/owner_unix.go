@@ -1,6 +1,6 @@
 //go:build unix
 
-package caddyhtpasswd
+package tool
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package tool
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 )
 
 // runPrint writes the line of a user to standard output.
-func (t *passwordTool) runPrint(ctx context.Context, name string, args []string) error {
+func (t *tool) runPrint(ctx context.Context, name string, args []string) error {
 	hash, err := t.newHash(ctx, args)
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ func (t *passwordTool) runPrint(ctx context.Context, name string, args []string)
 }
 
 // runSet adds a user to a file or changes the password of one.
-func (t *passwordTool) runSet(ctx context.Context, path, name string, args []string) error {
+func (t *tool) runSet(ctx context.Context, path, name string, args []string) error {
 	if err := t.precheck(path, name); err != nil { // before anybody types a password
 		return err
 	}
@@ -64,21 +64,21 @@ func (t *passwordTool) runSet(ctx context.Context, path, name string, args []str
 func checkSet(text, name, hash string) error {
 	users, err := htfile.Parse(text)
 	if err != nil {
-		return failed(exitNotAFile, "%s", err)
+		return failed(ExitNotAFile, "%s", err)
 	}
 	if u := users.Find(name); u == nil || u.State != htfile.StateUsable || u.Hash != hash {
-		return failed(exitIllegal, "a server would not read this line as it is meant")
+		return failed(ExitIllegal, "a server would not read this line as it is meant")
 	}
 	return nil
 }
 
 // runRemove takes a user out of a file.
-func (t *passwordTool) runRemove(ctx context.Context, path, name string) error {
+func (t *tool) runRemove(ctx context.Context, path, name string) error {
 	found := 0
 	err := t.change(ctx, path, name, func(text string) (string, error) {
 		text, found = htfile.RemoveUser(text, name)
 		if _, err := htfile.Parse(text); err != nil {
-			return "", failed(exitNotAFile, "%s is not removed: after that, a server would refuse the file and keep the old version, with %[1]s in it: %s", name, err)
+			return "", failed(ExitNotAFile, "%s is not removed: after that, a server would refuse the file and keep the old version, with %[1]s in it: %s", name, err)
 		}
 		return text, nil
 	})
@@ -94,7 +94,7 @@ func (t *passwordTool) runRemove(ctx context.Context, path, name string) error {
 }
 
 // runVerify checks a password as a server would.
-func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []string) error {
+func (t *tool) runVerify(ctx context.Context, path, name string, args []string) error {
 	text, _, err := follow.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -102,23 +102,23 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 	case errors.Is(err, fs.ErrPermission):
 		return denied(fmt.Errorf("%s: %w", shown.Text(path), fs.ErrPermission))
 	case err != nil:
-		return failed(exitFile, "%s: %s", shown.Text(path), err)
+		return failed(ExitFile, "%s: %s", shown.Text(path), err)
 	}
 	if err := isPasswordFile(path, name, text); err != nil {
 		return err
 	}
 	users, err := htfile.Parse(text)
 	if err != nil {
-		return failed(exitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), err)
+		return failed(ExitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), err)
 	}
 	found := users.Find(name)
 	switch {
 	case found == nil:
-		return failed(exitIllegal, "User %s not found", name)
+		return failed(ExitIllegal, "User %s not found", name)
 	case found.State == htfile.StateLocked:
-		return failed(exitWrong, "the account of user %s is locked", name)
+		return failed(ExitWrong, "the account of user %s is locked", name)
 	case found.State == htfile.StateInvalid:
-		return failed(exitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
+		return failed(ExitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
 	}
 	password, err := t.password(ctx, args)
 	if err != nil {
@@ -131,14 +131,14 @@ func (t *passwordTool) runVerify(ctx context.Context, path, name string, args []
 		return err
 	}
 	if !good {
-		return failed(exitWrong, "password verification failed")
+		return failed(ExitWrong, "password verification failed")
 	}
 	t.say("Password for user %s correct.", name)
 	return nil
 }
 
 // change replaces a file by what edit makes of it, while nobody else does.
-func (t *passwordTool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
+func (t *tool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
 	file, err := atomicfile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", shown.Text(path)) })
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
@@ -161,7 +161,7 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 	}
 	group, advice := newFileGroup(user.LookupGroup, os.Geteuid())
 	if err := file.Replace(edited, group); err != nil {
-		return failed(exitFile, "%s", err)
+		return failed(ExitFile, "%s", err)
 	}
 	if isNew {
 		t.say("New file %s%s", shown.Text(path), advice(path, atomicfile.IsFixed(path)))
@@ -171,7 +171,7 @@ func (t *passwordTool) change(ctx context.Context, path, name string, edit func(
 
 // precheck returns the error that change would, as far as that can be told
 // without waiting for others.
-func (t *passwordTool) precheck(path, name string) error {
+func (t *tool) precheck(path, name string) error {
 	file, err := atomicfile.Look(path)
 	if err != nil {
 		return denied(err)
@@ -181,14 +181,14 @@ func (t *passwordTool) precheck(path, name string) error {
 		return err
 	}
 	if err := file.Check(); err != nil {
-		return failed(exitFile, "%s", err)
+		return failed(ExitFile, "%s", err)
 	}
 	return nil
 }
 
 // read returns the text of an open file, and "" if there is none but one is to
 // be made.
-func (t *passwordTool) read(file *atomicfile.File, path, name string) (string, error) {
+func (t *tool) read(file *atomicfile.File, path, name string) (string, error) {
 	if !file.Exists() {
 		if t.create {
 			return "", nil
@@ -197,25 +197,25 @@ func (t *passwordTool) read(file *atomicfile.File, path, name string) (string, e
 	}
 	text, err := file.Text(follow.MaxFileSize)
 	if err != nil {
-		return "", failed(exitFile, "%s", err)
+		return "", failed(ExitFile, "%s", err)
 	}
 	return text, isPasswordFile(path, name, text)
 }
 
 // missing says that there is no file, and what to do.
-func (t *passwordTool) missing(path string) error {
+func (t *tool) missing(path string) error {
 	if t.remove || t.verify {
-		return failed(exitFile, "%s is not there", shown.Text(path))
+		return failed(ExitFile, "%s is not there", shown.Text(path))
 	}
-	return failed(exitFile, "%s is not there; use -c to make it", shown.Text(path))
+	return failed(ExitFile, "%s is not there; use -c to make it", shown.Text(path))
 }
 
 // denied adds to an error, which names the path, what to do.
 func denied(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return failed(exitFile, "%s; run this with sudo, or as the user it belongs to", err)
+		return failed(ExitFile, "%s; run this with sudo, or as the user it belongs to", err)
 	}
-	return failed(exitFile, "%s", err)
+	return failed(ExitFile, "%s", err)
 }
 
 // isPasswordFile refuses a text that has lines but is none of a password file:
@@ -223,7 +223,7 @@ func denied(err error) error {
 // own bad one, to be mended.
 func isPasswordFile(path, name, text string) error {
 	if users, err := htfile.Parse(text); err != nil && users.Find(name) == nil {
-		return failed(exitNotAFile, "%s is not an htpasswd file: %s", shown.Text(path), err)
+		return failed(ExitNotAFile, "%s is not an htpasswd file: %s", shown.Text(path), err)
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package caddyhtpasswd
+package tool
 
 import (
 	"os"
@@ -11,14 +11,14 @@ import (
 )
 
 func TestToolCheckWorldReadable(t *testing.T) {
-	path := writeFile(t, fileA)
+	path := writeFile(t, toolFile)
 	must(t, os.Chmod(path, 0o604))
 	const message = "can be read by every user of this machine"
-	if got := tool(t, "", "--check", path); got.code != 0 || strings.Contains(got.out, message) {
+	if got := runTool(t, "", "--check", path); got.code != 0 || strings.Contains(got.out, message) {
 		t.Errorf("in a directory that nobody else can enter: %d %s%s", got.code, got.out, got.err)
 	}
 	testkit.OpenDirectories(t, path)
-	if got := tool(t, "", "--check", path); got.code != 0 || !strings.Contains(got.out, message) {
+	if got := runTool(t, "", "--check", path); got.code != 0 || !strings.Contains(got.out, message) {
 		t.Errorf("in a directory that everybody can enter: %d %s%s", got.code, got.out, got.err)
 	}
 }

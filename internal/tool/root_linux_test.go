@@ -1,6 +1,6 @@
 //go:build linux
 
-package caddyhtpasswd
+package tool
 
 import (
 	"os"
@@ -45,8 +45,8 @@ func TestToolAsRoot(t *testing.T) {
 	} {
 		args := strings.Fields(test.args)
 		args[1] = filepath.Join(theirs, args[1])
-		got := tool(t, "", args...)
-		if got.code != exitFile || !strings.Contains(got.err, "not changed by root") || !strings.Contains(got.err, test.want) {
+		got := runTool(t, "", args...)
+		if got.code != ExitFile || !strings.Contains(got.err, "not changed by root") || !strings.Contains(got.err, test.want) {
 			t.Errorf("%q: got %+v", args, got)
 		}
 	}
@@ -59,7 +59,7 @@ func TestToolAsRoot(t *testing.T) {
 		t.Errorf("the files are now %q", got)
 	}
 	own := filepath.Join(theirs, "own")
-	if got := tool(t, "", "-bs", own, "ann", "pw"); got.code != 0 {
+	if got := runTool(t, "", "-bs", own, "ann", "pw"); got.code != 0 {
 		t.Errorf("got %+v", got)
 	}
 	info, err := os.Stat(own)
@@ -81,8 +81,8 @@ func TestToolInStickyDirectory(t *testing.T) {
 	must(t, os.WriteFile(path, nil, 0o600))
 	must(t, os.Chown(path, 65534, 65534))
 	for _, flags := range []string{"-cbs", "-bs"} {
-		got := tool(t, "", flags, path, "ann", "pw")
-		if got.code != exitFile || !strings.Contains(got.err, "it belongs to nobody") {
+		got := runTool(t, "", flags, path, "ann", "pw")
+		if got.code != ExitFile || !strings.Contains(got.err, "it belongs to nobody") {
 			t.Errorf("%s: got %+v", flags, got)
 		}
 	}
@@ -104,11 +104,11 @@ func TestCheckAdvice(t *testing.T) {
 		t.Chdir(dir)
 		must(t, os.WriteFile(name, []byte("bob:"+toolSHA+"\n"), 0o600))
 		must(t, os.Chmod(name, 0o644))
-		if got, want := tool(t, "", "--check", "--", name), shown.Text(name)+": can be read by every user of this machine; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
+		if got, want := runTool(t, "", "--check", "--", name), shown.Text(name)+": can be read by every user of this machine; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
 			t.Errorf("got %q, want %q in it", got.out, want)
 		}
 		must(t, os.Chown(dir, 65534, 65534))
-		got := tool(t, "", "--check", "--", name)
+		got := runTool(t, "", "--check", "--", name)
 		if !strings.Contains(got.out, "its owner has to change that, not root") || strings.Contains(got.out, "chmod") {
 			t.Errorf("in a directory of somebody else: got %q", got.out)
 		}

@@ -1,15 +1,10 @@
-package caddyhtpasswd
+package tool
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"strings"
-	"time"
-
-	"golang.org/x/term"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
@@ -33,10 +28,10 @@ var hashFlags = []hashFlag{
 	{"plain", "p", "plain", "no hash but the password itself, {PLAIN}; weak"},
 }
 
-var errInterrupted = failed(exitInterrupted, "interrupted; nothing was changed")
+var errInterrupted = failed(ExitInterrupted, "interrupted; nothing was changed")
 
 // newHash asks for a password and hashes it.
-func (t *passwordTool) newHash(ctx context.Context, args []string) (string, error) {
+func (t *tool) newHash(ctx context.Context, args []string) (string, error) {
 	cost, err := t.hashCost()
 	if err != nil {
 		return "", err
@@ -51,17 +46,17 @@ func (t *passwordTool) newHash(ctx context.Context, args []string) (string, erro
 	hash, err := interruptible(ctx, func() (string, error) { return crypt.Make(t.format, cost, password) })
 	switch {
 	case errors.Is(err, crypt.ErrPasswordTooLong):
-		return "", failed(exitTooLong, "%s", err)
+		return "", failed(ExitTooLong, "%s", err)
 	case errors.Is(err, errInterrupted):
 		return "", err
 	case err != nil:
-		return "", failed(exitIllegal, "%s", err)
+		return "", failed(ExitIllegal, "%s", err)
 	}
 	return hash, t.warn(hash, password)
 }
 
 // hashCost returns what -C or -r say for the format, 0 for its usual cost.
-func (t *passwordTool) hashCost() (int, error) {
+func (t *tool) hashCost() (int, error) {
 	cost, other := 0, t.cost != 0 || t.rounds != 0
 	switch t.format {
 	case "bcrypt":
@@ -73,29 +68,29 @@ func (t *passwordTool) hashCost() (int, error) {
 		t.say("Warning: -C is for bcrypt, -r for SHA-256 and SHA-512; it is ignored for %s", t.format)
 	}
 	if err := crypt.CheckCost(t.format, cost); err != nil {
-		return 0, failed(exitUsage, "%s", err)
+		return 0, failed(ExitUsage, "%s", err)
 	}
 	return cost, nil
 }
 
 // checkPassword refuses what no client could log in with.
-func (t *passwordTool) checkPassword(password []byte) error {
+func (t *tool) checkPassword(password []byte) error {
 	switch {
 	case len(password) > crypt.MaxPasswordLen:
-		return failed(exitTooLong, "the password is longer than %d bytes, and no server takes it", crypt.MaxPasswordLen)
+		return failed(ExitTooLong, "the password is longer than %d bytes, and no server takes it", crypt.MaxPasswordLen)
 	case htfile.HasControl(password):
-		return failed(exitIllegal, "the password has a control character, such as a line end, which a client can't send")
+		return failed(ExitIllegal, "the password has a control character, such as a line end, which a client can't send")
 	case t.format == "plain" && (strings.Contains(string(password), ":") || strings.Trim(string(password), htfile.Whitespace) != string(password)):
-		return failed(exitIllegal, "a password in plain text can't have a colon, nor a blank at its begin or end: the file would mean another one")
+		return failed(ExitIllegal, "a password in plain text can't have a colon, nor a blank at its begin or end: the file would mean another one")
 	}
 	return nil
 }
 
 // warn says what is not good about a hash that was asked for.
-func (t *passwordTool) warn(hash string, password []byte) error {
+func (t *tool) warn(hash string, password []byte) error {
 	class, err := crypt.Parse(hash)
 	if err != nil {
-		return failed(exitIllegal, "%s", err)
+		return failed(ExitIllegal, "%s", err)
 	}
 	if len(password) == 0 {
 		t.say("Warning: the password is empty: whoever knows the name can log in")
@@ -110,7 +105,7 @@ func (t *passwordTool) warn(hash string, password []byte) error {
 }
 
 // password returns the password, from where the flags say.
-func (t *passwordTool) password(ctx context.Context, args []string) ([]byte, error) {
+func (t *tool) password(ctx context.Context, args []string) ([]byte, error) {
 	switch {
 	case t.batch:
 		return []byte(args[0]), nil
@@ -129,93 +124,20 @@ func (t *passwordTool) password(ctx context.Context, args []string) ([]byte, err
 }
 
 // pipedPassword reads standard input to its end, but for one line end.
-func (t *passwordTool) pipedPassword(ctx context.Context) ([]byte, error) {
+func (t *tool) pipedPassword(ctx context.Context) ([]byte, error) {
 	const most = crypt.MaxPasswordLen + len("\r\n") + 1
 	text, err := interruptible(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(t.in, int64(most))) })
 	if errors.Is(err, errInterrupted) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, failed(exitFile, "reading the password from standard input: %s", err)
+		return nil, failed(ExitFile, "reading the password from standard input: %s", err)
 	}
 	if len(text) == 0 { // most likely what should have written it has failed
-		return nil, failed(exitUsage, "there is no password on standard input; an empty one would be a line of its own")
+		return nil, failed(ExitUsage, "there is no password on standard input; an empty one would be a line of its own")
 	}
 	password := strings.TrimSuffix(string(text), "\n")
 	return []byte(strings.TrimSuffix(password, "\r")), nil
-}
-
-// terminal is where a person types.
-type terminal struct {
-	in    *os.File
-	out   io.Writer
-	close func()
-}
-
-// openTerminal returns the terminal that the process belongs to, wherever its
-// standard streams lead, or standard input if that is one.
-func (t *passwordTool) openTerminal() (*terminal, error) {
-	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
-		return &terminal{tty, tty, func() { _ = tty.Close() }}, nil
-	}
-	if in, ok := t.in.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
-		return &terminal{in, t.err, func() {}}, nil
-	}
-	return nil, failed(exitUsage, "there is no terminal to ask for the password; with -i it is read from standard input\n%s", usageHint)
-}
-
-// typingAttempts is how often a new password can be typed in two ways.
-const typingAttempts = 3
-
-// askTwice asks for a new password until it is typed the same way twice.
-func (t *terminal) askTwice(ctx context.Context) ([]byte, error) {
-	for range typingAttempts {
-		password, err := t.ask(ctx, "New password: ")
-		if err != nil {
-			return nil, err
-		}
-		again, err := t.ask(ctx, "Re-type new password: ")
-		if err != nil {
-			return nil, err
-		}
-		if string(password) == string(again) {
-			return password, nil
-		}
-		_, _ = fmt.Fprintln(t.out, "These were two different passwords.")
-	}
-	return nil, failed(exitWrong, "no password was typed the same way twice; nothing was changed")
-}
-
-// ask reads a line without showing it. However it ends, the terminal is as before.
-func (t *terminal) ask(ctx context.Context, prompt string) ([]byte, error) {
-	fd := int(t.in.Fd())
-	before, err := term.GetState(fd)
-	if err != nil {
-		return nil, failed(exitFile, "the terminal: %s", err)
-	}
-	_, _ = fmt.Fprint(t.out, prompt)
-	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
-	_, _ = fmt.Fprintln(t.out)
-	switch {
-	case errors.Is(err, errInterrupted):
-		restore(fd, before)
-		return nil, err
-	case err != nil:
-		return nil, failed(exitFile, "reading the password: %s", err)
-	}
-	return line, nil
-}
-
-// restore makes a terminal as it was before somebody began to read a password
-// from it, which may be just about to switch its echo off.
-func restore(fd int, before *term.State) {
-	for range 100 {
-		if now, err := term.GetState(fd); err != nil || *now != *before {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	_ = term.Restore(fd, before)
 }
 
 // interruptible returns what f does, or errInterrupted as soon as ctx ends;

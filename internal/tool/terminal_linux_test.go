@@ -1,6 +1,6 @@
 //go:build linux
 
-package caddyhtpasswd
+package tool
 
 import (
 	"bytes"
@@ -142,10 +142,10 @@ func (s *screen) press(keys string) {
 
 // ends waits for the end of the process, with an exit code and the terminal as
 // it was; no password has been shown.
-func (s *screen) ends(code int) {
+func (s *screen) ends(code ExitCode) {
 	s.t.Helper()
 	_ = s.cmd.Wait()
-	if got := s.cmd.ProcessState.ExitCode(); got != code {
+	if got := ExitCode(s.cmd.ProcessState.ExitCode()); got != code {
 		s.t.Errorf("exit code %d (%s), the screen shows %q", got, s.cmd.ProcessState, s.text())
 	}
 	if !s.echoes() {
@@ -160,9 +160,9 @@ func (s *screen) ends(code int) {
 func TestPrompts(t *testing.T) {
 	const first, second, verify = "\r\nNew password: ", "Re-type new password: ", "Enter password: "
 	newFile := func(t *testing.T) string { return writeFile(t, toolFile) }
-	checks := func(t *testing.T, path, password string, code int) {
+	checks := func(t *testing.T, path, password string, code ExitCode) {
 		t.Helper()
-		if got := tool(t, "", "-vb", path, "carl", password); got.code != code {
+		if got := runTool(t, "", "-vb", path, "carl", password); got.code != code {
 			t.Errorf("%q: %+v", password, got)
 		}
 	}
@@ -211,7 +211,7 @@ func TestPrompts(t *testing.T) {
 			s.asked(second, i+1)
 			s.press("canary2\n")
 		}
-		s.ends(exitWrong)
+		s.ends(ExitWrong)
 		if readText(t, path) != toolFile {
 			t.Error("the file has changed")
 		}
@@ -225,14 +225,14 @@ func TestPrompts(t *testing.T) {
 			s.asked("New password: ", 1)
 			s.press(test.keys)
 			s.shows("interrupted; nothing was changed", 1)
-			s.ends(exitInterrupted)
+			s.ends(ExitInterrupted)
 
 			s = onScreen(t, "", "-cC4", path, "carl")
 			s.asked("New password: ", 1)
 			s.press("canary\n")
 			s.asked(second, 1)
 			s.press(test.keys)
-			s.ends(exitInterrupted)
+			s.ends(ExitInterrupted)
 			if readText(t, path) != toolFile {
 				t.Error("the file has changed")
 			}
@@ -243,7 +243,7 @@ func TestPrompts(t *testing.T) {
 			s := onScreen(t, "", "-n", "carl")
 			s.asked("New password: ", 1)
 			must(t, s.cmd.Process.Signal(signal))
-			s.ends(exitInterrupted)
+			s.ends(ExitInterrupted)
 		})
 	}
 	t.Run("standard error leads elsewhere", func(t *testing.T) {
@@ -258,7 +258,7 @@ func TestPrompts(t *testing.T) {
 	})
 	t.Run("verify", func(t *testing.T) {
 		path := newFile(t)
-		for password, code := range map[string]int{"secret1": 0, "canary": exitWrong} {
+		for password, code := range map[string]ExitCode{"secret1": 0, "canary": ExitWrong} {
 			s := onScreen(t, "", "-v", path, "bob")
 			s.asked(verify, 1)
 			s.press(password + "\n")
@@ -274,7 +274,7 @@ func TestPrompts(t *testing.T) {
 	} {
 		t.Run(name+", nobody is asked", func(t *testing.T) {
 			s := onScreen(t, "", args...)
-			s.ends(exitFile)
+			s.ends(ExitFile)
 			if strings.Contains(s.text(), "password:") {
 				t.Errorf("%q", s.text())
 			}

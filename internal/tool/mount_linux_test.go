@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package tool
 
 import (
 	"os"
@@ -13,7 +13,7 @@ import (
 // container, is said to be so, and when it has gone stale.
 func TestCheckMount(t *testing.T) {
 	outside, inside := writeFile(t, "ann:"+toolSHA+"\n"), writeFile(t, "")
-	if got := tool(t, "", "--check", outside); strings.Contains(got.out, "mount") {
+	if got := runTool(t, "", "--check", outside); strings.Contains(got.out, "mount") {
 		t.Errorf("no mount: %q", got.out)
 	}
 	if err := unix.Mount(outside, inside, "", unix.MS_BIND, ""); err != nil {
@@ -28,22 +28,22 @@ func TestCheckMount(t *testing.T) {
 		t.Skip("this kernel does not tell about mounts")
 	}
 	for _, path := range []string{inside, link} {
-		if got := tool(t, "", "--check", path); !strings.Contains(got.out, path+": is mounted as a single file; a server in this container can't see when it is replaced outside; mount its directory, not the file\n") || got.code != 0 {
+		if got := runTool(t, "", "--check", path); !strings.Contains(got.out, path+": is mounted as a single file; a server in this container can't see when it is replaced outside; mount its directory, not the file\n") || got.code != 0 {
 			t.Errorf("got %d, %q", got.code, got.out)
 		}
 	}
-	if got := tool(t, "", "-bs", inside, "bob", "pw"); got.code != exitFile || !strings.Contains(got.err, "mount its directory instead") {
+	if got := runTool(t, "", "-bs", inside, "bob", "pw"); got.code != ExitFile || !strings.Contains(got.err, "mount its directory instead") {
 		t.Errorf("got %+v", got)
 	}
-	if got := tool(t, "", "-bs", outside, "bob", "pw"); got.code != 0 {
+	if got := runTool(t, "", "-bs", outside, "bob", "pw"); got.code != 0 {
 		t.Errorf("got %+v", got)
 	}
 	for _, path := range []string{inside, link} {
-		if got := tool(t, "", "--check", path); !strings.Contains(got.out, path+": this is an old version; the file was replaced or deleted outside the container") {
+		if got := runTool(t, "", "--check", path); !strings.Contains(got.out, path+": this is an old version; the file was replaced or deleted outside the container") {
 			t.Errorf("got %q", got.out)
 		}
 	}
-	if got := tool(t, "", "--check", "--json", inside); !strings.Contains(got.out, `"mount_point": true`) || !strings.Contains(got.out, `"gone": true`) {
+	if got := runTool(t, "", "--check", "--json", inside); !strings.Contains(got.out, `"mount_point": true`) || !strings.Contains(got.out, `"gone": true`) {
 		t.Errorf("got %q", got.out)
 	}
 }

@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package tool
 
 import (
 	"encoding/json"
@@ -76,7 +76,7 @@ func (n userName) MarshalText() ([]byte, error) {
 }
 
 // runCheck reports on files.
-func (t *passwordTool) runCheck(paths []string) error {
+func (t *tool) runCheck(paths []string) error {
 	var refused []string
 	reports := make([]*fileReport, len(paths))
 	for i, path := range paths {
@@ -106,19 +106,19 @@ func (t *passwordTool) runCheck(paths []string) error {
 		return err
 	}
 	if len(refused) > 0 {
-		return failed(exitNotAFile, "a server would refuse %s", strings.Join(refused, ", "))
+		return failed(ExitNotAFile, "a server would refuse %s", strings.Join(refused, ", "))
 	}
 	return nil
 }
 
 // runList writes the names of the users who can log in.
-func (t *passwordTool) runList(path string) error {
+func (t *tool) runList(path string) error {
 	report := newFileReport(path)
 	switch {
 	case report.Mode == "":
-		return failed(exitFile, "%s: %s", shown.Text(path), report.Refused)
+		return failed(ExitFile, "%s: %s", shown.Text(path), report.Refused)
 	case report.Refused != "":
-		return failed(exitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), report.Refused)
+		return failed(ExitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), report.Refused)
 	}
 	var b strings.Builder
 	others := len(report.BadLines)
