@@ -22,11 +22,11 @@ type fileReport struct {
 	Path string `json:"path"`
 	// Refused says why a server would not use the file, and is absent if it would.
 	Refused string `json:"refused,omitempty"`
-	// Users are those of good lines, in the order of the file.
+	// Users are those of valid lines, in the order of the file.
 	Users []reportedUser `json:"users"`
 	// Formats counts the hashes of each format and cost.
 	Formats []htfile.FormatCount `json:"formats"`
-	// BadLines are skipped.
+	// BadLines are invalid lines: their users cannot log in.
 	BadLines []htfile.Finding `json:"bad_lines"`
 	// Duplicates are lines of users that have an earlier one, which decides.
 	Duplicates []int `json:"duplicates"`
@@ -37,7 +37,7 @@ type fileReport struct {
 	Group string `json:"group,omitempty"`
 	// WorldReadable says that every user of the machine can read the hashes.
 	WorldReadable bool `json:"world_readable"`
-	// Unreadable says that mode, owner and group don't let the user caddy read
+	// Unreadable says that mode, owner and group do not let the user caddy read
 	// the file, where there is such a user.
 	Unreadable bool `json:"unreadable_by_caddy,omitempty"`
 	// MountPoint says that the file is mounted without its directory, as into a
@@ -67,7 +67,7 @@ type reportedUser struct {
 // userName is a name as it is in the file.
 type userName string
 
-// MarshalText quotes a name that is no UTF-8, which JSON can't hold.
+// MarshalText quotes a name that is not UTF-8, which JSON cannot hold.
 func (n userName) MarshalText() ([]byte, error) {
 	if !utf8.ValidString(string(n)) {
 		return []byte(strconv.Quote(string(n))), nil
@@ -163,7 +163,7 @@ func newFileReport(path string) *fileReport {
 }
 
 // mayRead reports whether mode, owner and group let the user of that name read
-// a file; access control lists may, too.
+// a file. Access control lists, which it does not see, may let them too.
 func mayRead(name, owner, group string, mode fs.FileMode) bool {
 	switch {
 	case owner == name:
@@ -195,7 +195,7 @@ func (r *fileReport) add(l *htfile.Line) {
 }
 
 // String is the report for people: a summary, and a line for each thing to
-// mend, with its place in front.
+// fix, with its place in front.
 func (r *fileReport) String() string {
 	var b strings.Builder
 	path := shown.Text(r.Path)

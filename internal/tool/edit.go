@@ -93,51 +93,8 @@ func (t *tool) runRemove(ctx context.Context, path, name string) error {
 	return nil
 }
 
-// runVerify checks a password as a server would.
-func (t *tool) runVerify(ctx context.Context, path, name string, args []string) error {
-	text, _, err := follow.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return t.missing(path)
-	case errors.Is(err, fs.ErrPermission):
-		return denied(fmt.Errorf("%s: %w", shown.Text(path), fs.ErrPermission))
-	case err != nil:
-		return failed(ExitFile, "%s: %s", shown.Text(path), err)
-	}
-	if err := isPasswordFile(path, name, text); err != nil {
-		return err
-	}
-	users, err := htfile.Parse(text)
-	if err != nil {
-		return failed(ExitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), err)
-	}
-	found := users.Find(name)
-	switch {
-	case found == nil:
-		return failed(ExitIllegal, "User %s not found", name)
-	case found.State == htfile.StateLocked:
-		return failed(ExitWrong, "the account of user %s is locked", name)
-	case found.State == htfile.StateInvalid:
-		return failed(ExitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
-	}
-	password, err := t.password(ctx, args)
-	if err != nil {
-		return err
-	}
-	good, err := interruptible(ctx, func() (bool, error) {
-		return !htfile.HasControl(password) && users.Classes[found.Class].Verify(found.Hash, password), nil
-	})
-	if err != nil {
-		return err
-	}
-	if !good {
-		return failed(ExitWrong, "password verification failed")
-	}
-	t.say("Password for user %s correct.", name)
-	return nil
-}
-
-// change replaces a file by what edit makes of it, while nobody else does.
+// change replaces a file by what edit makes of its text. It calls edit while it
+// holds the lock of the file's directory, so that no change of another is lost.
 func (t *tool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
 	file, err := atomicfile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", shown.Text(path)) })
 	if errors.Is(err, context.Canceled) {
@@ -187,7 +144,7 @@ func (t *tool) precheck(path, name string) error {
 }
 
 // read returns the text of an open file, and "" if there is none but one is to
-// be made.
+// be created.
 func (t *tool) read(file *atomicfile.File, path, name string) (string, error) {
 	if !file.Exists() {
 		if t.create {
@@ -219,8 +176,8 @@ func denied(err error) error {
 }
 
 // isPasswordFile refuses a text that has lines but is none of a password file:
-// most likely another file was meant. One with no good line may be the user's
-// own bad one, to be mended.
+// most likely another file was meant. One without a valid line is taken if it
+// names the user: then this is how to fix it.
 func isPasswordFile(path, name, text string) error {
 	if users, err := htfile.Parse(text); err != nil && users.Find(name) == nil {
 		return failed(ExitNotAFile, "%s is not an htpasswd file: %s", shown.Text(path), err)
@@ -232,8 +189,8 @@ func isPasswordFile(path, name, text string) error {
 const serverGroup = "caddy"
 
 // newFileGroup returns the group that a new file is to have, and what to say
-// about it behind the path. A command is only said if nobody can exchange the
-// file before it is run.
+// about it behind the path. A command is part of that only if nobody can
+// exchange the file before it is run.
 func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (group int, advice func(path string, isFixed bool) string) {
 	advise := func(command string) func(string, bool) string {
 		return func(path string, isFixed bool) string {

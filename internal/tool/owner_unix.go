@@ -10,7 +10,7 @@ import (
 )
 
 // ownerOf returns the names of a file's owner and group, or their numbers
-// where they have no names, or "" where that can't be told.
+// where they have no names, or "" where that cannot be told.
 func ownerOf(path string) (owner, group string) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -126,8 +126,8 @@ func SetUp(cmd *cobra.Command, exit func(code ExitCode, err error) error) {
 	}
 }
 
-// say tells who called the tool something. Paths and names in it are printable
-// each: as a part of the whole, a line end in one would begin another line.
+// say writes a message to standard error. The caller makes each path and name in
+// it printable: a line end in one would begin another line of the message.
 func (t *tool) say(format string, args ...any) {
 	_, _ = io.WriteString(t.err, shown.Escape(fmt.Sprintf(format+"\n", args...))) // there is nobody else to tell
 }
