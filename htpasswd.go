@@ -118,7 +118,7 @@ func (t *userTable) inherit(old *userTable) {
 		if v == nil && known == nil {
 			continue
 		}
-		before := old.at(uint32(i)) //nolint:gosec // a position in a file
+		before := old.at(uint32(i))
 		if e := t.find([]byte(before.Name)); e.exists() && e.sameAs(before) {
 			e.verified.CompareAndSwap(nil, v)
 			e.known.CompareAndSwap(nil, known)
