@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -90,10 +91,10 @@ type adminFile struct {
 	// Users who can log in, or who are in a group.
 	Users int `json:"users"`
 	// Formats of the hashes, in a file of users.
-	Formats []reportedFormat `json:"formats,omitempty"`
+	Formats []htfile.FormatCount `json:"formats,omitempty"`
 	// BadLines are the first of those that are skipped, BadLineCount their number.
-	BadLines     []reportedLine `json:"bad_lines"`
-	BadLineCount int            `json:"bad_line_count"`
+	BadLines     []htfile.Finding `json:"bad_lines"`
+	BadLineCount int              `json:"bad_line_count"`
 	// LastLoad is when the version that is in force was loaded.
 	LastLoad time.Time `json:"last_load"`
 	// LastError is what is wrong with the file now; if nothing, it is absent.
@@ -142,17 +143,14 @@ func newAdminFile(f *fileInUse) adminFile {
 	found := f.findings()
 	file := adminFile{
 		Path: labelValue(f.Name()), Kind: f.kind(),
-		BadLines: []reportedLine{}, BadLineCount: found.badCount,
+		BadLines: append([]htfile.Finding{}, found.Invalid...), BadLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, Failures: f.status.Failures,
 	}
-	for _, b := range found.bad {
-		file.BadLines = append(file.BadLines, reportedLine{b.line, b.text})
-	}
 	if f.store != nil {
-		file.Users, _ = f.users.count()
-		file.Formats = f.users.formats()
+		file.Users, _ = f.users.file.Count()
+		file.Formats = f.users.file.Formats()
 	} else {
-		file.Users = len(f.groups.groups)
+		file.Users = len(f.groups.Of)
 	}
 	return file
 }

@@ -114,14 +114,14 @@ func BenchmarkDecoy(b *testing.B) {
 	for _, n := range []int{1, 4, 256, 10_000, 900_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			stores := userStores{storeOf(b, fileOfClasses(slices.Repeat([]int{1}, n)))}
-			if got := len(stores[0].current.Load().classes); got != n {
+			if got := len(stores[0].current.Load().file.Classes); got != n {
 				b.Fatalf("%d classes", got)
 			}
 			b.ReportAllocs()
 			name := []byte("nobody0000")
 			for b.Loop() {
 				name[len(name)-1]++
-				if stores.decoy(testKey, name).entry == nil {
+				if !stores.decoy(testKey, name).entry.exists() {
 					b.Fatal("no decoy")
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
@@ -191,7 +192,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		elsewhere:  nginxAuth,
 	}}
 	for h.NextBlock(0) {
-		if isTextNotPath(h.Val()) { // errors show the names of subdirectives
+		if htfile.IsTextNotPath(h.Val()) { // errors show the names of subdirectives
 			return nil, errorContext("").at(h.Token(), "unexpected line: %w", errTextAsPath)
 		}
 		if err := p.s.begin(); err != nil {
@@ -222,7 +223,7 @@ func errDirectiveArgument(t caddyfile.Token) error {
 	switch {
 	case t.Text == "off":
 		return errorContext("").unexpected(t, "argument", "there is nothing to switch off; leave the directive out, or 'exempt' these requests from the directive for the whole site")
-	case isTextNotPath(t.Text):
+	case htfile.IsTextNotPath(t.Text):
 		return errorContext("").at(t, "unexpected argument: %w", errTextAsPath)
 	}
 	return errorContext("").unexpected(t, "argument", fmt.Sprintf("put the file inside the block: file %s; "+
@@ -244,7 +245,7 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		h.GroupFiles, err = p.s.arguments("one or more paths")
 	case "realm":
 		h.Realm, err = p.s.argument("a text, in quotes if it contains whitespace")
-		if err == nil && hasControl(h.Realm) {
+		if err == nil && htfile.HasControl(h.Realm) {
 			err = p.s.lineContext().expected(p.Token(), "a text", "control characters", "")
 		}
 	case "user_header":

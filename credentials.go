@@ -11,10 +11,11 @@ import (
 	"sync"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 const (
-	maxUserPassLen = maxUserLen + 1 + crypt.MaxPasswordLen
+	maxUserPassLen = htfile.MaxUserLen + 1 + crypt.MaxPasswordLen
 	maxEncodedLen  = (maxUserPassLen*4 + 2) / 3 // in base64, without padding
 )
 
@@ -100,11 +101,11 @@ func (c *credentials) decode(encoded string) bool {
 		return false
 	}
 	user, password, found := bytes.Cut(c.decoded[:n], []byte{':'})
-	if !found || len(user) > maxUserLen || len(password) > crypt.MaxPasswordLen {
+	if !found || len(user) > htfile.MaxUserLen || len(password) > crypt.MaxPasswordLen {
 		return false
 	}
 	c.user, c.password = user, password
-	return !hasControl(user) && !hasControl(password)
+	return !htfile.HasControl(user) && !htfile.HasControl(password)
 }
 
 // clone returns a copy for what goes on when the request is over. It is to be

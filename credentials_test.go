@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 func encoded(userAndPassword string) string {
@@ -145,11 +146,11 @@ func TestRelease(t *testing.T) {
 	long := strings.Repeat(canary, 2000)
 	for _, test := range []struct{ name, header string }{
 		{"good", "Basic " + encoded(canary+":"+canary)},
-		{"longest", "Basic " + encoded(long[:maxUserLen]+":"+long[:crypt.MaxPasswordLen])},
+		{"longest", "Basic " + encoded(long[:htfile.MaxUserLen]+":"+long[:crypt.MaxPasswordLen])},
 		{"no colon", "Basic " + encoded(canary+canary)},
 		{"control character", "Basic " + encoded(canary+":"+canary+"\x00")},
 		{"password too long", "Basic " + encoded("a:"+long[:crypt.MaxPasswordLen+1])},
-		{"user too long", "Basic " + encoded(long[:maxUserLen+1]+":")},
+		{"user too long", "Basic " + encoded(long[:htfile.MaxUserLen+1]+":")},
 		{"bad base64 at the end", "Basic " + strings.TrimRight(encoded(canary+":"+canary+canary), "=") + "*"},
 		{"bad base64 at the end of the longest", "Basic " + encoded(long[:maxUserPassLen-3]) + "*"},
 		{"not encoded", "Basic " + canary},
@@ -270,8 +271,8 @@ func FuzzParseCredentials(f *testing.F) {
 			if !strings.EqualFold(header[:len(basicScheme)], basicScheme) || err != nil || fmt.Sprintf("%s:%s", c.user, c.password) != string(want) {
 				t.Errorf("%q: %q %q, %v", header, c.user, c.password, err)
 			}
-			if bytes.ContainsRune(c.user, ':') || len(c.user) > maxUserLen || len(c.password) > crypt.MaxPasswordLen ||
-				hasControl(c.user) || hasControl(c.password) {
+			if bytes.ContainsRune(c.user, ':') || len(c.user) > htfile.MaxUserLen || len(c.password) > crypt.MaxPasswordLen ||
+				htfile.HasControl(c.user) || htfile.HasControl(c.password) {
 				t.Errorf("%q: %q %q", header, c.user, c.password)
 			}
 		} else if c.digest != (digest{}) {

@@ -11,15 +11,16 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // newDecoyTable returns the table in which a decoy is chosen among the classes of
 // one file. Its indexes are positions of entries, one of each class.
-func newDecoyTable(classes []hashClass) rendezvous.Table {
+func newDecoyTable(classes []htfile.Class) rendezvous.Table {
 	candidates := make([]rendezvous.Candidate, len(classes))
 	for i, c := range classes {
-		candidates[i] = rendezvous.Candidate{Key: xxhash.Sum64String(c.String()), Weight: c.count, Index: c.sample}
+		candidates[i] = rendezvous.Candidate{Key: xxhash.Sum64String(c.String()), Weight: c.Count, Index: c.Sample}
 	}
 	return rendezvous.NewTable(candidates)
 }
@@ -28,7 +29,7 @@ func newDecoyTable(classes []hashClass) rendezvous.Table {
 // hashing over the classes of the files. Names fall on classes as entries do. The
 // same name falls always on the same class, on every server with the same key and
 // names of files, and an edit of a file moves few names. Where nobody can log in
-// there is no decoy: its entry is nil.
+// there is no decoy.
 func (s userStores) decoy(key []byte, user []byte) (best lookup) {
 	name := decoyNumber(key, user)
 	winner := rendezvous.Choice{Score: math.Inf(1)}
@@ -39,7 +40,7 @@ func (s userStores) decoy(key []byte, user []byte) (best lookup) {
 		}
 	}
 	if best.table != nil {
-		best.entry = &best.table.entries[winner.Index()]
+		best.entry = best.table.at(winner.Index())
 	}
 	return best
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
@@ -57,12 +58,12 @@ func TestDecoys(t *testing.T) {
 			got := map[string]float64{}
 			for i := range names {
 				f := stores.decoy(testKey, fmt.Appendf(nil, "name%d", i))
-				if f.entry == nil || f.entry.state != usable {
+				if !f.entry.exists() || f.entry.State != htfile.StateUsable {
 					t.Fatalf("name%d: got no decoy, want one", i)
 				}
 				for j := range stores {
 					if stores[j] == f.store {
-						got[fmt.Sprint(j, f.entry.hash)]++
+						got[fmt.Sprint(j, f.entry.Hash)]++
 					}
 				}
 			}
@@ -124,21 +125,21 @@ func TestManyDecoyClasses(t *testing.T) {
 			}
 			stores := userStores{storeOf(t, fileOfClasses(counts))}
 			table := stores[0].current.Load()
-			if n := len(table.classes); n != len(counts) {
+			if n := len(table.file.Classes); n != len(counts) {
 				t.Fatalf("got %d classes, want %d", n, len(counts))
 			}
 			got := make([]int, len(counts))
 			for i := range names {
 				f := stores.decoy(testKey, fmt.Appendf(nil, "name%d", i))
-				if f.entry == nil {
+				if !f.entry.exists() {
 					t.Fatalf("name%d: got no decoy, want one", i)
 				}
-				got[f.entry.class]++
+				got[f.entry.Class]++
 			}
 			// Pearson's statistic, which is normal enough with so many classes.
 			var statistic float64
 			for class, n := range counts {
-				want := names * float64(n) / float64(len(table.entries))
+				want := names * float64(n) / float64(len(table.file.All))
 				statistic += (float64(got[class]) - want) * (float64(got[class]) - want) / want
 			}
 			freedom := float64(len(counts) - 1)
@@ -170,7 +171,7 @@ func TestDecoyStays(t *testing.T) {
 		all := make([]string, names)
 		for i := range all {
 			f := userStores{s}.decoy(testKey, fmt.Appendf(nil, "name%d", i))
-			if f.entry != nil {
+			if f.entry.exists() {
 				all[i] = f.class().Format.Name + f.class().Cost
 			}
 		}

@@ -69,7 +69,7 @@ func (g *guard) noteExceeded(s scope, a *attempt) {
 	}
 	if s != scopeClient {
 		note.user = string(a.credentials.user)
-		if a.lookup.entry != nil {
+		if a.lookup.entry.exists() {
 			note.file = a.lookup.store.path
 		}
 	}
@@ -242,7 +242,7 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 				continue
 			}
 			entry, path := f.users.find([]byte(name)), ""
-			if entry != nil {
+			if entry.exists() {
 				path = f.Name()
 			}
 			var keys limitKeys

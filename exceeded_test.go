@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -160,7 +161,7 @@ func TestAdminExceededUnderSpray(t *testing.T) {
 		respond ok
 	}`))
 	const others = notedLimits + 50
-	long := strings.Repeat("x", maxUserLen-10)
+	long := strings.Repeat("x", htfile.MaxUserLen-10)
 	s.get("/", "bob", "wrong")
 	for i := range others {
 		s.get("/", fmt.Sprint(long, i), "wrong")

@@ -74,9 +74,9 @@ func (h *flooded) expect(ip, user, password, want string) {
 
 // openGuesses counts them over all entries.
 func (h *flooded) openGuesses() (n int32) {
-	entries := h.store.current.Load().entries
-	for i := range entries {
-		if known := entries[i].clients.Load(); known != nil {
+	memories := h.store.current.Load().memories
+	for i := range memories {
+		if known := memories[i].clients.Load(); known != nil {
 			for j := range known.guesses {
 				n += known.guesses[j].Load()
 			}

@@ -102,8 +102,8 @@ func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 	name := l.entry.recognized().nameKey(g)
 	if name == 0 {
 		name = rendezvous.Mix(l.store.key ^ maphash.Bytes(g.seed, user))
-		if l.entry != nil {
-			name = rendezvous.Mix(name ^ maphash.String(g.seed, l.entry.hash))
+		if l.entry.exists() {
+			name = rendezvous.Mix(name ^ maphash.String(g.seed, l.entry.Hash))
 		}
 	}
 	k[scopeLogin], k[scopeClient], k[scopeUser] = loginKey(name, client), client, name

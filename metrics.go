@@ -109,11 +109,11 @@ func (collector) Collect(metrics chan<- prometheus.Metric) {
 	for _, f := range filesInUse() {
 		path := labelValue(f.Name())
 		if f.store != nil {
-			users, weak := f.users.count()
+			users, weak := f.users.file.Count()
 			send(usersMetric, float64(users), path)
 			send(weakMetric, float64(weak), path)
 		}
-		send(badLinesMetric, float64(f.findings().badCount), path, f.kind())
+		send(badLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
 		send(loadedMetric, float64(f.status.LoadedAt.UnixMilli())/1e3, path, f.kind())
 		good := 1.0
 		if f.status.Failure != "" {

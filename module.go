@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
@@ -155,7 +156,7 @@ func (h *Handler) Validate() error {
 	switch q, c := h.Require, h.Cache; {
 	case len(h.Files) == 0:
 		return errors.New("files: expected at least one password file, found none")
-	case hasControl(h.Realm):
+	case htfile.HasControl(h.Realm):
 		return errors.New("realm: expected a text, found control characters")
 	case h.UserHeader != "" && !httpfield.IsUsable(h.UserHeader):
 		return fmt.Errorf("user_header: %w", errUserHeader(h.UserHeader))

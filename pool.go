@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
 // files holds the followed files of all configurations, running or about to.
@@ -64,7 +65,7 @@ func followSettings() (follow.Settings, <-chan struct{}) {
 func followOptions(load func(text string, logger *zap.Logger) error) follow.Options {
 	return follow.Options{
 		Load:     load,
-		IsEmpty:  func(text string) bool { return !hasLines(text) },
+		IsEmpty:  func(text string) bool { return !htfile.HasLines(text) },
 		Settings: followSettings,
 	}
 }
@@ -76,7 +77,7 @@ type fileInUse struct {
 	status follow.Status
 	store  *userStore // nil for a group file
 	users  *userTable
-	groups *groupTable
+	groups *htfile.Groups
 }
 
 // filesInUse returns all files that were loaded, by path and kind.
@@ -118,11 +119,11 @@ func (f *fileInUse) kind() string {
 	return "groups"
 }
 
-func (f *fileInUse) findings() *findings {
+func (f *fileInUse) findings() *htfile.Findings {
 	if f.store != nil {
-		return &f.users.findings
+		return &f.users.file.Findings
 	}
-	return &f.groups.findings
+	return &f.groups.Findings
 }
 
 // acquire returns what the file of that name means for h, read a moment ago, and
@@ -133,7 +134,7 @@ func acquire[S store](h *Handler, name string, newStore func(path string) S) (S,
 		return nil, "", err
 	}
 	s, err := acquirePath(h, name, newStore)
-	if err != nil && isTextNotPath(name) {
+	if err != nil && htfile.IsTextNotPath(name) {
 		return nil, "", errTextAsPath
 	}
 	return s, name, err

@@ -69,7 +69,7 @@ func knows(t *testing.T, h *Handler, user string, want result) {
 	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
 		f := h.users.find([]byte(user)) // a login would have the file looked at
 		if f.isUsable() {
-			return want == resultPassed && f.class().Verify(f.entry.hash, []byte("secret1"))
+			return want == resultPassed && f.class().Verify(f.entry.Hash, []byte("secret1"))
 		}
 		return f.failure() == want
 	})

@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/tool"
 )
 
 // blocks returns the code blocks of a language in a Markdown file.
@@ -58,7 +59,7 @@ func TestReadmeGrammar(t *testing.T) {
 		}
 		comments.Write(regexp.MustCompile(`(?m)^//\t?`).ReplaceAll(text, nil))
 	}
-	comments.WriteString(strings.ReplaceAll(toolHelp, "\n  ", "\n")) // where it is shown to users
+	comments.WriteString(strings.ReplaceAll(tool.Help, "\n  ", "\n")) // where it is shown to users
 	grammar := blocks(t, "README.md", "text")
 	if len(grammar) != 5 {
 		t.Errorf("%d blocks of syntax in the README, not 5", len(grammar))

@@ -130,7 +130,7 @@ func (h *Handler) warnOfNobody() {
 	if h.Require == nil {
 		return
 	}
-	users := slices.DeleteFunc(slices.Clone(h.Require.Users), func(user string) bool { return h.users.find([]byte(user)).entry != nil })
+	users := slices.DeleteFunc(slices.Clone(h.Require.Users), func(user string) bool { return h.users.find([]byte(user)).entry.exists() })
 	if len(users) > 0 {
 		h.logger.Warn("require names users who are in no password file", zap.Strings("users", users), zap.Strings("files", h.Files))
 	}
@@ -143,7 +143,7 @@ func (h *Handler) warnOfNobody() {
 // haveMembers reports whether anybody is in the group.
 func (s groupStores) haveMembers(group string) bool {
 	for _, store := range s {
-		for _, groups := range store.current.Load().groups {
+		for _, groups := range store.current.Load().Of {
 			if slices.Contains(groups, group) {
 				return true
 			}

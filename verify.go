@@ -43,7 +43,7 @@ type attempt struct {
 
 func (h *Handler) newAttempt(ip string, client uint64, c *credentials) attempt {
 	a := attempt{credentials: c, ip: ip, lookup: h.users.find(c.user)}
-	if a.lookup.entry == nil {
+	if !a.lookup.entry.exists() {
 		a.pretend(h.decoy(c.user))
 	}
 	a.keys.set(h.guard, client, &a.lookup, c.user)
@@ -53,7 +53,7 @@ func (h *Handler) newAttempt(ip string, client uint64, c *credentials) attempt {
 // pretend makes the attempt one of a user in the file that the decoy comes from.
 func (a *attempt) pretend(decoy lookup) {
 	a.work = decoy
-	if decoy.entry != nil {
+	if decoy.entry.exists() {
 		a.lookup.store, a.lookup.table = decoy.store, decoy.table
 	}
 }
@@ -61,7 +61,7 @@ func (a *attempt) pretend(decoy lookup) {
 // chooseWork sets whose hash is to be computed. A decoy is chosen for every
 // user, so that no refusal comes sooner than one of an unknown user.
 func (h *Handler) chooseWork(a *attempt) {
-	if a.lookup.entry == nil {
+	if !a.lookup.entry.exists() {
 		return // chosen already
 	}
 	a.work = h.decoy(a.credentials.user)
@@ -222,7 +222,7 @@ type attemptKey struct {
 
 func (h *Handler) keyOf(a *attempt) attemptKey {
 	return attemptKey{
-		a.lookup.failure(), a.lookup.store, a.work.store, a.work.entry.hash, string(a.credentials.user), a.credentials.digest,
+		a.lookup.failure(), a.lookup.store, a.work.store, a.work.entry.Hash, string(a.credentials.user), a.credentials.digest,
 		h.cache.off, h.cache.maxAge,
 	}
 }
@@ -232,7 +232,7 @@ func (h *Handler) keyOf(a *attempt) attemptKey {
 // user's line has changed meanwhile.
 func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 	defer a.closeGuess()
-	if a.work.entry == nil { // nobody can log in: there is nothing to hide
+	if !a.work.entry.exists() { // nobody can log in: there is nothing to hide
 		return h.decide(&a, false)
 	}
 	v, err := h.awaitHash(ctx, &a)
@@ -312,7 +312,7 @@ func (h *Handler) compute(a *attempt) verdict {
 			return verdict{result: resultPassed, user: user}
 		}
 	}
-	isGood := h.guard.hash(a.work.class(), a.work.entry.hash, a.credentials.password) && a.lookup.isUsable()
+	isGood := h.guard.hash(a.work.class(), a.work.entry.Hash, a.credentials.password) && a.lookup.isUsable()
 	v, err := h.decide(a, isGood)
 	if err != nil {
 		return verdict{}
@@ -329,7 +329,7 @@ func (h *Handler) decide(a *attempt, isGood bool) (verdict, error) {
 		return verdict{}, errStale
 	case isGood:
 		h.cachePassword(a)
-		return verdict{result: resultPassed, user: a.lookup.entry.user}, nil
+		return verdict{result: resultPassed, user: a.lookup.entry.Name}, nil
 	}
 	h.guard.wrong.add(a.keys[scopeUser], &a.credentials.digest)
 	h.fail(a)
@@ -380,7 +380,7 @@ func (h *Handler) cachePassword(a *attempt) {
 		return
 	}
 	a.lookup.entry.cache(&a.credentials.digest, h.cache.now())
-	if e := a.lookup.store.current.Load().find(a.credentials.user); e != nil && e.sameAs(a.lookup.entry) {
+	if e := a.lookup.store.current.Load().find(a.credentials.user); e.exists() && e.sameAs(a.lookup.entry) {
 		e.cache(&a.credentials.digest, h.cache.now()) // the file was swapped while the hash was computed
 	}
 }

@@ -569,9 +569,9 @@ func TestUnknownNames(t *testing.T) {
 				}
 			}
 		}
-		for i := range store.current.Load().entries {
-			if e := &store.current.Load().entries[i]; e.verified.Load() != nil {
-				t.Errorf("T7 %q remembers the password of another", e.user)
+		for i, user := range store.current.Load().file.All {
+			if store.current.Load().memories[i].verified.Load() != nil {
+				t.Errorf("T7 %q remembers the password of another", user.Name)
 			}
 		}
 		runSteps(t, stores, &cachePolicy{now: clock}, []step{{"alice", "secret1", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}})

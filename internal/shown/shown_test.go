@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 func TestText(t *testing.T) {
@@ -19,6 +21,24 @@ func TestText(t *testing.T) {
 		if got := Text(text); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
+	}
+}
+
+// TestHarmfulNames: what a terminal would not show as it is is quoted, and
+// nothing else.
+func TestHarmfulNames(t *testing.T) {
+	for text, want := range testkit.HarmfulNames {
+		if got := Text(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+	for _, text := range []string{"", "alice", "a b", `DOMAIN\bob`, `a"b`, "Zoë", "中文", "עברית", "e\u0301", "🙂", "\ufffd"} {
+		if got := Text(text); got != text {
+			t.Errorf("%q: got %s, want it as it is", text, got)
+		}
+	}
+	if got, want := Text("a\nb"), `"a\nb"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

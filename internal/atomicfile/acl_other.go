@@ -1,0 +1,8 @@
+//go:build unix && !linux && !aix && !dragonfly && !solaris
+
+package atomicfile
+
+import "os"
+
+// copyAttributes does nothing: they are kept on Linux only.
+func copyAttributes(_, _ *os.File) error { return nil }

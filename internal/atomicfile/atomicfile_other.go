@@ -1,0 +1,48 @@
+//go:build !unix || aix || dragonfly || solaris
+
+// Package atomicfile changes files that others read at any moment. It can't do
+// that on this system.
+package atomicfile
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
+)
+
+// KeepGroup is the group of a new file that gets the one of whoever makes it.
+const KeepGroup = -1
+
+// File is a file that nobody else changes by this package at the same time.
+type File struct{}
+
+// Open returns an error: owner and access rights could not be kept.
+func Open(_ context.Context, path string, _ func()) (*File, error) { return Look(path) }
+
+// Look returns the same error.
+func Look(path string) (*File, error) {
+	return nil, fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", shown.Text(path), runtime.GOOS)
+}
+
+// IsFixed is true: nothing is known about owners.
+func IsFixed(string) bool { return true }
+
+// Path is never called.
+func (*File) Path() string { return "" }
+
+// Exists is never called.
+func (*File) Exists() bool { return false }
+
+// Text is never called.
+func (*File) Text(int64) (string, error) { return "", nil }
+
+// Check is never called.
+func (*File) Check() error { return nil }
+
+// Close does nothing.
+func (*File) Close() error { return nil }
+
+// Replace is never called.
+func (*File) Replace(string, int) error { return nil }

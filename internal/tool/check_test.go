@@ -1,0 +1,59 @@
+//go:build unix
+
+package tool
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestCheckDoubledDollars: a hash out of a compose file is reported with what to
+// do about it.
+func TestCheckDoubledDollars(t *testing.T) {
+	const want = "each $ of the hash is doubled, as docker compose wants it in a compose file: write a single $"
+	hashes := []string{
+		"$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su",
+		"$apr1$abcdefgh$" + strings.Repeat(".", 22),
+		"$6$abcdefgh$" + strings.Repeat(".", 86),
+	}
+	for _, hash := range hashes {
+		doubled := strings.ReplaceAll(hash, "$", "$$")
+		path := writeFile(t, "bob:"+toolSHA+"\nann:"+doubled+"\n")
+		if got := runTool(t, "", "--check", path); !strings.Contains(got.out, want) {
+			t.Errorf("got report %q", got.out)
+		}
+	}
+}
+
+// TestCheckAgainstNginx: hashes that nginx refuses are listed.
+func TestCheckAgainstNginx(t *testing.T) {
+	path := writeFile(t, "ann:$1$a b$"+strings.Repeat(".", 22)+"\n"+
+		"bob:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9z/FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n"+
+		"carl:$apr1$a b$"+strings.Repeat(".", 22)+"\n")
+	got := runTool(t, "", "--check", path)
+	for _, want := range []string{
+		":1: works in Caddy, but not in nginx: user ann: the salt has a blank or one of ! * ; \\, which crypt(3) refuses\n",
+		":2: works in Caddy, but not in nginx: user bob: the last character of the salt has bits that crypt(3) clears\n",
+	} {
+		if !strings.Contains(got.out, want) {
+			t.Errorf("got %q, want %q in it", got.out, want)
+		}
+	}
+	if got.code != 0 || strings.Count(got.out, "nginx") != 2 {
+		t.Errorf("got %d, %q", got.code, got.out)
+	}
+	if got := runTool(t, "", "--check", "--json", path); strings.Count(got.out, `"not_in_nginx": "the `) != 2 {
+		t.Errorf("got %q", got.out)
+	}
+}
+
+// TestOddPassword: crypt(3) makes another hash of this password under $2a$ than
+// under $2b$ (see TestOdd2a). The tool verifies as the server does.
+func TestOddPassword(t *testing.T) {
+	path := writeFile(t, "ann:$2a$04$......................QH7xM3rqAl9cnSp0xYT9EYpeDP1A.gC\nbob:$2b$04$......................ETcbR41SGeM3odXwXDLU3h2rHHuD8aG\n")
+	for user, want := range map[string]ExitCode{"ann": ExitWrong, "bob": 0} {
+		if got := runTool(t, "", "-vb", path, user, "\xff\xde@"); got.code != want {
+			t.Errorf("%s: got %+v, want exit code %d", user, got, want)
+		}
+	}
+}

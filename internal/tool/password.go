@@ -1,0 +1,161 @@
+package tool
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+)
+
+// hashFlag is a flag that chooses the format of the hash; the last one counts.
+type hashFlag struct {
+	long, short string
+	format      string // its name in crypt
+	usage       string
+}
+
+var hashFlags = []hashFlag{
+	{"bcrypt", "B", "bcrypt", "hash with bcrypt, which is what happens without a flag"},
+	{"argon2id", "", "argon2id", "hash with Argon2id: 64 MiB, three passes; for this server, not for nginx or Apache"},
+	{"sha512", "5", "sha512crypt", "hash with SHA-512 crypt"},
+	{"sha256", "2", "sha256crypt", "hash with SHA-256 crypt"},
+	{"md5", "m", "apr1", "hash with Apache's variant of MD5 crypt, apr1"},
+	{"crypt", "d", "descrypt", "hash with DES crypt, of the first 8 bytes; weak"},
+	{"sha", "s", "sha1", "hash with SHA-1 without salt, {SHA}; weak"},
+	{"plain", "p", "plain", "no hash but the password itself, {PLAIN}; weak"},
+}
+
+var errInterrupted = failed(ExitInterrupted, "interrupted; nothing was changed")
+
+// newHash asks for a password and hashes it.
+func (t *tool) newHash(ctx context.Context, args []string) (string, error) {
+	cost, err := t.hashCost()
+	if err != nil {
+		return "", err
+	}
+	password, err := t.password(ctx, args)
+	if err != nil {
+		return "", err
+	}
+	if err := t.checkPassword(password); err != nil {
+		return "", err
+	}
+	hash, err := interruptible(ctx, func() (string, error) { return crypt.Make(t.format, cost, password) })
+	switch {
+	case errors.Is(err, crypt.ErrPasswordTooLong):
+		return "", failed(ExitTooLong, "%s", err)
+	case errors.Is(err, errInterrupted):
+		return "", err
+	case err != nil:
+		return "", failed(ExitIllegal, "%s", err)
+	}
+	return hash, t.warn(hash, password)
+}
+
+// hashCost returns what -C or -r say for the format, 0 for its usual cost.
+func (t *tool) hashCost() (int, error) {
+	cost, other := 0, t.cost != 0 || t.rounds != 0
+	switch t.format {
+	case "bcrypt":
+		cost, other = t.cost, t.rounds != 0
+	case "sha256crypt", "sha512crypt":
+		cost, other = t.rounds, t.cost != 0
+	}
+	if other {
+		t.say("Warning: -C is for bcrypt, -r for SHA-256 and SHA-512; it is ignored for %s", t.format)
+	}
+	if err := crypt.CheckCost(t.format, cost); err != nil {
+		return 0, failed(ExitUsage, "%s", err)
+	}
+	return cost, nil
+}
+
+// checkPassword refuses what no client could log in with.
+func (t *tool) checkPassword(password []byte) error {
+	switch {
+	case len(password) > crypt.MaxPasswordLen:
+		return failed(ExitTooLong, "the password is longer than %d bytes, and no server takes it", crypt.MaxPasswordLen)
+	case htfile.HasControl(password):
+		return failed(ExitIllegal, "the password has a control character, such as a line end, which a client can't send")
+	case t.format == "plain" && (strings.Contains(string(password), ":") || strings.Trim(string(password), htfile.Whitespace) != string(password)):
+		return failed(ExitIllegal, "a password in plain text can't have a colon, nor a blank at its begin or end: the file would mean another one")
+	}
+	return nil
+}
+
+// warn says what is not good about a hash that was asked for.
+func (t *tool) warn(hash string, password []byte) error {
+	class, err := crypt.Parse(hash)
+	if err != nil {
+		return failed(ExitIllegal, "%s", err)
+	}
+	if len(password) == 0 {
+		t.say("Warning: the password is empty: whoever knows the name can log in")
+	}
+	if class.Format.Weak {
+		t.say("Warning: %s is weak: whoever gets hold of the file can quickly find the password; bcrypt is the default", class.Format.Name)
+	}
+	if t.format == "descrypt" && len(password) > 8 {
+		t.say("Warning: only the first 8 bytes of the password count")
+	}
+	return nil
+}
+
+// password returns the password, from where the flags say.
+func (t *tool) password(ctx context.Context, args []string) ([]byte, error) {
+	switch {
+	case t.batch:
+		return []byte(args[0]), nil
+	case t.stdin:
+		return t.pipedPassword(ctx)
+	}
+	terminal, err := t.openTerminal()
+	if err != nil {
+		return nil, err
+	}
+	defer terminal.close()
+	if t.verify {
+		return terminal.ask(ctx, "Enter password: ")
+	}
+	return terminal.askTwice(ctx)
+}
+
+// pipedPassword reads standard input to its end, but for one line end.
+func (t *tool) pipedPassword(ctx context.Context) ([]byte, error) {
+	const most = crypt.MaxPasswordLen + len("\r\n") + 1
+	text, err := interruptible(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(t.in, int64(most))) })
+	if errors.Is(err, errInterrupted) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, failed(ExitFile, "reading the password from standard input: %s", err)
+	}
+	if len(text) == 0 { // most likely what should have written it has failed
+		return nil, failed(ExitUsage, "there is no password on standard input; an empty one would be a line of its own")
+	}
+	password := strings.TrimSuffix(string(text), "\n")
+	return []byte(strings.TrimSuffix(password, "\r")), nil
+}
+
+// interruptible returns what f does, or errInterrupted as soon as ctx ends;
+// then f is left to itself.
+func interruptible[T any](ctx context.Context, f func() (T, error)) (value T, err error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return value, errInterrupted
+	}
+}

@@ -1,0 +1,100 @@
+package tool
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
+)
+
+// positive reads a decimal number above zero, as of Apache's htpasswd.
+func positive(n *int) func(string) error {
+	return func(text string) (err error) {
+		if *n, err = strconv.Atoi(text); err == nil && *n <= 0 {
+			err = strconv.ErrRange
+		}
+		return err
+	}
+}
+
+const usageHint = "help: caddy htpasswd --help"
+
+// describeFlagError says what is wrong with the flags. It does not repeat
+// what was written: a password that stands in the wrong place looks like flags.
+func describeFlagError(err error) string {
+	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if e.GetFlag().NoOptDefVal != "" {
+			return fmt.Sprintf("--%s takes no value", e.GetFlag().Name)
+		}
+		return fmt.Sprintf("--%s needs a whole number above 0", e.GetFlag().Name)
+	}
+	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return fmt.Sprintf("--%s needs a value", e.GetFlag().Name)
+	}
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() != "" {
+		c, _ := utf8.DecodeRuneInString(e.GetSpecifiedShortnames())
+		return fmt.Sprintf("there is no flag -%s; flags go before the file, and what begins with - behind the user", shown.Text(string(c)))
+	}
+	return "there is no such flag; flags go before the file, and what begins with - behind the user"
+}
+
+// checkUsage refuses flags that contradict each other, and too many or too few arguments.
+func (t *tool) checkUsage(args []string) error {
+	misuse := func(format string, a ...any) error {
+		return failed(ExitUsage, format+"\n"+usageHint, a...)
+	}
+	modes := 0
+	for _, mode := range []bool{t.create, t.print, t.verify, t.remove, t.check, t.list} {
+		if mode {
+			modes++
+		}
+	}
+	wantArgs, what := 2, "<file> <user>"
+	switch {
+	case modes > 1:
+		return misuse("only one of -c, -n, -v, -D, --check and --list can be used at a time")
+	case t.batch && t.stdin:
+		return misuse("-b and -i can't be used together: the password comes from one place")
+	case t.json && !t.check:
+		return misuse("--json goes with --check")
+	case t.check && len(args) > 0:
+		return nil
+	case t.check || t.list:
+		wantArgs, what = 1, "<file>"
+	case t.print && t.batch:
+		wantArgs, what = 2, "<user> <password>"
+	case t.print:
+		wantArgs, what = 1, "<user>"
+	case t.remove && t.batch && len(args) == 3: // as of Apache's; the password means nothing
+		return nil
+	case t.batch && !t.remove:
+		wantArgs, what = 3, "<file> <user> <password>"
+	}
+	switch {
+	case len(args) < wantArgs:
+		return misuse("missing argument: %s", what)
+	case len(args) > wantArgs && !t.batch && !t.check && !t.list && !t.remove:
+		return misuse("more than %s; flags go before it, and a password on the command line needs -b", what)
+	case len(args) > wantArgs:
+		return misuse("more than %s", what)
+	case !t.check && !t.list && !t.print && args[0] == "":
+		return misuse("the name of the file is empty")
+	}
+	return nil
+}
+
+// checkUserName refuses names that a server would not read as they are written.
+func checkUserName(name string) error {
+	switch err := htfile.CheckName(name); {
+	case errors.Is(err, htfile.ErrNameTooLong):
+		return failed(ExitTooLong, "%s", err)
+	case err != nil:
+		return failed(ExitIllegal, "%s", err)
+	}
+	return nil
+}

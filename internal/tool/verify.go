@@ -1,0 +1,56 @@
+package tool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
+)
+
+// runVerify checks a password as a server would.
+func (t *tool) runVerify(ctx context.Context, path, name string, args []string) error {
+	text, _, err := follow.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return t.missing(path)
+	case errors.Is(err, fs.ErrPermission):
+		return denied(fmt.Errorf("%s: %w", shown.Text(path), fs.ErrPermission))
+	case err != nil:
+		return failed(ExitFile, "%s: %s", shown.Text(path), err)
+	}
+	if err := isPasswordFile(path, name, text); err != nil {
+		return err
+	}
+	users, err := htfile.Parse(text)
+	if err != nil {
+		return failed(ExitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), err)
+	}
+	found := users.Find(name)
+	switch {
+	case found == nil:
+		return failed(ExitIllegal, "User %s not found", name)
+	case found.State == htfile.StateLocked:
+		return failed(ExitWrong, "the account of user %s is locked", name)
+	case found.State == htfile.StateInvalid:
+		return failed(ExitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
+	}
+	password, err := t.password(ctx, args)
+	if err != nil {
+		return err
+	}
+	good, err := interruptible(ctx, func() (bool, error) {
+		return !htfile.HasControl(password) && users.Classes[found.Class].Verify(found.Hash, password), nil
+	})
+	if err != nil {
+		return err
+	}
+	if !good {
+		return failed(ExitWrong, "password verification failed")
+	}
+	t.say("Password for user %s correct.", name)
+	return nil
+}

@@ -1,8 +1,0 @@
-//go:build unix && !linux && !aix && !dragonfly && !solaris
-
-package wholefile
-
-import "os"
-
-// copyAttributes does nothing: they are kept on Linux only.
-func copyAttributes(_, _ *os.File) error { return nil }
