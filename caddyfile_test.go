@@ -77,7 +77,7 @@ func TestCaddyfile(t *testing.T) {
 			found := handlers(config)
 			found = slices.DeleteFunc(found, func(h map[string]any) bool { return h["handler"] != "htpasswd" })
 			if len(found) != 1 {
-				t.Fatalf("%v", config)
+				t.Fatalf("got %d handlers in %v, want one", len(found), config)
 			}
 			delete(found[0], "handler")
 			var want map[string]any
@@ -94,7 +94,7 @@ func TestCaddyfile(t *testing.T) {
 			}
 			if !reflect.DeepEqual(got, want) {
 				text, _ := json.Marshal(got)
-				t.Errorf("%s, not %s", text, row.want)
+				t.Errorf("got %s, want %s", text, row.want)
 			}
 		})
 	}
@@ -105,14 +105,14 @@ func TestCaddyfileOption(t *testing.T) {
 		{"poll", "htpasswd {\npoll 1m\n}", `{"poll": 60000000000}`},
 		{"least poll", "htpasswd {\npoll 100ms\n}", `{"poll": 100000000}`},
 		{"empty block", "htpasswd {\n}", `{}`},
-		{"unexpected block: expected none", "htpasswd", `{}`},
+		{"no block at all", "htpasswd", `{}`},
 		{"max_hashes", "htpasswd {\nmax_hashes 3\n}", `{"max_hashes": 3}`},
 		{"secret", "htpasswd {\nsecret {env.SECRET}\n}", `{"secret": "{env.SECRET}"}`},
 		{"secret and the old one", "htpasswd {\nsecret {file./new} {file./old}\n}", `{"secret": "{file./new}", "old_secret": "{file./old}"}`},
-		{"one budget", "htpasswd {\nthrottle login 3 1m\n}", `{"throttle": {"login": {"failures": 3, "window": 60000000000}}}`},
-		{"all budgets", "htpasswd {\nthrottle login 1 1s\nthrottle user 1000000 30d\nthrottle client off\n}", `{"throttle": {
+		{"one limit", "htpasswd {\nthrottle login 3 1m\n}", `{"throttle": {"login": {"failures": 3, "window": 60000000000}}}`},
+		{"all limits", "htpasswd {\nthrottle login 1 1s\nthrottle user 1000000 30d\nthrottle client off\n}", `{"throttle": {
 			"login": {"failures": 1, "window": 1000000000}, "client": {"off": true}, "user": {"failures": 1000000, "window": 2592000000000000}}}`},
-		{"no budgets", "htpasswd {\nthrottle off\n}", `{"throttle": {"login": {"off": true}, "client": {"off": true}, "user": {"off": true}}}`},
+		{"no limits", "htpasswd {\nthrottle off\n}", `{"throttle": {"login": {"off": true}, "client": {"off": true}, "user": {"off": true}}}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			config, err := adapted("{\n" + row.option + "\n}\nexample.com {\n}\n")
@@ -124,7 +124,7 @@ func TestCaddyfileOption(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := config["apps"].(map[string]any)["htpasswd"]; !reflect.DeepEqual(got, want) {
-				t.Errorf("%v, not %v", got, want)
+				t.Errorf("got %v, want %v", got, want)
 			}
 		})
 	}
@@ -133,7 +133,7 @@ func TestCaddyfileOption(t *testing.T) {
 		t.Fatal(err)
 	}
 	if app, ok := config["apps"].(map[string]any)["htpasswd"]; ok {
-		t.Errorf("an app that nobody configured: %v", app)
+		t.Errorf("got the app %v, want none: nobody configured it", app)
 	}
 }
 
@@ -288,23 +288,23 @@ func TestCaddyfileErrors(t *testing.T) {
 func checkCaddyfileError(t *testing.T, err error, line string, want []string) {
 	t.Helper()
 	if err == nil {
-		t.Fatal("taken")
+		t.Fatal("got no error, want one")
 	}
 	text := err.Error()
 	for _, w := range want {
 		if !strings.Contains(text, w) {
-			t.Errorf("%q says nothing of %q", text, w)
+			t.Errorf("got error %q, want %q in it", text, w)
 		}
 	}
 	places := regexp.MustCompile(`Caddyfile:(\d+)`).FindAllStringSubmatch(text, -1)
 	if len(places) == 0 || line != "" && places[0][1] != line {
-		t.Errorf("%q doesn't point at line %s", text, line)
+		t.Errorf("got error %q, want one that points at line %s", text, line)
 	}
 	if strings.Count(text, ", at Caddyfile") != 1 {
-		t.Errorf("%q says where more than once", text)
+		t.Errorf("got error %q, want one place in it", text)
 	}
 	if strings.ContainsAny(text, "`\"") {
-		t.Errorf("%q has quotes other than '...'", text)
+		t.Errorf("got error %q, want quotes '...' only", text)
 	}
 }
 
@@ -342,25 +342,25 @@ func TestDirectiveOrder(t *testing.T) {
 	position := func(name string) int {
 		i := slices.Index(order, name)
 		if i < 0 {
-			t.Fatalf("no %s in %q", name, order)
+			t.Fatalf("got the order %q, want %s in it", order, name)
 		}
 		return i
 	}
 	at := position("htpasswd")
 	if order[at-1] != "authentication" {
-		t.Errorf("not right after basic_auth: %q", order)
+		t.Errorf("got the order %q, want htpasswd right after basic_auth", order)
 	}
 	for _, name := range []string{"vars", "rewrite"} {
 		if position(name) > at {
-			t.Errorf("%s is behind: %q", name, order)
+			t.Errorf("got the order %q, want %s before htpasswd", order, name)
 		}
 	}
 	for _, name := range []string{"reverse_proxy", "encode", "file_server"} {
 		if position(name) < at {
-			t.Errorf("%s comes before: %q", name, order)
+			t.Errorf("got the order %q, want %s after htpasswd", order, name)
 		}
 	}
 	if !slices.Contains(order[at:], "static_response") {
-		t.Errorf("respond comes before: %q", order)
+		t.Errorf("got the order %q, want respond after htpasswd", order)
 	}
 }

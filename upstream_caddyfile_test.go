@@ -13,7 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// adaptCaddyfile turns a Caddyfile that lies in a folder into JSON.
+// adaptCaddyfile turns a Caddyfile that lies in a directory into JSON.
 func adaptCaddyfile(dir, text string) ([]byte, error) {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text),
 		map[string]any{"filename": filepath.Join(dir, "Caddyfile")})
@@ -351,7 +351,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"server a\nto b":                                     {"upstream web: unexpected subdirective 'to': write 'server <address>'", ":4"},
 		"server a\ndynamic a b":                              {"upstream web: unexpected subdirective 'dynamic': ", "server <address>", ":4"},
 		"server a\nmax_fails -1":                             {"max_fails: expected 0 or more, found -1", ":4"},
-		"server a\nmax_fails x":                              {"invalid maximum fail count", ":4"},
+		"server a\nmax_fails x":                              {"upstream web: invalid maximum fail count", ":4"},
 		"server a\n\nfoo":                                    {"upstream web: unrecognized subdirective 'foo'; expected one of: server, balance, slow_start, lb_retries", ":5"},
 		"server a\ntransport foo":                            {"http.reverse_proxy.transport.foo", ":4"},
 	} {
@@ -363,6 +363,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"{\nupstream {\nserver a\n}\n}":                                    {"expected the name of a group", ":2"},
 		"{\nupstream a/b {\nserver a\n}\n}":                                {"expected a name of letters, digits", "found 'a/b'", ":2"},
 		"{\nupstream web x {\nserver a\n}\n}":                              {"unexpected argument 'x': expected '{' and a line 'server <address>'", ":2"},
+		"{\nupstream web {\nserver `{`\n}\n}":                              {"server: expected an address, found '{': write 'server <address>", ":3"},
 		"{\nupstream web;\n}":                                              {"semicolon", ":2"},
 		"{\nupstream web\n}":                                               {"upstream web: expected at least one line 'server <address>', found none", ":2"},
 		"{\nupstream web {\nserver a\n}\nupstream web {\nserver b\n}\n}":   {"duplicate upstream group 'web' (first used on line 2)", ":5"},

@@ -251,11 +251,11 @@ func (g *groupDefinition) expand(c errorContext, known []string, directive caddy
 	return h, d, nil
 }
 
-// explain returns an error of reverse_proxy, read up to the token, with its
-// place. A subdirective that Caddy does not know gets the phrase of all blocks.
+// explain returns an error of reverse_proxy, read up to the token, with the
+// context and a place. A subdirective that Caddy does not know gets the phrase of all blocks.
 func explain(c errorContext, t caddyfile.Token, known []string, err error) error {
 	if !strings.HasPrefix(err.Error(), "unrecognized subdirective "+t.Text+",") {
-		return withPlace(t, err)
+		return fmt.Errorf("%s%w", string(c), withPlace(t, err))
 	}
 	if err := c.checkSemicolon(t); err != nil {
 		return err

@@ -25,7 +25,7 @@ const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down]"
 // parseGroupServer reads the arguments of a `server` line.
 func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segment) (*groupServer, error) {
 	address := args[0]
-	if strings.HasPrefix(address.Text, "weight=") || strings.HasPrefix(address.Text, "max_conns=") {
+	if address.Text == "{" || strings.HasPrefix(address.Text, "weight=") || strings.HasPrefix(address.Text, "max_conns=") {
 		return nil, c.in("server").expected(address, "an address", quoted(address.Text), "write 'server <address> "+serverParameters+"'")
 	}
 	if path, ok := strings.CutPrefix(address.Text, "unix:"); ok {
