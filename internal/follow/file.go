@@ -34,7 +34,7 @@ type File struct {
 	isLinked bool        // a version of it had links
 	fetched  fetchedFile // last
 	origin   origin      // of the version that is loaded
-	isWarned bool        // of everybody who can read it
+	isWarned bool        // Warn has said that everybody can read it
 }
 
 // fetchedFile is what File notes of a version that was read.

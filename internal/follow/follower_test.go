@@ -151,6 +151,7 @@ func TestReadErrors(t *testing.T) {
 
 // TestChanges are the ways in which a file becomes another.
 func TestChanges(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		set    func(t *testing.T, dir string) string // writes fileA and returns its path
@@ -248,6 +249,7 @@ func kubernetesSwap(t *testing.T, path string) {
 // TestRacyFile changes a file so shortly after it was read that nothing
 // about it but what it says is another.
 func TestRacyFile(t *testing.T) {
+	t.Parallel()
 	w := watchText(t, fileA)
 	overwrite(t, w.path, fileHalf)
 	sig, err := sign(w.path)
@@ -266,6 +268,7 @@ func TestRacyFile(t *testing.T) {
 // TestTorn has a file change while it is read: what was read is not taken,
 // unless that goes on and on.
 func TestTorn(t *testing.T) {
+	t.Parallel()
 	torn := func(w *watched) {
 		w.fetch = func(path string) (string, signature, fs.FileMode, error) {
 			text, _, mode, err := readFile(path)
@@ -308,6 +311,7 @@ func TestTorn(t *testing.T) {
 // TestBackAndForth points a symlink at one file and another: what was said of
 // the one is forgotten when the other is active.
 func TestBackAndForth(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"good": fileA, "bad": "<html>\n", "empty": ""} {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o640))
@@ -340,6 +344,7 @@ func TestBackAndForth(t *testing.T) {
 
 // TestGap is a tool that deletes the old file before it makes the new one.
 func TestGap(t *testing.T) {
+	t.Parallel()
 	w := watchText(t, fileA)
 	must(t, os.Remove(w.path))
 	w.notice()
@@ -358,6 +363,7 @@ func TestGap(t *testing.T) {
 }
 
 func TestHalfWritten(t *testing.T) {
+	t.Parallel()
 	t.Run("a pause is shorter than the settling time", func(t *testing.T) {
 		w := watchText(t, fileA)
 		overwrite(t, w.path, "")
@@ -430,6 +436,7 @@ func TestHalfWritten(t *testing.T) {
 }
 
 func TestEmptyGrace(t *testing.T) {
+	t.Parallel()
 	for _, empty := range []string{"", "\n", "# rewritten\n"} {
 		t.Run(fmt.Sprintf("a full file is cut to %q", empty), func(t *testing.T) {
 			w := watchText(t, fileA)
@@ -523,6 +530,7 @@ func TestEmptyGrace(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	t.Run("it reads what nobody has noticed yet", func(t *testing.T) {
 		w := watchText(t, fileA)
 		overwrite(t, w.path, fileB)
@@ -565,6 +573,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestModeWarning(t *testing.T) {
+	t.Parallel()
 	const msg = "warn file can be read by every user"
 	path := writeFile(t, fileA)
 	must(t, os.Chmod(path, 0o644))
@@ -591,21 +600,5 @@ func TestModeWarning(t *testing.T) {
 	}
 	if n := logs.FilterMessageSnippet("every user of this machine").Len(); n != 1 {
 		t.Errorf("at the start: %d warnings", n)
-	}
-}
-
-func TestReadFileNeverBlocks(t *testing.T) {
-	dir := t.TempDir()
-	must(t, syscall.Mkfifo(dir+"/fifo", 0o640))
-	for _, path := range []string{dir + "/fifo", dir, "/dev/zero", "/dev/null", dir + "/none", ""} {
-		within(t, "readFile of "+path, func() {
-			if text, _, _, err := readFile(path); err == nil || text != "" {
-				t.Errorf("%s: got %q, want an error", path, text)
-			}
-		})
-	}
-	must(t, os.WriteFile(dir+"/f", []byte("x"), 0o640))
-	if text, sig, mode, err := readFile(dir + "/f"); err != nil || text != "x" || sig == (signature{}) || mode.Perm() != 0o640 {
-		t.Errorf("%q %v %v %v", text, sig, mode, err)
 	}
 }

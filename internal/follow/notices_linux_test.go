@@ -23,6 +23,7 @@ func (w *watched) noticed() *watched {
 // TestMoved are the ways in which another file gets a name. One that was moved
 // there is read at once, all others when they have stood still.
 func TestMoved(t *testing.T) {
+	t.Parallel()
 	const (
 		atOnce  = true
 		settled = false
@@ -115,9 +116,48 @@ func TestMoved(t *testing.T) {
 	}
 }
 
+// TestMoveCountsOnce moves a file to the name that has another name in another
+// directory, and then writes by that one, of which there is no notice. Whatever
+// came of the version that was moved there, what is written has to stand still.
+func TestMoveCountsOnce(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		text string           // that is moved there
+		read func(w *watched) // has it read
+	}{
+		{"it is loaded", fileHalf, (*watched).notice},
+		{"it is invalid", "<html>", (*watched).notice},
+		{"it is too large to be read", "", (*watched).notice},
+		{"it is reloaded", fileHalf, func(w *watched) { must(w.t, w.Reload(w.logger)) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := watchText(t, fileA).noticed()
+			other := filepath.Join(t.TempDir(), "f")
+			must(t, os.WriteFile(other, []byte(test.text), 0o640))
+			if test.text == "" {
+				must(t, os.Truncate(other, MaxFileSize+1))
+			}
+			must(t, os.Link(other, w.path+".new"))
+			must(t, os.Rename(w.path+".new", w.path))
+			test.read(w)
+			before := w.text
+			overwrite(t, other, fileB)
+			w.notice()
+			if w.text != before {
+				t.Errorf("read at once:\n%s", w.text)
+			}
+			w.pass(2 * SettleTime)
+			w.serves("after the settling time", "alice", "bob")
+		})
+	}
+}
+
 // TestMovedWhileRead writes into a file that was moved to its name, while it
 // is read: what was read is not taken.
 func TestMovedWhileRead(t *testing.T) {
+	t.Parallel()
 	w := watchText(t, fileA).noticed()
 	w.fetch = func(path string) (string, signature, fs.FileMode, error) {
 		text, sig, mode, err := readFile(path)
@@ -137,6 +177,7 @@ func TestMovedWhileRead(t *testing.T) {
 // TestMovedBroken moves a file that can't be used to the name: that is judged at
 // once, and only once.
 func TestMovedBroken(t *testing.T) {
+	t.Parallel()
 	w := watchText(t, fileA).noticed()
 	replace(t, w.path, "<html>")
 	w.notice()
@@ -155,8 +196,10 @@ func TestMovedBroken(t *testing.T) {
 // TestWholeVersionsOnly makes changes of all kinds, in an order chosen by chance: a version is active only if somebody has written it to its
 // end, and what is moved to the name is so at once.
 func TestWholeVersionsOnly(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, 1))
 			w := watchText(t, fileA).noticed()
 			whole := map[string]bool{fileA: true}

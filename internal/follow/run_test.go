@@ -103,8 +103,10 @@ func (f *followed) heard() {
 // TestFollow is the goroutine, with real time: a change found by a notice, and
 // one where there is none.
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	const never = time.Hour
 	t.Run("another file is renamed over it: found by a notice", func(t *testing.T) {
+		t.Parallel()
 		path := writeFile(t, fileA)
 		f := begin(t, path, never)
 		f.quiet()
@@ -113,6 +115,7 @@ func TestFollow(t *testing.T) {
 		f.knowsNot("ann")
 	})
 	t.Run("it is deleted and created again: found by notices", func(t *testing.T) {
+		t.Parallel()
 		path := writeFile(t, fileA)
 		f := begin(t, path, never)
 		f.quiet()
@@ -124,6 +127,7 @@ func TestFollow(t *testing.T) {
 		eventually(t, "it is logged", func() bool { return f.logs.FilterMessageSnippet("good again").Len() == 1 })
 	})
 	t.Run("Kubernetes swaps the directory of a volume: found by a notice", func(t *testing.T) {
+		t.Parallel()
 		path := kubernetes(t, t.TempDir())
 		f := begin(t, path, never)
 		f.quiet()
@@ -131,6 +135,7 @@ func TestFollow(t *testing.T) {
 		f.knows("bob")
 	})
 	t.Run("the target of a symlink is replaced in another directory: found by the poll", func(t *testing.T) {
+		t.Parallel()
 		target, path := writeFile(t, fileA), t.TempDir()+"/link"
 		must(t, os.Symlink(target, path))
 		f := begin(t, path, 20*time.Millisecond)
@@ -139,6 +144,7 @@ func TestFollow(t *testing.T) {
 		f.knows("bob")
 	})
 	t.Run("its directory is deleted and created again: found by the poll, and the next change by a notice", func(t *testing.T) {
+		t.Parallel()
 		dir, path := directoryWithFile(t)
 		f := begin(t, path, 20*time.Millisecond)
 		must(t, os.RemoveAll(dir))
@@ -152,6 +158,7 @@ func TestFollow(t *testing.T) {
 		f.knows("ann")
 	})
 	t.Run("its directory is renamed, and another one takes its place", func(t *testing.T) {
+		t.Parallel()
 		dir, path := directoryWithFile(t)
 		f := begin(t, path, 20*time.Millisecond)
 		must(t, os.Mkdir(dir+".new", 0o755))
@@ -166,6 +173,7 @@ func TestFollow(t *testing.T) {
 		f.knows("ann")
 	})
 	t.Run("a symlink on the way is pointed to another directory: found by the poll, and the next change by a notice", func(t *testing.T) {
+		t.Parallel()
 		dir := t.TempDir()
 		for name, text := range map[string]string{"a": fileA, "b": fileB} {
 			must(t, os.Mkdir(dir+"/"+name, 0o755))
@@ -185,6 +193,7 @@ func TestFollow(t *testing.T) {
 		f.knows("ann")
 	})
 	t.Run("another poll interval is used at once", func(t *testing.T) {
+		t.Parallel()
 		target, path := writeFile(t, fileA), t.TempDir()+"/link"
 		must(t, os.Symlink(target, path))
 		f := begin(t, path, never)

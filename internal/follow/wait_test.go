@@ -70,6 +70,7 @@ func (f *bubbled) with(do func()) {
 
 // TestAwaitCurrent is how long a login that fails waits for the file.
 func TestAwaitCurrent(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		// set makes a change, or has something go wrong; what it returns is called in the end.
@@ -181,6 +182,7 @@ func TestAwaitCurrent(t *testing.T) {
 // TestReloadIsPending is a reload of the configuration that waits for the file to
 // stand still, and has the file for itself: logins that fail wait for it.
 func TestReloadIsPending(t *testing.T) {
+	t.Parallel()
 	w := watchText(t, fileA)
 	overwrite(t, w.path, fileB)
 	var pending []bool
@@ -203,6 +205,7 @@ func TestReloadIsPending(t *testing.T) {
 // TestNoLostWake is a login that learns that a change is pending while the look is
 // under way that reads it: that one ends its wait.
 func TestNoLostWake(t *testing.T) {
+	t.Parallel()
 	c := new(catchUp)
 	c.pending.Store(true)
 	asked := c.begin()
@@ -230,6 +233,7 @@ func TestNoLostWake(t *testing.T) {
 // TestSettledAtTheLastMoment is a change that is read at the very moment at which
 // a wait for it is over: the wait was not in vain, and the next one waits again.
 func TestSettledAtTheLastMoment(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newTestFollower("/none") // without the goroutine that looks
 		f.pending.Store(true)
@@ -254,6 +258,7 @@ func TestSettledAtTheLastMoment(t *testing.T) {
 // TestManyAwait has a thousand logins fail at once, while a look hangs: they
 // share the looks, and each is gone when its time is over, or its client.
 func TestManyAwait(t *testing.T) {
+	t.Parallel()
 	path := writeFile(t, fileA)
 	synctest.Test(t, func(t *testing.T) {
 		f := followInBubble(t, path)
@@ -299,6 +304,7 @@ func TestManyAwait(t *testing.T) {
 // TestReadsAreFew has logins fail all the time: they don't have a file read
 // again and again that is empty, broken, or fresh.
 func TestReadsAreFew(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{"empty": "", "broken": "<html>", "good": fileB} {
 		for _, isFresh := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, fresh: %v", name, isFresh), func(t *testing.T) {
