@@ -28,17 +28,17 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		request.Key = plan.keyOf(r)
 	}
 	if g.SlowStart > 0 {
-		request.Now = time.Now()
+		request.Now = time.Now().UnixNano()
 	}
 	if len(pool) == 1 {
-		return chosenOf(pool, plan.group.Choose(&request))
+		return chosenOf(pool, plan.group.Choose(request))
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	before := tried(vars, r)
 	if before != nil {
 		request.Tried = &before.Tried
 	}
-	upstream := chosenOf(pool, plan.group.Choose(&request))
+	upstream := chosenOf(pool, plan.group.Choose(request))
 	if vars != nil && upstream != nil {
 		vars[lastTriedVar] = upstream
 		if before == nil {

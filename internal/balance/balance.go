@@ -102,7 +102,7 @@ type chooser interface {
 	// choose returns the index of a member that can take the request, or -1 if
 	// there is none. It goes by value: behind an interface a pointer would cost
 	// each request an allocation.
-	choose(r request) int
+	choose(r Request) int
 }
 
 // member is one server of a tier.
@@ -154,25 +154,23 @@ func New(s Settings, members []Member) *Group {
 // Choose returns the index of the server that gets the request, or -1 if none can
 // take it. Servers that were tried already come last, or never with
 // [Settings.EachOnce]; r.Tried is cleared when all have been tried.
-func (g *Group) Choose(r *Request) int {
-	own := request{servers: r.Servers, tried: r.Tried, key: r.Key}
-	if g.slowStart > 0 {
-		own.now = r.Now.UnixNano()
-	}
-	chosen := g.chooseUntried(own)
+func (g *Group) Choose(r Request) int {
+	chosen := g.chooseUntried(r)
 	if chosen < 0 && r.Tried != nil && !g.eachOnce {
 		r.Tried.clear() // once more from the beginning
-		chosen = g.chooseUntried(own)
+		chosen = g.chooseUntried(r)
 	}
 	return chosen
 }
 
 // chooseUntried returns the index of a server of the first tier that has one which
 // can take the request, or -1.
-func (g *Group) chooseUntried(r request) int {
+func (g *Group) chooseUntried(r Request) int {
 	for i := range g.tiers {
 		if chosen := g.tiers[i].choose(r); chosen >= 0 {
-			g.observe(&r, g.tiers[i+1:])
+			if g.slowStart > 0 {
+				g.observe(&r, g.tiers[i+1:])
+			}
 			return g.tiers[i].members[chosen].index
 		}
 	}
@@ -180,10 +178,7 @@ func (g *Group) chooseUntried(r request) int {
 }
 
 // observe notes for slow start how servers are that get no requests now.
-func (g *Group) observe(r *request, tiers []tier) {
-	if g.slowStart == 0 {
-		return
-	}
+func (g *Group) observe(r *Request, tiers []tier) {
 	for _, t := range tiers {
 		for i := range t.members {
 			t.members[i].observe(r, g.slowStart)

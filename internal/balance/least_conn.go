@@ -20,7 +20,7 @@ func newLeastConn(members []member, slowStart time.Duration) *leastConn {
 }
 
 // choose implements chooser.
-func (b *leastConn) choose(r request) int {
+func (b *leastConn) choose(r Request) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.take(&r)

@@ -21,7 +21,7 @@ func newRandomTwo(members []member, random func() uint64) *randomTwo {
 }
 
 // choose implements chooser.
-func (b *randomTwo) choose(r request) int {
+func (b *randomTwo) choose(r Request) int {
 	one := b.draw(&r, -1)
 	if one < 0 {
 		return -1
@@ -42,7 +42,7 @@ const randomDraws = 8
 
 // draw draws one of the members that can take the request but for one, or -1
 // if there is none.
-func (b *randomTwo) draw(r *request, but int) int {
+func (b *randomTwo) draw(r *Request, but int) int {
 	for range randomDraws {
 		place, _ := slices.BinarySearch(b.upTo, b.below(b.upTo[len(b.upTo)-1])+1)
 		if place != but && r.canTake(&b.members[place]) {

@@ -57,7 +57,7 @@ func newSmoothRoundRobin(members []member, slowStart time.Duration, start uint64
 }
 
 // choose implements chooser.
-func (rr *smoothRoundRobin) choose(r request) int {
+func (rr *smoothRoundRobin) choose(r Request) int {
 	if rr.order != nil && rr.areWhole(&r) {
 		return int(rr.order[(rr.cursor.Add(1)-1)%uint64(len(rr.order))])
 	}

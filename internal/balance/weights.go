@@ -28,7 +28,7 @@ func newWeights(members []member, slowStart time.Duration) weights {
 
 // areWhole reports whether all members that are not switched off can take the
 // request, with all of their weights.
-func (w *weights) areWhole(r *request) bool {
+func (w *weights) areWhole(r *Request) bool {
 	for i := range w.members {
 		if m := &w.members[i]; !m.down && !r.canTake(m) {
 			return false
@@ -38,7 +38,7 @@ func (w *weights) areWhole(r *request) bool {
 }
 
 // noneStarts reports whether no member starts slowly.
-func (w *weights) noneStarts(r *request) bool {
+func (w *weights) noneStarts(r *Request) bool {
 	for i := range w.members {
 		m := &w.members[i]
 		if !m.down && m.observe(r, w.slowStart) != wholeWeight {
@@ -49,7 +49,7 @@ func (w *weights) noneStarts(r *request) bool {
 }
 
 // take fills in the current weights.
-func (w *weights) take(r *request) {
+func (w *weights) take(r *Request) {
 	for i := range w.members {
 		m := &w.members[i]
 		w.current[i] = 0
