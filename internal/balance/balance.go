@@ -155,26 +155,20 @@ func New(s Settings, members []Member) *Group {
 // take it. Servers that were tried already come last, or never with
 // [Settings.EachOnce]; r.Tried is cleared when all have been tried.
 func (g *Group) Choose(r Request) int {
-	chosen := g.chooseUntried(r)
-	if chosen < 0 && r.Tried != nil && !g.eachOnce {
-		r.Tried.clear() // once more from the beginning
-		chosen = g.chooseUntried(r)
-	}
-	return chosen
-}
-
-// chooseUntried returns the index of a server of the first tier that has one which
-// can take the request, or -1.
-func (g *Group) chooseUntried(r Request) int {
-	for i := range g.tiers {
-		if chosen := g.tiers[i].choose(r); chosen >= 0 {
-			if g.slowStart > 0 {
-				g.observe(&r, g.tiers[i+1:])
+	for again := false; ; again = true {
+		for i := range g.tiers {
+			if chosen := g.tiers[i].choose(r); chosen >= 0 {
+				if g.slowStart > 0 {
+					g.observe(&r, g.tiers[i+1:])
+				}
+				return g.tiers[i].members[chosen].index
 			}
-			return g.tiers[i].members[chosen].index
 		}
+		if again || r.Tried == nil || g.eachOnce {
+			return -1
+		}
+		r.Tried.clear() // once more from the beginning
 	}
-	return -1
 }
 
 // observe notes for slow start how servers are that get no requests now.

@@ -37,11 +37,13 @@ func (b *leastConn) choose(r Request) int {
 	if least < 0 {
 		return -1
 	}
+	// All before least have more in proportion, so others with as few are behind it.
 	fewest, per := b.conns[least], b.current[least]
-	for i, w := range b.current {
-		if w != 0 && b.conns[i]*per != fewest*w {
-			b.current[i] = 0
+	current, conns := b.current[least:], b.conns[least:]
+	for i, w := range current {
+		if conns[i]*per != fewest*w {
+			current[i] = 0
 		}
 	}
-	return takeTurn(b.current, b.gained)
+	return least + takeTurn(current, b.gained[least:])
 }

@@ -1,6 +1,9 @@
 package balance
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // randomTwo draws two members by their weights, and chooses the one with fewer
 // requests at the moment, in proportion to the weights.
@@ -72,4 +75,7 @@ func (b *randomTwo) draw(r *Request, but int) int {
 
 // below returns a random number from 0 to n-1. n is so far below 2^64 that
 // all come equally often.
-func (b *randomTwo) below(n int) int { return int(b.random() % uint64(n)) } //nolint:gosec // n is above zero
+func (b *randomTwo) below(n int) int {
+	number, _ := bits.Mul64(b.random(), uint64(n)) //nolint:gosec // n is above zero
+	return int(number)                             //nolint:gosec // below n
+}

@@ -51,17 +51,25 @@ func (w *weights) noneStarts(r *Request) bool {
 // take fills in the current weights.
 func (w *weights) take(r *Request) {
 	for i := range w.members {
-		m := &w.members[i]
-		w.current[i] = 0
-		part := wholeWeight
-		if w.slowStart > 0 && !m.down {
-			part = m.observe(r, w.slowStart)
+		if r.canTake(&w.members[i]) {
+			w.current[i] = w.whole[i]
+		} else {
+			w.current[i] = 0
 		}
-		if !r.canTake(m) {
+	}
+	if w.slowStart > 0 {
+		w.reduce(r)
+	}
+}
+
+// reduce reduces the current weights of members that start slowly.
+func (w *weights) reduce(r *Request) {
+	for i := range w.members {
+		m := &w.members[i]
+		if m.down {
 			continue
 		}
-		w.current[i] = w.whole[i]
-		if part != wholeWeight {
+		if part := m.observe(r, w.slowStart); part != wholeWeight && w.current[i] != 0 {
 			w.current[i] = max(w.whole[i]*int64(part)/wholeWeight, 1)
 		}
 	}
