@@ -28,20 +28,20 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		request.Key = plan.keyOf(r)
 	}
 	if g.SlowStart > 0 {
-		request.Now = time.Now()
+		request.Now = time.Now().UnixNano()
 	}
 	if len(pool) == 1 {
-		return chosenOf(pool, plan.group.Choose(&request))
+		return chosenOf(pool, plan.group.Choose(request))
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	before := tried(vars, r)
-	if before != nil {
-		request.Tried = &before.Tried
+	before, _ := vars[triedForVar].(*http.Request)
+	if before == r {
+		request.Tried = triedFor(r, vars)
 	}
-	upstream := chosenOf(pool, plan.group.Choose(&request))
+	upstream := chosenOf(pool, plan.group.Choose(request))
 	if vars != nil && upstream != nil {
 		vars[lastTriedVar] = upstream
-		if before == nil {
+		if before != r {
 			vars[triedForVar] = r
 		}
 	}
@@ -72,11 +72,8 @@ type triedServers struct {
 	balance.Tried
 }
 
-// tried returns the servers that a request was sent to already, nil for none.
-func tried(vars map[string]any, r *http.Request) *triedServers {
-	if before, _ := vars[triedForVar].(*http.Request); before != r {
-		return nil
-	}
+// triedFor returns the servers that a request was sent to before this retry.
+func triedFor(r *http.Request, vars map[string]any) *balance.Tried {
 	t, _ := vars[allTriedVar].(*triedServers)
 	if t == nil || t.request != r {
 		t = &triedServers{request: r}
@@ -85,7 +82,7 @@ func tried(vars map[string]any, r *http.Request) *triedServers {
 	if last, _ := vars[lastTriedVar].(*reverseproxy.Upstream); last != nil {
 		t.Add(last.Dial)
 	}
-	return t
+	return &t.Tried
 }
 
 // replan makes and stores the plan for the pool.

@@ -5,20 +5,24 @@
 // no other server can take one. Some can be down: they get none. Among the rest a
 // [Method] chooses, in proportion to the weights.
 //
-// The package promises that
-//   - a server that is down, not available or tried already is never chosen,
-//   - a server is found while there is one that can take the request,
-//   - ip_hash and hash choose the same server for the same key in every process,
-//     and round_robin, least_conn and ip_hash choose as nginx does,
-//   - choosing allocates no memory, and may be done by many goroutines at once.
+// It promises:
+//   - A server that is down or not available is never chosen. A server that was
+//     tried already is chosen again only after all others, if at all.
+//   - A server is found while there is one that can take the request.
+//   - hash and ip_hash choose the same server for the same key in every process.
+//     These choices are fixed: an update must not move anybody.
+//   - round_robin, least_conn and ip_hash choose as nginx does.
+//   - Choosing allocates no memory. Many goroutines can do it at once.
 //
 // # How to add a method
 //
-// Write a file with a type that has one method, choose, and a constructor of it.
-// The type may embed weights if servers may have a part of their weight at times.
-// Then add a constant and a row in method.go. The tests of all methods and the
-// benchmarks go over the rows. What only the proxy knows of a server becomes a
-// method of [Server], what it knows of a request a field of [Request].
+// Write a file with a type that implements chooser, and a constructor of it. The
+// type embeds weights if a server can have a part of its weight for a while. Then
+// add a constant and a row in method.go: the tests of all methods and the benchmarks
+// go over the rows. What the method has to know of a server becomes a method of
+// [Server], what it has to know of a request a field of [Request]. What holds for
+// all methods, such as a cookie that names the server, has its place in
+// [Group.Choose] and in canTake.
 package balance
 
 import (
@@ -102,7 +106,7 @@ type chooser interface {
 	// choose returns the index of a member that can take the request, or -1 if
 	// there is none. It goes by value: behind an interface a pointer would cost
 	// each request an allocation.
-	choose(r request) int
+	choose(r Request) int
 }
 
 // member is one server of a tier.
@@ -138,7 +142,10 @@ func New(s Settings, members []Member) *Group {
 			primaries = append(primaries, own)
 		}
 	}
-	row := methods[s.Method]
+	row, known := methods[s.Method]
+	if !known {
+		panic("balance: unknown method " + string(s.Method))
+	}
 	if !row.slowStart {
 		s.SlowStart = 0
 	}
@@ -154,36 +161,25 @@ func New(s Settings, members []Member) *Group {
 // Choose returns the index of the server that gets the request, or -1 if none can
 // take it. Servers that were tried already come last, or never with
 // [Settings.EachOnce]; r.Tried is cleared when all have been tried.
-func (g *Group) Choose(r *Request) int {
-	own := request{servers: r.Servers, tried: r.Tried, key: r.Key}
-	if g.slowStart > 0 {
-		own.now = r.Now.UnixNano()
-	}
-	chosen := g.chooseUntried(own)
-	if chosen < 0 && r.Tried != nil && !g.eachOnce {
-		r.Tried.clear() // once more from the beginning
-		chosen = g.chooseUntried(own)
-	}
-	return chosen
-}
-
-// chooseUntried returns the index of a server of the first tier that has one which
-// can take the request, or -1.
-func (g *Group) chooseUntried(r request) int {
-	for i := range g.tiers {
-		if chosen := g.tiers[i].choose(r); chosen >= 0 {
-			g.observe(&r, g.tiers[i+1:])
-			return g.tiers[i].members[chosen].index
+func (g *Group) Choose(r Request) int {
+	for again := false; ; again = true {
+		for i := range g.tiers {
+			if chosen := g.tiers[i].choose(r); chosen >= 0 {
+				if g.slowStart > 0 {
+					g.observe(&r, g.tiers[i+1:])
+				}
+				return g.tiers[i].members[chosen].index
+			}
 		}
+		if again || r.Tried == nil || g.eachOnce {
+			return -1
+		}
+		r.Tried.clear() // once more from the beginning
 	}
-	return -1
 }
 
 // observe notes for slow start how servers are that get no requests now.
-func (g *Group) observe(r *request, tiers []tier) {
-	if g.slowStart == 0 {
-		return
-	}
+func (g *Group) observe(r *Request, tiers []tier) {
 	for _, t := range tiers {
 		for i := range t.members {
 			t.members[i].observe(r, g.slowStart)

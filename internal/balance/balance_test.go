@@ -58,7 +58,7 @@ func roundRobinOf(servers string) *testGroup {
 
 // chooseFor returns the name of the server for a request, or "-" for none.
 func (g *testGroup) chooseFor(key string, tried *Tried) string {
-	index := g.Choose(&Request{Servers: g.servers, Key: key, Tried: tried, Now: g.now})
+	index := g.Choose(Request{Servers: g.servers, Key: key, Tried: tried, Now: g.now.UnixNano()})
 	if index < 0 {
 		return "-"
 	}
@@ -91,7 +91,7 @@ func (g *testGroup) setRequests(requests string) {
 }
 
 // request is a request for the choosers of the group.
-func (g *testGroup) request() request { return request{servers: g.servers, now: g.now.UnixNano()} }
+func (g *testGroup) request() Request { return Request{Servers: g.servers, Now: g.now.UnixNano()} }
 
 // counted says how often each server is in the order, as in "a=5 b=1".
 func (g *testGroup) counted(order []string) string {
@@ -209,7 +209,7 @@ func TestMethodsLeaveFullServers(t *testing.T) {
 					t.Fatalf("while a is full: got %s, want b", got)
 				}
 			}
-			if got := New(Settings{Method: method}, nil).Choose(&Request{}); got != -1 {
+			if got := New(Settings{Method: method}, nil).Choose(Request{}); got != -1 {
 				t.Errorf("no servers: got %d, want -1", got)
 			}
 		})
@@ -336,13 +336,13 @@ func ExampleGroup() {
 	group := New(Settings{Method: MethodRoundRobin, EachOnce: true}, members)
 
 	for range 4 {
-		fmt.Println(members[group.Choose(&Request{Servers: servers})].Address)
+		fmt.Println(members[group.Choose(Request{Servers: servers})].Address)
 	}
 
 	fmt.Println("a request that every server fails:")
 	tried := new(Tried)
 	for {
-		chosen := group.Choose(&Request{Servers: servers, Tried: tried})
+		chosen := group.Choose(Request{Servers: servers, Tried: tried})
 		if chosen < 0 {
 			break
 		}

@@ -24,11 +24,11 @@ func newConsistentHash(members []member, start uint64) *consistentHash {
 }
 
 // choose implements chooser.
-func (b *consistentHash) choose(r request) int {
-	if r.key == "" { // else all who have no cookie, say, would go to one server
+func (b *consistentHash) choose(r Request) int {
+	if r.Key == "" { // else all who have no cookie, say, would go to one server
 		return b.others.choose(r)
 	}
-	key := xxhash.Sum64String(r.key)
+	key := xxhash.Sum64String(r.Key)
 	best, least := -1, math.Inf(1)
 	for i := range b.members {
 		m := &b.members[i]

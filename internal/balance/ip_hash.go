@@ -23,8 +23,8 @@ func newIPHash(members []member, start uint64) *ipHash {
 const ipHashTries = 21
 
 // choose implements chooser.
-func (b *ipHash) choose(r request) int {
-	key, n := clientNetwork(r.key)
+func (b *ipHash) choose(r Request) int {
+	key, n := clientNetwork(r.Key)
 	hash := uint(89)
 	for range ipHashTries {
 		for _, octet := range key[:n] {

@@ -20,28 +20,30 @@ func newLeastConn(members []member, slowStart time.Duration) *leastConn {
 }
 
 // choose implements chooser.
-func (b *leastConn) choose(r request) int {
+func (b *leastConn) choose(r Request) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.take(&r)
-	least := -1
+	least, fewest, per := -1, int64(0), int64(0)
 	for i, w := range b.current {
 		if w == 0 {
 			continue
 		}
-		b.conns[i] = r.conns(&b.members[i])
-		if least < 0 || b.conns[i]*b.current[least] < b.conns[least]*w {
-			least = i
+		n := r.conns(&b.members[i])
+		b.conns[i] = n
+		if least < 0 || n*per < fewest*w {
+			least, fewest, per = i, n, w
 		}
 	}
 	if least < 0 {
 		return -1
 	}
-	fewest, per := b.conns[least], b.current[least]
-	for i, w := range b.current {
-		if w != 0 && b.conns[i]*per != fewest*w {
-			b.current[i] = 0
+	// All before least have more in proportion, so others with as few are behind it.
+	current, conns := b.current[least:], b.conns[least:]
+	for i, w := range current {
+		if conns[i]*per != fewest*w {
+			current[i] = 0
 		}
 	}
-	return takeTurn(b.current, b.gained)
+	return least + takeTurn(current, b.gained[least:])
 }

@@ -19,7 +19,7 @@ const (
 	MethodIPHash Method = "ip_hash"
 	// MethodHash goes by a key, consistently.
 	MethodHash Method = "hash"
-	// MethodRandom draws two servers and takes the one with fewer requests.
+	// MethodRandom draws two servers and takes the one with fewer Requests.
 	MethodRandom Method = "random"
 )
 

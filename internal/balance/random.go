@@ -1,6 +1,9 @@
 package balance
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // randomTwo draws two members by their weights, and chooses the one with fewer
 // requests at the moment, in proportion to the weights.
@@ -21,7 +24,7 @@ func newRandomTwo(members []member, random func() uint64) *randomTwo {
 }
 
 // choose implements chooser.
-func (b *randomTwo) choose(r request) int {
+func (b *randomTwo) choose(r Request) int {
 	one := b.draw(&r, -1)
 	if one < 0 {
 		return -1
@@ -42,7 +45,7 @@ const randomDraws = 8
 
 // draw draws one of the members that can take the request but for one, or -1
 // if there is none.
-func (b *randomTwo) draw(r *request, but int) int {
+func (b *randomTwo) draw(r *Request, but int) int {
 	for range randomDraws {
 		place, _ := slices.BinarySearch(b.upTo, b.below(b.upTo[len(b.upTo)-1])+1)
 		if place != but && r.canTake(&b.members[place]) {
@@ -72,4 +75,7 @@ func (b *randomTwo) draw(r *request, but int) int {
 
 // below returns a random number from 0 to n-1. n is so far below 2^64 that
 // all come equally often.
-func (b *randomTwo) below(n int) int { return int(b.random() % uint64(n)) } //nolint:gosec // n is above zero
+func (b *randomTwo) below(n int) int {
+	number, _ := bits.Mul64(b.random(), uint64(n)) //nolint:gosec // n is above zero
+	return int(number)                             //nolint:gosec // below n
+}

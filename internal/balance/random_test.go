@@ -41,7 +41,7 @@ func TestRandom(t *testing.T) {
 	}
 	checkShares(t, idle, map[string]float64{"a": 5, "b": 1, "c": 2})
 
-	// Of two, the one with fewer requests: the busiest of all never.
+	// Of two, the one with fewer Requests: the busiest of all never.
 	g.setRequests("a=10 b=0 c=1")
 	for range 1000 {
 		if got := b.choose(g.request()); got == 0 {

@@ -1,11 +1,9 @@
 package balance
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
-// Request is one request that a server is to be chosen for.
+// Request is one request that a server is to be chosen for. It is passed by value,
+// and is small enough for registers: one word more would make each choice slower.
 type Request struct {
 	// Servers are the servers as they are at the moment, one for each member of
 	// the group, in the same order.
@@ -18,8 +16,9 @@ type Request struct {
 	// Tried has the servers that the request was sent to already. Nil is none.
 	Tried *Tried
 
-	// Now is the time, for slow start. Without slow start it is not looked at.
-	Now time.Time
+	// Now is the time for slow start, in nanoseconds since 1970 as of
+	// time.Time.UnixNano. Without slow start it is not looked at, and can be 0.
+	Now int64
 }
 
 // Tried are the servers that a request was sent to already. They are told by their
@@ -44,19 +43,10 @@ func (t *Tried) has(address string) bool {
 // clear forgets all of them.
 func (t *Tried) clear() { t.addresses = t.addresses[:0] }
 
-// request is a [Request] as methods see it. It is small enough to be passed in
-// registers.
-type request struct {
-	servers []Server
-	tried   *Tried // nil for none
-	key     string
-	now     int64 // in nanoseconds since 1970; 0 without slow start
-}
-
 // canTake reports whether a member can take the request.
-func (r *request) canTake(m *member) bool {
-	return !m.down && r.servers[m.index].Available() && !r.tried.has(m.address)
+func (r *Request) canTake(m *member) bool {
+	return !m.down && r.Servers[m.index].Available() && !r.Tried.has(m.address)
 }
 
 // conns returns how many requests a member has at the moment.
-func (r *request) conns(m *member) int64 { return int64(r.servers[m.index].NumRequests()) }
+func (r *Request) conns(m *member) int64 { return int64(r.Servers[m.index].NumRequests()) }

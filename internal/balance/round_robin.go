@@ -40,7 +40,7 @@ func newSmoothRoundRobin(members []member, slowStart time.Duration, start uint64
 	if divisor > 0 {
 		period /= divisor
 	}
-	if period == 0 || period > maxRoundRobinOrder || period > maxRoundRobinWork/int64(len(members)) {
+	if period == 0 || max(period, int64(len(members))) > maxRoundRobinOrder || period > maxRoundRobinWork/int64(len(members)) {
 		return rr
 	}
 	turn := int(start % uint64(period)) //nolint:gosec // below the period
@@ -51,13 +51,13 @@ func newSmoothRoundRobin(members []member, slowStart time.Duration, start uint64
 		if i == turn {
 			copy(rr.gained, gained)
 		}
-		rr.order[i] = uint16(takeTurn(rr.whole, gained)) //nolint:gosec // no more members than turns, so below 1 << 16
+		rr.order[i] = uint16(takeTurn(rr.whole, gained)) //nolint:gosec // below 1 << 16, as members are
 	}
 	return rr
 }
 
 // choose implements chooser.
-func (rr *smoothRoundRobin) choose(r request) int {
+func (rr *smoothRoundRobin) choose(r Request) int {
 	if rr.order != nil && rr.areWhole(&r) {
 		return int(rr.order[(rr.cursor.Add(1)-1)%uint64(len(rr.order))])
 	}

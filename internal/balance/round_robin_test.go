@@ -83,6 +83,22 @@ func TestRoundRobinLongPeriod(t *testing.T) {
 	}
 }
 
+// TestRoundRobinOfMostlyDown has a short period, but more servers than the table can
+// name: those that are down count, too.
+func TestRoundRobinOfMostlyDown(t *testing.T) {
+	t.Parallel()
+	members, servers := make([]Member, maxRoundRobinOrder+1), make([]Server, maxRoundRobinOrder+1)
+	for i := range members {
+		members[i], servers[i] = Member{Down: i < maxRoundRobinOrder}, new(fakeServer)
+	}
+	g := New(Settings{Method: MethodRoundRobin}, members)
+	for range 3 {
+		if got := g.Choose(Request{Servers: servers}); got != maxRoundRobinOrder {
+			t.Errorf("got server %d, want %d, the only one that is not down", got, maxRoundRobinOrder)
+		}
+	}
+}
+
 func TestRoundRobinCursorWraps(t *testing.T) {
 	t.Parallel()
 	g := roundRobinOf("a:5 b:1 c:1")

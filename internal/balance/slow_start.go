@@ -16,22 +16,26 @@ type Recovery struct {
 // slowly, where some may be.
 const wholeWeight = 1000
 
+// maxRequestDelay is how much older than a recovery the time of a request can be
+// that has waited for its turn since. An older one says that the clock was set back.
+const maxRequestDelay = time.Second
+
 // observe notes whether the server is healthy, and returns what part of its weight
 // it has by now, in thousandths.
-func (m *member) observe(r *request, slowStart time.Duration) int {
-	if !r.servers[m.index].Healthy() {
+func (m *member) observe(r *Request, slowStart time.Duration) int {
+	if !r.Servers[m.index].Healthy() {
 		m.wasAway.Store(true)
 		return 0
 	}
 	if m.wasAway.Load() && m.wasAway.CompareAndSwap(true, false) {
-		m.recovery.since.Store(r.now)
+		m.recovery.since.Store(r.Now)
 	}
 	since := m.recovery.since.Load()
-	age := time.Duration(r.now - since)
+	age := time.Duration(r.Now - since)
 	switch {
 	case since == 0 || age >= slowStart:
 		return wholeWeight
-	case age < 0: // the clock was set back
+	case age < -maxRequestDelay: // the clock was set back
 		m.recovery.since.Store(0)
 		return wholeWeight
 	}

@@ -72,6 +72,25 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
+// TestSlowStartSurvivesDelayedRequests has a request that was held up while another
+// one found that a server is back: the server starts slowly all the same.
+func TestSlowStartSurvivesDelayedRequests(t *testing.T) {
+	t.Parallel()
+	for _, method := range slowStartMethods() {
+		g := newTestGroup(Settings{Method: method, SlowStart: 100 * time.Second}, "a b")
+		g.switchOff("a")
+		g.choose(1)
+		g.switchOff("")
+		g.choose(1)
+		g.now = g.now.Add(-time.Millisecond)
+		g.choose(1)
+		g.now = g.now.Add(time.Millisecond)
+		if got := g.counted(g.choose(100)); got != "b=100" && got != "a=1 b=99" {
+			t.Errorf("%s: got %s, want hardly any for a", method, got)
+		}
+	}
+}
+
 // TestSlowStartIsOfTheGroup has two groups with the same servers, of which one
 // finds a server unhealthy: the other one goes on with it.
 func TestSlowStartIsOfTheGroup(t *testing.T) {

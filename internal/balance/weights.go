@@ -28,7 +28,7 @@ func newWeights(members []member, slowStart time.Duration) weights {
 
 // areWhole reports whether all members that are not switched off can take the
 // request, with all of their weights.
-func (w *weights) areWhole(r *request) bool {
+func (w *weights) areWhole(r *Request) bool {
 	for i := range w.members {
 		if m := &w.members[i]; !m.down && !r.canTake(m) {
 			return false
@@ -38,7 +38,7 @@ func (w *weights) areWhole(r *request) bool {
 }
 
 // noneStarts reports whether no member starts slowly.
-func (w *weights) noneStarts(r *request) bool {
+func (w *weights) noneStarts(r *Request) bool {
 	for i := range w.members {
 		m := &w.members[i]
 		if !m.down && m.observe(r, w.slowStart) != wholeWeight {
@@ -49,19 +49,27 @@ func (w *weights) noneStarts(r *request) bool {
 }
 
 // take fills in the current weights.
-func (w *weights) take(r *request) {
+func (w *weights) take(r *Request) {
+	for i := range w.members {
+		if r.canTake(&w.members[i]) {
+			w.current[i] = w.whole[i]
+		} else {
+			w.current[i] = 0
+		}
+	}
+	if w.slowStart > 0 {
+		w.reduce(r)
+	}
+}
+
+// reduce reduces the current weights of members that start slowly.
+func (w *weights) reduce(r *Request) {
 	for i := range w.members {
 		m := &w.members[i]
-		w.current[i] = 0
-		part := wholeWeight
-		if w.slowStart > 0 && !m.down {
-			part = m.observe(r, w.slowStart)
-		}
-		if !r.canTake(m) {
+		if m.down {
 			continue
 		}
-		w.current[i] = w.whole[i]
-		if part != wholeWeight {
+		if part := m.observe(r, w.slowStart); part != wholeWeight && w.current[i] != 0 {
 			w.current[i] = max(w.whole[i]*int64(part)/wholeWeight, 1)
 		}
 	}
