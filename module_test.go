@@ -1,7 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -47,7 +46,13 @@ const restricted = `Basic realm="Restricted", charset="UTF-8"`
 // stands for the address of the application.
 func site(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile string) *server {
 	t.Helper()
-	s := startServer(t, "")
+	return siteWith(t, testkit.ServerOptions{}, app, files, caddyfile)
+}
+
+// siteWith is site with other options.
+func siteWith(t testing.TB, options testkit.ServerOptions, app *testkit.Witness, files map[string]string, caddyfile string) *server {
+	t.Helper()
+	s := startServerWith(t, options, "")
 	for name, text := range files {
 		s.write(name, text)
 	}
@@ -63,81 +68,6 @@ func site(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile
 // https is a Caddyfile of one site.
 func https(directives string) string {
 	return "https://localhost:{https} {\n\ttls internal\n" + directives + "\n}\n"
-}
-
-// raw sends bytes over TLS, HTTP/1.1, and returns the last answer that comes,
-// with how many interim ones came before it.
-func (s *server) raw(text string) (a answer, interim int) {
-	s.t.Helper()
-	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		s.t.Fatal(err)
-	}
-	if _, err := io.WriteString(c, text); err != nil {
-		s.t.Fatal(err)
-	}
-	method, _, _ := strings.Cut(text, " ")
-	for r := bufio.NewReader(c); ; interim++ {
-		resp, err := http.ReadResponse(r, &http.Request{Method: method})
-		if err != nil {
-			s.t.Fatalf("%v, after %q", err, text)
-		}
-		if resp.StatusCode < 200 {
-			continue
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		return answer{resp.StatusCode, resp.Header, string(body)}, interim
-	}
-}
-
-// clients returns a client for each version of HTTP that comes over TCP.
-func (s *server) clients() map[string]*http.Client {
-	one, two := *s.client, *s.client
-	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		Protocols:       new(http.Protocols),
-	}
-	transport.Protocols.SetHTTP1(true)
-	one.Transport = transport
-	s.t.Cleanup(one.CloseIdleConnections)
-	return map[string]*http.Client{"HTTP/1.1": &one, "HTTP/2": &two}
-}
-
-// in returns the server for a test within the test that started it, with
-// another client if there is one.
-func (s *server) in(t testing.TB, clients ...*http.Client) *server {
-	other := *s
-	other.t = t
-	for _, c := range clients {
-		other.client = c
-	}
-	return &other
-}
-
-// plain asks for a path over plain HTTP.
-func (s *server) plain(path string, header http.Header) answer {
-	s.t.Helper()
-	r, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://localhost:%d%s", s.http, path), nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	maps.Copy(r.Header, header)
-	return s.do(r)
-}
-
-// send asks for a path over HTTPS with these header fields.
-func (s *server) send(path string, header http.Header) answer {
-	s.t.Helper()
-	r := s.request(http.MethodGet, path, nil)
-	maps.Copy(r.Header, header)
-	return s.do(r)
 }
 
 // basic is the value of an Authorization header.

@@ -59,7 +59,7 @@ func checkThrottled(t testing.TB, a answer, most time.Duration) {
 
 func TestThrottledAnswers(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice + bob}, withDefaultBudgets+https(`
+	s := siteWith(t, testkit.ServerOptions{DefaultLimits: true}, app, map[string]string{"users": alice + bob}, https(`
 	handle_errors 429 {
 		respond "{err.status_code} {err.message}"
 	}

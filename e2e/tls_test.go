@@ -24,6 +24,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
+// restricted is the challenge of a site that names no realm.
 const restricted = `Basic realm="Restricted", charset="UTF-8"`
 
 // tlsSite is a site with certificate files, in front of a witness. One user is
@@ -65,11 +66,11 @@ func (s *tlsSite) clients() map[string]*http.Client {
 			ExpectContinueTimeout: 20 * time.Second, // longer than any answer takes
 		}
 		set(transport.Protocols)
-		s.t.Cleanup(transport.CloseIdleConnections)
+		s.T.Cleanup(transport.CloseIdleConnections)
 		clients[version] = &http.Client{Transport: transport, Timeout: 30 * time.Second}
 	}
 	quic := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}}
-	s.t.Cleanup(func() { must(s.t, quic.Close()) })
+	s.T.Cleanup(func() { must(s.T, quic.Close()) })
 	clients["HTTP/3.0"] = &http.Client{Transport: quic, Timeout: 30 * time.Second}
 	return clients
 }
@@ -77,6 +78,7 @@ func (s *tlsSite) clients() map[string]*http.Client {
 // TestClientsTrust has programs ask that trust the certificate through the
 // store each of them has, and refuse it without.
 func TestClientsTrust(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	t.Run("curl", func(t *testing.T) {
 		for _, version := range []string{"--http1.1", "--http2"} {
@@ -89,11 +91,11 @@ func TestClientsTrust(t *testing.T) {
 				{[]string{"--cacert", "cert.pem", "-u", "ann:secret"}, "0 200 application"},
 				{[]string{"-u", "ann:secret"}, "60 000 "}, // not trusted
 			} {
-				cmd := exec.Command(program(t, "curl"), append(row.args, version, "-s", "-o", "answer", "-w", "%{http_code}", s.url("/"))...) //nolint:gosec // the test's own arguments
-				cmd.Dir = s.dir
-				s.write("answer", "")
+				cmd := exec.Command(program(t, "curl"), append(row.args, version, "-s", "-o", "answer", "-w", "%{http_code}", s.URL("/"))...) //nolint:gosec // the test's own arguments
+				cmd.Dir = s.Dir
+				s.Write("answer", "")
 				out, _ := cmd.Output() // the exit code is looked at
-				body, err := os.ReadFile(filepath.Join(s.dir, "answer"))
+				body, err := os.ReadFile(filepath.Join(s.Dir, "answer"))
 				must(t, err)
 				if got := fmt.Sprintf("%d %s %s", cmd.ProcessState.ExitCode(), out, body); got != row.want {
 					t.Errorf("%s %q: %q, want %q", version, row.args, got, row.want)
@@ -108,14 +110,14 @@ func TestClientsTrust(t *testing.T) {
 			{"cert.pem", "Authorization: " + authorization("ann", "secret") + "\r\n", "HTTP/1.1 200 OK"},
 			{"", "Authorization: " + authorization("ann", "secret") + "\r\n", ""}, // not trusted
 		} {
-			args := []string{"s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", "-connect", fmt.Sprintf("localhost:%d", s.https)}
+			args := []string{"s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", "-connect", fmt.Sprintf("localhost:%d", s.HTTPS)}
 			if row.ca != "" {
 				args = append(args, "-CAfile", row.ca)
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, program(t, "openssl"), args...) //nolint:gosec // the test's own arguments
-			cmd.Dir, cmd.Stdin = s.dir, strings.NewReader("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+row.authorization+"\r\n")
+			cmd.Dir, cmd.Stdin = s.Dir, strings.NewReader("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+row.authorization+"\r\n")
 			out, _ := cmd.Output() // without trust there is none
 			if line, _, _ := strings.Cut(string(out), "\r\n"); line != row.want {
 				t.Errorf("CA %q, %q: %q, want %q", row.ca, row.authorization, line, row.want)
@@ -124,16 +126,16 @@ func TestClientsTrust(t *testing.T) {
 	})
 	t.Run("Go", func(t *testing.T) {
 		for version, client := range s.clients() {
-			r, err := http.NewRequest(http.MethodGet, s.url("/"), nil)
+			r, err := http.NewRequest(http.MethodGet, s.URL("/"), nil)
 			must(t, err)
 			r.SetBasicAuth("ann", "secret")
-			if a, err := send(client, r); err != nil || a.status != 200 {
-				t.Errorf("%s: %d, %v", version, a.status, err)
+			if a, err := testkit.Send(client, r); err != nil || a.Status != 200 {
+				t.Errorf("%s: %d, %v", version, a.Status, err)
 			}
 		}
 		s.roots = x509.NewCertPool()
 		for version, client := range s.clients() {
-			if _, err := client.Get(s.url("/open")); err == nil || !strings.Contains(err.Error(), "certificate") {
+			if _, err := client.Get(s.URL("/open")); err == nil || !strings.Contains(err.Error(), "certificate") {
 				t.Errorf("%s, not trusted: %v", version, err)
 			}
 		}
@@ -171,23 +173,23 @@ func (s *tlsSite) testJava(t *testing.T) {
 			t.Skip(name + " is not here; a JDK has it, which is too much to install for this")
 		}
 	}
-	testkit.Run(t, "keytool", "-importcert", "-noprompt", "-alias", "site", "-storepass", "changeit", "-keystore", filepath.Join(s.dir, "trust.p12"), "-file", filepath.Join(s.dir, "cert.pem"))
-	source := s.write("Client.java", javaClient)
-	if out, err := exec.Command("javac", "-d", s.dir, source).CombinedOutput(); err != nil { //nolint:gosec // the test's own arguments
+	testkit.Run(t, "keytool", "-importcert", "-noprompt", "-alias", "site", "-storepass", "changeit", "-keystore", filepath.Join(s.Dir, "trust.p12"), "-file", filepath.Join(s.Dir, "cert.pem"))
+	source := s.Write("Client.java", javaClient)
+	if out, err := exec.Command("javac", "-d", s.Dir, source).CombinedOutput(); err != nil { //nolint:gosec // the test's own arguments
 		t.Fatalf("javac: %v: %s", err, out)
 	}
-	trusting := []string{"-Djavax.net.ssl.trustStore=" + filepath.Join(s.dir, "trust.p12"), "-Djavax.net.ssl.trustStorePassword=changeit"}
+	trusting := []string{"-Djavax.net.ssl.trustStore=" + filepath.Join(s.Dir, "trust.p12"), "-Djavax.net.ssl.trustStorePassword=changeit"}
 	for _, row := range []struct {
 		store []string
 		args  []string
 		want  string
 	}{
-		{trusting, []string{"HTTP_1_1", s.url("/"), "ann", "secret"}, "asked for Restricted, HTTP_1_1 200 application"},
-		{trusting, []string{"HTTP_2", s.url("/"), "ann", "secret"}, "asked for Restricted, HTTP_2 200 application"},
-		{trusting, []string{"HTTP_2", s.url("/open")}, "HTTP_2 200 application"},
-		{nil, []string{"HTTP_2", s.url("/open")}, "not trusted"},
+		{trusting, []string{"HTTP_1_1", s.URL("/"), "ann", "secret"}, "asked for Restricted, HTTP_1_1 200 application"},
+		{trusting, []string{"HTTP_2", s.URL("/"), "ann", "secret"}, "asked for Restricted, HTTP_2 200 application"},
+		{trusting, []string{"HTTP_2", s.URL("/open")}, "HTTP_2 200 application"},
+		{nil, []string{"HTTP_2", s.URL("/open")}, "not trusted"},
 	} {
-		args := append(append(slices.Clone(row.store), "-cp", s.dir, "Client"), row.args...)
+		args := append(append(slices.Clone(row.store), "-cp", s.Dir, "Client"), row.args...)
 		out, err := exec.Command("java", args...).CombinedOutput() //nolint:gosec // the test's own arguments
 		if got := string(out); err != nil || got != row.want {
 			t.Errorf("%q: %v, %q, want %q", row.args, err, got, row.want)
@@ -198,6 +200,7 @@ func (s *tlsSite) testJava(t *testing.T) {
 // TestSameDecision has the same requests by every version of HTTP: what comes
 // back is the same, and what reaches the application.
 func TestSameDecision(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	clients := s.clients()
 	right, wrong := authorization("ann", "secret"), authorization("ann", "wrong")
@@ -247,7 +250,7 @@ func TestSameDecision(t *testing.T) {
 				if row.body != "" {
 					body = strings.NewReader(row.body)
 				}
-				r, err := http.NewRequest(row.method, s.url(row.path), body)
+				r, err := http.NewRequest(row.method, s.URL(row.path), body)
 				must(t, err)
 				r.Header["X-User"] = []string{"forged"}
 				if row.authorization != nil {
@@ -267,11 +270,11 @@ func TestSameDecision(t *testing.T) {
 				if row.method == http.MethodHead && resp.Header.Get("Content-Length") == "0" {
 					resp.Header.Del("Content-Length") // the server of HTTP/3 says it, others don't
 				}
-				a := answer{resp.StatusCode, resp.Header, string(text)}
-				if a.status != row.status || (a.header.Get("WWW-Authenticate") == restricted) != (a.status == 401) || len(a.header["Www-Authenticate"]) > 1 {
-					t.Errorf("%d, %q", a.status, a.header["Www-Authenticate"])
+				a := answer{Status: resp.StatusCode, Header: resp.Header, Body: string(text)}
+				if a.Status != row.status || (a.Header.Get("WWW-Authenticate") == restricted) != (a.Status == 401) || len(a.Header["Www-Authenticate"]) > 1 {
+					t.Errorf("%d, %q", a.Status, a.Header["Www-Authenticate"])
 				}
-				if first.status == 0 {
+				if first.Status == 0 {
 					first = a
 				} else if !reflect.DeepEqual(a, first) {
 					t.Errorf("%+v, unlike before: %+v", a, first)
@@ -307,6 +310,7 @@ func (b *spiedBody) Read(p []byte) (int, error) {
 // on, and others that never end it: a body is asked for, and goes to the
 // application, only after the decision.
 func TestBodyWaits(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	clients := s.clients()
 	rows := []struct {
@@ -322,7 +326,7 @@ func TestBodyWaits(t *testing.T) {
 			t.Run("R12 Expect: 100-continue, "+row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				body := &spiedBody{Reader: strings.NewReader("content")}
-				r, err := http.NewRequest(http.MethodPost, s.url("/"), body)
+				r, err := http.NewRequest(http.MethodPost, s.URL("/"), body)
 				must(t, err)
 				r.ContentLength = int64(len("content"))
 				r.Header.Set("Expect", "100-continue")
@@ -330,10 +334,10 @@ func TestBodyWaits(t *testing.T) {
 				if row.authorization != "" {
 					r.Header.Set("Authorization", row.authorization)
 				}
-				a, err := send(clients[version], r)
+				a, err := testkit.Send(clients[version], r)
 				must(t, err)
-				if a.status != row.status || body.read.Load() != (row.status == 200) {
-					t.Errorf("%d, body read: %v", a.status, body.read.Load())
+				if a.Status != row.status || body.read.Load() != (row.status == 200) {
+					t.Errorf("%d, body read: %v", a.Status, body.read.Load())
 				}
 				s.checkBody(t, row.status)
 			})
@@ -351,15 +355,15 @@ func TestBodyWaits(t *testing.T) {
 						more.Close()
 					}
 				}()
-				r, err := http.NewRequest(http.MethodPost, s.url("/"), body)
+				r, err := http.NewRequest(http.MethodPost, s.URL("/"), body)
 				must(t, err)
 				if row.authorization != "" {
 					r.Header.Set("Authorization", row.authorization)
 				}
-				a, err := send(clients[version], r)
+				a, err := testkit.Send(clients[version], r)
 				must(t, err)
-				if a.status != row.status {
-					t.Errorf("%d", a.status)
+				if a.Status != row.status {
+					t.Errorf("%d", a.Status)
 				}
 				s.checkBody(t, row.status)
 			})
@@ -383,7 +387,7 @@ func (s *tlsSite) checkBody(t *testing.T, status int) {
 // too, until the server ends the connection; or of one, where it waits for more.
 func (s *tlsSite) raw(t *testing.T, text string, waits bool) (statuses []int) {
 	t.Helper()
-	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.https), &tls.Config{RootCAs: s.roots, NextProtos: []string{"http/1.1"}})
+	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), &tls.Config{RootCAs: s.roots, NextProtos: []string{"http/1.1"}})
 	must(t, err)
 	defer c.Close()
 	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
@@ -407,6 +411,7 @@ func (s *tlsSite) raw(t *testing.T, text string, waits bool) (statuses []int) {
 // whatever they are taken for, nothing reaches the application but what is
 // exempt, or comes with the right password, and then as that user.
 func TestMalformed(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	const (
 		host   = "Host: localhost\r\n"
