@@ -153,7 +153,7 @@ func TestMethodsAsNginx(t *testing.T) {
 			theirs += len(tw.ask(tw.nginx, method, "")) & 1
 		}
 		if ours != theirs {
-			t.Errorf("%s: %d of 10 are answered, and by nginx %d", method, ours, theirs)
+			t.Errorf("%s: got %d of 10 requests answered, want %d as by nginx", method, ours, theirs)
 		}
 	}
 }
@@ -162,10 +162,10 @@ func TestMethodsAsNginx(t *testing.T) {
 func TestOrderAsNginx(t *testing.T) {
 	parallel(t)
 	for _, test := range []struct{ name, names, caddy, nginx string }{
-		{"5/1/1", "abc", "server {a} weight=5\nserver {b}\nserver {c}", "server {a} weight=5; server {b}; server {c};"},
-		{"3/2", "ab", "server {a} weight=3\nserver {b} weight=2", "server {a} weight=3; server {b} weight=2;"},
-		{"a backup and one that is down", "abcd", "server {a}\nserver {b} backup\nserver {c} down\nserver {d} weight=2", "server {a}; server {b} backup; server {c} down; server {d} weight=2;"},
-		{"least_conn, all idle", "abc", "balance least_conn\nserver {a} weight=2\nserver {b}\nserver {c}", "least_conn; server {a} weight=2; server {b}; server {c};"},
+		{"weights 5, 1 and 1", "abc", "server {a} weight=5\nserver {b}\nserver {c}", "server {a} weight=5; server {b}; server {c};"},
+		{"weights 3 and 2", "ab", "server {a} weight=3\nserver {b} weight=2", "server {a} weight=3; server {b} weight=2;"},
+		{"one server is a backup and one is down", "abcd", "server {a}\nserver {b} backup\nserver {c} down\nserver {d} weight=2", "server {a}; server {b} backup; server {c} down; server {d} weight=2;"},
+		{"least_conn while all servers are idle", "abc", "balance least_conn\nserver {a} weight=2\nserver {b}\nserver {c}", "least_conn; server {a} weight=2; server {b}; server {c};"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tw := newGroupTwins(t, test.names, test.caddy, test.nginx)
@@ -175,7 +175,7 @@ func TestOrderAsNginx(t *testing.T) {
 				theirs += tw.ask(tw.nginx, "GET", "")
 			}
 			if ours != theirs {
-				t.Errorf("%s, and nginx %s", ours, theirs)
+				t.Errorf("got the order %s, want %s as of nginx", ours, theirs)
 			}
 		})
 	}
@@ -186,10 +186,10 @@ func TestOrderAsNginx(t *testing.T) {
 func TestIPHashAsNginx(t *testing.T) {
 	parallel(t)
 	for _, test := range []struct{ name, names, caddy, nginx string }{
-		{"three", "abc", "server {a}\nserver {b}\nserver {c}", "server {a}; server {b}; server {c};"},
-		{"weights", "abc", "server {a} weight=5\nserver {b}\nserver {c} weight=2", "server {a} weight=5; server {b}; server {c} weight=2;"},
-		{"one is down", "abc", "server {a}\nserver {b} down\nserver {c}", "server {a}; server {b} down; server {c};"},
-		{"most are down", "abc", "server {a} weight=60 down\nserver {b}\nserver {c}", "server {a} weight=60 down; server {b}; server {c};"},
+		{"three servers", "abc", "server {a}\nserver {b}\nserver {c}", "server {a}; server {b}; server {c};"},
+		{"servers with weights", "abc", "server {a} weight=5\nserver {b}\nserver {c} weight=2", "server {a} weight=5; server {b}; server {c} weight=2;"},
+		{"one server is down", "abc", "server {a}\nserver {b} down\nserver {c}", "server {a}; server {b} down; server {c};"},
+		{"the server with the most weight is down", "abc", "server {a} weight=60 down\nserver {b}\nserver {c}", "server {a} weight=60 down; server {b}; server {c};"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tw := newGroupTwins(t, test.names, "balance ip_hash\n"+test.caddy, "ip_hash; "+test.nginx)
@@ -202,12 +202,12 @@ func TestIPHashAsNginx(t *testing.T) {
 				}
 				ours, theirs := tw.ask(tw.caddy, "GET", ip), tw.ask(tw.nginx, "GET", ip)
 				if ours != theirs {
-					t.Errorf("%s: %s, and nginx %s", ip, ours, theirs)
+					t.Errorf("client %s: got server %s, want %s as of nginx", ip, ours, theirs)
 				}
 				seen[ours] = true
 			}
 			if len(seen) < 2 {
-				t.Errorf("only %v", seen)
+				t.Errorf("got answers of %v only, want of several servers", seen)
 			}
 		})
 	}
@@ -263,10 +263,10 @@ func TestOutagesAsNginx(t *testing.T) {
 						lost++
 					}
 					if len(ours) != 1 && len(theirs) == 1 {
-						t.Errorf("request %d, %s: %s, and nginx %s", asked, method, ours, theirs)
+						t.Errorf("request %d, %s: got %s, want an answer as nginx gives, of %s", asked, method, ours, theirs)
 					}
 					if len(ours) == 1 && !slices.ContainsFunc(tw.backends, func(b *namedServer) bool { return b.name == ours && b.cmd != nil }) {
-						t.Errorf("request %d: answered by %s, which is dead", asked, ours)
+						t.Errorf("request %d: got an answer of %s, want of a server that runs", asked, ours)
 					}
 				}
 			}

@@ -74,16 +74,16 @@ func TestReadmeErrorPages(t *testing.T) {
 			} {
 				got := c.must(test.asked)
 				if got.Status != test.status || test.status != 200 && got.Body != variant.body(test.status) {
-					t.Errorf("%s: %d %q, want %d", test.name, got.Status, got.Body, test.status)
+					t.Errorf("%s: got %d %q, want %d %q", test.name, got.Status, got.Body, test.status, variant.body(test.status))
 				}
 				if test.status != 200 && !strings.HasPrefix(got.Header.Get("Content-Type"), "text/html") {
-					t.Errorf("%s: %q is no page", test.name, got.Header.Get("Content-Type"))
+					t.Errorf("%s: got a body of %q, want a page of text/html", test.name, got.Header.Get("Content-Type"))
 				}
 				if (got.Header.Get("WWW-Authenticate") == `Basic realm="Restricted", charset="UTF-8"`) != (test.status == 401) {
-					t.Errorf("%s: the challenge is %q", test.name, got.Header.Get("WWW-Authenticate"))
+					t.Errorf("%s: got the challenge %q, want one with a 401 only", test.name, got.Header.Get("WWW-Authenticate"))
 				}
 				if (got.Header.Get("Retry-After") != "") != (test.status == 429) {
-					t.Errorf("%s: Retry-After is %q", test.name, got.Header.Get("Retry-After"))
+					t.Errorf("%s: got Retry-After %q, want one with a 429 only", test.name, got.Header.Get("Retry-After"))
 				}
 			}
 		})
@@ -114,13 +114,13 @@ func TestReadmeUserHeader(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := readmeSite(t, test.block, test.change...)
 			if got := c.must(asked{path: test.path, header: "X-Remote-User: root"}); got.Status != 200 || !strings.HasSuffix(got.Body, test.public) {
-				t.Errorf("an open path: %d %s, want %s", got.Status, got.Body, test.public)
+				t.Errorf("an open path: got %d %s, want 200 and %s", got.Status, got.Body, test.public)
 			}
 			if got := c.must(asked{path: "/private/x", login: asAlice, header: "X-Remote-User: root"}); got.Status != 200 || !strings.HasSuffix(got.Body, test.private) {
-				t.Errorf("alice: %d %s, want %s", got.Status, got.Body, test.private)
+				t.Errorf("alice: got %d %s, want 200 and %s", got.Status, got.Body, test.private)
 			}
 			if got := c.must(asked{path: "/private/x", header: "X-Remote-User: root"}); got.Status != 401 {
-				t.Errorf("without a password: %d", got.Status)
+				t.Errorf("without a password: got %d, want 401", got.Status)
 			}
 		})
 	}
@@ -154,7 +154,7 @@ func TestHeaderLimit(t *testing.T) {
 			status = resp.StatusCode
 		}
 		if (status == 200) != test.want || status != 200 && status != 431 && status != 0 || err != nil && !test.http2 {
-			t.Errorf("%s: %d %v", test.name, status, err)
+			t.Errorf("%s: got status %d, %v; want it taken: %v", test.name, status, err, test.want)
 		}
 	}
 	for _, page := range []string{"../docs/nginx.md", "../docs/differences.md"} {
@@ -181,7 +181,7 @@ func TestDocsUnknownFormats(t *testing.T) {
 	}
 	rows := strings.Split(table, "\n")
 	if len(rows) != len(hashes) {
-		t.Errorf("%d formats, want %d", len(rows), len(hashes))
+		t.Errorf("got %d formats, want %d", len(rows), len(hashes))
 	}
 	for _, row := range rows {
 		prefix := regexp.MustCompile("^\\| `?([^`, ]+)").FindStringSubmatch(row)[1]
@@ -189,7 +189,7 @@ func TestDocsUnknownFormats(t *testing.T) {
 		if !ok {
 			t.Errorf("no hash for %s", row)
 		} else if class, err := crypt.Parse(hash); err == nil {
-			t.Errorf("%s is known: %v", prefix, class)
+			t.Errorf("%s: got %v, want a format that is not known", prefix, class)
 		}
 	}
 }
@@ -254,26 +254,26 @@ func TestGroupsShareServers(t *testing.T) {
 	}`, map[string]string{"{app}": address, "{broken}": broken.Addr().String()}))
 
 	if a := s.get("/one/x", "", ""); a.Body != address+" tcp/"+address {
-		t.Errorf("the placeholders are %q", a.Body)
+		t.Errorf("the placeholders: got %q, want %q", a.Body, address+" tcp/"+address)
 	}
 	eventually(t, "each proxy_pass of the group checks the server", func() bool { return probes.Load() == 2 })
 	if a := s.get("/two/x", "", ""); a.Status != 200 {
-		t.Errorf("before: %d, want 200", a.Status)
+		t.Errorf("before: got %d, want 200", a.Status)
 	}
 	done := make(chan answer)
 	go func() { done <- s.get("/one/wait", "", "") }()
 	<-arrived
 	if a := s.get("/two/x", "", ""); a.Status != 503 {
-		t.Errorf("while the other group has the server's only request: %d, want 503", a.Status)
+		t.Errorf("while the other group has the server's only request: got %d, want 503", a.Status)
 	}
 	close(release)
 	if a := <-done; a.Status != 200 {
-		t.Errorf("the other group's request: %d, want 200", a.Status)
+		t.Errorf("the other group's request: got %d, want 200", a.Status)
 	}
 	if a := s.get("/three/x", "", ""); a.Status != 502 {
-		t.Errorf("a server that fails: %d, want 502", a.Status)
+		t.Errorf("a server that fails: got %d, want 502", a.Status)
 	}
 	if a := s.get("/four/x", "", ""); a.Status != 503 {
-		t.Errorf("a server that has failed for another group: %d, want 503", a.Status)
+		t.Errorf("a server that has failed for another group: got %d, want 503", a.Status)
 	}
 }

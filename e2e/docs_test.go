@@ -342,7 +342,7 @@ func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 			wantTheirs = a.theirs
 		}
 		if we.Status != a.want || they.Status != wantTheirs {
-			t.Errorf("%s: %d here, %d from the other server, want %d and %d", name, we.Status, they.Status, a.want, wantTheirs)
+			t.Errorf("%s: got %d here and %d from the other server, want %d and %d", name, we.Status, they.Status, a.want, wantTheirs)
 			continue
 		}
 		if a.theirs != 0 {
@@ -351,17 +351,17 @@ func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 		switch {
 		case a.sees != "":
 			if we.Body != a.sees || they.Body == a.sees {
-				t.Errorf("%s: the application sees %q, and behind the other server %q, want %q for the first only", name, we.Body, they.Body, a.sees)
+				t.Errorf("%s: got %q from the application, and %q behind the other server, want %q from the first only", name, we.Body, they.Body, a.sees)
 			}
 		case we.Status == http.StatusOK && we.Body != they.Body:
-			t.Errorf("%s: the application sees %q, and behind the other server %q", name, we.Body, they.Body)
+			t.Errorf("%s: got %q from the application, want %q as behind the other server", name, we.Body, they.Body)
 		case we.Status == http.StatusUnauthorized:
 			if got, want := we.Header.Get("WWW-Authenticate"), they.Header.Get("WWW-Authenticate"); got != want+`, charset="UTF-8"` || want == "" {
-				t.Errorf("%s: challenge %q, and of the other server %q", name, got, want)
+				t.Errorf("%s: got challenge %q, want that of the other server, %q, with the charset", name, got, want)
 			}
 		case we.Status/100 == 3:
 			if got, want := pathOf(t, we), pathOf(t, they); got != want {
-				t.Errorf("%s: redirected to %q, and by the other server to %q", name, got, want)
+				t.Errorf("%s: got a redirect to %q, want to %q as by the other server", name, got, want)
 			}
 		}
 	}
@@ -382,12 +382,12 @@ func checkSections(t *testing.T, page, language string, has func(heading string)
 		if n := len(sectionBlocks(t, page, m[1], language)); n > 0 {
 			found += n
 			if n > 1 || !has(m[1]) {
-				t.Errorf("%s, %s: nothing runs its %d configurations", page, m[1], n)
+				t.Errorf("%s, %s: got %d configurations, want one that is run", page, m[1], n)
 			}
 		}
 	}
 	if all := len(blocks(t, page, language)); found != all || all < 8 {
-		t.Errorf("%s: %d configurations, of which %d in sections", page, all, found)
+		t.Errorf("%s: got %d configurations in sections, want all %d, and at least 8", page, found, all)
 	}
 }
 
@@ -551,7 +551,7 @@ func TestDocsNginxOthers(t *testing.T) {
 		s := startServer(t, "https://localhost:{https} {\n\t@papers path_regexp \\.pdf$\n\thandle /files/* {\n\t\trespond files\n\t}\n"+
 			"\thandle @papers {\n\t\trespond papers\n\t}\n\thandle /files/secret/* {\n\t\trespond secret\n\t}\n}\n")
 		if got := s.get("/files/secret/x", "", "").Body; got != "files" {
-			t.Errorf("/files/secret/x goes to %q: the docs can be friendlier", got)
+			t.Errorf("/files/secret/x: got %q, want files: the docs can be friendlier", got)
 		}
 	})
 	t.Run("an order of deny and allow", func(t *testing.T) {
@@ -566,7 +566,7 @@ func TestDocsNginxOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := s.get("/", "", "").Status; got != http.StatusUnauthorized {
-			t.Errorf("status %d", got)
+			t.Errorf("got status %d, want 401", got)
 		}
 	})
 	t.Run("no file, and a realm that is off", func(t *testing.T) {
@@ -591,7 +591,7 @@ func TestDocsNginxOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := s.get("/", "", "").Body; !strings.Contains(got, "{http.auth.user.id}") {
-			t.Errorf("%s: the docs need not warn of that", got)
+			t.Errorf("got %q, want the placeholder: the docs need not warn of that", got)
 		}
 	})
 	t.Run("Host and the password", func(t *testing.T) {
@@ -605,11 +605,11 @@ func TestDocsNginxOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			if host := a.Header.Get("X-Saw-Host"); !strings.HasPrefix(host, want[0]) || a.Header.Get("X-Saw-Password") != want[1] {
-				t.Errorf("host %q, password %s, want %q", host, a.Header.Get("X-Saw-Password"), want)
+				t.Errorf("got host %q and password %s, want %q", host, a.Header.Get("X-Saw-Password"), want)
 			}
 		}
 	})
-	t.Run("listen 80", func(t *testing.T) {
+	t.Run("plain HTTP is redirected", func(t *testing.T) {
 		tw, _, _ := docsTwins(t, sectionBlocks(t, page, "listen 80", "caddyfile")[0], nginxWith(sectionBlocks(t, page, "listen 80", "nginx")[0]))
 		plainPorts := map[string]int{"nginx": tw.Theirs.PlainPort, "here": tw.Ours.HTTP}
 		for name, want := range map[string]int{"here": 308, "nginx": 301} {
@@ -621,11 +621,11 @@ func TestDocsNginxOthers(t *testing.T) {
 			got := tw.Ours.Do(r)
 			to := regexp.MustCompile(`:\d+`).ReplaceAllString(got.Header.Get("Location"), "")
 			if got.Status != want || to != "https://example.com/x?y=z" || got.Header.Get("WWW-Authenticate") != "" {
-				t.Errorf("%s: %d to %s", name, got.Status, to)
+				t.Errorf("%s: got %d to %s, want %d to https://example.com/x?y=z without a challenge", name, got.Status, to, want)
 			}
 		}
 	})
-	t.Run("log", func(t *testing.T) {
+	t.Run("the log has the user and no password", func(t *testing.T) {
 		s, ours := docsSite(t, block(t, page, "caddyfile", "log_append"))
 		for _, login := range []string{"alice:wrong", asAlice} {
 			if _, err := ours.do(asked{path: "/", login: login}); err != nil {
@@ -661,12 +661,12 @@ func TestDocsClientCertificates(t *testing.T) {
 	}
 	tw, ours, theirs := docsTwins(t, caddyfile, nginxWith(conf))
 	if a, err := theirs.do(asked{path: "/", login: asAlice}); err != nil || a.Status != http.StatusBadRequest {
-		t.Errorf("nginx without a certificate: %d %v", a.Status, err)
+		t.Errorf("nginx without a certificate: got %d %v, want 400", a.Status, err)
 	}
 	if a, err := ours.do(asked{path: "/", login: asAlice}); err == nil {
-		t.Errorf("without a certificate: %d", a.Status)
+		t.Errorf("without a certificate: got %d, want no connection", a.Status)
 	} else if alert := (*net.OpError)(nil); !errors.As(err, &alert) || alert.Op != "remote error" {
-		t.Errorf("without a certificate: %v", err)
+		t.Errorf("without a certificate: got %v, want an alert of TLS", err)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(tw.Ours.Dir, "cert"), filepath.Join(tw.Ours.Dir, "key"))
 	if err != nil {
@@ -676,15 +676,15 @@ func TestDocsClientCertificates(t *testing.T) {
 	compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", login: asAlice, want: 200}})
 
 	either := strings.NewReplacer("require_and_verify", "verify_if_given", "realm Staff", "realm Staff\n"+exemption[0]).Replace(caddyfile)
-	t.Run("either, without TLS", func(t *testing.T) {
+	t.Run("either of the two, without TLS", func(t *testing.T) {
 		s := startServer(t, "")
 		s.Write("users", "bob:"+sha1Hash("secret1")+"\n")
 		must(t, s.Reload("http://localhost:{http} {\nhtpasswd {\nfile {dir}/users\n"+exemption[0]+"\n}\nrespond inside\n}"))
 		if a := s.Plain("/", nil); a.Status != http.StatusForbidden {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("got %d %s, want 403", a.Status, a.Body)
 		}
 	})
-	t.Run("either", func(t *testing.T) {
+	t.Run("either of the two", func(t *testing.T) {
 		s, ours := docsSite(t, either)
 		pair, err := tls.LoadX509KeyPair(filepath.Join(s.Dir, "cert"), filepath.Join(s.Dir, "key"))
 		if err != nil {
@@ -697,7 +697,7 @@ func TestDocsClientCertificates(t *testing.T) {
 					status = 200
 				}
 				if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.Status != status {
-					t.Errorf("%d certificates, log-in %q: %d %v, want %d", len(certs), login, a.Status, err, status)
+					t.Errorf("%d certificates, login %q: got %d %v, want %d", len(certs), login, a.Status, err, status)
 				}
 			}
 		}
@@ -812,7 +812,7 @@ func TestDocsApache(t *testing.T) {
 					seen[a.Header.Get("X-Server")]++
 				}
 				if seen["9001"] != 30 || seen["9003"] != 10 {
-					t.Errorf("%s: %v, want 3 to 1", name, seen)
+					t.Errorf("%s: got %v, want 3 to 1", name, seen)
 				}
 			}
 		})
@@ -824,20 +824,20 @@ func TestDocsApacheOthers(t *testing.T) {
 	parallel(t)
 	program(t, "apache2")
 	const page = "../docs/apache.md"
-	t.Run("no file", func(t *testing.T) {
+	t.Run("the password file is missing", func(t *testing.T) {
 		caddyfile := sectionBlocks(t, page, "Require", "caddyfile")[0]
 		_, ours, theirs := docsTwins(t, caddyfile, apacheWith(strings.Replace(sectionBlocks(t, page, "Require", "apache")[0], ".htpasswd", "missing", 1)))
 		compare(t, ours, theirs, []asked{{path: "/", login: asAlice, want: 200, theirs: 500}})
 	})
-	t.Run("everybody but some", func(t *testing.T) {
+	t.Run("everybody but some users", func(t *testing.T) {
 		_, ours := docsSite(t, block(t, page, "caddyfile", "@banned"))
 		for login, want := range map[string]int{"": 401, asAlice: 200, "bob:builder": 403, "bob:wrong": 401} {
 			if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.Status != want {
-				t.Errorf("%q: %d %v, want %d", login, a.Status, err, want)
+				t.Errorf("login %q: got %d %v, want %d", login, a.Status, err, want)
 			}
 		}
 	})
-	t.Run("RequireAll", func(t *testing.T) {
+	t.Run("RequireAll asks for the address and the user", func(t *testing.T) {
 		conf := strings.NewReplacer("RequireAny", "RequireAll", "Staff", "Restricted").Replace(sectionBlocks(t, page, "RequireAny, RequireAll, Satisfy", "apache")[0])
 		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "RequireAny, RequireAll, Satisfy", "caddyfile")[1], apacheWith(conf))
 		compare(t, ours, theirs, []asked{
@@ -847,16 +847,16 @@ func TestDocsApacheOthers(t *testing.T) {
 			{path: "/", from: "127.0.0.2", login: asAlice, want: 200},
 		})
 	})
-	t.Run("Limit", func(t *testing.T) {
+	t.Run("Limit leaves other methods open", func(t *testing.T) {
 		conf := strings.NewReplacer("LimitExcept GET", "Limit GET POST", "/LimitExcept", "/Limit").Replace(sectionBlocks(t, page, "Limit, LimitExcept", "apache")[0])
 		_, ours, theirs := docsTwins(t, strings.Replace(sectionBlocks(t, page, "Limit, LimitExcept", "caddyfile")[0], "exempt method GET HEAD", "", 1), apacheWith(conf))
 		compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", method: "POST", want: 401}, {path: "/", method: "BREW", want: 401, theirs: 200}})
 	})
-	t.Run("a file left in the folder", func(t *testing.T) {
+	t.Run("a file is left in the directory", func(t *testing.T) {
 		caddyfile := strings.Replace(sectionBlocks(t, page, ".htaccess", "caddyfile")[0], "hide .ht*", "", 1)
 		_, ours := docsSite(t, caddyfile)
 		if a, err := ours.do(asked{path: "/.htpasswd", login: asAlice}); err != nil || a.Status != http.StatusOK {
-			t.Errorf("%d %v: the docs need not warn of that", a.Status, err)
+			t.Errorf("got %d %v, want 200: the docs need not warn of that", a.Status, err)
 		}
 	})
 }
@@ -887,7 +887,7 @@ func TestDocsConsole(t *testing.T) {
 			found := strings.Fields(shell(dir, strings.ReplaceAll(line, "/srv/site", dir)))
 			slices.Sort(found)
 			if want := []string{filepath.Join(dir, ".htaccess"), filepath.Join(dir, "sub/.htpasswd.old")}; !slices.Equal(found, want) {
-				t.Errorf("%s: %q", line, found)
+				t.Errorf("%s: got %q, want %q", line, found, want)
 			}
 		},
 		"perl -MDB_File ": func(line string) {
@@ -906,7 +906,7 @@ func TestDocsConsole(t *testing.T) {
 				for login, want := range map[string]int{asAlice: 200, "bob:builder": 200, "bob:secret": 401} {
 					user, password, _ := strings.Cut(login, ":")
 					if got := s.get("/", user, password).Status; got != want {
-						t.Errorf("%s: %s: %d, want %d", line, login, got, want)
+						t.Errorf("%s: login %s: got %d, want %d", line, login, got, want)
 					}
 				}
 			}
@@ -990,7 +990,7 @@ func TestDocsBrowsers(t *testing.T) {
 		t.Run(heading, func(t *testing.T) {
 			found := sectionBlocks(t, page, heading, "caddyfile")
 			if len(found) != 1 {
-				t.Fatalf("%d configurations", len(found))
+				t.Fatalf("got %d configurations, want one", len(found))
 			}
 			_, ours := docsSite(t, found[0])
 			realm := "Restricted"
@@ -1005,22 +1005,22 @@ func TestDocsBrowsers(t *testing.T) {
 				name, value, _ := strings.Cut(w.field, ": ")
 				value = strings.Replace(value, "Staff", realm, 1)
 				if got.Status != w.want || got.Header.Get(name) != value {
-					t.Errorf("%s %s as %q %q: %d, %s %q, want %d and %q", w.method, w.path, w.login, w.header, got.Status, name, got.Header.Get(name), w.want, value)
+					t.Errorf("%s %s as %q %q: got %d and %s %q, want %d and %q", w.method, w.path, w.login, w.header, got.Status, name, got.Header.Get(name), w.want, value)
 				}
 				if w.path == "/logout" && got.Body != "You are logged out." {
-					t.Errorf("%s: %q", w.path, got.Body)
+					t.Errorf("%s: got %q, want that one is logged out", w.path, got.Body)
 				}
 			}
 		})
 	}
 	if all := len(blocks(t, page, "caddyfile")); all != len(tests) {
-		t.Errorf("%d configurations, of which %d are run", all, len(tests))
+		t.Errorf("got %d configurations that are run, want all %d", len(tests), all)
 	}
 	// The script and the configuration have to go together.
 	if credentials := base64.StdEncoding.EncodeToString([]byte(out)); !strings.Contains(block(t, page, "caddyfile", "/logout"), `"Basic `+credentials+`"`) {
-		t.Errorf("%s is not %s", out, credentials)
+		t.Errorf("the configuration has not %s, which is %s", credentials, out)
 	}
 	if script := block(t, page, "js", "logOut"); !strings.Contains(script, `"/logout", true, "logout", "logout"`) {
-		t.Error(script)
+		t.Errorf("got %s, want a login as logout", script)
 	}
 }

@@ -99,11 +99,11 @@ func TestExampleReadWrite(t *testing.T) {
 					}
 					got := app.One(t)
 					if got.Method != method || got.Header.Get("X-Remote-User") != user.name {
-						t.Errorf("the application got %s by %q", got.Method, got.Header.Get("X-Remote-User"))
+						t.Errorf("the application got %s by %q, want %s by %q", got.Method, got.Header.Get("X-Remote-User"), method, user.name)
 					}
 					for _, field := range overrides {
 						if got.Header[field] != nil {
-							t.Errorf("the application got %s", field)
+							t.Errorf("the application got %s, want it removed", field)
 						}
 					}
 				})
@@ -162,7 +162,7 @@ func TestExampleWebSocket(t *testing.T) {
 	for _, wrong := range []string{"", "wrong"} {
 		if conn, err := dial("admin", wrong); err == nil {
 			conn.Close()
-			t.Errorf("connected with the password %q", wrong)
+			t.Errorf("got a connection with the password %q, want none", wrong)
 		}
 	}
 	conn, err := dial("admin", "swordfish")
@@ -174,7 +174,7 @@ func TestExampleWebSocket(t *testing.T) {
 		must(t, websocket.Message.Send(conn, text))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err != nil || got != "admin: "+text {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, %v, want %q", got, err, "admin: "+text)
 		}
 	}
 	echoed("one")
@@ -193,7 +193,7 @@ func TestExampleWebSocket(t *testing.T) {
 		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the connection does not end: %q, %v", got, err)
+			t.Errorf("got %q, %v, want the end of the connection", got, err)
 		}
 	}
 	e.write("examples/.htpasswd", alice) // instead of admin
@@ -254,7 +254,7 @@ func TestExampleKubernetes(t *testing.T) {
 	secret, config, deployment := objects["v1 Secret"], objects["v1 ConfigMap"], objects["apps/v1 Deployment"]
 	service, ingress := objects["v1 Service"], objects["networking.k8s.io/v1 Ingress"]
 	if len(objects) != 5 {
-		t.Errorf("%d objects", len(objects))
+		t.Errorf("got %d objects, want 5", len(objects))
 	}
 	text := readText(t, "../examples/kubernetes/Caddyfile")
 	pods := inYAML(deployment, "spec", "template", "spec")
@@ -279,7 +279,7 @@ func TestExampleKubernetes(t *testing.T) {
 		{"the liveness probe", inYAML(container, "livenessProbe", "httpGet"), map[string]any{"path": "/healthz", "port": 8080}},
 	} {
 		if row.got == nil || !reflect.DeepEqual(row.got, row.want) {
-			t.Errorf("%s: %v, not %v", row.name, row.got, row.want)
+			t.Errorf("%s: got %v, want %v", row.name, row.got, row.want)
 		}
 	}
 	users, _ := inYAML(secret, "stringData", "users").(string)
@@ -311,7 +311,7 @@ func TestExampleKubernetes(t *testing.T) {
 	app.None(t)
 	e.checkAnswer(passed(e.said("curl -u alice:swordfish https://example.com/")), exampleAnswer{body: "application"})
 	if got := app.One(t).Header.Get("X-Remote-User"); got != "alice" {
-		t.Errorf("the application was told %q", got)
+		t.Errorf("the application was told %q, want alice", got)
 	}
 	e.checkAll()
 	e.checkAnswer("curl -i http://127.0.0.1:8080/healthz", exampleAnswer{status: 200, body: "OK"})
@@ -325,12 +325,12 @@ func TestExampleKubernetes(t *testing.T) {
 	eventually(t, "bob can log in", func() bool { return e.ask(asBob).Status == http.StatusOK })
 	e.checkAnswer(asAlice, exampleAnswer{status: 401})
 	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "can be read by every user") {
-		t.Error("the log has something to say")
+		t.Errorf("got errors or warnings in the log, want none: %s", e.log())
 	}
 }
 
 // TestExampleFail2ban has fail2ban read what a Caddy has logged about all sorts
-// of log-ins.
+// of logins.
 func TestExampleFail2ban(t *testing.T) {
 	parallel(t)
 	program(t, "fail2ban-regex")
@@ -344,7 +344,7 @@ func TestExampleFail2ban(t *testing.T) {
 	out, ok := e.run(e.said(read))
 	for _, want := range []string{"\nFailregex: 1 total\n", `] ^\{"level":"warn","ts":{EPOCH}`, ", 0 ignored, 1 matched, "} {
 		if !ok || !strings.Contains(out, want) {
-			t.Errorf("no %q: %s", want, out)
+			t.Errorf("got %s, want %q in it", out, want)
 		}
 	}
 
@@ -373,11 +373,11 @@ func TestExampleFail2ban(t *testing.T) {
 		"--dports http,https ",
 	} {
 		if !strings.Contains(out, want) {
-			t.Errorf("no %s: %s", want, out)
+			t.Errorf("got %s, want %s in it", out, want)
 		}
 	}
 	if out := testkit.Run(t, "fail2ban-client", "-c", conf, "-t"); !strings.Contains(out, "OK: configuration test is successful") {
-		t.Error(out)
+		t.Errorf("got %s, want a configuration that fail2ban takes", out)
 	}
 }
 
@@ -442,7 +442,7 @@ func TestExampleFail2banNames(t *testing.T) {
 		must(t, err)
 		resp.Body.Close()
 		if resp.StatusCode != row.status {
-			t.Errorf("%s: status %d, not %d", row.forwarded, resp.StatusCode, row.status)
+			t.Errorf("%s: got status %d, want %d", row.forwarded, resp.StatusCode, row.status)
 		}
 		if row.found != "" {
 			want = append(want, row.found)
@@ -465,11 +465,11 @@ func TestExampleFail2banNames(t *testing.T) {
 			}
 			got = append(got, ip)
 			if at := time.Unix(int64(seconds), 0); at.Before(began.Add(-time.Second)) || at.After(time.Now()) {
-				t.Errorf("%s: at %s", ip, at)
+				t.Errorf("%s: got a failure at %s, want one after %s", ip, at, began)
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: found\n%q, not\n%q in\n%s", log, got, want, readText(t, filepath.Join(e.dir, log)))
+			t.Errorf("%s: got\n%q, want\n%q in\n%s", log, got, want, readText(t, filepath.Join(e.dir, log)))
 		}
 	}
 }
@@ -488,14 +488,14 @@ ExecReload=/usr/bin/caddy reload --config /etc/caddy/Caddyfile --force
 AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
 `
 
-// TestExampleSystemd puts the files where the text says, below another folder,
+// TestExampleSystemd puts the files where the text says, below another directory,
 // has systemd look at them, and runs what it would run.
 func TestExampleSystemd(t *testing.T) {
 	parallel(t)
 	e := loadExample(t, "systemd")
 	root := t.TempDir()
-	for _, folder := range []string{"usr/local/bin", "etc/systemd/system", "etc/caddy", "var/log/caddy"} {
-		must(t, os.MkdirAll(filepath.Join(root, folder), 0o755))
+	for _, dir := range []string{"usr/local/bin", "etc/systemd/system", "etc/caddy", "var/log/caddy"} {
+		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
 	for _, line := range []string{
 		"sudo install -m 755 caddy /usr/local/bin/caddy",
@@ -516,7 +516,7 @@ func TestExampleSystemd(t *testing.T) {
 	commands := make(map[string]string) // those that count
 	for _, m := range regexp.MustCompile(`(?m)^(Exec\w+)=(.*)$`).FindAllStringSubmatch(readText(t, dropIn), -1) {
 		if old, found := commands[m[1]]; found && old != "" || !found && m[2] != "" {
-			t.Errorf("%s: the package's command stays: %q", m[1], m[2])
+			t.Errorf("%s: got %q first, want an empty one, else the command of the package stays", m[1], m[2])
 		}
 		commands[m[1]] = m[2]
 	}

@@ -44,7 +44,7 @@ func TestExamplePrometheus(t *testing.T) {
 	} {
 		a := s.get(request.path, request.user, "swordfish")
 		if a.Status != request.status || !strings.Contains(a.Body, request.text) {
-			t.Errorf("%s as %q: %d", request.path, request.user, a.Status)
+			t.Errorf("%s as %q: got %d %.200q, want %d with %q", request.path, request.user, a.Status, a.Body, request.status, request.text)
 		}
 	}
 
@@ -119,6 +119,6 @@ func TestExamplePrometheus(t *testing.T) {
 		answers(rule.Name, regexp.MustCompile(` (==|>) \d+$`).ReplaceAllString(rule.Query, ""))
 	}
 	if queries < 20 {
-		t.Errorf("only %d queries", queries)
+		t.Errorf("got only %d queries, want at least 20", queries)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// example is one of the examples, running in a process of its own, in a folder
+// example is one of the examples, running in a process of its own, in a directory
 // that has nothing but the examples in it. Its ports stand for those in the text.
 type example struct {
 	t        *testing.T
@@ -157,11 +157,11 @@ func (e *example) checkAnswer(line string, want exampleAnswer) {
 		a := e.ask(line)
 		checkStatus(t, a, want.status, restricted)
 		if a.Body != want.body {
-			t.Errorf("the answer is %q, not %q", a.Body, want.body)
+			t.Errorf("got the answer %q, want %q", a.Body, want.body)
 		}
 		for name, values := range want.header {
 			if !slices.Equal(a.Header.Values(name), values) {
-				t.Errorf("%s: %q, not %q", name, a.Header.Values(name), values)
+				t.Errorf("%s: got %q, want %q", name, a.Header.Values(name), values)
 			}
 		}
 	})
@@ -187,7 +187,7 @@ var certificateCommands = []string{
 }
 
 // TestExampleCertificates makes the certificate as the text says, and makes it
-// anew while the server runs.
+// again while the server runs.
 func TestExampleCertificates(t *testing.T) {
 	parallel(t)
 	program(t, "openssl")
@@ -197,7 +197,7 @@ func TestExampleCertificates(t *testing.T) {
 		t.Fatal(out)
 	}
 	if info, err := os.Stat(filepath.Join(e.dir, "examples/certificates/key.pem")); err != nil || info.Mode().Perm()&0o077 != 0 {
-		t.Errorf("others can read the key: %v, %v", info.Mode(), err)
+		t.Errorf("got mode %v of the key, %v, want one that others cannot read", info.Mode(), err)
 	}
 	if !strings.Contains(readText(t, "../.gitignore"), "/examples/certificates/*.pem\n") {
 		t.Error("git would take the key")
@@ -248,7 +248,7 @@ func TestExamplePublic(t *testing.T) {
 	e.write("users", alice)
 	local := regexp.MustCompile(`(?m)^#(\t(?:local_certs|skip_install_trust|http_port \d+|https_port \d+)\n)`).FindAllStringSubmatch(e.text, -1)
 	if len(local) != 4 {
-		t.Fatalf("%d lines for a try, not 4", len(local))
+		t.Fatalf("got %d lines for a try, want 4", len(local))
 	}
 	options := "\n{\n"
 	for _, line := range local {
@@ -267,7 +267,7 @@ func TestExamplePublic(t *testing.T) {
 		{"curl -i --connect-to example.com:80:localhost:8080 http://example.com/", 308, "", redirected},
 	})
 	if got := app.One(t).Header["X-Remote-User"]; !slices.Equal(got, []string{"alice"}) {
-		t.Errorf("the application was told %q", got)
+		t.Errorf("the application was told %q, want alice", got)
 	}
 	// The same as if the name were this server's, and its CA known to everybody.
 	e.write(".curlrc", e.replaced.Replace(curlSettings+`
@@ -387,7 +387,7 @@ func TestExampleOfficeReasons(t *testing.T) {
 				test.exempt+"\n\t}\n\trespond ok\n}\n")
 			a := s.Plain("/", http.Header{"X-Forwarded-For": {test.forwarded}, "X-Forwarded-Proto": {"https"}})
 			if passes := a.Status == http.StatusOK; passes != test.passes {
-				t.Errorf("status %d", a.Status)
+				t.Errorf("got status %d, want the request passed: %v", a.Status, test.passes)
 			}
 		})
 	}

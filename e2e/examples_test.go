@@ -109,7 +109,7 @@ func TestExampleUpstream(t *testing.T) {
 	ask := func(path string) string {
 		a := s.Plain(path, nil)
 		if a.Status != http.StatusOK {
-			t.Errorf("%s: status %d", path, a.Status)
+			t.Errorf("%s: got status %d, want 200", path, a.Status)
 		}
 		return strings.TrimPrefix(strings.TrimSpace(a.Body), "server ")
 	}
@@ -125,17 +125,17 @@ func TestExampleUpstream(t *testing.T) {
 		return strings.NewReplacer(names[0], "a", names[1], "b", names[2], "c").Replace(counted(got, names...))
 	}
 	if got := count("/round_robin", 40); got != "a=30 b=10" {
-		t.Errorf("round_robin: %s", got)
+		t.Errorf("round_robin: got %s, want a=30 b=10", got)
 	}
 	if got := count("/least_conn", 30); got != "a=10 b=10 c=10" {
-		t.Errorf("least_conn, one request at a time: %s", got)
+		t.Errorf("least_conn, one request at a time: got %s, want a=10 b=10 c=10", got)
 	}
 	for _, path := range []string{"/ip_hash", "/hash?user=alice", "/hash?user=bob"} {
 		if got := count(path, 10); !strings.HasSuffix(got, "=10") {
-			t.Errorf("%s: %s", path, got)
+			t.Errorf("%s: got %s, want one server for all 10", path, got)
 		}
 	}
 	if got := count("/random", 100); !strings.Contains(got, "a=") || !strings.Contains(got, "b=") || strings.Contains(got, "c=") {
-		t.Errorf("random: %s", got)
+		t.Errorf("random: got %s, want a and b, and no c", got)
 	}
 }

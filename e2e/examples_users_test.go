@@ -22,7 +22,7 @@ func TestExampleUserDirectories(t *testing.T) {
 	})
 	e.checkAll()
 	if strings.Contains(e.log(), `"level":"warn","ts"`) && strings.Contains(e.log(), "below the root") {
-		t.Errorf("it warns of itself: %s", e.log())
+		t.Errorf("got a warning about the example itself, want none: %s", e.log())
 	}
 }
 
@@ -37,7 +37,7 @@ func TestUserDirectoriesFailClosed(t *testing.T) {
 	s.Write("home/bob/files/plan", "plan of bob")
 	must(t, s.Reload(secureSite("route {\nhtpasswd {\nfile {dir}/users\nexempt /open/* /bob/*\n}\nroot {dir}/home/{http.auth.user.id}/files\nfile_server browse\n}")))
 	if got := s.get("/plan", "bob", "secret1"); got.Body != "plan of bob" {
-		t.Fatalf("bob got %d %q", got.Status, got.Body)
+		t.Fatalf("bob: got %d %q, want his plan", got.Status, got.Body)
 	}
 	for _, user := range []string{"alice", "..", ".", "*", "{http.request.header.X}", ""} {
 		for _, path := range []string{"/plan", "/", "/bob/files/plan", "/open/../bob/files/plan", "/open/..%2fbob/files/plan", "/bob/plan", "/files/plan", "/%2e%2e/%2e%2e/bob/files/plan"} {
@@ -47,7 +47,7 @@ func TestUserDirectoriesFailClosed(t *testing.T) {
 				r.SetBasicAuth(user, "secret1")
 			}
 			if got := s.Do(r); got.Status < 300 || strings.Contains(got.Body, "plan") {
-				t.Errorf("user %q, path %s: got %d %q", user, path, got.Status, got.Body)
+				t.Errorf("user %q, path %s: got %d %q, want nothing of bob's", user, path, got.Status, got.Body)
 			}
 		}
 	}

@@ -318,7 +318,7 @@ func (s *server) htpasswd(args ...string) {
 	}
 }
 
-// htpasswdIn is that for a folder without a server yet.
+// htpasswdIn is that for a directory without a server yet.
 func htpasswdIn(t testing.TB, dir string, args ...string) {
 	t.Helper()
 	(&server{Server: &testkit.Server{T: t, Dir: dir}}).htpasswd(args...)

@@ -37,7 +37,7 @@ func block(t *testing.T, file, language, text string) string {
 	t.Helper()
 	found := slices.DeleteFunc(blocks(t, file, language), func(b string) bool { return !strings.Contains(b, text) })
 	if len(found) != 1 {
-		t.Fatalf("%s: %d blocks of %s with %q, not one", file, len(found), language, text)
+		t.Fatalf("%s: got %d blocks of %s with %q, want one", file, len(found), language, text)
 	}
 	return found[0]
 }
@@ -132,7 +132,7 @@ func TestSecurityPage(t *testing.T) {
 	}
 	promised := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(page), -1)
 	if len(promised) < 30 {
-		t.Errorf("only %d tests", len(promised))
+		t.Errorf("got only %d tests, want at least 30", len(promised))
 	}
 	for _, p := range promised {
 		if !strings.Contains(tests.String(), "\nfunc "+p[1]+"(") {
@@ -201,12 +201,12 @@ func TestReadmeFromNginx(t *testing.T) {
 		ours := s.Get(tt.path, tt.user, tt.password)
 		theirs := getFrom(s, tw.Theirs.Port, tt.path, tt.user, tt.password)
 		if ours.Status != tt.status || theirs.Status != tt.status {
-			t.Errorf("%s as %q: %d here, %d from nginx, want %d", tt.path, tt.user, ours.Status, theirs.Status, tt.status)
+			t.Errorf("%s as %q: got %d here and %d from nginx, want %d", tt.path, tt.user, ours.Status, theirs.Status, tt.status)
 		}
 		if tt.status == 401 {
 			want := theirs.Header.Get("WWW-Authenticate") + `, charset="UTF-8"`
 			if got := ours.Header.Get("WWW-Authenticate"); got != want || theirs.Header.Get("WWW-Authenticate") == "" {
-				t.Errorf("%s: challenge %q, want %q", tt.path, got, want)
+				t.Errorf("%s: got challenge %q, want %q", tt.path, got, want)
 			}
 		}
 	}
@@ -216,7 +216,7 @@ func TestReadmeFromNginx(t *testing.T) {
 			seen[getFrom(s, port, "/api/doctor/1", "alice", "secret").Body]++
 		}
 		if len(seen) != 2 || seen["server 1: /api/doctor/1"] != 3 {
-			t.Errorf("%s: %v, want each server three times", name, seen)
+			t.Errorf("%s: got %v, want each server three times", name, seen)
 		}
 	}
 }
@@ -263,7 +263,7 @@ func TestReadmeDemo(t *testing.T) {
 
 	out := command(said("curl -k -i https://localhost:8443/api/doctor/1"))
 	if !strings.HasPrefix(out, "HTTP/2 401") || !strings.Contains(out, `www-authenticate: Basic realm="Administrator's Area", charset="UTF-8"`) {
-		t.Errorf("without a password: %s", out)
+		t.Errorf("without a password: got %s, want 401 with the challenge of the realm", out)
 	}
 	ask := said("curl -k -u admin:swordfish https://localhost:8443/api/doctor/1")
 	servers := make(map[string]bool)
@@ -274,17 +274,17 @@ func TestReadmeDemo(t *testing.T) {
 		}
 		out := command(ask + version)
 		if err := json.Unmarshal([]byte(out), &doctor); err != nil || doctor.ID != 1 || doctor.User != "admin" {
-			t.Errorf("%v: %s", err, out)
+			t.Errorf("got %v: %s, want doctor 1 and user admin", err, out)
 		}
 		servers[doctor.Server] = true
 	}
 	if len(servers) != 2 {
-		t.Errorf("answers of %v, want both servers", servers)
+		t.Errorf("got answers of %v, want of both servers", servers)
 	}
 	command(said("go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"))
 	watson := said("curl -k -u watson:elementary https://localhost:8443/api/doctor/1")
 	if out := command(watson); !strings.Contains(out, "watson") { // at once, as when both lines are pasted
-		t.Errorf("the new user gets: %s", out)
+		t.Errorf("the new user: got %s, want their name", out)
 	}
 
 	// The admin API.
@@ -299,7 +299,7 @@ func TestReadmeDemo(t *testing.T) {
 	} {
 		run = append(run, line)
 		if out := command(said(line)); !strings.Contains(out, want) {
-			t.Errorf("%s: %s", line, out)
+			t.Errorf("%s: got %s, want %s in it", line, out, want)
 		}
 	}
 
@@ -317,14 +317,14 @@ func TestReadmeDemo(t *testing.T) {
 			t.Fatal(err)
 		}
 		if out := command("go run ./cmd/caddy reload --config examples/Caddyfile --force; echo exit $?"); !strings.Contains(out, "exit 1") {
-			t.Errorf("%s broken: %s", file, out)
+			t.Errorf("%s broken: got %s, want exit code 1", file, out)
 		}
 		if out := command(ask); !strings.Contains(out, "admin") {
-			t.Errorf("%s broken, and then: %s", file, out)
+			t.Errorf("%s broken, and then: got %s, want the answer for admin", file, out)
 		}
 		if file == "examples/.htpasswd" { // Caddy does not look at what is the same: the README says so
 			if out := command("go run ./cmd/caddy reload --config examples/Caddyfile; echo exit $?"); !strings.Contains(out, "exit 0") {
-				t.Errorf("%s broken, and a reload without --force: %s", file, out)
+				t.Errorf("%s broken, and a reload without --force: got %s, want exit code 0", file, out)
 			}
 		}
 		if err := os.WriteFile(path, good, 0o600); err != nil {
@@ -332,7 +332,7 @@ func TestReadmeDemo(t *testing.T) {
 		}
 	}
 	if out := command("go run ./cmd/caddy reload --config examples/Caddyfile --force; echo exit $?"); !strings.Contains(out, "exit 0") {
-		t.Errorf("all is well again: %s", out)
+		t.Errorf("all is well again: got %s, want exit code 0", out)
 	}
 	for _, secret := range []string{"swordfish", "elementary", "$2y$"} {
 		if strings.Contains(log(), secret) {

@@ -44,7 +44,7 @@ func ReadText(t testing.TB, path string) string {
 	return string(text)
 }
 
-// BrowserDir returns a new folder for a browser, whose processes may write to
+// BrowserDir returns a new directory for a browser, whose processes may write to
 // it for a while after the first of them has ended.
 func BrowserDir(t testing.TB) string {
 	t.Helper()
@@ -86,7 +86,7 @@ type Process struct {
 	ended  chan struct{} // closed when it has
 }
 
-// Start starts a program in a folder. At the end of the test it is asked to
+// Start starts a program in a directory. At the end of the test it is asked to
 // end; if the test has failed, what it said is shown.
 func Start(t testing.TB, dir string, env []string, name string, args ...string) *Process {
 	t.Helper()
