@@ -28,11 +28,11 @@ func TestAppStack(t *testing.T) {
 	}{
 		{"nothing runs", func(*appStack) {}, nil},
 		{"one runs", func(s *appStack) { s.start(a) }, a},
-		{"X3 the last one started is in force", func(s *appStack) { s.start(a); s.start(b) }, b},
-		{"X3 a reload: the old one is stopped after the new one is started", func(s *appStack) { s.start(a); s.start(b); s.stop(a) }, b},
-		{"X3 a refused reload: the new one is stopped", func(s *appStack) { s.start(a); s.start(b); s.stop(b) }, a},
-		{"X3 a refused reload, then a good one", func(s *appStack) { s.start(a); s.start(b); s.stop(b); s.start(c); s.stop(a) }, c},
-		{"X3 one that was never started is stopped", func(s *appStack) { s.start(a); s.stop(b) }, a},
+		{"the last one started is in force", func(s *appStack) { s.start(a); s.start(b) }, b},
+		{"a reload: the old one is stopped after the new one is started", func(s *appStack) { s.start(a); s.start(b); s.stop(a) }, b},
+		{"a refused reload: the new one is stopped", func(s *appStack) { s.start(a); s.start(b); s.stop(b) }, a},
+		{"a refused reload, then a good one", func(s *appStack) { s.start(a); s.start(b); s.stop(b); s.start(c); s.stop(a) }, c},
+		{"one that was never started is stopped", func(s *appStack) { s.start(a); s.stop(b) }, a},
 		{"stopped", func(s *appStack) { s.start(a); s.stop(a) }, nil},
 		{"all stopped, in any order", func(s *appStack) {
 			s.start(a)
@@ -132,7 +132,7 @@ func TestAppSettings(t *testing.T) {
 				t.Errorf("%s, %d, %v, %v", time.Duration(a.Poll), a.MaxHashes, a.limits, err)
 			}
 			if now := running.settings(); isClosed(changed) || now != before {
-				t.Error("X3 in force before it is started")
+				t.Error("in force before it is started")
 			}
 			if err := a.Start(); err != nil {
 				t.Fatal(err)

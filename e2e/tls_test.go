@@ -244,7 +244,7 @@ func TestSameDecision(t *testing.T) {
 		}
 		var first answer // by the first version
 		for _, version := range slices.Sorted(maps.Keys(clients)) {
-			t.Run("R12 "+row.name+", "+version, func(t *testing.T) {
+			t.Run(row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				var body io.Reader
 				if row.body != "" {
@@ -323,7 +323,7 @@ func TestBodyWaits(t *testing.T) {
 	}
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} { // with HTTP/3, neither Go's client nor server knows of it
 		for _, row := range rows {
-			t.Run("R12 Expect: 100-continue, "+row.name+", "+version, func(t *testing.T) {
+			t.Run("Expect: 100-continue, "+row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				body := &spiedBody{Reader: strings.NewReader("content")}
 				r, err := http.NewRequest(http.MethodPost, s.URL("/"), body)
@@ -345,7 +345,7 @@ func TestBodyWaits(t *testing.T) {
 	}
 	for _, version := range []string{"HTTP/2.0", "HTTP/3.0"} { // with HTTP/1.1 see TestMalformed
 		for _, row := range rows {
-			t.Run("R12 body that goes on, "+row.name+", "+version, func(t *testing.T) {
+			t.Run("body that goes on, "+row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				body, more := io.Pipe()
 				defer more.Close()
@@ -426,36 +426,36 @@ func TestMalformed(t *testing.T) {
 		seen       string // what the application sees: method, path, user, body
 		waits      bool   // the server, for the rest of the body
 	}{
-		{"R13 chunked and a length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{401, 401}, "", false},
-		{"R13 a length and chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
-		{"R13 chunked and a length, wrong", "POST / HTTP/1.1\r\n" + host + wrong + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
-		{"R13 chunked and a length, exempt", "POST /open HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{200, 401}, `POST /open "" ""`, false},
-		{"R13 chunked and a length, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{200, 401}, `POST / "ann" ` + fmt.Sprintf("%q", hidden), false},
-		{"R13 two lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
-		{"R13 two lengths, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
-		{"R13 length with a sign", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: +7\r\n\r\ncontent", []int{400}, "", false},
-		{"R13 unknown encoding", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{501}, "", false},
-		{"R13 two encodings", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + hidden, []int{501}, "", false},
-		{"R13 blank before the colon", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding : chunked\r\n\r\n" + hidden, []int{400}, "", false},
-		{"R13 bare LF", "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n", []int{401}, "", false},
-		{"R13 bare LF, wrong", "GET / HTTP/1.1\nHost: localhost\n" + strings.TrimSpace(wrong) + "\nConnection: close\n\n", []int{401}, "", false},
-		{"R13 bare LF in an exempt path", "GET /open\n HTTP/1.1\r\n" + host + end + "\r\n", []int{400}, "", false},
-		{"R13 bare LF in chunks", "POST / HTTP/1.1\r\n" + host + end + "Transfer-Encoding: chunked\r\n\r\n7\ncontent\n0\n\n", []int{401}, "", false},
-		{"R13 bare CR", "GET / HTTP/1.1\r\n" + host + "X-A: a\rX-User: root\r\n" + right + "\r\n", []int{400}, "", false},
-		{"R13 NUL", "GET / HTTP/1.1\r\n" + host + "X-A: a\x00b\r\n" + right + "\r\n", []int{400}, "", false},
-		{"R13 folded, none", "GET / HTTP/1.1\r\n" + host + "X-A: a\r\n Authorization: b\r\n" + end + "\r\n", []int{401}, "", false},
-		{"R13 folded, wrong", "GET / HTTP/1.1\r\n" + host + "Authorization: Basic\r\n\t" + strings.TrimPrefix(authorization("ann", "wrong"), "Basic ") + "\r\n" + end + "\r\n", []int{401}, "", false},
-		{"R13 folded, user header", "GET /open HTTP/1.1\r\n" + host + "X-A: a\r\n X-User: root\r\n" + end + "\r\n", []int{200}, `GET /open "" ""`, false},
-		{"R13 folded first line", "GET / HTTP/1.1\r\n " + right + host + "\r\n", []int{400}, "", false},
-		{"R13 no version", "GET /\r\n\r\n", []int{400}, "", false},
-		{"R13 preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400}, "", false}, // no site is asked
-		{"R12 HTTP/1.0", "GET / HTTP/1.0\r\n" + host + "\r\n", []int{401}, "", false},
-		{"R12 Expect: 100-continue", "POST / HTTP/1.1\r\n" + host + end + "Expect: 100-continue\r\nContent-Length: 7\r\n\r\n", []int{401}, "", false},
-		{"R12 Expect: 100-continue, chunked, wrong", "POST / HTTP/1.1\r\n" + host + end + wrong + "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", []int{401}, "", true},
-		{"R12 body that goes on", "POST / HTTP/1.1\r\n" + host + end + wrong + "Transfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n", []int{401}, "", true},
-		{"R13 right, then none", "GET /a HTTP/1.1\r\n" + host + right + "\r\n" + hidden, []int{200, 401}, `GET /a "ann" ""`, false},
-		{"R13 exempt, then none", "GET /open HTTP/1.1\r\n" + host + "\r\n" + hidden, []int{200, 401}, `GET /open "" ""`, false},
-		{"R13 none, with the next one as its body", "POST / HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + hidden, []int{401, 401}, "", false},
+		{"chunked and a length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{401, 401}, "", false},
+		{"a length and chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
+		{"chunked and a length, wrong", "POST / HTTP/1.1\r\n" + host + wrong + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
+		{"chunked and a length, exempt", "POST /open HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{200, 401}, `POST /open "" ""`, false},
+		{"chunked and a length, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{200, 401}, `POST / "ann" ` + fmt.Sprintf("%q", hidden), false},
+		{"two lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
+		{"two lengths, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
+		{"length with a sign", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: +7\r\n\r\ncontent", []int{400}, "", false},
+		{"unknown encoding", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{501}, "", false},
+		{"two encodings", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + hidden, []int{501}, "", false},
+		{"blank before the colon", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding : chunked\r\n\r\n" + hidden, []int{400}, "", false},
+		{"bare LF", "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n", []int{401}, "", false},
+		{"bare LF, wrong", "GET / HTTP/1.1\nHost: localhost\n" + strings.TrimSpace(wrong) + "\nConnection: close\n\n", []int{401}, "", false},
+		{"bare LF in an exempt path", "GET /open\n HTTP/1.1\r\n" + host + end + "\r\n", []int{400}, "", false},
+		{"bare LF in chunks", "POST / HTTP/1.1\r\n" + host + end + "Transfer-Encoding: chunked\r\n\r\n7\ncontent\n0\n\n", []int{401}, "", false},
+		{"bare CR", "GET / HTTP/1.1\r\n" + host + "X-A: a\rX-User: root\r\n" + right + "\r\n", []int{400}, "", false},
+		{"NUL", "GET / HTTP/1.1\r\n" + host + "X-A: a\x00b\r\n" + right + "\r\n", []int{400}, "", false},
+		{"folded, none", "GET / HTTP/1.1\r\n" + host + "X-A: a\r\n Authorization: b\r\n" + end + "\r\n", []int{401}, "", false},
+		{"folded, wrong", "GET / HTTP/1.1\r\n" + host + "Authorization: Basic\r\n\t" + strings.TrimPrefix(authorization("ann", "wrong"), "Basic ") + "\r\n" + end + "\r\n", []int{401}, "", false},
+		{"folded, user header", "GET /open HTTP/1.1\r\n" + host + "X-A: a\r\n X-User: root\r\n" + end + "\r\n", []int{200}, `GET /open "" ""`, false},
+		{"folded first line", "GET / HTTP/1.1\r\n " + right + host + "\r\n", []int{400}, "", false},
+		{"no version", "GET /\r\n\r\n", []int{400}, "", false},
+		{"preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400}, "", false}, // no site is asked
+		{"HTTP/1.0", "GET / HTTP/1.0\r\n" + host + "\r\n", []int{401}, "", false},
+		{"Expect: 100-continue", "POST / HTTP/1.1\r\n" + host + end + "Expect: 100-continue\r\nContent-Length: 7\r\n\r\n", []int{401}, "", false},
+		{"Expect: 100-continue, chunked, wrong", "POST / HTTP/1.1\r\n" + host + end + wrong + "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", []int{401}, "", true},
+		{"body that goes on", "POST / HTTP/1.1\r\n" + host + end + wrong + "Transfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n", []int{401}, "", true},
+		{"right, then none", "GET /a HTTP/1.1\r\n" + host + right + "\r\n" + hidden, []int{200, 401}, `GET /a "ann" ""`, false},
+		{"exempt, then none", "GET /open HTTP/1.1\r\n" + host + "\r\n" + hidden, []int{200, 401}, `GET /open "" ""`, false},
+		{"none, with the next one as its body", "POST / HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + hidden, []int{401, 401}, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s.app.Taken()
