@@ -100,7 +100,7 @@ func (a *authority) publicClient(t testing.TB, two, fresh bool) *http.Client {
 	return &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       30 * time.Second,
+		Timeout:       time.Minute,
 	}
 }
 
@@ -116,7 +116,7 @@ func (a *authority) onlyConnection(t testing.TB, port int) *http.Client {
 	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{RootCAs: a.roots, ServerName: publicName})
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	return &http.Client{Transport: onlyConnection{conn, bufio.NewReader(conn)}, Timeout: 30 * time.Second}
+	return &http.Client{Transport: onlyConnection{conn, bufio.NewReader(conn)}, Timeout: time.Minute}
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -241,7 +241,7 @@ func (p *person) asked() []string {
 // run has the browser do something, within a bounded time.
 func run[T any](p *person, action chromedp.Action[T]) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
 	defer cancel()
 	result, err := chromedp.Run(ctx, action)
 	must(p.t, err)

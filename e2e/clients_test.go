@@ -642,7 +642,7 @@ type line struct{ read, keys string }
 // that is on it in the end.
 func (d *desk) talk(command string, lines []line) string {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(d.t, "script"), "-qec", command, "/dev/null")
 	cmd.Dir, cmd.Env, cmd.WaitDelay = d.dir, append(slices.Clone(d.env), "SHELL=/bin/sh", "TERM=dumb"), time.Second

@@ -170,7 +170,7 @@ func TestExampleWebSocket(t *testing.T) {
 	defer conn.Close()
 	echoed := func(text string) {
 		t.Helper()
-		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		must(t, websocket.Message.Send(conn, text))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err != nil || got != "admin: "+text {
@@ -190,7 +190,7 @@ func TestExampleWebSocket(t *testing.T) {
 
 	ends := func(conn *websocket.Conn) {
 		t.Helper()
-		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got %q, %v, want the end of the connection", got, err)
@@ -392,7 +392,7 @@ func TestExampleFail2banNames(t *testing.T) {
 	e.write("examples/.htpasswd", readText(t, "../examples/.htpasswd")+alice+locked)
 	e.start()
 	line := `{"level":"warn","ts":1795513717.481353,"logger":"http.handlers.htpasswd","msg":"log-in failed","client_ip":"1.2.3.4","user":"a","reason":"wrong password","realm":"Restricted"}`
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
 	t.Cleanup(client.CloseIdleConnections)
 	eventually(t, "it answers", func() bool {
 		_, ok := e.run("curl -k https://localhost:8443/")

@@ -58,7 +58,7 @@ func (s *server) rawly(t testing.TB, text string) []int {
 	answers := bufio.NewReader(c)
 	for {
 		// The first answer has to come; whether there are more shows soon.
-		wait := 20 * time.Second
+		wait := time.Minute
 		if len(statuses) > 0 {
 			wait = 300 * time.Millisecond
 		}

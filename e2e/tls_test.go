@@ -63,15 +63,15 @@ func (s *tlsSite) clients() map[string]*http.Client {
 		transport := &http.Transport{
 			TLSClientConfig:       &tls.Config{RootCAs: s.roots},
 			Protocols:             new(http.Protocols),
-			ExpectContinueTimeout: 20 * time.Second, // longer than any answer takes
+			ExpectContinueTimeout: time.Minute, // longer than any answer takes
 		}
 		set(transport.Protocols)
 		s.T.Cleanup(transport.CloseIdleConnections)
-		clients[version] = &http.Client{Transport: transport, Timeout: 30 * time.Second}
+		clients[version] = &http.Client{Transport: transport, Timeout: time.Minute}
 	}
 	quic := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}}
 	s.T.Cleanup(func() { must(s.T, quic.Close()) })
-	clients["HTTP/3.0"] = &http.Client{Transport: quic, Timeout: 30 * time.Second}
+	clients["HTTP/3.0"] = &http.Client{Transport: quic, Timeout: time.Minute}
 	return clients
 }
 
@@ -114,7 +114,7 @@ func TestClientsTrust(t *testing.T) {
 			if row.ca != "" {
 				args = append(args, "-CAfile", row.ca)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, program(t, "openssl"), args...) //nolint:gosec // the test's own arguments
 			cmd.Dir, cmd.Stdin = s.Dir, strings.NewReader("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+row.authorization+"\r\n")
@@ -390,7 +390,7 @@ func (s *tlsSite) raw(t *testing.T, text string, waits bool) (statuses []int) {
 	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), &tls.Config{RootCAs: s.roots, NextProtos: []string{"http/1.1"}})
 	must(t, err)
 	defer c.Close()
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = io.WriteString(c, text)
 	must(t, err)
 	for r := bufio.NewReader(c); !waits || len(statuses) == 0; {
