@@ -17,9 +17,9 @@ TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light ap
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check unit e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz
+.PHONY: test tools check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz
 
-test: tools check unit e2e xcaddy
+test: tools check unit-and-e2e xcaddy
 
 # Installs what is missing where that can be done without asking; tests that
 # lack a program are skipped and say so.
@@ -41,8 +41,22 @@ check:
 	$(GO) mod verify
 	$(GO) vet ./...
 
+# Under the race detector, the tests of crypt compute fewer hashes.
 unit:
 	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
+	PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./internal/crypt
+
+# Both at the same time, since e2e waits for other programs most of its time.
+# What e2e says comes behind, in one piece.
+unit-and-e2e:
+	@mkdir -p build
+	@$(MAKE) --no-print-directory e2e >build/e2e.txt 2>&1 & e2e=$$!; \
+	$(MAKE) --no-print-directory unit; unit=$$?; \
+	wait $$e2e; e2e=$$?; \
+	cat build/e2e.txt; \
+	if [ $$unit != 0 ]; then echo "unit has failed"; fi; \
+	if [ $$e2e != 0 ]; then echo "e2e has failed"; fi; \
+	[ $$unit = 0 ] && [ $$e2e = 0 ]
 
 # Runs Caddy as users build it, beside and against real programs. A module of
 # its own.
@@ -59,9 +73,9 @@ xcaddy:
 bench: bench-code bench-servers
 
 bench-code:
-	$(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 .
+	cd e2e && $(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 ./bench
 	$(GO) test -run '^$$' -bench 'Parse|Select' .
-	$(GO) test -run '^$$' -bench ProxyPass -benchtime 1x .
+	cd e2e && $(GO) test -run '^$$' -bench ProxyPass -benchtime 1x ./bench
 	$(GO) test -run '^$$' -bench . ./internal/crypt
 
 # Needs Debian's wrk, nginx-light, apache2, haproxy, lighttpd and lighttpd-mod-openssl.
@@ -69,7 +83,7 @@ bench-servers:
 	cd e2e && $(GO) run ./speed
 
 bench-flood:
-	$(GO) run ./internal/floodbench
+	cd e2e && $(GO) run ./flood
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...

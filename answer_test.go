@@ -22,7 +22,7 @@ func TestErrorRoutesSeeNoUser(t *testing.T) {
 	handle_errors {
 		respond "{err.status_code} user=[{http.auth.user.id}] groups=[{http.auth.user.groups}]"
 	}`
-	s := site(t, nil, map[string]string{"users": alice + bobSecret, "groups": "staff: alice"}, withDefaultBudgets+`
+	s := site(t, nil, map[string]string{"users": alice + bobSecret, "groups": "staff: alice"}, `
 	{
 		http_port {http}
 		htpasswd {

@@ -114,9 +114,9 @@ const (
 	overBudget = "throttled"
 )
 
-// TestGuessing is T1, T2 and T3: ten thousand wrong passwords come to no more
-// hashes, and no more comparisons with the right one, than the budget says,
-// wherever they come from, one by one and all at once.
+// TestGuessing sends ten thousand wrong passwords, from one address and from many,
+// for one user and for many, one by one and all at once. They come to no more
+// hashes, and no more comparisons with the right one, than the limits say.
 func TestGuessing(t *testing.T) {
 	const n = 10_000
 	for _, test := range []struct {
@@ -127,18 +127,18 @@ func TestGuessing(t *testing.T) {
 		verified bool // alice has logged in before, from home
 		home     string
 	}{
-		{"T1 one user, one address", App{}, at("192.0.2.1"), at("alice"), 10, true, "192.0.2.99"},
-		{"T1 one user, her own address", App{}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
-		{"T1 one user who has never been here", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
-		{"T1 one user, no such name", App{}, at("192.0.2.1"), at("nobody"), 10, true, "192.0.2.99"},
-		{"T1 one user, locked", App{}, at("192.0.2.1"), at("locked"), 10, true, "192.0.2.99"},
-		{"T1 a budget of one", App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
-		{"T1 three slots", App{MaxHashes: 3}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
-		{"T1 no address: the user's budget", App{}, at(""), at("alice"), 100, true, ""},
-		{"T2 one user, many addresses", App{}, numbered("192.0.%d.%d"), at("alice"), 100, true, "198.51.100.1"},
-		{"T2 no such user, many addresses", App{}, numbered("192.0.%d.%d"), at("nobody"), 100, true, "198.51.100.1"},
-		{"T3 many users, one address", App{}, at("192.0.2.1"), numbered("user%d%d"), 30, true, "192.0.2.99"},
-		{"T6 one user, one /64", App{}, numbered("2001:db8::%x:%x"), at("alice"), 10, true, "192.0.2.99"},
+		{"one user, one address", App{}, at("192.0.2.1"), at("alice"), 10, true, "192.0.2.99"},
+		{"one user, her own address", App{}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
+		{"one user who has never been here", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
+		{"one user, no such name", App{}, at("192.0.2.1"), at("nobody"), 10, true, "192.0.2.99"},
+		{"one user, locked", App{}, at("192.0.2.1"), at("locked"), 10, true, "192.0.2.99"},
+		{"a budget of one", App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
+		{"three slots", App{MaxHashes: 3}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
+		{"no address: the user's budget", App{}, at(""), at("alice"), 100, true, ""},
+		{"one user, many addresses", App{}, numbered("192.0.%d.%d"), at("alice"), 100, true, "198.51.100.1"},
+		{"no such user, many addresses", App{}, numbered("192.0.%d.%d"), at("nobody"), 100, true, "198.51.100.1"},
+		{"many users, one address", App{}, at("192.0.2.1"), numbered("user%d%d"), 30, true, "192.0.2.99"},
+		{"one user, one /64", App{}, numbered("2001:db8::%x:%x"), at("alice"), 10, true, "192.0.2.99"},
 	} {
 		for _, atOnce := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, all at once: %v", test.name, atOnce), func(t *testing.T) {
@@ -194,8 +194,8 @@ func numbered(format string) func(int) string {
 	return func(i int) string { return fmt.Sprintf(format, i>>8, i&255) }
 }
 
-// TestGuessesWithoutWaiting is T1 for one who doesn't wait for the answer:
-// what was compared with the right password is spent all the same.
+// TestGuessesWithoutWaiting is about an attacker who does not wait for the
+// answer: what was compared with the right password counts all the same.
 func TestGuessesWithoutWaiting(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
@@ -365,8 +365,8 @@ func TestMistypedUnderFlood(t *testing.T) {
 	})
 }
 
-// TestKnownClients is the last part of T2: a user's last eight clients are
-// held to the login budget alone, until the entry changes.
+// TestKnownClients: a user's last eight clients are held to the login limit
+// alone, until the entry changes.
 func TestKnownClients(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nbob:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 9 {
@@ -392,7 +392,7 @@ func TestKnownClients(t *testing.T) {
 		reloadStore(t, h.store, "zoe:!\nalice:"+shaSecret1)
 		h.expect("198.51.100.8", "alice", "secret1", good)
 		h.expect("198.51.100.0", "alice", "secret1", overBudget)
-		// T13: another password clears the user's budgets, and nobody is known any more.
+		// Another password clears the user's budgets, and nobody is known any more.
 		reloadStore(t, h.store, "alice:"+apr1Secret2)
 		h.expect("198.51.100.0", "alice", "secret2", good)
 		flood()
@@ -401,18 +401,18 @@ func TestKnownClients(t *testing.T) {
 	})
 }
 
-// TestKnownWrong is T12.
+// TestKnownWrong sends a wrong password again and again: it is hashed once.
 func TestKnownWrong(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!", func(t *testing.T, h *flooded) {
 		for _, user := range []string{"alice", "nobody", "locked"} {
 			before := h.spent()
 			for i := range 1000 {
 				if got := h.login("192.0.2.1", user, "old"); got == good || got == overBudget {
-					t.Fatalf("T12 %s, time %d: %s", user, i, got)
+					t.Fatalf("%s, time %d: %s", user, i, got)
 				}
 			}
 			if got := h.spent().hashes - before.hashes; got != 1 {
-				t.Errorf("T12 %s: %d hashes", user, got)
+				t.Errorf("%s: %d hashes", user, got)
 			}
 		}
 		var group sync.WaitGroup
@@ -422,7 +422,7 @@ func TestKnownWrong(t *testing.T) {
 		}
 		group.Wait()
 		if got := h.spent().hashes - before.hashes; got != 1 {
-			t.Errorf("T12 all at once: %d hashes", got)
+			t.Errorf("all at once: %d hashes", got)
 		}
 		// Two sites with the same file, which share no computation.
 		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
@@ -433,7 +433,7 @@ func TestKnownWrong(t *testing.T) {
 		}
 		group.Wait()
 		if got := h.spent().hashes - before.hashes; got != 1 {
-			t.Errorf("T12 two sites at once: %d hashes", got)
+			t.Errorf("two sites at once: %d hashes", got)
 		}
 		h.expect("192.0.2.1", "alice", "secret1", good) // nothing spent
 		reloadStore(t, h.store, "alice:"+apr1Secret2+"\nnobody:"+shaSecret1)
@@ -445,8 +445,8 @@ func TestKnownWrong(t *testing.T) {
 	})
 }
 
-// TestPasswordChangeOpens is T13: whoever has used up everything gets in at
-// once when the administrator sets another password, also while it waits.
+// TestPasswordChangeOpens: a user whose limits are exceeded gets in at once when
+// the administrator sets another password, also while the login waits.
 func TestPasswordChangeOpens(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 12 {
@@ -461,7 +461,7 @@ func TestPasswordChangeOpens(t *testing.T) {
 		h.expect("192.0.2.1", "alice", "secret2", good)
 		h.expect("192.0.4.1", "alice", "secret2", good)
 	})
-	t.Run("T13 while it waits for its turn", func(t *testing.T) {
+	t.Run("while it waits for its turn", func(t *testing.T) {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			go h.login("192.0.2.7", "nobody", "x")
 			synctest.Wait()
@@ -479,8 +479,8 @@ func TestPasswordChangeOpens(t *testing.T) {
 	})
 }
 
-// TestSprayFlat is T4: however many names and addresses, the memory is the
-// same, and who is not among them gets in.
+// TestSprayFlat: however many names and addresses are tried, the memory is the
+// same, and a user who is not among them gets in.
 func TestSprayFlat(t *testing.T) {
 	g := newGuard(settingsOf(new(App)), time.Now)
 	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
@@ -500,14 +500,14 @@ func TestSprayFlat(t *testing.T) {
 	runtime.GC()
 	after.read()
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<18 {
-		t.Errorf("T4 %d bytes more", grown)
+		t.Errorf("%d bytes more", grown)
 	}
 	runtime.KeepAlive(h)
 	g.checkIdle(t)
 	(&flooded{h, t, nil}).expect("192.0.2.1", "alice", "secret1", good)
 }
 
-// TestSameWork is T7: with a file of mixed formats, known, unknown and locked
+// TestSameWork: with a file of mixed formats, known, unknown and locked
 // names take one hash each, of the formats alike, and are throttled alike.
 func TestSameWork(t *testing.T) {
 	const users = 300
@@ -526,7 +526,7 @@ func TestSameWork(t *testing.T) {
 					got := h.login(ip, user, fmt.Sprint("guess", guess))
 					hashes, took := h.spent().hashes-before.hashes, time.Since(start)
 					if (got == overBudget) != (guess >= 10) || hashes == 1 != (guess < 10) || took != time.Duration(hashes)*hashTime {
-						t.Fatalf("T7 %s, guess %d: %s with %d hashes in %s", user, guess, got, hashes, took)
+						t.Fatalf("%s, guess %d: %s with %d hashes in %s", user, guess, got, hashes, took)
 					}
 				}
 			}
@@ -536,23 +536,23 @@ func TestSameWork(t *testing.T) {
 			}
 			byFormat[kind] = counts
 			if n := h.spent().comparisons; n != 0 {
-				t.Errorf("T7 %d comparisons with what nobody has shown", n)
+				t.Errorf("%d comparisons with what nobody has shown", n)
 			}
 		})
 	}
 	for kind, counts := range byFormat {
 		for format, n := range counts {
 			if n < users/3-60 || n > users/3+60 { // six standard deviations, nearly
-				t.Errorf("T7 %s: %d of %s, want about %d", kind, n, format, users/3)
+				t.Errorf("%s: %d of %s, want about %d", kind, n, format, users/3)
 			}
 		}
 		if len(counts) != 3 {
-			t.Errorf("T7 %s: %v", kind, counts)
+			t.Errorf("%s: %v", kind, counts)
 		}
 	}
 }
 
-// TestPeopleFirst is T8: two hundred people log in for the first time after a
+// TestPeopleFirst has two hundred people log in for the first time after a
 // restart, while a flood keeps the slots busy.
 func TestPeopleFirst(t *testing.T) {
 	var file strings.Builder
@@ -569,7 +569,7 @@ func TestPeopleFirst(t *testing.T) {
 		{"one address for all people", at("10.0.0.1"), true, 202 * 8 / 7},
 		{"with budgets", at("10.0.0.1"), false, 202},
 	} {
-		t.Run("T8 "+test.name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			settings := &App{MaxHashes: 2}
 			if test.off {
 				off := &Budget{Off: true}
@@ -605,7 +605,7 @@ func TestPeopleFirst(t *testing.T) {
 			})
 		})
 	}
-	t.Run("T8 only who waited 10 s gets 503", func(t *testing.T) {
+	t.Run("only who waited 10 s gets 503", func(t *testing.T) {
 		off := &Budget{Off: true}
 		underFlood(t, &App{Throttle: &Throttle{off, off, off}}, file.String(), func(t *testing.T, h *flooded) {
 			var r results
@@ -628,7 +628,7 @@ func TestPeopleFirst(t *testing.T) {
 	})
 }
 
-// TestClockJumps is T11.
+// TestClockJumps: limits are exact and end, however the clock jumps.
 func TestClockJumps(t *testing.T) {
 	now := clock()
 	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})

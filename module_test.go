@@ -1,7 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -47,7 +46,13 @@ const restricted = `Basic realm="Restricted", charset="UTF-8"`
 // stands for the address of the application.
 func site(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile string) *server {
 	t.Helper()
-	s := startServer(t, "")
+	return siteWith(t, testkit.ServerOptions{}, app, files, caddyfile)
+}
+
+// siteWith is site with other options.
+func siteWith(t testing.TB, options testkit.ServerOptions, app *testkit.Witness, files map[string]string, caddyfile string) *server {
+	t.Helper()
+	s := startServerWith(t, options, "")
 	for name, text := range files {
 		s.write(name, text)
 	}
@@ -63,81 +68,6 @@ func site(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile
 // https is a Caddyfile of one site.
 func https(directives string) string {
 	return "https://localhost:{https} {\n\ttls internal\n" + directives + "\n}\n"
-}
-
-// raw sends bytes over TLS, HTTP/1.1, and returns the last answer that comes,
-// with how many interim ones came before it.
-func (s *server) raw(text string) (a answer, interim int) {
-	s.t.Helper()
-	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.port), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		s.t.Fatal(err)
-	}
-	if _, err := io.WriteString(c, text); err != nil {
-		s.t.Fatal(err)
-	}
-	method, _, _ := strings.Cut(text, " ")
-	for r := bufio.NewReader(c); ; interim++ {
-		resp, err := http.ReadResponse(r, &http.Request{Method: method})
-		if err != nil {
-			s.t.Fatalf("%v, after %q", err, text)
-		}
-		if resp.StatusCode < 200 {
-			continue
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		return answer{resp.StatusCode, resp.Header, string(body)}, interim
-	}
-}
-
-// clients returns a client for each version of HTTP that comes over TCP.
-func (s *server) clients() map[string]*http.Client {
-	one, two := *s.client, *s.client
-	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		Protocols:       new(http.Protocols),
-	}
-	transport.Protocols.SetHTTP1(true)
-	one.Transport = transport
-	s.t.Cleanup(one.CloseIdleConnections)
-	return map[string]*http.Client{"HTTP/1.1": &one, "HTTP/2": &two}
-}
-
-// in returns the server for a test within the test that started it, with
-// another client if there is one.
-func (s *server) in(t testing.TB, clients ...*http.Client) *server {
-	other := *s
-	other.t = t
-	for _, c := range clients {
-		other.client = c
-	}
-	return &other
-}
-
-// plain asks for a path over plain HTTP.
-func (s *server) plain(path string, header http.Header) answer {
-	s.t.Helper()
-	r, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://localhost:%d%s", s.http, path), nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	maps.Copy(r.Header, header)
-	return s.do(r)
-}
-
-// send asks for a path over HTTPS with these header fields.
-func (s *server) send(path string, header http.Header) answer {
-	s.t.Helper()
-	r := s.request(http.MethodGet, path, nil)
-	maps.Copy(r.Header, header)
-	return s.do(r)
 }
 
 // basic is the value of an Authorization header.
@@ -184,67 +114,67 @@ func TestCredentials(t *testing.T) {
 		user   string
 		hashes int64 // at most
 	}{
-		{"R1 no header", nil, 401, "", 0},
-		{"R1 empty header", []string{""}, 401, "", 0},
-		{"R1 Bearer", []string{"Bearer " + encoded}, 401, "", 0},
-		{"R1 Digest", []string{`Digest username="alice"`}, 401, "", 0},
-		{"R1 no scheme", []string{encoded}, 401, "", 0},
-		{"R1 scheme that begins like it", []string{"Basically " + encoded}, 401, "", 0},
-		{"R1 scheme with a colon", []string{"Basic:" + encoded}, 401, "", 0},
-		{"R1 Basic alone", []string{"Basic"}, 401, "", 0},
-		{"R1 no base64", []string{"Basic !!!!"}, 401, "", 0},
-		{"R1 base64 of the URL alphabet", []string{"Basic " + base64.URLEncoding.EncodeToString([]byte("a:\xff\xfe\xfd"))}, 401, "", 0},
-		{"R1 one character of base64", []string{"Basic Y"}, 401, "", 0},
-		{"R1 no colon", []string{"Basic " + base64.StdEncoding.EncodeToString([]byte("alicesecret"))}, 401, "", 0},
-		{"R1 nothing but padding", []string{"Basic ===="}, 401, "", 0},
-		{"R1 nothing but a colon", []string{basic("", "")}, 401, "", 1},
-		{"R1 blank in the base64", []string{"Basic " + encoded[:4] + " " + encoded[4:]}, 401, "", 0},
-		{"R1 parameters behind", []string{good + ", realm=x"}, 401, "", 0},
-		{"R1 user name without end", []string{basic(strings.Repeat("u", 256), "x")}, 401, "", 0},
-		{"R1 header of 12 kB", []string{"Basic " + strings.Repeat("QUFB", 3_000)}, 401, "", 0},
-		{"R2 basic", []string{"basic " + encoded}, 200, "alice", 1},
-		{"R2 BASIC", []string{"BASIC " + encoded}, 200, "alice", 1},
-		{"R2 bAsIc", []string{"bAsIc " + encoded}, 200, "alice", 1},
-		{"R3 two spaces", []string{"Basic  " + encoded}, 200, "alice", 1},
-		{"R3 tab", []string{"Basic\t" + encoded}, 200, "alice", 1},
-		{"R3 without padding", []string{"Basic " + strings.TrimRight(basic("bob", "hunter2")[6:], "=")}, 200, "bob", 1},
-		{"R3 with padding", []string{basic("bob", "hunter2")}, 200, "bob", 1},
-		{"R4 right, then wrong", []string{good, basic("alice", "no")}, 400, "", 0},
-		{"R4 wrong, then right", []string{basic("alice", "no"), good}, 400, "", 0},
-		{"R4 the same twice", []string{good, good}, 400, "", 0},
-		{"R4 Bearer, then right", []string{"Bearer x", good}, 400, "", 0},
-		{"R4 right, then Bearer", []string{good, "Bearer x"}, 400, "", 0},
-		{"R4 right, then empty", []string{good, ""}, 400, "", 0},
-		{"R4 three", []string{good, good, good}, 400, "", 0},
-		{"R4 two in one line", []string{good + ", " + good}, 401, "", 0},
-		{"R4 two in one line, no blank", []string{good + "," + good}, 401, "", 0},
-		{"R5 a::b", []string{basic("a", ":b")}, 200, "a", 1},
-		{"R5 a: and b", []string{basic("a:", "b")}, 200, "a", 1}, // the same bytes
-		{"R5 empty password, wrong", []string{basic("alice", "")}, 401, "", 1},
-		{"R5 empty password, right", []string{basic("eve", "")}, 200, "eve", 1},
-		{"R6 NUL in the password", []string{basic("alice", "secret\x00")}, 401, "", 0},
-		{"R6 NUL in the middle", []string{basic("alice", "secret\x00secret")}, 401, "", 0},
-		{"R6 CR LF in the password", []string{basic("alice", "secret\r\n")}, 401, "", 0},
-		{"R6 NUL in the user", []string{basic("alice\x00", "secret")}, 401, "", 0},
-		{"R6 CR LF in the user", []string{basic("alice\r\nX-User: root", "secret")}, 401, "", 0},
-		{"R6 ESC in the user", []string{basic("\x1b[31malice", "secret")}, 401, "", 0},
-		{"R6 DEL in the user", []string{basic("alice\x7f", "secret")}, 401, "", 0},
-		{"R6 line separator in the user", []string{basic("alice\u2028\u0085", "secret")}, 401, "", 1},
-		{"R8 NFC", []string{basic("jürgen", "grün")}, 200, "jürgen", 1},
-		{"R8 NFC with the password of NFD", []string{basic("jürgen", "nfd")}, 401, "", 1},
-		{"R8 NFC with NFD in the password", []string{basic("jürgen", "gru\u0308n")}, 401, "", 1},
-		{"R8 NFD", []string{basic("ju\u0308rgen", "nfd")}, 200, "ju\u0308rgen", 1},
-		{"R8 Latin-1", []string{basic("j\xfcrgen", "gr\xfcn")}, 200, "j\xfcrgen", 1},
-		{"R8 Latin-1 user, UTF-8 password", []string{basic("j\xfcrgen", "grün")}, 401, "", 1},
-		{"R8 other case of the user", []string{basic("Alice", "secret")}, 401, "", 1},
-		{"R8 blank behind the user", []string{basic("alice ", "secret")}, 401, "", 1},
-		{"R8 blank before the password", []string{basic("alice", " secret")}, 401, "", 1},
-		{"R9 password of 1,024 bytes", []string{basic("alice", strings.Repeat("p", 1024))}, 401, "", 1},
-		{"R9 password of 1,025 bytes", []string{basic("alice", strings.Repeat("p", 1025))}, 401, "", 0},
-		{"R9 right, and blanks up to 1,025 bytes", []string{basic("alice", "secret"+strings.Repeat(" ", 1019))}, 401, "", 0},
-		{"F9 locked", []string{basic("mallory", "!")}, 401, "", 1},
-		{"F9 the hash as the password", []string{basic("alice", strings.TrimSpace(alice[6:]))}, 401, "", 1},
-		{"T7 unknown user", []string{basic("nobody", "secret")}, 401, "", 1},
+		{"no header", nil, 401, "", 0},
+		{"empty header", []string{""}, 401, "", 0},
+		{"Bearer", []string{"Bearer " + encoded}, 401, "", 0},
+		{"Digest", []string{`Digest username="alice"`}, 401, "", 0},
+		{"no scheme", []string{encoded}, 401, "", 0},
+		{"scheme that begins like it", []string{"Basically " + encoded}, 401, "", 0},
+		{"scheme with a colon", []string{"Basic:" + encoded}, 401, "", 0},
+		{"Basic alone", []string{"Basic"}, 401, "", 0},
+		{"no base64", []string{"Basic !!!!"}, 401, "", 0},
+		{"base64 of the URL alphabet", []string{"Basic " + base64.URLEncoding.EncodeToString([]byte("a:\xff\xfe\xfd"))}, 401, "", 0},
+		{"one character of base64", []string{"Basic Y"}, 401, "", 0},
+		{"no colon", []string{"Basic " + base64.StdEncoding.EncodeToString([]byte("alicesecret"))}, 401, "", 0},
+		{"nothing but padding", []string{"Basic ===="}, 401, "", 0},
+		{"nothing but a colon", []string{basic("", "")}, 401, "", 1},
+		{"blank in the base64", []string{"Basic " + encoded[:4] + " " + encoded[4:]}, 401, "", 0},
+		{"parameters behind", []string{good + ", realm=x"}, 401, "", 0},
+		{"user name without end", []string{basic(strings.Repeat("u", 256), "x")}, 401, "", 0},
+		{"header of 12 kB", []string{"Basic " + strings.Repeat("QUFB", 3_000)}, 401, "", 0},
+		{"basic", []string{"basic " + encoded}, 200, "alice", 1},
+		{"BASIC", []string{"BASIC " + encoded}, 200, "alice", 1},
+		{"bAsIc", []string{"bAsIc " + encoded}, 200, "alice", 1},
+		{"two spaces", []string{"Basic  " + encoded}, 200, "alice", 1},
+		{"tab", []string{"Basic\t" + encoded}, 200, "alice", 1},
+		{"without padding", []string{"Basic " + strings.TrimRight(basic("bob", "hunter2")[6:], "=")}, 200, "bob", 1},
+		{"with padding", []string{basic("bob", "hunter2")}, 200, "bob", 1},
+		{"right, then wrong", []string{good, basic("alice", "no")}, 400, "", 0},
+		{"wrong, then right", []string{basic("alice", "no"), good}, 400, "", 0},
+		{"the same twice", []string{good, good}, 400, "", 0},
+		{"Bearer, then right", []string{"Bearer x", good}, 400, "", 0},
+		{"right, then Bearer", []string{good, "Bearer x"}, 400, "", 0},
+		{"right, then empty", []string{good, ""}, 400, "", 0},
+		{"three", []string{good, good, good}, 400, "", 0},
+		{"two in one line", []string{good + ", " + good}, 401, "", 0},
+		{"two in one line, no blank", []string{good + "," + good}, 401, "", 0},
+		{"a::b", []string{basic("a", ":b")}, 200, "a", 1},
+		{"a: and b", []string{basic("a:", "b")}, 200, "a", 1}, // the same bytes
+		{"empty password, wrong", []string{basic("alice", "")}, 401, "", 1},
+		{"empty password, right", []string{basic("eve", "")}, 200, "eve", 1},
+		{"NUL in the password", []string{basic("alice", "secret\x00")}, 401, "", 0},
+		{"NUL in the middle", []string{basic("alice", "secret\x00secret")}, 401, "", 0},
+		{"CR LF in the password", []string{basic("alice", "secret\r\n")}, 401, "", 0},
+		{"NUL in the user", []string{basic("alice\x00", "secret")}, 401, "", 0},
+		{"CR LF in the user", []string{basic("alice\r\nX-User: root", "secret")}, 401, "", 0},
+		{"ESC in the user", []string{basic("\x1b[31malice", "secret")}, 401, "", 0},
+		{"DEL in the user", []string{basic("alice\x7f", "secret")}, 401, "", 0},
+		{"line separator in the user", []string{basic("alice\u2028\u0085", "secret")}, 401, "", 1},
+		{"NFC", []string{basic("jürgen", "grün")}, 200, "jürgen", 1},
+		{"NFC with the password of NFD", []string{basic("jürgen", "nfd")}, 401, "", 1},
+		{"NFC with NFD in the password", []string{basic("jürgen", "gru\u0308n")}, 401, "", 1},
+		{"NFD", []string{basic("ju\u0308rgen", "nfd")}, 200, "ju\u0308rgen", 1},
+		{"Latin-1", []string{basic("j\xfcrgen", "gr\xfcn")}, 200, "j\xfcrgen", 1},
+		{"Latin-1 user, UTF-8 password", []string{basic("j\xfcrgen", "grün")}, 401, "", 1},
+		{"other case of the user", []string{basic("Alice", "secret")}, 401, "", 1},
+		{"blank behind the user", []string{basic("alice ", "secret")}, 401, "", 1},
+		{"blank before the password", []string{basic("alice", " secret")}, 401, "", 1},
+		{"password of 1,024 bytes", []string{basic("alice", strings.Repeat("p", 1024))}, 401, "", 1},
+		{"password of 1,025 bytes", []string{basic("alice", strings.Repeat("p", 1025))}, 401, "", 0},
+		{"right, and blanks up to 1,025 bytes", []string{basic("alice", "secret"+strings.Repeat(" ", 1019))}, 401, "", 0},
+		{"locked", []string{basic("mallory", "!")}, 401, "", 1},
+		{"the hash as the password", []string{basic("alice", strings.TrimSpace(alice[6:]))}, 401, "", 1},
+		{"unknown user", []string{basic("nobody", "secret")}, 401, "", 1},
 	} {
 		for version, client := range s.clients() {
 			t.Run(row.name+", "+version, func(t *testing.T) {
@@ -275,14 +205,14 @@ func TestCredentials(t *testing.T) {
 	}
 
 	// HTTP/1.1 takes white space around a value off, HTTP/2 leaves it.
-	t.Run("R3 blanks around it", func(t *testing.T) {
+	t.Run("blanks around it", func(t *testing.T) {
 		s := s.in(t)
 		app.Taken()
 		a, _ := s.raw("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: \t " + good + " \t\r\nConnection: close\r\n\r\n")
 		checkStatus(t, a, 200, "")
 		app.One(t)
 	})
-	t.Run("R6 raw control bytes in the header", func(t *testing.T) {
+	t.Run("raw control bytes in the header", func(t *testing.T) {
 		s := s.in(t)
 		app.Taken()
 		for _, c := range []string{"\x00", "\x01", "\x0b", "\x7f", "\r", "\x1b"} {
@@ -293,7 +223,7 @@ func TestCredentials(t *testing.T) {
 		}
 		app.None(t)
 	})
-	t.Run("R6 one line of the log for each", func(t *testing.T) {
+	t.Run("one line of the log for each", func(t *testing.T) {
 		s := s.in(t)
 		before := len(s.log())
 		s.send("/", authorization(basic("alice\r\n{\"level\"}\x1b[31m\u2028", "x")))
@@ -310,14 +240,14 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("no such line in %q", s.log()[before:])
 		}
 	})
-	t.Run("R10 Proxy-Authorization", func(t *testing.T) {
+	t.Run("Proxy-Authorization", func(t *testing.T) {
 		s := s.in(t)
 		app.Taken()
 		checkStatus(t, s.send("/", http.Header{"Proxy-Authorization": {good}}), 401, restricted)
 		checkStatus(t, s.send("/", http.Header{"X-Authorization": {good}, "Cookie": {"Authorization=" + good}}), 401, restricted)
 		app.None(t)
 	})
-	t.Run("R10 user info in the URL", func(t *testing.T) {
+	t.Run("user info in the URL", func(t *testing.T) {
 		s := s.in(t)
 		app.Taken()
 		a, _ := s.raw(fmt.Sprintf("GET https://alice:secret@localhost:%d/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", s.port))
@@ -371,7 +301,7 @@ func TestEveryFormat(t *testing.T) {
 	}
 }
 
-// R12: the decision is the same for every method and way to send a body, and
+// The decision is the same for every method and way to send a body, and
 // nothing of the body goes anywhere before it.
 func TestMethods(t *testing.T) {
 	app := testkit.NewWitness(t)
@@ -382,7 +312,7 @@ func TestMethods(t *testing.T) {
 	reverse_proxy {app}`))
 	for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH", "PROPFIND", "TRACE", "get", "X"} {
 		for version, client := range s.clients() {
-			t.Run("R12 "+method+", "+version, func(t *testing.T) {
+			t.Run(method+", "+version, func(t *testing.T) {
 				s := s.in(t)
 				for _, row := range []struct {
 					value  string
@@ -413,12 +343,12 @@ func TestMethods(t *testing.T) {
 		name, head, body string
 	}{
 		// Without "Connection: close", Caddy waits for the body before it sends any answer that didn't need it.
-		{"R12 Expect: 100-continue", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 7\r\n", ""},
-		{"R12 Expect: 100-continue, chunked", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n", ""},
-		{"R12 body sent along", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n", "content"},
-		{"R12 body that never ends", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n", "7\r\ncontent\r\n"},
-		{"R12 HTTP/1.0", "GET / HTTP/1.0\r\nHost: localhost\r\n", ""},
-		{"R12 WebSocket", "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n", ""},
+		{"Expect: 100-continue", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 7\r\n", ""},
+		{"Expect: 100-continue, chunked", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n", ""},
+		{"body sent along", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n", "content"},
+		{"body that never ends", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n", "7\r\ncontent\r\n"},
+		{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: localhost\r\n", ""},
+		{"WebSocket", "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n", ""},
 	} {
 		for _, value := range []string{"", "Authorization: " + basic("alice", "wrong") + "\r\n"} {
 			t.Run(row.name, func(t *testing.T) {
@@ -433,7 +363,7 @@ func TestMethods(t *testing.T) {
 			})
 		}
 	}
-	t.Run("R12 Expect: 100-continue with the right password", func(t *testing.T) {
+	t.Run("Expect: 100-continue with the right password", func(t *testing.T) {
 		s := s.in(t)
 		r := s.request("POST", "/", strings.NewReader("content"))
 		r.Header.Set("Expect", "100-continue")
@@ -448,7 +378,7 @@ func TestMethods(t *testing.T) {
 	})
 }
 
-// R11: what a browser shows can't be forged into something else.
+// What a browser shows can't be forged into something else.
 func TestRealm(t *testing.T) {
 	files := map[string]string{"users": alice}
 	s := site(t, nil, files, https(`
@@ -491,16 +421,16 @@ func TestRealm(t *testing.T) {
 	for _, row := range []struct {
 		name, path, header, realm string
 	}{
-		{"R11 quotes and backslashes", "/quotes", "", `The \"good\" C:\\dir`},
-		{"R11 placeholder", "/host", "", "Area of localhost"},
-		{"R11 header with quotes", "/header", `x", error="\`, `x\", error=\"\\`},
-		{"R11 header with a tab", "/header", "a\tb", `ab`},
-		{"R11 header absent", "/header", "", ``},
-		{"R11 header with a placeholder", "/header", "{host}", `{host}`},
-		{"R11 query with control bytes", "/query?q=a%00b%0d%0aX-Evil:%201%7f%1b%22", "", `abX-Evil: 1\"`},
-		{"R11 query with UTF-8", "/query?q=%C3%BC", "", "ü"},
-		{"R11 unknown placeholder and a lone brace", "/unknown", "", "ab {51"},
-		{"R11 UTF-8", "/utf8", "", "Geschützt"},
+		{"quotes and backslashes", "/quotes", "", `The \"good\" C:\\dir`},
+		{"placeholder", "/host", "", "Area of localhost"},
+		{"header with quotes", "/header", `x", error="\`, `x\", error=\"\\`},
+		{"header with a tab", "/header", "a\tb", `ab`},
+		{"header absent", "/header", "", ``},
+		{"header with a placeholder", "/header", "{host}", `{host}`},
+		{"query with control bytes", "/query?q=a%00b%0d%0aX-Evil:%201%7f%1b%22", "", `abX-Evil: 1\"`},
+		{"query with UTF-8", "/query?q=%C3%BC", "", "ü"},
+		{"unknown placeholder and a lone brace", "/unknown", "", "ab {51"},
+		{"UTF-8", "/utf8", "", "Geschützt"},
 	} {
 		for version, client := range s.clients() {
 			t.Run(row.name+", "+version, func(t *testing.T) {
@@ -617,11 +547,11 @@ func TestRequireAndExempt(t *testing.T) {
 		{"exempt: path, exactly", "/favicon.ico", "", "", 200, "application"},
 		{"exempt: path, not quite", "/favicon.icon", "", "", 401, ""},
 		{"exempt: block", "/both/x", "", "", 200, "application"},
-		{"R19 exempt: way back out of it", "/public/../secret", "", "", 401, ""},
-		{"R19 exempt: way back out of it, escaped", "/public/%2e%2e/secret", "", "", 401, ""},
-		{"R19 exempt: way back out of it, slash escaped", "/public%2f..%2fsecret", "", "", 401, ""},
-		{"R19 exempt: only the beginning", "/publicity", "", "", 401, ""},
-		{"R19 exempt: as a parameter", "/secret?/public/", "", "", 401, ""},
+		{"exempt: way back out of it", "/public/../secret", "", "", 401, ""},
+		{"exempt: way back out of it, escaped", "/public/%2e%2e/secret", "", "", 401, ""},
+		{"exempt: way back out of it, slash escaped", "/public%2f..%2fsecret", "", "", 401, ""},
+		{"exempt: only the beginning", "/publicity", "", "", 401, ""},
+		{"exempt: as a parameter", "/secret?/public/", "", "", 401, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -649,7 +579,7 @@ func TestRequireAndExempt(t *testing.T) {
 		s := s.in(t)
 		checkStatus(t, s.send("/", http.Header{"X-Forwarded-For": {"198.51.100.7"}}), 401, restricted)
 	})
-	t.Run("X8 exempt: a matcher that fails", func(t *testing.T) {
+	t.Run("exempt: a matcher that fails", func(t *testing.T) {
 		s := s.in(t)
 		for header, status := range map[string]int{"1": 200, "2": 401, "0": 500, "x": 500, "": 500} {
 			for _, user := range []string{"", "alice"} {
@@ -705,7 +635,7 @@ func TestRequireAndExempt(t *testing.T) {
 	})
 }
 
-// T7: whoever the name belongs to, there is one hash and one answer.
+// Whoever the name belongs to, there is one hash and one answer.
 func TestSameAnswer(t *testing.T) {
 	s := site(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, https(`
 	handle_errors {
@@ -718,8 +648,8 @@ func TestSameAnswer(t *testing.T) {
 	for version, client := range s.clients() {
 		var first answer
 		for _, row := range []struct{ name, user string }{
-			{"T7 known user", "alice"}, {"T7 unknown user", "nobody"}, {"T7 locked user", "mallory"}, {"T7 bad line", "bad"}, {"T7 empty user", ""},
-			{"T7 user name of 255 bytes", strings.Repeat("u", 255)},
+			{"known user", "alice"}, {"unknown user", "nobody"}, {"locked user", "mallory"}, {"bad line", "bad"}, {"empty user", ""},
+			{"user name of 255 bytes", strings.Repeat("u", 255)},
 		} {
 			t.Run(row.name+", "+version, func(t *testing.T) {
 				var a answer
@@ -751,7 +681,7 @@ func TestSameAnswer(t *testing.T) {
 	})
 }
 
-// R15: who gets to see the password.
+// Who gets to see the password.
 func TestAuthorizationHeader(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice + bob}, https(`
@@ -798,27 +728,27 @@ func TestAuthorizationHeader(t *testing.T) {
 		status     int
 		want       []string // what the application gets
 	}{
-		{"R15 removed", "/", false, []string{good}, 200, nil},
-		{"R15 removed, other case", "/", false, []string{"bASIC" + good[5:]}, 200, nil},
-		{"R15 kept", "/keep", false, []string{good}, 200, []string{good}},
-		{"R15 failing, wrong password", "/", false, []string{bad}, 401, nil},
-		{"R15 failing, malformed", "/", false, []string{"Basic !!"}, 401, nil},
-		{"R15 failing, Basic alone", "/", false, []string{"Basic"}, 401, nil},
-		{"R15 failing, no TAB is a way round", "/", false, []string{"Basic\t\t" + bad[6:]}, 401, nil},
-		{"R15 failing, wrong password, keep_authorization", "/keep", false, []string{bad}, 401, nil},
-		{"R15 failing, two headers", "/", false, []string{good, bad}, 400, nil},
-		{"R15 failing, two headers, keep_authorization", "/keep", false, []string{good, bad}, 400, nil},
-		{"R15 failing, Basic and Bearer", "/", false, []string{good, "Bearer t"}, 400, []string{"Bearer t"}},
-		{"R15 failing, not required", "/", false, []string{basic("bob", "hunter2")}, 403, nil},
-		{"R15 failing, not required, keep_authorization", "/keep", false, []string{basic("bob", "hunter2")}, 403, nil},
-		{"R15 exempt: Bearer untouched", "/", true, []string{"Bearer t"}, 200, []string{"Bearer t"}},
-		{"R15 exempt: two Bearers untouched", "/", true, []string{"Bearer t", "Bearer u"}, 200, []string{"Bearer t", "Bearer u"}},
-		{"R15 exempt: Basic removed", "/", true, []string{good}, 200, nil},
-		{"R15 exempt: wrong Basic removed", "/", true, []string{bad}, 200, nil},
-		{"R15 exempt: Bearer stays, Basic goes", "/", true, []string{"Bearer t", good}, 200, []string{"Bearer t"}},
-		{"R15 exempt: Basic kept", "/keep", true, []string{good}, 200, []string{good}},
-		{"R15 exempt: both kept", "/keep", true, []string{"Bearer t", good}, 200, []string{"Bearer t", good}},
-		{"R15 the proxy's own", "/own", false, []string{good}, 200, []string{"Basic b3du"}},
+		{"removed", "/", false, []string{good}, 200, nil},
+		{"removed, other case", "/", false, []string{"bASIC" + good[5:]}, 200, nil},
+		{"kept", "/keep", false, []string{good}, 200, []string{good}},
+		{"failing, wrong password", "/", false, []string{bad}, 401, nil},
+		{"failing, malformed", "/", false, []string{"Basic !!"}, 401, nil},
+		{"failing, Basic alone", "/", false, []string{"Basic"}, 401, nil},
+		{"failing, no TAB is a way round", "/", false, []string{"Basic\t\t" + bad[6:]}, 401, nil},
+		{"failing, wrong password, keep_authorization", "/keep", false, []string{bad}, 401, nil},
+		{"failing, two headers", "/", false, []string{good, bad}, 400, nil},
+		{"failing, two headers, keep_authorization", "/keep", false, []string{good, bad}, 400, nil},
+		{"failing, Basic and Bearer", "/", false, []string{good, "Bearer t"}, 400, []string{"Bearer t"}},
+		{"failing, not required", "/", false, []string{basic("bob", "hunter2")}, 403, nil},
+		{"failing, not required, keep_authorization", "/keep", false, []string{basic("bob", "hunter2")}, 403, nil},
+		{"exempt: Bearer untouched", "/", true, []string{"Bearer t"}, 200, []string{"Bearer t"}},
+		{"exempt: two Bearers untouched", "/", true, []string{"Bearer t", "Bearer u"}, 200, []string{"Bearer t", "Bearer u"}},
+		{"exempt: Basic removed", "/", true, []string{good}, 200, nil},
+		{"exempt: wrong Basic removed", "/", true, []string{bad}, 200, nil},
+		{"exempt: Bearer stays, Basic goes", "/", true, []string{"Bearer t", good}, 200, []string{"Bearer t"}},
+		{"exempt: Basic kept", "/keep", true, []string{good}, 200, []string{good}},
+		{"exempt: both kept", "/keep", true, []string{"Bearer t", good}, 200, []string{"Bearer t", good}},
+		{"the proxy's own", "/own", false, []string{good}, 200, []string{"Basic b3du"}},
 	} {
 		for version, client := range s.clients() {
 			t.Run(row.name+", "+version, func(t *testing.T) {
@@ -837,7 +767,7 @@ func TestAuthorizationHeader(t *testing.T) {
 			})
 		}
 	}
-	t.Run("R15 no placeholder", func(t *testing.T) {
+	t.Run("no placeholder", func(t *testing.T) {
 		s := s.in(t)
 		for _, exempt := range []string{"", "yes"} {
 			if a := s.send("/echo", http.Header{"Authorization": {good}, "X-Exempt": {exempt}}); a.body != "[]" || a.status != 200 {
@@ -846,7 +776,7 @@ func TestAuthorizationHeader(t *testing.T) {
 		}
 	})
 	// HTTP/2 leaves white space where it is; whatever sends the request on over HTTP/1.1 takes it off.
-	t.Run("R15 blank before the scheme, HTTP/2", func(t *testing.T) {
+	t.Run("blank before the scheme, HTTP/2", func(t *testing.T) {
 		s := s.in(t)
 		for _, row := range []struct {
 			path, exempt string
@@ -860,7 +790,7 @@ func TestAuthorizationHeader(t *testing.T) {
 	})
 }
 
-// R16: neither a password nor its hash is written anywhere.
+// Neither a password nor its hash is written anywhere.
 func TestCanary(t *testing.T) {
 	const password = "canary-PaSSw0rd-7f3a"
 	const hash = "$2y$04$Mo1mims8ECyupLmpCqtd/ejufvSwEGYP3DBry1e6ELHoaGIy33Awm"
@@ -943,7 +873,7 @@ http://localhost:{http} {
 	respond ok
 }`
 	for _, option := range []string{"", "log_credentials"} {
-		t.Run("R16 "+option, func(t *testing.T) {
+		t.Run(option, func(t *testing.T) {
 			s := site(t, app, map[string]string{"users": aliceCanary + bob}, strings.Replace(caddyfile, "LOGCREDENTIALS", option, 1))
 			good := basic("alice", password)
 			encoded := good[len("Basic "):]
@@ -1015,7 +945,7 @@ http://localhost:{http} {
 	}
 }
 
-// R17: the challenge outlives what the administrator does about errors.
+// The challenge outlives what the administrator does about errors.
 func TestHandleErrors(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := site(t, app, map[string]string{"users": alice, "401.html": "<h1>Please log in</h1>"}, https(`
@@ -1045,11 +975,11 @@ func TestHandleErrors(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"R17 respond", nil, 401, "401 not authenticated"},
-		{"R17 page", http.Header{"X-Page": {"yes"}}, 401, "<h1>Please log in</h1>"},
-		{"R17 page, wrong password", http.Header{"X-Page": {"yes"}, "Authorization": {basic("alice", "no")}}, 401, "<h1>Please log in</h1>"},
-		{"R17 403", authorization(basic("alice", "secret")), 403, "403 the user is not among those required"},
-		{"R17 400", authorization("Basic a", "Basic b"), 400, "400 more than one Authorization header"},
+		{"respond", nil, 401, "401 not authenticated"},
+		{"page", http.Header{"X-Page": {"yes"}}, 401, "<h1>Please log in</h1>"},
+		{"page, wrong password", http.Header{"X-Page": {"yes"}, "Authorization": {basic("alice", "no")}}, 401, "<h1>Please log in</h1>"},
+		{"403", authorization(basic("alice", "secret")), 403, "403 the user is not among those required"},
+		{"400", authorization("Basic a", "Basic b"), 400, "400 more than one Authorization header"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -1063,7 +993,7 @@ func TestHandleErrors(t *testing.T) {
 	app.None(t)
 }
 
-// R19: a path that means the same to the application as a protected one is
+// A path that means the same to the application as a protected one is
 // protected, as far as the matcher goes; a whole site altogether.
 func TestPaths(t *testing.T) {
 	app := testkit.NewWitness(t)
@@ -1112,13 +1042,13 @@ https://[::1]:{https} {
 		"/x//..//admin/x", "/admin/./x", "/admin/../admin/x", "https://localhost/admin/x",
 	}
 	for _, path := range protected {
-		t.Run("R19 handle /admin/*: "+path, func(t *testing.T) {
+		t.Run("handle /admin/*: "+path, func(t *testing.T) {
 			if a := raw("localhost", path); a.status != 401 && a.status != 400 {
 				t.Errorf("%d %s", a.status, a.body)
 			}
 			app.None(t)
 		})
-		t.Run("R19 htpasswd /admin/*: "+path, func(t *testing.T) {
+		t.Run("htpasswd /admin/*: "+path, func(t *testing.T) {
 			if a := raw("[::1]", path); a.status != 401 && a.status != 400 {
 				t.Errorf("%d %s", a.status, a.body)
 			}
@@ -1131,7 +1061,7 @@ https://[::1]:{https} {
 			if path == "https://localhost/admin/x" {
 				continue // that is the other site
 			}
-			t.Run("R19 whole site "+host+": "+path, func(t *testing.T) {
+			t.Run("whole site "+host+": "+path, func(t *testing.T) {
 				if a := raw(host, path); a.status != 401 && a.status != 400 {
 					t.Errorf("%d %s", a.status, a.body)
 				}
@@ -1139,7 +1069,7 @@ https://[::1]:{https} {
 			})
 		}
 	}
-	t.Run("R19 handle fails closed for what it doesn't cover", func(t *testing.T) {
+	t.Run("handle fails closed for what it doesn't cover", func(t *testing.T) {
 		for _, path := range odd {
 			if a := raw("localhost", path); a.status == 200 && a.body != "open" && a.body != "" {
 				t.Errorf("%s: %+v", path, a)
@@ -1147,7 +1077,7 @@ https://[::1]:{https} {
 		}
 		app.None(t)
 	})
-	t.Run("R19 the right password gets there", func(t *testing.T) {
+	t.Run("the right password gets there", func(t *testing.T) {
 		s := s.in(t)
 		for _, path := range []string{"/admin/x", "//ADMIN/x", "/x/../admin/x"} {
 			a, _ := s.raw("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + basic("alice", "secret") + "\r\nConnection: close\r\n\r\n")
@@ -1158,7 +1088,7 @@ https://[::1]:{https} {
 	})
 }
 
-// R20: more than one htpasswd on the way of a request.
+// More than one htpasswd on the way of a request.
 func TestTwoHandlers(t *testing.T) {
 	app, auth := testkit.NewWitness(t), testkit.NewWitness(t)
 	s := site(t, app, map[string]string{
@@ -1280,24 +1210,24 @@ func TestTwoHandlers(t *testing.T) {
 		realm                      string
 		want                       http.Header // of these fields, what the application gets
 	}{
-		{"R20 site only", "/", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
-		{"R20 nobody", "/admin/x", "", "", 401, "Site", nil},
-		{"R20 good for both", "/admin/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
-		{"R20 good for the site only", "/admin/x", "carol", "carols", 401, "Admins", nil},
-		{"R20 same name, password of the site", "/admin/x", "alice", "secret", 401, "Admins", nil},
-		{"R20 same name, password of the admins", "/admin/x", "alice", "other", 401, "Site", nil},
-		{"R20 overlapping: good for both", "/overlap/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
-		{"R20 overlapping: good for one only", "/overlap/x", "alice", "other", 401, "", nil},
-		{"R20 same file twice, required", "/samefile/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}}},
-		{"R20 same file twice, not required", "/samefile/x", "bob", "secret", 403, "", nil},
-		{"R20 keep_authorization in the inner one only", "/keepinner/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
-		{"R20 the inner one exempt: the outer one's user", "/exemptinner/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
-		{"R20 the inner one exempt, with a field of its own", "/exemptother/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
-		{"R20 one without user_header between", "/three/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
-		{"R20 credentials for the application set between", "/between/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}, "Authorization": {"Basic dXA6c3RyZWFt"}}},
-		{"R20 forged between: the inner one still says who it is", "/changed/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
-		{"R20 variable overwritten: fails closed", "/vars/x", "bob", "secret", 401, "Admins", nil},
-		{"R20 forward_auth behind", "/forward/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"site only", "/", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"nobody", "/admin/x", "", "", 401, "Site", nil},
+		{"good for both", "/admin/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
+		{"good for the site only", "/admin/x", "carol", "carols", 401, "Admins", nil},
+		{"same name, password of the site", "/admin/x", "alice", "secret", 401, "Admins", nil},
+		{"same name, password of the admins", "/admin/x", "alice", "other", 401, "Site", nil},
+		{"overlapping: good for both", "/overlap/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
+		{"overlapping: good for one only", "/overlap/x", "alice", "other", 401, "", nil},
+		{"same file twice, required", "/samefile/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}}},
+		{"same file twice, not required", "/samefile/x", "bob", "secret", 403, "", nil},
+		{"keep_authorization in the inner one only", "/keepinner/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"the inner one exempt: the outer one's user", "/exemptinner/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"the inner one exempt, with a field of its own", "/exemptother/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"one without user_header between", "/three/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"credentials for the application set between", "/between/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}, "Authorization": {"Basic dXA6c3RyZWFt"}}},
+		{"forged between: the inner one still says who it is", "/changed/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"variable overwritten: fails closed", "/vars/x", "bob", "secret", 401, "Admins", nil},
+		{"forward_auth behind", "/forward/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -1344,7 +1274,7 @@ func TestTwoHandlers(t *testing.T) {
 			}
 		})
 	}
-	t.Run("R20 keep_authorization in both, and in the outer one only", func(t *testing.T) {
+	t.Run("keep_authorization in both, and in the outer one only", func(t *testing.T) {
 		s := site(t, app, map[string]string{"site": alice}, https(`
 	htpasswd {
 		file {dir}/site
@@ -1375,7 +1305,7 @@ func TestTwoHandlers(t *testing.T) {
 	})
 }
 
-// X6: a user in two files is two users.
+// A user in two files is two users.
 func TestTwoFiles(t *testing.T) {
 	s := site(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, https(`
 	handle /one {
@@ -1408,18 +1338,18 @@ func TestTwoFiles(t *testing.T) {
 		status                     int
 		hashes                     int64
 	}{
-		{"X6 one", "/one", "alice", "secret", 200, 1},
-		{"X6 one, remembered", "/one", "alice", "secret", 200, 0},
-		{"X6 the password of one in two", "/two", "alice", "secret", 401, 1},
-		{"X6 two", "/two", "alice", "other", 200, 1},
-		{"X6 two, remembered", "/two", "alice", "other", 200, 0},
-		{"X6 the password of two in one", "/one", "alice", "other", 401, 1},
-		{"X6 both files: the first decides, as before", "/onetwo", "alice", "other", 401, 0},
-		{"X6 both files: remembered with the file", "/onetwo", "alice", "secret", 200, 0},
-		{"X6 both files: user of the second", "/onetwo", "carol", "carols", 200, 1},
-		{"X6 user of the second in the first", "/one", "carol", "carols", 401, 1},
-		{"X6 cache off: computed though remembered", "/off", "alice", "secret", 200, 1},
-		{"X6 cache off: computed again", "/off", "alice", "secret", 200, 1},
+		{"one", "/one", "alice", "secret", 200, 1},
+		{"one, remembered", "/one", "alice", "secret", 200, 0},
+		{"the password of one in two", "/two", "alice", "secret", 401, 1},
+		{"two", "/two", "alice", "other", 200, 1},
+		{"two, remembered", "/two", "alice", "other", 200, 0},
+		{"the password of two in one", "/one", "alice", "other", 401, 1},
+		{"both files: the first decides, as before", "/onetwo", "alice", "other", 401, 0},
+		{"both files: remembered with the file", "/onetwo", "alice", "secret", 200, 0},
+		{"both files: user of the second", "/onetwo", "carol", "carols", 200, 1},
+		{"user of the second in the first", "/one", "carol", "carols", 401, 1},
+		{"cache off: computed though remembered", "/off", "alice", "secret", 200, 1},
+		{"cache off: computed again", "/off", "alice", "secret", 200, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -1432,7 +1362,7 @@ func TestTwoFiles(t *testing.T) {
 	}
 }
 
-// X1: the application's failures aren't the user's.
+// The application's failures aren't the user's.
 func TestDeadApplication(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
@@ -1491,7 +1421,7 @@ func references(path string) [2]int {
 	return [2]int{users, groups}
 }
 
-// X8: a handler whose settings or files are bad doesn't come into being, and
+// A handler whose settings or files are bad doesn't come into being, and
 // leaves nothing behind.
 func TestProvisionRefuses(t *testing.T) {
 	ctx := emptyContext(t)
@@ -1508,37 +1438,37 @@ func TestProvisionRefuses(t *testing.T) {
 	for _, row := range []struct {
 		name, json, want string
 	}{
-		{"X8 no file", `{}`, "files: expected at least one password file, found none"},
-		{"X8 no file but others", `{"realm": "x", "group_files": ["GROUPS"]}`, "files: expected at least one password file, found none"},
-		{"X8 missing file", `{"files": ["MISSING"]}`, missing + ": no such file"},
-		{"X8 second file missing", `{"files": ["GOOD", "MISSING"]}`, missing + ": no such file"},
-		{"X8 first file missing", `{"files": ["MISSING", "GOOD"]}`, missing + ": no such file"},
-		{"X8 folder", `{"files": ["DIR"]}`, "is a folder"},
-		{"X8 empty name", `{"files": [""]}`, "is a folder"},
-		{"X8 broken file", `{"files": ["GOOD", "GOOD2", "BROKEN"]}`, broken + ": none of its 1 lines"},
-		{"X8 missing group file", `{"files": ["GOOD", "GOOD2"], "group_files": ["GROUPS", "MISSING"]}`, missing + ": no such file"},
-		{"X8 broken group file", `{"files": ["GOOD"], "group_files": ["BROKEN"]}`, broken + ": none of its 1 lines"},
-		{"X8 group file as a password file", `{"files": ["GOOD"], "group_files": ["GOOD"], "user_header": "Host"}`, "user_header"},
-		{"X8 unknown placeholder", `{"files": ["{env.HTPASSWD_NO_SUCH}/x"]}`, "env.HTPASSWD_NO_SUCH"},
-		{"R11 realm with a line end", `{"files": ["GOOD"], "realm": "a\nb"}`, "realm"},
-		{"R11 realm with a NUL", `{"files": ["GOOD"], "realm": "a\u0000{host}"}`, "realm"},
-		{"R11 realm with DEL", `{"files": ["GOOD"], "realm": "\u007f"}`, "realm"},
-		{"X8 user_header Authorization", `{"files": ["GOOD"], "user_header": "AUTHORIZATION"}`, "user_header"},
-		{"X8 user_header with an underscore for a field of its own", `{"files": ["GOOD"], "user_header": "Content_Length"}`, "user_header"},
-		{"X8 user_header with a blank", `{"files": ["GOOD"], "user_header": "X User"}`, "user_header"},
-		{"X8 user_header with a line end", `{"files": ["GOOD"], "user_header": "X-User\r\nX-Evil: 1"}`, "user_header"},
-		{"X8 user_header with a colon", `{"files": ["GOOD"], "user_header": "X-User:"}`, "user_header"},
-		{"X8 require nothing", `{"files": ["GOOD"], "require": {}}`, "require"},
-		{"X8 require empty lists", `{"files": ["GOOD"], "require": {"users": [], "groups": []}}`, "require"},
-		{"X8 require group without a group file", `{"files": ["GOOD"], "require": {"groups": ["g"]}}`, "group_file"},
-		{"X8 cache off and max_age", `{"files": ["GOOD"], "cache": {"off": true, "max_age": "5m"}}`, "cache"},
-		{"X8 cache below zero", `{"files": ["GOOD"], "cache": {"max_age": "-1s"}}`, "cache"},
-		{"X8 exempt everything", `{"files": ["GOOD"], "exempt": [{}]}`, "exempt"},
-		{"X8 exempt everything, behind another", `{"files": ["GOOD"], "exempt": [{"path": ["/x"]}, {}]}`, "exempt"},
-		{"X8 exempt null", `{"files": ["GOOD"], "exempt": [null]}`, "exempt"},
-		{"X8 exempt unknown matcher", `{"files": ["GOOD"], "exempt": [{"no_such": 1}]}`, "exempt"},
-		{"X8 exempt bad matcher", `{"files": ["GOOD"], "exempt": [{"remote_ip": {"ranges": ["nonsense"]}}]}`, "exempt"},
-		{"X8 unknown setting", `{"files": ["GOOD"], "exemptions": []}`, "exemptions"},
+		{"no file", `{}`, "files: expected at least one password file, found none"},
+		{"no file but others", `{"realm": "x", "group_files": ["GROUPS"]}`, "files: expected at least one password file, found none"},
+		{"missing file", `{"files": ["MISSING"]}`, missing + ": no such file"},
+		{"second file missing", `{"files": ["GOOD", "MISSING"]}`, missing + ": no such file"},
+		{"first file missing", `{"files": ["MISSING", "GOOD"]}`, missing + ": no such file"},
+		{"folder", `{"files": ["DIR"]}`, "is a folder"},
+		{"empty name", `{"files": [""]}`, "is a folder"},
+		{"broken file", `{"files": ["GOOD", "GOOD2", "BROKEN"]}`, broken + ": none of its 1 lines"},
+		{"missing group file", `{"files": ["GOOD", "GOOD2"], "group_files": ["GROUPS", "MISSING"]}`, missing + ": no such file"},
+		{"broken group file", `{"files": ["GOOD"], "group_files": ["BROKEN"]}`, broken + ": none of its 1 lines"},
+		{"group file as a password file", `{"files": ["GOOD"], "group_files": ["GOOD"], "user_header": "Host"}`, "user_header"},
+		{"unknown placeholder", `{"files": ["{env.HTPASSWD_NO_SUCH}/x"]}`, "env.HTPASSWD_NO_SUCH"},
+		{"realm with a line end", `{"files": ["GOOD"], "realm": "a\nb"}`, "realm"},
+		{"realm with a NUL", `{"files": ["GOOD"], "realm": "a\u0000{host}"}`, "realm"},
+		{"realm with DEL", `{"files": ["GOOD"], "realm": "\u007f"}`, "realm"},
+		{"user_header Authorization", `{"files": ["GOOD"], "user_header": "AUTHORIZATION"}`, "user_header"},
+		{"user_header with an underscore for a field of its own", `{"files": ["GOOD"], "user_header": "Content_Length"}`, "user_header"},
+		{"user_header with a blank", `{"files": ["GOOD"], "user_header": "X User"}`, "user_header"},
+		{"user_header with a line end", `{"files": ["GOOD"], "user_header": "X-User\r\nX-Evil: 1"}`, "user_header"},
+		{"user_header with a colon", `{"files": ["GOOD"], "user_header": "X-User:"}`, "user_header"},
+		{"require nothing", `{"files": ["GOOD"], "require": {}}`, "require"},
+		{"require empty lists", `{"files": ["GOOD"], "require": {"users": [], "groups": []}}`, "require"},
+		{"require group without a group file", `{"files": ["GOOD"], "require": {"groups": ["g"]}}`, "group_file"},
+		{"cache off and max_age", `{"files": ["GOOD"], "cache": {"off": true, "max_age": "5m"}}`, "cache"},
+		{"cache below zero", `{"files": ["GOOD"], "cache": {"max_age": "-1s"}}`, "cache"},
+		{"exempt everything", `{"files": ["GOOD"], "exempt": [{}]}`, "exempt"},
+		{"exempt everything, behind another", `{"files": ["GOOD"], "exempt": [{"path": ["/x"]}, {}]}`, "exempt"},
+		{"exempt null", `{"files": ["GOOD"], "exempt": [null]}`, "exempt"},
+		{"exempt unknown matcher", `{"files": ["GOOD"], "exempt": [{"no_such": 1}]}`, "exempt"},
+		{"exempt bad matcher", `{"files": ["GOOD"], "exempt": [{"remote_ip": {"ranges": ["nonsense"]}}]}`, "exempt"},
+		{"unknown setting", `{"files": ["GOOD"], "exemptions": []}`, "exemptions"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			text := strings.NewReplacer("GOOD2", good2, "GOOD", good, "BROKEN", broken, "MISSING", missing, "GROUPS", groups, "DIR", dir).Replace(row.json)
@@ -1571,7 +1501,7 @@ func TestProvisionRefuses(t *testing.T) {
 		}
 	}
 	check(1)
-	t.Run("X8 Cleanup after a Provision that failed halfway, twice", func(t *testing.T) {
+	t.Run("Cleanup after a Provision that failed halfway, twice", func(t *testing.T) {
 		failing := &Handler{Files: []string{good, missing, good2}}
 		err := failing.Provision(ctx)
 		if !errors.Is(err, os.ErrNotExist) {
@@ -1588,13 +1518,13 @@ func TestProvisionRefuses(t *testing.T) {
 			t.Error("served")
 		}
 	})
-	t.Run("X8 Cleanup without Provision", func(t *testing.T) {
+	t.Run("Cleanup without Provision", func(t *testing.T) {
 		if err := new(Handler).Cleanup(); err != nil {
 			t.Error(err)
 		}
 		check(1)
 	})
-	t.Run("X8 the same file twice in one handler", func(t *testing.T) {
+	t.Run("the same file twice in one handler", func(t *testing.T) {
 		twice := &Handler{Files: []string{good, good}, GroupFiles: []string{groups, groups}}
 		if err := twice.Provision(ctx); err != nil {
 			t.Error(err)
@@ -1609,7 +1539,7 @@ func TestProvisionRefuses(t *testing.T) {
 			check(1)
 		}
 	})
-	t.Run("X8 broken while in use", func(t *testing.T) {
+	t.Run("broken while in use", func(t *testing.T) {
 		write("good2", "<html>\n")
 		failing := &Handler{Files: []string{good2}}
 		if err := failing.Provision(ctx); err == nil {
@@ -1624,7 +1554,7 @@ func TestProvisionRefuses(t *testing.T) {
 			t.Errorf("%v: the version before doesn't serve on", err)
 		}
 	})
-	t.Run("X8 called without a server", func(t *testing.T) {
+	t.Run("called without a server", func(t *testing.T) {
 		for _, row := range []struct {
 			name      string
 			encrypted bool
@@ -1651,7 +1581,7 @@ func TestProvisionRefuses(t *testing.T) {
 			}
 		}
 	})
-	t.Run("X8 no exempt exempts nothing", func(t *testing.T) {
+	t.Run("no exempt exempts nothing", func(t *testing.T) {
 		for _, exempt := range []string{"", `, "exempt": []`, `, "exempt": null`} {
 			module, err := ctx.LoadModuleByID("http.handlers.htpasswd", []byte(`{"files": ["`+good+`"]`+exempt+`}`))
 			if err != nil {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // These tests are about a change on disk and the request right after it,
@@ -40,7 +42,7 @@ func TestAddAndLogIn(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := site(t, nil, map[string]string{"users": alice}, withDefaultBudgets+https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok"))
+			s := siteWith(t, testkit.ServerOptions{DefaultLimits: true}, nil, map[string]string{"users": alice}, https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok"))
 			var text strings.Builder
 			text.WriteString(alice)
 			for i := range test.times {

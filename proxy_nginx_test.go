@@ -2,11 +2,12 @@ package caddyhtpasswd
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // nginxAnswers are what an nginx answers to the requests of http1Rows, by their
@@ -37,7 +38,9 @@ var nginxAnswers = map[string]string{
 	"a trailer of 5 kB":                      "200",
 }
 
-// TestMalformedAsNginx sends the same requests to a real nginx.
+// TestMalformedAsNginx sends the same requests to a real nginx. It is here and not in e2e,
+// since the requests and what sends them are those of
+// TestProxyBlamesNoServerForClients.
 func TestMalformedAsNginx(t *testing.T) {
 	program(t, "nginx")
 	var upstream strings.Builder
@@ -45,23 +48,19 @@ func TestMalformedAsNginx(t *testing.T) {
 		s := &recordingServer{name: name, begun: make(map[string]int)}
 		fmt.Fprintf(&upstream, "server %s fail_timeout=10m;\n", runTestServer(t, s, nil))
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
-	startNginx(t, t.TempDir(), `
+	peer := testkit.StartPeer(t, t.TempDir(), `
 		large_client_header_buffers 4 16k;
 		upstream app {
 			`+upstream.String()+`
 		}
 		server {
-			listen `+address+`;
+			listen 127.0.0.1:{port};
 			client_max_body_size 64k;
 			location / {
 				proxy_pass http://app;
 			}
-		}`)
-	eventually(t, "nginx listens", func() bool {
-		c, err := net.Dial("tcp", address)
-		return err == nil && c.Close() == nil
-	})
+		}`, testkit.NginxCommand)
+	address := fmt.Sprintf("127.0.0.1:%d", peer.Port)
 	for _, row := range http1Rows {
 		t.Run(row.name, func(t *testing.T) {
 			want := row.wanted("HTTP/1.1", "HTTP/1.1")

@@ -31,7 +31,7 @@ func openFiles(t testing.TB) int {
 	return len(entries)
 }
 
-// X2: reloads under load: nobody notices, and nothing is left behind.
+// Reloads under load: nobody notices, and nothing is left behind.
 func TestReloadsUnderLoad(t *testing.T) {
 	const reloads, people = 20, 4
 	caddyfile := func(i int) string {
@@ -133,7 +133,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		return g <= goroutines+3 && f <= fds+3 || t.Failed()
 	})
 
-	t.Run("X2 an edit of one entry", func(t *testing.T) {
+	t.Run("an edit of one entry", func(t *testing.T) {
 		s := s.in(t)
 		s.write("more", bobSecret+carol)
 		computed := hashes(func() {
@@ -161,7 +161,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 }
 
-// X3: a reload that is refused changes nothing.
+// A reload that is refused changes nothing.
 func TestRefusedReload(t *testing.T) {
 	const old = "{\n\thtpasswd {\n\t\tpoll 1s\n\t}\n}\n"
 	const next = "{\n\thtpasswd {\n\t\tpoll 9s\n\t}\n}\n"
@@ -180,16 +180,16 @@ func TestRefusedReload(t *testing.T) {
 		name, before, caddyfile, want string
 		users                         string // what is written into the file in use
 	}{
-		{"X3 syntax error", "", strings.TrimSuffix(next+handler("new", "{dir}/users"), "}\n"), "Caddyfile", alice},
-		{"X3 unknown subdirective", "", next + https("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
-		{"X3 missing file", "", next + handler("new", "{dir}/missing"), "missing", alice},
-		{"X3 missing second file", "", next + handler("new", "{dir}/other {dir}/users {dir}/missing"), "missing", alice},
-		{"X3 missing group file", "", next + https("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
-		{"X3 port in use", "", next + handler("new", "{dir}/users") + busy, "address already in use", alice},
-		{"X3 broken file that is in use", "", next + handler("new", "{dir}/users"), "none of its 1 lines", "<html>\n"},
-		{"X3 broken file, another site good", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
-		{"X3 settings of the app", "", "{\n\thtpasswd {\n\t\tpoll 1ms\n\t}\n}\n" + handler("new", "{dir}/users"), "poll", alice},
-		{"X3 user_header", "", next + https("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
+		{"syntax error", "", strings.TrimSuffix(next+handler("new", "{dir}/users"), "}\n"), "Caddyfile", alice},
+		{"unknown subdirective", "", next + https("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
+		{"missing file", "", next + handler("new", "{dir}/missing"), "missing", alice},
+		{"missing second file", "", next + handler("new", "{dir}/other {dir}/users {dir}/missing"), "missing", alice},
+		{"missing group file", "", next + https("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
+		{"port in use", "", next + handler("new", "{dir}/users") + busy, "address already in use", alice},
+		{"broken file that is in use", "", next + handler("new", "{dir}/users"), "none of its 1 lines", "<html>\n"},
+		{"broken file, another site good", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
+		{"settings of the app", "", "{\n\thtpasswd {\n\t\tpoll 1ms\n\t}\n}\n" + handler("new", "{dir}/users"), "poll", alice},
+		{"user_header", "", next + https("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -219,7 +219,7 @@ func TestRefusedReload(t *testing.T) {
 		})
 	}
 	s.write("users", alice)
-	t.Run("X3 mended: taken", func(t *testing.T) {
+	t.Run("mended: taken", func(t *testing.T) {
 		s := s.in(t)
 		if err := s.reload(next + handler("new", "{dir}/users")); err != nil {
 			t.Fatal(err)
@@ -237,9 +237,9 @@ func TestRefusedReload(t *testing.T) {
 // At start-up a bad file or setting is the end of it: there is nothing to keep.
 func TestRefusedStart(t *testing.T) {
 	for _, row := range []struct{ name, users, block, want string }{
-		{"X8 missing", "", "file {dir}/missing", "no such file"},
-		{"X8 broken", "<html>\n", "file {dir}/users", "none of its 1 lines"},
-		{"X8 only bad lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
+		{"missing", "", "file {dir}/missing", "no such file"},
+		{"broken", "<html>\n", "file {dir}/users", "none of its 1 lines"},
+		{"only bad lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := startServer(t, "")
@@ -256,7 +256,7 @@ func TestRefusedStart(t *testing.T) {
 	}
 }
 
-// X4: from the moment the file says so, the old password is worth nothing.
+// From the moment the file says so, the old password is worth nothing.
 func TestPasswordChanged(t *testing.T) {
 	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n\thtpasswd {\n\t\tpoll 500ms\n\t}\n}\n"+https(`
 	htpasswd {
@@ -266,7 +266,7 @@ func TestPasswordChanged(t *testing.T) {
 	path := filepath.Join(s.dir, "users")
 	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
 	checkStatus(t, s.get("/", "bob", "hunter2"), 200, "")
-	t.Run("X4 changed", func(t *testing.T) {
+	t.Run("changed", func(t *testing.T) {
 		s := s.in(t)
 		s.write("users", aliceOther+bob)
 		eventually(t, "the old password is refused", func() bool { return s.get("/", "alice", "secret").status == 401 })
@@ -276,7 +276,7 @@ func TestPasswordChanged(t *testing.T) {
 			t.Errorf("bob: %d hashes computed", n)
 		}
 	})
-	t.Run("X4 renamed over, user removed", func(t *testing.T) {
+	t.Run("renamed over, user removed", func(t *testing.T) {
 		s := s.in(t)
 		if err := os.Rename(s.write("users.new", aliceOther+carol), path); err != nil {
 			t.Fatal(err)
@@ -286,14 +286,14 @@ func TestPasswordChanged(t *testing.T) {
 			t.Errorf("alice: %d hashes computed", n)
 		}
 	})
-	t.Run("X4 locked", func(t *testing.T) {
+	t.Run("locked", func(t *testing.T) {
 		s := s.in(t)
 		s.write("users", "alice:!"+aliceOther[len("alice:"):]+carol)
 		eventually(t, "alice is out", func() bool { return s.get("/", "alice", "other").status == 401 })
 		s.write("users", aliceOther+carol)
 		eventually(t, "alice is in", func() bool { return s.get("/", "alice", "other").status == 200 })
 	})
-	t.Run("X4 file deleted: serves on", func(t *testing.T) {
+	t.Run("file deleted: serves on", func(t *testing.T) {
 		s := s.in(t)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
@@ -314,7 +314,7 @@ func TestPasswordChanged(t *testing.T) {
 	})
 }
 
-// X4: a password that was right when its hash was begun, and isn't when it is done.
+// A password that was right when its hash was begun, and isn't when it is done.
 func TestPasswordChangedInFlight(t *testing.T) {
 	s := site(t, nil, map[string]string{"users": slow + carol}, https(`
 	htpasswd {
@@ -331,7 +331,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 	if file == nil {
 		t.Fatal("not in the pool")
 	}
-	for name, text := range map[string]string{"X4 removed in flight": carol, "X4 changed in flight": "slow" + carol[len("carol"):]} {
+	for name, text := range map[string]string{"removed in flight": carol, "changed in flight": "slow" + carol[len("carol"):]} {
 		t.Run(name, func(t *testing.T) {
 			s := s.in(t)
 			if err := file.store.load(slow+carol, zap.NewNop()); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// R14: what the application is told about the user comes from here alone.
+// What the application is told about the user comes from here alone.
 func TestForgedUserHeader(t *testing.T) {
 	app := testkit.NewWitness(t)
 	caddyfile := `{
@@ -42,30 +42,30 @@ https://localhost:{https} {
 			s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", options, 1))
 			good := "Authorization: " + basic("alice", "secret") + "\r\n"
 			for _, row := range []struct{ name, head, body string }{
-				{"R14 nothing forged", "", ""},
-				{"R14 canonical", "X-User-Name: root\r\n", ""},
-				{"R14 lower case", "x-user-name: root\r\n", ""},
-				{"R14 upper case", "X-USER-NAME: root\r\n", ""},
-				{"R14 underscores", "X_User_Name: root\r\n", ""},
-				{"R14 one underscore", "X-User_Name: root\r\n", ""},
-				{"R14 dots", "X.User.Name: root\r\n", ""},
-				{"R14 one dot", "X-User.Name: root\r\n", ""},
-				{"R14 underscore and dot", "X_User.Name: root\r\n", ""},
-				{"R14 other characters of a token", "X~User!Name: root\r\n", ""},
-				{"R14 repeated", "X-User-Name: root\r\nx-user-name: admin\r\nX_USER_NAME: root\r\n", ""},
-				{"R14 with the value of the user", "X-User-Name: alice\r\nX-User-Name: root\r\n", ""},
-				{"R14 empty", "X-User-Name:\r\n", ""},
-				{"R14 Connection", "Connection: X-User-Name\r\n", ""},
-				{"R14 Connection with others", "Connection: keep-alive, x-user-name , foo\r\n", ""},
-				{"R14 two Connection headers", "Connection: keep-alive\r\nConnection:X-User-Name\r\n", ""},
-				{"R14 Keep-Alive and TE", "Connection: TE, X-User-Name\r\nTE: trailers\r\nX-User-Name: root\r\n", ""},
-				{"R14 announced trailer", "Transfer-Encoding: chunked\r\nTrailer: X-User-Name\r\n", "3\r\nabc\r\n0\r\nX-User-Name: root\r\n\r\n"},
-				{"R14 announced trailer with others", "Transfer-Encoding: chunked\r\nTrailer: X-Sum, x-user-name, X_User_Name, X.User.Name\r\n", "3\r\nabc\r\n0\r\nX-Sum: 1\r\nx-user-name: root\r\nX_User_Name: root\r\nX.User.Name: root\r\n\r\n"},
-				{"R14 another trailer announced", "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n", "3\r\nabc\r\n0\r\nX-Sum: 1\r\nX-User-Name: root\r\nX_User_Name: root\r\n\r\n"},
-				{"R14 trailer not announced", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\nX-User-Name: root\r\n\r\n"},
-				{"R14 trailer of an empty body", "Transfer-Encoding: chunked\r\nTrailer: X-User-Name, X-Sum\r\n", "0\r\nX-User-Name: root\r\nX-Sum: 1\r\n\r\n"},
-				{"R14 Authorization as a trailer", "Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n", "0\r\nAuthorization: Basic cm9vdDpyb290\r\n\r\n"},
-				{"R14 trailer announced, but Content-Length", "Content-Length: 3\r\nTrailer: X-User-Name\r\n", "abc"},
+				{"nothing forged", "", ""},
+				{"canonical", "X-User-Name: root\r\n", ""},
+				{"lower case", "x-user-name: root\r\n", ""},
+				{"upper case", "X-USER-NAME: root\r\n", ""},
+				{"underscores", "X_User_Name: root\r\n", ""},
+				{"one underscore", "X-User_Name: root\r\n", ""},
+				{"dots", "X.User.Name: root\r\n", ""},
+				{"one dot", "X-User.Name: root\r\n", ""},
+				{"underscore and dot", "X_User.Name: root\r\n", ""},
+				{"other characters of a token", "X~User!Name: root\r\n", ""},
+				{"repeated", "X-User-Name: root\r\nx-user-name: admin\r\nX_USER_NAME: root\r\n", ""},
+				{"with the value of the user", "X-User-Name: alice\r\nX-User-Name: root\r\n", ""},
+				{"empty", "X-User-Name:\r\n", ""},
+				{"Connection", "Connection: X-User-Name\r\n", ""},
+				{"Connection with others", "Connection: keep-alive, x-user-name , foo\r\n", ""},
+				{"two Connection headers", "Connection: keep-alive\r\nConnection:X-User-Name\r\n", ""},
+				{"Keep-Alive and TE", "Connection: TE, X-User-Name\r\nTE: trailers\r\nX-User-Name: root\r\n", ""},
+				{"announced trailer", "Transfer-Encoding: chunked\r\nTrailer: X-User-Name\r\n", "3\r\nabc\r\n0\r\nX-User-Name: root\r\n\r\n"},
+				{"announced trailer with others", "Transfer-Encoding: chunked\r\nTrailer: X-Sum, x-user-name, X_User_Name, X.User.Name\r\n", "3\r\nabc\r\n0\r\nX-Sum: 1\r\nx-user-name: root\r\nX_User_Name: root\r\nX.User.Name: root\r\n\r\n"},
+				{"another trailer announced", "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n", "3\r\nabc\r\n0\r\nX-Sum: 1\r\nX-User-Name: root\r\nX_User_Name: root\r\n\r\n"},
+				{"trailer not announced", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\nX-User-Name: root\r\n\r\n"},
+				{"trailer of an empty body", "Transfer-Encoding: chunked\r\nTrailer: X-User-Name, X-Sum\r\n", "0\r\nX-User-Name: root\r\nX-Sum: 1\r\n\r\n"},
+				{"Authorization as a trailer", "Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n", "0\r\nAuthorization: Basic cm9vdDpyb290\r\n\r\n"},
+				{"trailer announced, but Content-Length", "Content-Length: 3\r\nTrailer: X-User-Name\r\n", "abc"},
 			} {
 				for _, kind := range []struct {
 					name, path, head string
@@ -99,7 +99,7 @@ https://localhost:{https} {
 	s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", "expected_underscore_headers X_User_Name", 1))
 	for _, path := range []string{"/", "/exempt/x"} {
 		for _, announced := range []bool{true, false} {
-			t.Run(fmt.Sprintf("R14 HTTP/2, %s, trailer announced: %t", path, announced), func(t *testing.T) {
+			t.Run(fmt.Sprintf("HTTP/2, %s, trailer announced: %t", path, announced), func(t *testing.T) {
 				s := s.in(t)
 				app.Taken()
 				trailer := http.Header{"X-Sum": nil}
@@ -174,7 +174,7 @@ func (r *trailing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// R18: no password is asked for, or looked at, where others can read it.
+// No password is asked for, or looked at, where others can read it.
 func TestEncryption(t *testing.T) {
 	app := testkit.NewWitness(t)
 	files := map[string]string{"users": alice}
@@ -221,14 +221,14 @@ http://127.0.0.1:{http} {
 	}
 	s := site(t, app, files, plain)
 	run(s, []row{
-		{"R18 nothing", nil, 403},
-		{"R18 right password", authorization(basic("alice", "secret")), 403},
-		{"R18 wrong password", authorization(basic("alice", "wrong")), 403},
-		{"R18 two headers", authorization("Basic a", "Basic b"), 403},
-		{"R18 untrusted X-Forwarded-Proto", forwarded("https"), 403},
+		{"nothing", nil, 403},
+		{"right password", authorization(basic("alice", "secret")), 403},
+		{"wrong password", authorization(basic("alice", "wrong")), 403},
+		{"two headers", authorization("Basic a", "Basic b"), 403},
+		{"untrusted X-Forwarded-Proto", forwarded("https"), 403},
 	})
-	t.Run("R18 exempt", func(t *testing.T) { checkStatus(t, s.in(t).plain("/open", nil), 200, "") })
-	t.Run("R18 allow_http", func(t *testing.T) {
+	t.Run("exempt", func(t *testing.T) { checkStatus(t, s.in(t).plain("/open", nil), 200, "") })
+	t.Run("allow_http", func(t *testing.T) {
 		s := s.in(t)
 		for _, row := range []row{{"", nil, 401}, {"", authorization(basic("alice", "wrong")), 401}, {"", authorization(basic("alice", "secret")), 200}} {
 			r, err := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d/", s.http), nil)
@@ -243,30 +243,30 @@ http://127.0.0.1:{http} {
 		t.Fatal(err)
 	}
 	run(s, []row{
-		{"R18 trusted: none", authorization(basic("alice", "secret")), 403},
-		{"R18 trusted: https", forwarded("https"), 200},
-		{"R18 trusted: HTTPS", forwarded("HTTPS"), 200},
-		{"R18 trusted: https, https", forwarded("https, https"), 200},
-		{"R18 trusted: two headers https", forwarded("https", "https"), 200},
-		{"R18 trusted: http", forwarded("http"), 403},
-		{"R18 trusted: empty", forwarded(""), 403},
-		{"R18 trusted: https, http", forwarded("https, http"), 403},
-		{"R18 trusted: http,https", forwarded("http,https"), 403},
-		{"R18 trusted: https and a comma", forwarded("https,"), 403},
-		{"R18 trusted: two headers, https and http", forwarded("https", "http"), 403},
-		{"R18 trusted: two headers, http and https", forwarded("http", "https"), 403},
-		{"R18 trusted: https and an empty header", forwarded("https", ""), 403},
-		{"R18 trusted: httpsx", forwarded("httpsx"), 403},
-		{"R18 trusted: wss", forwarded("wss"), 403},
-		{"R18 trusted: wrong password", http.Header{"Authorization": {basic("alice", "no")}, "X-Forwarded-Proto": {"https"}}, 401},
-		{"R18 trusted: other headers", http.Header{"Authorization": {basic("alice", "secret")}, "Forwarded": {"proto=https"}, "X-Forwarded-Ssl": {"on"}, "X-Forwarded-Scheme": {"https"}, "X_forwarded_proto": {"https"}}, 403},
+		{"trusted: none", authorization(basic("alice", "secret")), 403},
+		{"trusted: https", forwarded("https"), 200},
+		{"trusted: HTTPS", forwarded("HTTPS"), 200},
+		{"trusted: https, https", forwarded("https, https"), 200},
+		{"trusted: two headers https", forwarded("https", "https"), 200},
+		{"trusted: http", forwarded("http"), 403},
+		{"trusted: empty", forwarded(""), 403},
+		{"trusted: https, http", forwarded("https, http"), 403},
+		{"trusted: http,https", forwarded("http,https"), 403},
+		{"trusted: https and a comma", forwarded("https,"), 403},
+		{"trusted: two headers, https and http", forwarded("https", "http"), 403},
+		{"trusted: two headers, http and https", forwarded("http", "https"), 403},
+		{"trusted: https and an empty header", forwarded("https", ""), 403},
+		{"trusted: httpsx", forwarded("httpsx"), 403},
+		{"trusted: wss", forwarded("wss"), 403},
+		{"trusted: wrong password", http.Header{"Authorization": {basic("alice", "no")}, "X-Forwarded-Proto": {"https"}}, 401},
+		{"trusted: other headers", http.Header{"Authorization": {basic("alice", "secret")}, "Forwarded": {"proto=https"}, "X-Forwarded-Ssl": {"on"}, "X-Forwarded-Scheme": {"https"}, "X_forwarded_proto": {"https"}}, 403},
 	})
 	if err := s.reload("{\n\tservers {\n\t\ttrusted_proxies static 192.0.2.1\n\t}\n}\n" + strings.ReplaceAll(plain, "{app}", app.Listener.Addr().String())); err != nil {
 		t.Fatal(err)
 	}
-	run(s, []row{{"R18 another proxy is trusted", forwarded("https"), 403}})
+	run(s, []row{{"another proxy is trusted", forwarded("https"), 403}})
 
-	t.Run("R18 the redirect wins", func(t *testing.T) {
+	t.Run("the redirect wins", func(t *testing.T) {
 		s := s.in(t)
 		if err := s.reload("{\n\thttp_port {http}\n\thttps_port {https}\n}\nlocalhost {\n\ttls internal\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n}\n"); err != nil {
 			t.Fatal(err)
@@ -299,7 +299,7 @@ func TestIsEncrypted(t *testing.T) {
 		{"trusted, one http", false, true, []string{"https", "https,http"}, false},
 		{"variable of another type", false, "true", []string{"https"}, false},
 	} {
-		t.Run("R18 "+row.name, func(t *testing.T) {
+		t.Run(row.name, func(t *testing.T) {
 			r := handlerRequest(row.tls, http.Header{"X-Forwarded-Proto": row.proto})
 			if row.trusted != nil {
 				caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, row.trusted)
@@ -314,7 +314,7 @@ func TestIsEncrypted(t *testing.T) {
 	}
 }
 
-// R20, R15: what is taken out of a request, and what stays, for one handler
+// What is taken out of a request, and what stays, for one handler
 // and for those further down.
 func TestTakeLogin(t *testing.T) {
 	for _, row := range []struct {
@@ -336,7 +336,7 @@ func TestTakeLogin(t *testing.T) {
 		{"another set between, from nothing", nil, nil, []string{"Basic b"}, nil, []string{"Basic b"}},
 		{"two between", []string{"Basic a"}, nil, []string{"Basic a", "Basic b"}, []string{"Basic a"}, []string{"Basic b"}},
 	} {
-		t.Run("R20 "+row.name, func(t *testing.T) {
+		t.Run(row.name, func(t *testing.T) {
 			header := http.Header{}
 			if row.first != nil {
 				header = authorization(slices.Clone(row.first)...)
@@ -359,7 +359,7 @@ func TestTakeLogin(t *testing.T) {
 			if _, ok := r.Header["Authorization"]; ok && row.further == nil {
 				t.Error("a header without values is left")
 			}
-			// R16: whoever prints it sees nothing.
+			// Whoever prints it sees nothing.
 			for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 				if got := fmt.Sprintf(format, one); got != "" {
 					t.Errorf("%s: %q", format, got)
@@ -375,7 +375,7 @@ func TestTakeLogin(t *testing.T) {
 	}
 }
 
-// R14: HTTP takes the blanks around a value off, so a user "alice " must not
+// HTTP takes the blanks around a value off, so a user "alice " must not
 // become the user "alice" on the way to the application.
 func TestUserWithBlanks(t *testing.T) {
 	app := testkit.NewWitness(t)
@@ -386,7 +386,7 @@ func TestUserWithBlanks(t *testing.T) {
 	}
 	reverse_proxy {app}`))
 	for _, row := range [][2]string{{"alice ", "secret"}, {"bob\t", "hunter2"}, {"bob", "hunter2"}} {
-		t.Run(fmt.Sprintf("R14 user %q", row[0]), func(t *testing.T) {
+		t.Run(fmt.Sprintf("user %q", row[0]), func(t *testing.T) {
 			app.Taken()
 			if a := s.in(t).get("/", row[0], row[1]); a.status == 200 {
 				if got := app.One(t).Header["X-User"]; !slices.Equal(got, []string{row[0]}) {

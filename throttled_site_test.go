@@ -59,7 +59,7 @@ func checkThrottled(t testing.TB, a answer, most time.Duration) {
 
 func TestThrottledAnswers(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice + bob}, withDefaultBudgets+https(`
+	s := siteWith(t, testkit.ServerOptions{DefaultLimits: true}, app, map[string]string{"users": alice + bob}, https(`
 	handle_errors 429 {
 		respond "{err.status_code} {err.message}"
 	}
@@ -77,12 +77,12 @@ func TestThrottledAnswers(t *testing.T) {
 				a := s.guess(20, user, nil)
 				checkThrottled(t, a, time.Minute)
 				if a.body != "429 too many failed log-ins" {
-					t.Errorf("R17 %q", a.body)
+					t.Errorf("%q", a.body)
 				}
 				checkThrottled(t, s.get("/", user, "secret"), time.Minute)
 			})
 			if n != 0 {
-				t.Errorf("T1 %d hashes over the budget", n)
+				t.Errorf("%d hashes over the budget", n)
 			}
 			checkStatus(t, s.get("/", "", ""), 401, restricted)
 			app.None(t)
@@ -102,12 +102,13 @@ func TestThrottledAnswers(t *testing.T) {
 	}
 	for _, secret := range []string{"guess1", "secret", "Basic "} {
 		if strings.Contains(strings.ReplaceAll(s.log(), `Basic realm`, ""), secret) {
-			t.Errorf("R16 %q is in the log", secret)
+			t.Errorf("%q is in the log", secret)
 		}
 	}
 }
 
-// TestForwardedFor is T5.
+// TestForwardedFor has clients name other addresses than their own. The address
+// that a trusted proxy has seen counts.
 func TestForwardedFor(t *testing.T) {
 	from := func(addresses ...string) http.Header {
 		return http.Header{"X-Forwarded-For": {strings.Join(addresses, ", ")}}
@@ -117,18 +118,18 @@ func TestForwardedFor(t *testing.T) {
 		global string
 		test   func(t *testing.T, s *server)
 	}{
-		{"T5 an untrusted client can't choose its address", threePerHour, func(t *testing.T, s *server) {
+		{"an untrusted client can't choose its address", threePerHour, func(t *testing.T, s *server) {
 			for i := range 3 {
 				checkStatus(t, s.guess(1, "alice", from(fmt.Sprint("192.0.2.", i))), 401, restricted)
 			}
 			checkThrottled(t, s.guess(1, "alice", from("192.0.2.9")), time.Hour)
 		}},
-		{"T5 behind a trusted proxy the client's address counts", behindProxies + threePerHour, func(t *testing.T, s *server) {
+		{"behind a trusted proxy the client's address counts", behindProxies + threePerHour, func(t *testing.T, s *server) {
 			checkThrottled(t, s.guess(4, "alice", from("192.0.2.1")), time.Hour)
 			checkStatus(t, s.guess(1, "alice", from("192.0.2.2")), 401, restricted)
 			checkStatus(t, s.send("/", http.Header{"X-Forwarded-For": {"192.0.2.2"}, "Authorization": {basic("alice", "secret")}}), 200, "")
 		}},
-		{"T5 what the client adds on the left is nothing", behindProxies + threePerHour, func(t *testing.T, s *server) {
+		{"what the client adds on the left is nothing", behindProxies + threePerHour, func(t *testing.T, s *server) {
 			for i := range 3 {
 				checkStatus(t, s.guess(1, "alice", from(fmt.Sprint("198.51.100.", i), "192.0.2.1")), 401, restricted)
 			}
@@ -137,14 +138,14 @@ func TestForwardedFor(t *testing.T) {
 			checkThrottled(t, s.guess(5, "alice", from("203.0.113.7", "192.0.2.1")), time.Hour)
 			checkStatus(t, s.send("/", http.Header{"X-Forwarded-For": {"203.0.113.7"}, "Authorization": {basic("alice", "secret")}}), 200, "")
 		}},
-		{"T6 one /64 is one client", behindProxies + threePerHour, func(t *testing.T, s *server) {
+		{"one /64 is one client", behindProxies + threePerHour, func(t *testing.T, s *server) {
 			for i := range 3 {
 				checkStatus(t, s.guess(1, "alice", from(fmt.Sprintf("2001:db8:1:1:%x::1", i))), 401, restricted)
 			}
 			checkThrottled(t, s.guess(1, "alice", from("2001:db8:1:1:9::1")), time.Hour)
 			checkStatus(t, s.guess(1, "alice", from("2001:db8:1:2::1")), 401, restricted)
 		}},
-		{"T2 one user from everywhere", behindProxies + "htpasswd {\n\tthrottle login off\n\tthrottle client off\n\tthrottle user 5 1h\n}", func(t *testing.T, s *server) {
+		{"one user from everywhere", behindProxies + "htpasswd {\n\tthrottle login off\n\tthrottle client off\n\tthrottle user 5 1h\n}", func(t *testing.T, s *server) {
 			good := func(address string) answer {
 				return s.send("/", http.Header{"X-Forwarded-For": {address}, "Authorization": {basic("alice", "secret")}})
 			}
@@ -156,7 +157,7 @@ func TestForwardedFor(t *testing.T) {
 			checkThrottled(t, good("192.0.2.98"), time.Hour)
 			checkStatus(t, good("203.0.113.7"), 200, "")
 		}},
-		{"T3 many users from one address", behindProxies + "htpasswd {\n\tthrottle client 5 1h\n}", func(t *testing.T, s *server) {
+		{"many users from one address", behindProxies + "htpasswd {\n\tthrottle client 5 1h\n}", func(t *testing.T, s *server) {
 			for i := range 5 {
 				checkStatus(t, s.guess(1, fmt.Sprint("user", i), from("192.0.2.1")), 401, restricted)
 			}
@@ -192,8 +193,8 @@ func TestForwardedForWarning(t *testing.T) {
 	}
 }
 
-// TestThrottleAcrossReloads is the other half of X2, and of X3: budgets
-// outlive a reload, and settings are in force from it on.
+// TestThrottleAcrossReloads: what limits have counted outlives a reload, and the
+// settings of the new configuration hold at once.
 func TestThrottleAcrossReloads(t *testing.T) {
 	s := site(t, nil, map[string]string{"users": alice + bob}, throttleSite(threePerHour, ""))
 	checkThrottled(t, s.guess(4, "alice", nil), time.Hour)
@@ -229,7 +230,7 @@ func TestThrottleAcrossReloads(t *testing.T) {
 	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
 	checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
 	checkThrottled(t, s.get("/", "bob", "hunter2"), time.Hour)
-	// T13: the file says otherwise, and that is that.
+	// The file says otherwise, and that is that.
 	s.write("users", alice+"bob:"+shaSecret1+"\n")
 	eventually(t, "bob has another password", func() bool {
 		return s.get("/", "bob", "secret1").status == 200
@@ -309,8 +310,8 @@ func TestUnixSocket(t *testing.T) {
 	checkStatus(t, get("bob", "hunter2"), 200, "")
 }
 
-// TestNothingSpent is about what is no failure: R1, R4, R6, R7, R9, R18, and a
-// good user who may not pass.
+// TestNothingSpent is about what is no failed login: malformed credentials, those
+// sent over plain HTTP, and a good user who may not pass.
 func TestNothingSpent(t *testing.T) {
 	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n"+threePerHour+"\n}\n"+https(`
 	htpasswd {
@@ -324,12 +325,12 @@ func TestNothingSpent(t *testing.T) {
 		header http.Header
 		status int
 	}{
-		{"R1 no credentials", nil, 401},
-		{"R1 malformed", authorization("Basic !"), 401},
-		{"R4 two", authorization(basic("bob", "1"), basic("bob", "2")), 400},
-		{"R6 control character", authorization(basic("bob", "x\r\n")), 401},
-		{"R7 NUL", authorization(basic("bob", "hunter2\x00hunter2")), 401},
-		{"R9 too long", authorization(basic("bob", long)), 401},
+		{"no credentials", nil, 401},
+		{"malformed", authorization("Basic !"), 401},
+		{"two", authorization(basic("bob", "1"), basic("bob", "2")), 400},
+		{"control character", authorization(basic("bob", "x\r\n")), 401},
+		{"NUL", authorization(basic("bob", "hunter2\x00hunter2")), 401},
+		{"too long", authorization(basic("bob", long)), 401},
 		{"not among those required", authorization(basic("alice", "secret")), 403},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -339,7 +340,7 @@ func TestNothingSpent(t *testing.T) {
 			}
 		})
 	}
-	t.Run("R18 plain HTTP", func(t *testing.T) {
+	t.Run("plain HTTP", func(t *testing.T) {
 		s := s.in(t)
 		if n := hashes(func() {
 			for i := range 5 {

@@ -41,16 +41,13 @@ type authority struct {
 // as the real one looks at 80 and 443, for whether a name is in its hands.
 func newAuthority(t *testing.T, s *server) *authority {
 	t.Helper()
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	t.Setenv("PEBBLE_AUTHZREUSE", "0")      // a renewal needs a challenge, too; but for 1 of 100, even so
-	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0") // it would refuse some at random
 	logger, store := log.New(io.Discard, "", 0), db.NewMemoryStore()
 	issuer := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: 3600}})
-	front := wfe.New(logger, store, va.New(logger, s.http, s.https, true, loopbackDNS(t), store), issuer, []string{"example.com"}, true, false, 1, 1)
+	front := wfe.New(logger, store, va.New(logger, s.HTTP, s.HTTPS, true, loopbackDNS(t), store), issuer, []string{"example.com"}, true, false, 1, 1)
 	a := &authority{httptest.NewTLSServer(front.Handler()), x509.NewCertPool()}
 	t.Cleanup(a.Close)
 	a.roots.AppendCertsFromPEM(issuer.GetRootCert(0).PEM())
-	s.write("authority.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})))
+	s.Write("authority.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})))
 	return a
 }
 
@@ -103,7 +100,7 @@ func (a *authority) publicClient(t testing.TB, two, fresh bool) *http.Client {
 	return &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       30 * time.Second,
+		Timeout:       time.Minute,
 	}
 }
 
@@ -119,7 +116,7 @@ func (a *authority) onlyConnection(t testing.TB, port int) *http.Client {
 	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{RootCAs: a.roots, ServerName: publicName})
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	return &http.Client{Transport: onlyConnection{conn, bufio.NewReader(conn)}, Timeout: 30 * time.Second}
+	return &http.Client{Transport: onlyConnection{conn, bufio.NewReader(conn)}, Timeout: time.Minute}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -143,20 +140,21 @@ func (c onlyConnection) RoundTrip(r *http.Request) (*http.Response, error) {
 // TestAutomaticHTTPS has a real ACME server, by whose certificates a site with
 // passwords serves from its first request on, without a line about TLS.
 func TestAutomaticHTTPS(t *testing.T) {
+	parallel(t)
 	for _, challenge := range []struct{ name, solved, without string }{
 		{"HTTP challenge", "http-01", "disable_tlsalpn_challenge"},
 		{"TLS challenge", "tls-alpn-01", "disable_http_challenge"},
 	} {
 		t.Run(challenge.name, func(t *testing.T) {
 			app := testkit.NewWitness(t)
-			ports := freePorts(t, 3)
-			s := &server{t: t, dir: t.TempDir(), https: ports[0], http: ports[1], admin: ports[2]}
+			s := newServerIn(t, t.TempDir())
 			s.htpasswd("-cbC4", "users", "ann", "secret")
 			a := newAuthority(t, s)
 			// The time for a new one comes when a certificate is older than 1/1000 of its hour.
-			s.begin(fmt.Sprintf("renew_interval 500ms\nrenewal_window_ratio 0.999\ncert_issuer acme {\ndir %s%s\ntrusted_roots {dir}/authority.pem\n%s\n}",
+			s.configure(fmt.Sprintf("renew_interval 500ms\nrenewal_window_ratio 0.999\ncert_issuer acme {\ndir %s%s\ntrusted_roots {dir}/authority.pem\n%s\n}",
 				a.URL, wfe.DirectoryPath, challenge.without),
 				publicName+" {\nhtpasswd {\nfile {dir}/users\n}\nreverse_proxy "+app.Listener.Addr().String()+"\n}")
+			s.run()
 			s.checkRedirect(a, app)
 			s.awaitPublic(a, app)
 			s.checkRedirect(a, app)
@@ -172,32 +170,32 @@ func TestAutomaticHTTPS(t *testing.T) {
 // checkRedirect looks that plain HTTP leads to HTTPS, whatever the request
 // brings, before any password is asked for or looked at.
 func (s *server) checkRedirect(a *authority, app *testkit.Witness) {
-	s.t.Helper()
-	client := a.publicClient(s.t, false, true)
+	s.T.Helper()
+	client := a.publicClient(s.T, false, true)
 	for _, row := range []struct{ method, user, password string }{
 		{"GET", "", ""}, {"GET", "ann", "wrong"}, {"GET", "ann", "secret"}, {"HEAD", "", ""}, {"POST", "ann", "secret"}, {"OPTIONS", "", ""},
 	} {
-		r, err := http.NewRequest(row.method, fmt.Sprintf("http://%s:%d/a/b?c=d", publicName, s.http), strings.NewReader("content"))
-		must(s.t, err)
+		r, err := http.NewRequest(row.method, fmt.Sprintf("http://%s:%d/a/b?c=d", publicName, s.HTTP), strings.NewReader("content"))
+		must(s.T, err)
 		if row.user != "" {
 			r.SetBasicAuth(row.user, row.password)
 		}
-		got, err := send(client, r)
-		must(s.t, err)
-		if want := "https://" + publicName + "/a/b?c=d"; got.status != 308 || got.header.Get("Location") != want {
-			s.t.Errorf("%s, %q: %d %q, want 308 %q", row.method, row.user, got.status, got.header.Get("Location"), want)
+		got, err := testkit.Send(client, r)
+		must(s.T, err)
+		if want := "https://" + publicName + "/a/b?c=d"; got.Status != 308 || got.Header.Get("Location") != want {
+			s.T.Errorf("%s, %q: %d %q, want 308 %q", row.method, row.user, got.Status, got.Header.Get("Location"), want)
 		}
-		if got.header["Www-Authenticate"] != nil {
-			s.t.Errorf("%s, %q: asked for a password over plain HTTP", row.method, row.user)
+		if got.Header["Www-Authenticate"] != nil {
+			s.T.Errorf("%s, %q: asked for a password over plain HTTP", row.method, row.user)
 		}
 	}
-	app.None(s.t)
+	app.None(s.T)
 }
 
 // askPublic asks for the public name's page and returns the answer and the
 // certificate's serial number.
 func (s *server) askPublic(client *http.Client, password string) (int, string, error) {
-	r, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s:%d/", publicName, s.https), nil)
+	r, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s:%d/", publicName, s.HTTPS), nil)
 	if err != nil {
 		return 0, "", err
 	}
@@ -218,18 +216,18 @@ func (s *server) askPublic(client *http.Client, password string) (int, string, e
 // awaitPublic waits for the certificate, and looks that the password is asked
 // for from the first answer on.
 func (s *server) awaitPublic(a *authority, app *testkit.Witness) {
-	s.t.Helper()
-	client := a.publicClient(s.t, true, true)
+	s.T.Helper()
+	client := a.publicClient(s.T, true, true)
 	var status int
-	eventually(s.t, "the authority has given a certificate", func() bool {
+	eventually(s.T, "the authority has given a certificate", func() bool {
 		var err error
 		status, _, err = s.askPublic(client, "")
 		return err == nil
 	})
 	if status != 401 {
-		s.t.Errorf("the first answer: %d", status)
+		s.T.Errorf("the first answer: %d", status)
 	}
-	app.None(s.t)
+	app.None(s.T)
 }
 
 // renewals is how many certificates a test sees after the first.
@@ -238,7 +236,7 @@ const renewals = 2
 // checkRenewal looks that nobody notices when certificates are renewed: those
 // with a password, without one and with a wrong one, by old connections and new.
 func (s *server) checkRenewal(a *authority, app *testkit.Witness) {
-	s.t.Helper()
+	s.T.Helper()
 	var (
 		mu      sync.Mutex
 		serials = map[string]bool{} // by new connections
@@ -261,16 +259,16 @@ func (s *server) checkRenewal(a *authority, app *testkit.Witness) {
 		{"wrong password", "wrong", true, true, 401},
 		{"no password", "", true, true, 401},
 	} {
-		client := a.publicClient(s.t, row.two, row.fresh)
+		client := a.publicClient(s.T, row.two, row.fresh)
 		if !row.two && !row.fresh {
-			client = a.onlyConnection(s.t, s.https)
+			client = a.onlyConnection(s.T, s.HTTPS)
 		}
 		running.Go(func() {
 			n, first := 0, ""
 			for ; !done.Load(); n++ {
 				status, serial, err := s.askPublic(client, row.password)
 				if err != nil || status != row.status {
-					s.t.Errorf("%s, request %d: %d, %v, want %d", row.name, n, status, err, row.status)
+					s.T.Errorf("%s, request %d: %d, %v, want %d", row.name, n, status, err, row.status)
 					done.Store(true)
 					return
 				}
@@ -281,15 +279,15 @@ func (s *server) checkRenewal(a *authority, app *testkit.Witness) {
 				} else if first == "" {
 					first = serial
 				} else if serial != first {
-					s.t.Errorf("%s, request %d: another connection", row.name, n)
+					s.T.Errorf("%s, request %d: another connection", row.name, n)
 				}
 				time.Sleep(2 * time.Millisecond) // leaves the authority time to work
 			}
-			s.t.Logf("%s: %d requests", row.name, n)
+			s.T.Logf("%s: %d requests", row.name, n)
 		})
 	}
 	for n := range renewals {
-		eventually(s.t, fmt.Sprintf("renewal %d", n+1), func() bool {
+		eventually(s.T, fmt.Sprintf("renewal %d", n+1), func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(serials) > n+1 || done.Load()
@@ -299,11 +297,11 @@ func (s *server) checkRenewal(a *authority, app *testkit.Witness) {
 	running.Wait()
 	seen := app.Taken()
 	if len(seen) == 0 {
-		s.t.Error("the application has seen nothing")
+		s.T.Error("the application has seen nothing")
 	}
 	for _, got := range seen {
 		if got.Header["Authorization"] != nil {
-			s.t.Fatal("the application has seen a password")
+			s.T.Fatal("the application has seen a password")
 		}
 	}
 }

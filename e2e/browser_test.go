@@ -110,7 +110,7 @@ func browserSite() http.Handler {
 func browser(t *testing.T, s *server) context.Context {
 	t.Helper()
 	path := program(t, "chromium")
-	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.https), s.client.Transport.(*http.Transport).TLSClientConfig)
+	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), s.Client.Transport.(*http.Transport).TLSClientConfig)
 	must(t, err)
 	key := sha256.Sum256(c.ConnectionState().PeerCertificates[0].RawSubjectPublicKeyInfo)
 	must(t, c.Close())
@@ -241,7 +241,7 @@ func (p *person) asked() []string {
 // run has the browser do something, within a bounded time.
 func run[T any](p *person, action chromedp.Action[T]) T {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
 	defer cancel()
 	result, err := chromedp.Run(ctx, action)
 	must(p.t, err)
@@ -277,6 +277,7 @@ func (p *person) screenshot(name string) {
 // TestBrowser has people with a real browser in front of a site: what they
 // see, how often they are asked, and what the application gets to see.
 func TestBrowser(t *testing.T) {
+	parallel(t)
 	program(t, "chromium")
 	app := newBackend(t, browserSite())
 	dir := t.TempDir()
@@ -296,12 +297,12 @@ func TestBrowser(t *testing.T) {
 	}
 }`)
 	chromium := browser(t, s)
-	dialog := fmt.Sprintf("basic https://localhost:%d Members' Area", s.https)
+	dialog := fmt.Sprintf("basic https://localhost:%d Members' Area", s.HTTPS)
 
 	// visit checks what comes of a visit.
 	visit := func(t *testing.T, p *person, path string, status, dialogs int, answers ...login) {
 		t.Helper()
-		got, asked := p.visit(s.url(path), answers...)
+		got, asked := p.visit(s.URL(path), answers...)
 		if got != status || !slices.Equal(asked, slices.Repeat([]string{dialog}, dialogs)) {
 			t.Errorf("%s, answers %v: status %d, not %d; dialogs %q, not %d times %q", path, answers, got, status, asked, dialogs, dialog)
 		}
@@ -379,7 +380,7 @@ func TestBrowser(t *testing.T) {
 		members(t, p, "bob")
 		requests(t, page("/", "bob")...)
 		s.htpasswd("-bC4", "users", "bob", "other")
-		eventually(t, "the new password is good", func() bool { return s.get("/plain", "bob", "other").status == 200 })
+		eventually(t, "the new password is good", func() bool { return s.get("/plain", "bob", "other").Status == 200 })
 		app.asked()
 		if status := p.fetch(); status != 401 || len(p.asked()) != 2 {
 			t.Errorf("fetch() in a page from before: %d; dialogs: %q", status, p.asked())
@@ -391,7 +392,7 @@ func TestBrowser(t *testing.T) {
 		requests(t, page("/", "bob")...)
 
 		s.htpasswd("-D", "users", "bob")
-		eventually(t, "the user is gone", func() bool { return s.get("/plain", "bob", "other").status == 401 })
+		eventually(t, "the user is gone", func() bool { return s.get("/plain", "bob", "other").Status == 401 })
 		app.asked()
 		visit(t, p, "/", 401, 1)
 		p.screenshot("removed-user")

@@ -166,6 +166,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 
 // TestCurl asks in the ways that curl has for a user and a password.
 func TestCurl(t *testing.T) {
+	parallel(t)
 	curl := program(t, "curl")
 	app := newBackend(t, http.HandlerFunc(echo))
 	s := membersSite(t, app.Listener.Addr().String())
@@ -219,7 +220,7 @@ func TestCurl(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			app.asked()
 			args := append([]string{"-sS", "--cacert", s.caFile(), "-o", "answer", "-w", "%{http_code}"},
-				strings.Split(s.fill(strings.ReplaceAll(test.args, "{url}", s.url("/page"))), " ")...)
+				strings.Split(s.Fill(strings.ReplaceAll(test.args, "{url}", s.URL("/page"))), " ")...)
 			d.write("answer", "")
 			status, code := d.run(curl, args...)
 			if test.status == early {
@@ -246,6 +247,7 @@ func TestCurl(t *testing.T) {
 // TestWget asks in the ways that wget has, also for a page and what it refers
 // to.
 func TestWget(t *testing.T) {
+	parallel(t)
 	wget := program(t, "wget")
 	app := newBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -282,7 +284,7 @@ func TestWget(t *testing.T) {
 				d.write(name, text)
 			}
 			args := append([]string{"--no-verbose", "--no-hsts", "--tries=1", "--ca-certificate=" + s.caFile()},
-				strings.Split(s.fill(strings.ReplaceAll(test.args, "{url}", s.url("/page"))), " ")...)
+				strings.Split(s.Fill(strings.ReplaceAll(test.args, "{url}", s.URL("/page"))), " ")...)
 			if out, code := d.run(wget, args...); code != test.code {
 				t.Errorf("exit code %d, not %d: %s", code, test.code, out)
 			}
@@ -296,6 +298,7 @@ func TestWget(t *testing.T) {
 // TestGit clones and pushes over HTTP: through the log-in to git's own
 // git-http-backend, which lets push who has a name.
 func TestGit(t *testing.T) {
+	parallel(t)
 	git := program(t, "git")
 	d := newDesk(t, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "GIT_AUTHOR_NAME=Ann", "GIT_AUTHOR_EMAIL=ann@example.com",
 		"GIT_COMMITTER_NAME=Ann", "GIT_COMMITTER_EMAIL=ann@example.com")
@@ -325,7 +328,7 @@ func TestGit(t *testing.T) {
 	}))
 	s := membersSite(t, app.Listener.Addr().String())
 	d = d.at("GIT_SSL_CAINFO=" + s.caFile())
-	address := s.url("/git/project.git")
+	address := s.URL("/git/project.git")
 
 	// with is the desk of somebody who answers when git asks.
 	d.write("answer", "#!/bin/sh\ncase $1 in Username*) echo \"$ANSWER_USER\" ;; *) echo \"$ANSWER_PASSWORD\" ;; esac\n")
@@ -370,7 +373,7 @@ func TestGit(t *testing.T) {
 	second := commit("large", noise(3<<20))
 	app.asked()
 	refused(with("ann", "wrong"), "Authentication failed", push...)
-	d.write(".git-credentials", s.fill("https://ann:secret@localhost%3a{https}\n"))
+	d.write(".git-credentials", s.Fill("https://ann:secret@localhost%3a{https}\n"))
 	d.must(git, append([]string{"-c", "credential.helper=store"}, push...)...)
 	if got := head(repository); got != second {
 		t.Errorf("pushed %s, there is %s", second, got)
@@ -469,6 +472,7 @@ func sameFiles(t *testing.T, a, b string) {
 // TestRegistry has a container registry, which knows no log-in of its own,
 // behind one.
 func TestRegistry(t *testing.T) {
+	parallel(t)
 	registry, skopeo := program(t, "docker-registry"), program(t, "skopeo")
 	dir := t.TempDir()
 	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
@@ -498,7 +502,7 @@ http: {addr: %q, secret: made-up}
 	d.write("trust/ca.crt", string(trust))
 	d.write("policy.json", `{"default": [{"type": "insecureAcceptAnything"}]}`) // no signatures
 	image(t, filepath.Join(d.dir, "image"))
-	host := fmt.Sprintf("localhost:%d", s.https)
+	host := fmt.Sprintf("localhost:%d", s.HTTPS)
 	name := "docker://" + host + "/demo:1"
 
 	run := func(keys string, args ...string) (string, int) {
@@ -574,6 +578,7 @@ func tree(t *testing.T, dir string) string {
 // some versions of curl take it for an error if HTTP/2 answers before a body's
 // end.
 func TestWebDAV(t *testing.T) {
+	parallel(t)
 	curl := program(t, "curl")
 	dir, app := newFiles(t)
 	s := membersSite(t, app.Listener.Addr().String())
@@ -602,7 +607,7 @@ func TestWebDAV(t *testing.T) {
 		ask := func(args ...string) (status, body string) {
 			t.Helper()
 			d.write("answer", "")
-			args = append(args, strings.Split(strings.ReplaceAll(step.args, "{url}", strings.TrimSuffix(s.url("/"), "/")), " ")...)
+			args = append(args, strings.Split(strings.ReplaceAll(step.args, "{url}", strings.TrimSuffix(s.URL("/"), "/")), " ")...)
 			status = d.must(curl, append([]string{"-sS", "--http1.1", "--cacert", s.caFile(), "-o", "answer", "-w", "%{http_code}"}, args...)...)
 			return status, d.read("answer")
 		}
@@ -637,7 +642,7 @@ type line struct{ read, keys string }
 // that is on it in the end.
 func (d *desk) talk(command string, lines []line) string {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(d.t, "script"), "-qec", command, "/dev/null")
 	cmd.Dir, cmd.Env, cmd.WaitDelay = d.dir, append(slices.Clone(d.env), "SHELL=/bin/sh", "TERM=dumb"), time.Second
@@ -674,6 +679,7 @@ func (d *desk) talk(command string, lines []line) string {
 // TestCadaver has a person at a terminal with a WebDAV client, who looks at the
 // certificate and types user and password in, or has them in a file.
 func TestCadaver(t *testing.T) {
+	parallel(t)
 	cadaver := program(t, "cadaver")
 	program(t, "script")
 	dir, app := newFiles(t)
@@ -708,7 +714,7 @@ func TestCadaver(t *testing.T) {
 			if test.netrc != "" {
 				d.write(".netrc", test.netrc)
 			}
-			shown := d.talk(cadaver+" "+s.url("/"), append([]line{accept}, test.lines...))
+			shown := d.talk(cadaver+" "+s.URL("/"), append([]line{accept}, test.lines...))
 			if test.right {
 				if files := tree(t, dir); files != "folder/ folder/moved" {
 					t.Errorf("files %q; on the terminal:\n%s", files, shown)

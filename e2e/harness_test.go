@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,12 +30,37 @@ var (
 	freePorts  = testkit.FreePorts
 	program    = testkit.Program
 	start      = testkit.Start
+	readText   = testkit.ReadText
 )
+
+// answer is a response, read to the end.
+type answer = testkit.Answer
 
 // caddyBinary is Caddy with the plugin, built once for all tests.
 var caddyBinary string
 
+// backendVariable tells a process that it is not to test but to be a server:
+// its address and its name, with a space between them.
+const backendVariable = "CADDY_HTPASSWD_TEST_BACKEND"
+
+// atOnce limits how many tests run at the same time: they wait for other
+// processes more than they compute.
+var atOnce = make(chan struct{}, 4)
+
+// parallel has a test run beside others, but no more than atOnce of them.
+// TestSoak, which takes the longest, is one more from the start.
+func parallel(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	atOnce <- struct{}{}
+	t.Cleanup(func() { <-atOnce })
+}
+
 func TestMain(m *testing.M) {
+	if address, name, isBackend := strings.Cut(os.Getenv(backendVariable), " "); isBackend {
+		fmt.Fprintln(os.Stderr, serveName(address, name))
+		os.Exit(1)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "e2e")
 		if err != nil {
@@ -49,99 +75,175 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "building caddy: %v\n%s", err, out)
 			return 1
 		}
+		// For the authority of TestAutomaticHTTPS, which is in this process.
+		for name, value := range map[string]string{
+			"PEBBLE_VA_NOSLEEP":      "1",
+			"PEBBLE_AUTHZREUSE":      "0", // a renewal needs a challenge, too; but for 1 of 100, even so
+			"PEBBLE_WFE_NONCEREJECT": "0", // it would refuse some at random
+		} {
+			if err := os.Setenv(name, value); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		flag.Parse()
+		// All may begin, and then wait for each other in parallel.
+		if err := flag.Set("test.parallel", "1000"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		return m.Run()
 	}())
 }
 
-// server is a Caddy in a process of its own, with the site
-// https://localhost:{https}.
+// server is a Caddy in a process of its own. Its configurations come in two
+// ways: startServer and Reload have those that stand for themselves, such as the
+// ones of the documentation; startCaddy and reload write a file Caddyfile, as an
+// administrator does, and use the commands "caddy run" and "caddy reload".
 type server struct {
-	t     testing.TB
-	dir   string
-	https int
-	http  int
-	admin int
-
+	*testkit.Server
 	process *testkit.Process
-	client  *http.Client // trusts the certificates of the server's own authority
 }
 
-// startCaddy runs a Caddyfile of these global options and sites, in which
-// {dir}, {https} and {http} stand for a folder of its own and for ports.
-func startCaddy(t testing.TB, global, sites string) *server {
+// startServer runs a Caddyfile, with rate limits only if it sets them; without
+// one it only makes the server ready for Reload.
+func startServer(t testing.TB, caddyfile string) *server {
 	t.Helper()
-	ports := freePorts(t, 3)
-	s := &server{t: t, dir: t.TempDir(), https: ports[0], http: ports[1], admin: ports[2]}
-	return s.begin(global, sites)
-}
-
-// startIn is startCaddy for who has put files into a folder before.
-func startIn(t testing.TB, dir, global, sites string) *server {
-	t.Helper()
-	ports := freePorts(t, 3)
-	s := &server{t: t, dir: dir, https: ports[0], http: ports[1], admin: ports[2]}
-	return s.begin(global, sites)
-}
-
-func (s *server) begin(global, sites string) *server {
-	s.t.Helper()
-	s.configure(global, sites)
-	s.run()
+	s := new(server)
+	s.Server = testkit.NewServer(t, ownProcess{s}, testkit.ServerOptions{Admin: true})
+	if caddyfile != "" {
+		must(t, s.Reload(caddyfile))
+	}
 	return s
 }
 
-// configure writes the Caddyfile.
-func (s *server) configure(global, sites string) {
-	s.t.Helper()
-	text := "{\n\tadmin localhost:{admin}\n\thttps_port {https}\n\thttp_port {http}\n\tskip_install_trust\n\tstorage file_system {dir}/storage\n\tpersist_config off\n" +
-		global + "\n}\n" + sites + "\n"
-	s.write("Caddyfile", s.fill(text))
+// ownProcess is the Caddy of a server.
+type ownProcess struct{ *server }
+
+// Adapt runs "caddy adapt".
+func (p ownProcess) Adapt(s *testkit.Server, caddyfile string) ([]byte, error) {
+	s.Write("Caddyfile", caddyfile)
+	cmd := p.command("adapt", "--config", "Caddyfile")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	config, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, said.String())
+	}
+	return config, nil
 }
 
-// fill puts the folder and the ports into a text.
-func (s *server) fill(text string) string {
-	return strings.NewReplacer("{dir}", s.dir, "{https}", fmt.Sprint(s.https), "{http}", fmt.Sprint(s.http), "{admin}", fmt.Sprint(s.admin)).Replace(text)
+// Load starts the process with a configuration, and gives it the next ones by
+// the admin API.
+func (p ownProcess) Load(s *testkit.Server, config []byte) error {
+	if p.process == nil {
+		s.Write("caddy.json", string(config))
+		p.start("caddy.json")
+		return nil
+	}
+	r, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://localhost:%d/load", s.Admin), bytes.NewReader(config))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Cache-Control", "must-revalidate") // also if it is the same
+	a, err := testkit.Send(adminClient, r)
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", a.Status, a.Body)
+	}
+	return err
 }
 
-// run starts the process and waits until it serves.
-func (s *server) run() {
-	s.t.Helper()
-	s.process = start(s.t, s.dir, s.env(), caddyBinary, "run", "--config", "Caddyfile")
-	s.awaitReady()
+// start starts the process and waits until it serves.
+func (s *server) start(config string) {
+	s.T.Helper()
+	s.process = start(s.T, s.Dir, s.env(), caddyBinary, "run", "--config", config)
+	s.awaitAdmin()
 }
 
-func (s *server) awaitReady() {
-	s.t.Helper()
-	eventually(s.t, "caddy serves", func() bool {
-		resp, err := http.Get(fmt.Sprintf("http://localhost:%d/config/", s.admin))
+// awaitAdmin waits until the admin API has the configuration, which it has once that serves.
+func (s *server) awaitAdmin() {
+	s.T.Helper()
+	eventually(s.T, "caddy serves", func() bool {
+		if s.process.Ended() {
+			log, _ := os.ReadFile(filepath.Join(s.Dir, "log")) // or it has said why
+			s.T.Fatalf("caddy has ended: %s%s", s.process.Said(), log)
+		}
+		resp, err := http.Get(fmt.Sprintf("http://localhost:%d/config/", s.Admin))
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	s.client = s.newClient()
-	text, err := os.ReadFile(filepath.Join(s.dir, "Caddyfile"))
-	must(s.t, err)
-	if strings.Contains(string(text), fmt.Sprintf("https://localhost:%d", s.https)) {
-		eventually(s.t, "the certificate is there", func() bool {
-			s.client = s.newClient()
-			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.https), s.client.Transport.(*http.Transport).TLSClientConfig)
+}
+
+// startCaddy runs a Caddyfile of these global options and sites, in which
+// {dir}, {https} and {http} stand for a directory of its own and for ports.
+func startCaddy(t testing.TB, global, sites string) *server {
+	t.Helper()
+	return startIn(t, t.TempDir(), global, sites)
+}
+
+// startIn is startCaddy for who has put files into a directory before.
+func startIn(t testing.TB, dir, global, sites string) *server {
+	t.Helper()
+	s := newServerIn(t, dir)
+	s.configure(global, sites)
+	s.run()
+	return s
+}
+
+// newServerIn returns a server that does not run yet.
+func newServerIn(t testing.TB, dir string) *server {
+	t.Helper()
+	s := new(server)
+	s.Server = testkit.NewServer(t, ownProcess{s}, testkit.ServerOptions{Dir: dir, Admin: true, DefaultLimits: true})
+	return s
+}
+
+// configure writes the Caddyfile.
+func (s *server) configure(global, sites string) {
+	s.T.Helper()
+	text := "{\n\tadmin localhost:{admin}\n\thttps_port {https}\n\thttp_port {http}\n\tskip_install_trust\n\tstorage file_system {dir}/storage\n\tpersist_config off\n" +
+		global + "\n}\n" + sites + "\n"
+	s.Write("Caddyfile", s.Fill(text))
+}
+
+// run starts the process with the Caddyfile and waits until it serves.
+func (s *server) run() {
+	s.T.Helper()
+	s.start("Caddyfile")
+	s.awaitSite()
+}
+
+// awaitSite waits until the Caddyfile's site has a certificate, if it has a site.
+func (s *server) awaitSite() {
+	s.T.Helper()
+	s.Client = s.newClient()
+	if strings.Contains(readText(s.T, filepath.Join(s.Dir, "Caddyfile")), fmt.Sprintf("https://localhost:%d", s.HTTPS)) {
+		eventually(s.T, "the certificate is there", func() bool {
+			s.Client = s.newClient()
+			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), s.Client.Transport.(*http.Transport).TLSClientConfig)
 			return err == nil && c.Close() == nil
 		})
 	}
 }
 
-func (s *server) env() []string {
-	return append(os.Environ(), "HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir)
+func (s *server) env() []string { return environment(s.Dir) }
+
+// environment is that of a Caddy that keeps what it makes in a directory.
+func environment(dir string) []string {
+	return append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 }
 
 // caFile is the certificate of the authority that the server's own certificates
 // are of.
 func (s *server) caFile() string {
-	return filepath.Join(s.dir, "storage/pki/authorities/local/root.crt")
+	return filepath.Join(s.Dir, "storage/pki/authorities/local/root.crt")
 }
 
+// newClient returns a client that trusts the server's own authority.
 func (s *server) newClient() *http.Client {
 	pool := x509.NewCertPool()
 	if text, err := os.ReadFile(s.caFile()); err == nil {
@@ -150,104 +252,87 @@ func (s *server) newClient() *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       30 * time.Second,
+		Timeout:       time.Minute,
 	}
+}
+
+// command is a command of the binary, to be run in the server's directory.
+func (s *server) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(caddyBinary, args...)
+	cmd.Dir, cmd.Env = s.Dir, s.env()
+	return cmd
 }
 
 // caddy runs a command of the binary, such as "reload", and returns what it
 // says and its exit code.
 func (s *server) caddy(args ...string) (string, int) {
-	s.t.Helper()
-	cmd := exec.Command(caddyBinary, args...)
-	cmd.Dir, cmd.Env = s.dir, s.env()
+	s.T.Helper()
+	cmd := s.command(args...)
 	out, err := cmd.CombinedOutput()
 	if _, isExit := errors.AsType[*exec.ExitError](err); err != nil && !isExit {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
 // reload has the server use other global options and sites.
 func (s *server) reload(global, sites string) error {
-	s.t.Helper()
+	s.T.Helper()
 	s.configure(global, sites)
-	if out, code := s.caddy("reload", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.admin)); code != 0 {
+	if out, code := s.caddy("reload", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code != 0 {
 		return fmt.Errorf("exit code %d: %s", code, out)
 	}
-	testkit.AwaitOneListener(s.t, s.https, s.http)
-	s.client.CloseIdleConnections() // by which the old configuration would serve
+	testkit.AwaitOneListener(s.T, s.HTTPS, s.HTTP)
+	s.Client.CloseIdleConnections() // by which the old configuration would serve
 	return nil
 }
 
 // kill ends the process as a power cut would.
 func (s *server) kill() { s.process.Stop(syscall.SIGKILL) }
 
-// write writes a file in the server's folder.
-func (s *server) write(name, text string) string {
-	s.t.Helper()
-	path := filepath.Join(s.dir, name)
-	must(s.t, os.WriteFile(path, []byte(text), 0o640))
-	return path
-}
-
-// url is the address of a path on the server.
-func (s *server) url(path string) string { return fmt.Sprintf("https://localhost:%d%s", s.https, path) }
-
-// answer is a response, read to the end.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-// get asks for a path, with a password if user isn't empty.
+// get is Get without a second try.
 func (s *server) get(path, user, password string) answer {
-	s.t.Helper()
+	s.T.Helper()
 	a, err := s.try(path, user, password)
-	must(s.t, err)
+	must(s.T, err)
 	return a
 }
 
 // try is get for who expects errors.
 func (s *server) try(path, user, password string) (answer, error) {
-	r, err := http.NewRequest(http.MethodGet, s.url(path), nil)
+	r, err := http.NewRequest(http.MethodGet, s.URL(path), nil)
 	if err != nil {
 		return answer{}, err
 	}
 	if user != "" {
 		r.SetBasicAuth(user, password)
 	}
-	return send(s.client, r)
-}
-
-func send(client *http.Client, r *http.Request) (answer, error) {
-	resp, err := client.Do(r)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	var body bytes.Buffer
-	if _, err := io.Copy(&body, resp.Body); err != nil {
-		return answer{}, err
-	}
-	return answer{resp.StatusCode, resp.Header, body.String()}, nil
+	return testkit.Send(s.Client, r)
 }
 
 // htpasswd runs "caddy htpasswd", which makes the password files of the tests.
 func (s *server) htpasswd(args ...string) {
-	s.t.Helper()
+	s.T.Helper()
 	if out, code := s.caddy(append([]string{"htpasswd"}, args...)...); code != 0 {
-		s.t.Fatalf("caddy htpasswd %q: %d, %s", args, code, out)
+		s.T.Fatalf("caddy htpasswd %q: %d, %s", args, code, out)
 	}
 }
 
-// htpasswdIn is that for a folder without a server yet.
+// htpasswdIn is that for a directory without a server yet.
 func htpasswdIn(t testing.TB, dir string, args ...string) {
 	t.Helper()
-	(&server{t: t, dir: dir}).htpasswd(args...)
+	(&server{Server: &testkit.Server{T: t, Dir: dir}}).htpasswd(args...)
 }
 
 // authorization is the value of the header with Basic credentials.
 func authorization(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// serveName is a server that says its name and takes all bodies.
+func serveName(address, name string) error {
+	return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("X-Server", name)
+	}))
 }

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // ask is a request that is sent again and again, and what is right for an
@@ -48,8 +50,8 @@ func as(name, password string) func() (string, string) {
 // saying returns a check for an answer of that status and body.
 func saying(status int, body string) func(answer) string {
 	return func(a answer) string {
-		if a.status != status || a.body != body {
-			return fmt.Sprintf("%d %q, not %d %q", a.status, a.body, status, body)
+		if a.Status != status || a.Body != body {
+			return fmt.Sprintf("%d %q, not %d %q", a.Status, a.Body, status, body)
 		}
 		return ""
 	}
@@ -59,11 +61,11 @@ func saying(status int, body string) func(answer) string {
 func status(expected ...int) func(answer) string {
 	return func(a answer) string {
 		for _, s := range expected {
-			if a.status == s {
+			if a.Status == s {
 				return ""
 			}
 		}
-		return fmt.Sprintf("%d %q, not one of %d", a.status, a.body, expected)
+		return fmt.Sprintf("%d %q, not one of %d", a.Status, a.Body, expected)
 	}
 }
 
@@ -134,7 +136,7 @@ func (s *server) clientOf(a ask) *http.Client {
 // send asks once, and says what is wrong about the answer.
 func (l *load) send(client *http.Client, s *server, a ask) string {
 	for attempt := 0; ; attempt++ {
-		r, err := http.NewRequest(http.MethodGet, s.url(a.path), nil)
+		r, err := http.NewRequest(http.MethodGet, s.URL(a.path), nil)
 		if err != nil {
 			return err.Error()
 		}
@@ -150,7 +152,7 @@ func (l *load) send(client *http.Client, s *server, a ask) string {
 			GotConn:              func(httptrace.GotConnInfo) { connections.Add(1) },
 			GotFirstResponseByte: func() { begun.Store(true) },
 		}))
-		got, err := send(client, r)
+		got, err := testkit.Send(client, r)
 		if n := connections.Load(); n > 1 {
 			l.retried.Add(n - 1) // by the client itself
 		}
@@ -186,14 +188,14 @@ var adminClient = &http.Client{Timeout: 30 * time.Second}
 
 // adminText asks the admin API.
 func (s *server) adminText(path string) string {
-	s.t.Helper()
-	resp, err := adminClient.Get(fmt.Sprintf("http://localhost:%d%s", s.admin, path))
-	must(s.t, err)
+	s.T.Helper()
+	resp, err := adminClient.Get(fmt.Sprintf("http://localhost:%d%s", s.Admin, path))
+	must(s.T, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	must(s.t, err)
+	must(s.T, err)
 	if resp.StatusCode != http.StatusOK {
-		s.t.Fatalf("%s: %d %s", path, resp.StatusCode, text)
+		s.T.Fatalf("%s: %d %s", path, resp.StatusCode, text)
 	}
 	return string(text)
 }
@@ -201,7 +203,7 @@ func (s *server) adminText(path string) string {
 // metrics returns those of the plugin, by the name without "caddy_htpasswd_",
 // with labels as they stand.
 func (s *server) metrics() map[string]float64 {
-	s.t.Helper()
+	s.T.Helper()
 	values := make(map[string]float64)
 	lines := bufio.NewScanner(strings.NewReader(s.adminText("/metrics")))
 	for lines.Scan() {
@@ -211,11 +213,11 @@ func (s *server) metrics() map[string]float64 {
 			continue
 		}
 		value, err := strconv.ParseFloat(number, 64)
-		must(s.t, err)
+		must(s.T, err)
 		values[name] = value
 	}
 	if len(values) == 0 {
-		s.t.Fatal("no metrics")
+		s.T.Fatal("no metrics")
 	}
 	return values
 }
@@ -230,13 +232,13 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 // result returns how many requests had one.
 func (s *server) result(name string) float64 {
-	s.t.Helper()
+	s.T.Helper()
 	return s.metrics()[`requests_total{result="`+name+`"}`]
 }
 
 // hashes returns how many were computed.
 func (s *server) hashes() float64 {
-	s.t.Helper()
+	s.T.Helper()
 	n := 0.0
 	for name, value := range s.metrics() {
 		if strings.HasPrefix(name, "hash_duration_seconds_count") {
@@ -248,10 +250,10 @@ func (s *server) hashes() float64 {
 
 // fileIsGood returns what the server thinks of a password file in its folder.
 func (s *server) fileIsGood(path string) bool {
-	s.t.Helper()
+	s.T.Helper()
 	value, found := s.metrics()[`file_last_load_successful{file="`+path+`",kind="users"}`]
 	if !found {
-		s.t.Fatalf("no metric for %s", path)
+		s.T.Fatalf("no metric for %s", path)
 	}
 	return value == 1
 }
@@ -260,13 +262,13 @@ var profileTotal = regexp.MustCompile(`^goroutine profile: total (\d+)\n`)
 
 // goroutines returns how many the server has.
 func (s *server) goroutines() int {
-	s.t.Helper()
+	s.T.Helper()
 	m := profileTotal.FindStringSubmatch(s.adminText("/debug/pprof/goroutine?debug=1"))
 	if m == nil {
-		s.t.Fatal("the goroutine profile looks different")
+		s.T.Fatal("the goroutine profile looks different")
 	}
 	n, err := strconv.Atoi(m[1])
-	must(s.t, err)
+	must(s.T, err)
 	return n
 }
 
@@ -274,22 +276,22 @@ var profileHeap = regexp.MustCompile(`(?m)^# HeapAlloc = (\d+)$`)
 
 // heap returns the bytes that are in use after a garbage collection.
 func (s *server) heap() int {
-	s.t.Helper()
+	s.T.Helper()
 	m := profileHeap.FindStringSubmatch(s.adminText("/debug/pprof/heap?gc=1&debug=1"))
 	if m == nil {
-		s.t.Fatal("the heap profile looks different")
+		s.T.Fatal("the heap profile looks different")
 	}
 	n, err := strconv.Atoi(m[1])
-	must(s.t, err)
+	must(s.T, err)
 	return n
 }
 
 // openFiles returns how many the server has.
 func (s *server) openFiles() int {
-	s.t.Helper()
+	s.T.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.process.Pid()))
 	if err != nil {
-		s.t.Skipf("no /proc: %v", err)
+		s.T.Skipf("no /proc: %v", err)
 	}
 	return len(entries)
 }
@@ -297,16 +299,16 @@ func (s *server) openFiles() int {
 // atRest waits until the server has no more goroutines and open files than
 // these; with zeros, until they don't change, and returns them.
 func (s *server) atRest(goroutines, files int) (int, int) {
-	s.t.Helper()
+	s.T.Helper()
 	http.DefaultClient.CloseIdleConnections()
 	if goroutines > 0 {
-		eventually(s.t, fmt.Sprintf("the server has at most %d goroutines and %d open files", goroutines, files), func() bool {
+		eventually(s.T, fmt.Sprintf("the server has at most %d goroutines and %d open files", goroutines, files), func() bool {
 			return s.goroutines() <= goroutines && s.openFiles() <= files
 		})
 		return goroutines, files
 	}
 	last, same := [2]int{}, 0
-	eventually(s.t, "the server comes to rest", func() bool {
+	eventually(s.T, "the server comes to rest", func() bool {
 		now := [2]int{s.goroutines(), s.openFiles()}
 		if now != last {
 			last, same = now, 0

@@ -61,6 +61,7 @@ func putInPlace(t testing.TB, path, text string) {
 // X3, X8: what validate, reload and run say about configurations and password
 // files.
 func TestValidate(t *testing.T) {
+	parallel(t)
 	const handler = "https://localhost:{https} {\n\thtpasswd {\n\t\t%s\n\t}\n\trespond new\n}" // %s is line 12 of the Caddyfile
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -101,27 +102,26 @@ func TestValidate(t *testing.T) {
 			}
 			out = strings.ReplaceAll(out, `\"`, `"`)
 			for _, word := range row.words {
-				if word = s.fill(word); !strings.Contains(out, word) {
+				if word = s.Fill(word); !strings.Contains(out, word) {
 					t.Errorf("nothing about %q: %s", word, out)
 				}
 			}
 			if row.good {
 				return
 			}
-			if out, code = s.caddy("reload", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.admin)); code == 0 {
+			if out, code = s.caddy("reload", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code == 0 {
 				t.Errorf("reload takes it: %s", out)
 			}
-			if got := s.get("/", "ann", "ann"); got.status != 200 || got.body != "ann" {
-				t.Errorf("after the refused reload: %d %q", got.status, got.body)
+			if got := s.get("/", "ann", "ann"); got.Status != 200 || got.Body != "ann" {
+				t.Errorf("after the refused reload: %d %q", got.Status, got.Body)
 			}
-			if got := s.get("/", "", ""); got.status != 401 {
-				t.Errorf("after the refused reload, anonymous: %d", got.status)
+			if got := s.get("/", "", ""); got.Status != 401 {
+				t.Errorf("after the refused reload, anonymous: %d", got.Status)
 			}
 		})
 	}
 	t.Run("start", func(t *testing.T) {
-		ports := freePorts(t, 3)
-		s := &server{t: t, dir: dir, https: ports[0], http: ports[1], admin: ports[2]}
+		s := newServerIn(t, dir)
 		s.configure("", fmt.Sprintf(handler, "file {dir}/bad"))
 		if out, code := s.caddy("run", "--config", "Caddyfile"); code != 1 || !strings.Contains(out, "/bad: none of its 1 lines") {
 			t.Errorf("exit code %d: %s", code, out)
@@ -131,6 +131,7 @@ func TestValidate(t *testing.T) {
 
 // X2: 50 reloads under load: nobody notices, and nothing is left behind.
 func TestReloads(t *testing.T) {
+	parallel(t)
 	const reloads = 50
 	dir := t.TempDir()
 	for i, name := range []string{"ann", "bob", "carol", "dan"} {
@@ -156,19 +157,19 @@ func TestReloads(t *testing.T) {
 		{name: "anonymous", kind: overHTTP1, every: 20 * time.Millisecond, check: status(401)},
 	}
 	for _, p := range people[:3] {
-		if a := s.get("/", p.name[:strings.Index(p.name, ",")], p.name[:strings.Index(p.name, ",")]+"'s"); a.status != 200 {
-			t.Fatalf("%s: %d", p.name, a.status)
+		if a := s.get("/", p.name[:strings.Index(p.name, ",")], p.name[:strings.Index(p.name, ",")]+"'s"); a.Status != 200 {
+			t.Fatalf("%s: %d", p.name, a.Status)
 		}
 	}
 	for i := range 3 {
-		if a := s.get("/", "dan", fmt.Sprint("guess", i)); a.status != 401 {
-			t.Fatalf("guess %d: %d", i, a.status)
+		if a := s.get("/", "dan", fmt.Sprint("guess", i)); a.Status != 401 {
+			t.Fatalf("guess %d: %d", i, a.Status)
 		}
 	}
 	for i := 1; i <= 3; i++ { // what stays after a first reload is no leak
 		reload(i)
 	}
-	s.client.CloseIdleConnections()
+	s.Client.CloseIdleConnections()
 	goroutines, files := s.atRest(0, 0)
 	hashes, hits := s.hashes(), s.metrics()["verified_hits_total"]
 
@@ -180,10 +181,10 @@ func TestReloads(t *testing.T) {
 		l.more(5)
 	}
 	l.end()
-	s.client = s.newClient()
+	s.Client = s.newClient()
 	eventually(t, "the last configuration serves", func() bool {
-		s.client.CloseIdleConnections()
-		return strings.Contains(s.get("/", "", "").header.Get("WWW-Authenticate"), fmt.Sprintf(`"Version %d"`, reloads+3))
+		s.Client.CloseIdleConnections()
+		return strings.Contains(s.get("/", "", "").Header.Get("WWW-Authenticate"), fmt.Sprintf(`"Version %d"`, reloads+3))
 	})
 	if n := s.hashes() - hashes; n != 0 {
 		t.Errorf("%v hashes computed for passwords that were verified", n)
@@ -191,10 +192,10 @@ func TestReloads(t *testing.T) {
 	if n := s.metrics()["verified_hits_total"] - hits; n < float64(l.served.Load())/2 {
 		t.Errorf("only %v of %d requests are in the metrics: they began anew", n, l.served.Load())
 	}
-	if a := s.get("/", "dan", "dan's"); a.status != 429 {
-		t.Errorf("a used up budget, after the reloads: %d", a.status)
+	if a := s.get("/", "dan", "dan's"); a.Status != 429 {
+		t.Errorf("a used up budget, after the reloads: %d", a.Status)
 	}
-	s.client.CloseIdleConnections()
+	s.Client.CloseIdleConnections()
 	s.atRest(goroutines+5, files+5) // what each reload leaves behind would be 50
 	nowGoroutines, nowFiles := s.atRest(0, 0)
 	t.Logf("%d reloads in %s: %d requests, %d of them sent again since their connection was closed before anything was answered; %d goroutines and %d files before, %d and %d after",
@@ -203,10 +204,10 @@ func TestReloads(t *testing.T) {
 	// X2: an edit of one entry makes nobody else's password be hashed again.
 	hashes = s.hashes()
 	s.htpasswd("-bC4", "users", "dan", "new")
-	eventually(t, "the new password works", func() bool { return s.get("/", "dan", "new").status == 200 })
+	eventually(t, "the new password works", func() bool { return s.get("/", "dan", "new").Status == 200 })
 	edited := s.hashes() - hashes
 	for _, p := range people[:3] {
-		if wrong := l.send(s.client, s, p); wrong != "" {
+		if wrong := l.send(s.Client, s, p); wrong != "" {
 			t.Errorf("after an edit: %s", wrong)
 		}
 	}
@@ -242,6 +243,7 @@ func newSlowApplication(t testing.TB) *slowApplication {
 // SIGTERM: what is under way is answered, the file that is followed is no
 // reason to stay, and the end is a good one.
 func TestTerminate(t *testing.T) {
+	parallel(t)
 	app := newSlowApplication(t)
 	dir := t.TempDir()
 	htpasswdIn(t, dir, "-cbC4", "users", "ann", "ann's")
@@ -255,13 +257,13 @@ func TestTerminate(t *testing.T) {
 		client := s.clientOf(ask{kind: kind})
 		wg.Go(func() {
 			defer client.CloseIdleConnections()
-			r, err := http.NewRequest(http.MethodGet, s.url(path), nil)
+			r, err := http.NewRequest(http.MethodGet, s.URL(path), nil)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			r.SetBasicAuth(user, user+"'s")
-			a, err := send(client, r)
+			a, err := testkit.Send(client, r)
 			if err != nil {
 				t.Errorf("%s: %v", key, err)
 			}
@@ -282,7 +284,7 @@ func TestTerminate(t *testing.T) {
 		s.process.Stop(syscall.SIGTERM)
 	}()
 	eventually(t, "nobody is let in any more", func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.https))
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.HTTPS))
 		if err != nil {
 			return true
 		}
@@ -307,8 +309,8 @@ func TestTerminate(t *testing.T) {
 		if strings.HasPrefix(key.(string), "bob") {
 			want = "for bob"
 		}
-		if a := value.(answer); a.status != 200 || a.body != want {
-			t.Errorf("%s: %d %q", key, a.status, a.body)
+		if a := value.(answer); a.Status != 200 || a.Body != want {
+			t.Errorf("%s: %d %q", key, a.Status, a.Body)
 		}
 		return true
 	})
@@ -320,6 +322,7 @@ func TestTerminate(t *testing.T) {
 // X5, X6: after kill -9 a start is all it takes, in the midst of requests and
 // of a change of the file; two sites with files of their own stay apart.
 func TestKill(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	htpasswdIn(t, dir, "-cbC4", "users", "ann", "ann's")
 	htpasswdIn(t, dir, "-cbC4", "others", "ann", "another")
@@ -336,8 +339,8 @@ func TestKill(t *testing.T) {
 				if row.password == "" {
 					user = ""
 				}
-				if a := s.get(row.path, user, row.password); a.status != row.status {
-					t.Errorf("round %d, %s %q: %d, not %d", round, row.path, row.password, a.status, row.status)
+				if a := s.get(row.path, user, row.password); a.Status != row.status {
+					t.Errorf("round %d, %s %q: %d, not %d", round, row.path, row.password, a.Status, row.status)
 				}
 			}
 		}
@@ -345,7 +348,7 @@ func TestKill(t *testing.T) {
 			break
 		}
 		tool := exec.Command(caddyBinary, "htpasswd", "-bC12", "users", fmt.Sprint("bob", round), "bob's") // a quarter of a second
-		tool.Dir, tool.Env = s.dir, s.env()
+		tool.Dir, tool.Env = s.Dir, s.env()
 		must(t, tool.Start())
 		var wg sync.WaitGroup
 		var asked atomic.Int64
@@ -353,19 +356,19 @@ func TestKill(t *testing.T) {
 			client := s.clientOf(ask{kind: newConnections})
 			wg.Go(func() {
 				for { // until the server is gone
-					r, err := http.NewRequest(http.MethodGet, s.url("/users/"), nil)
+					r, err := http.NewRequest(http.MethodGet, s.URL("/users/"), nil)
 					if err != nil {
 						t.Error(err)
 						return
 					}
 					r.SetBasicAuth("ann", "ann's")
-					a, err := send(client, r)
+					a, err := testkit.Send(client, r)
 					asked.Add(1)
 					if err != nil {
 						return
 					}
-					if a.status != 200 {
-						t.Errorf("before the kill: %d", a.status)
+					if a.Status != 200 {
+						t.Errorf("before the kill: %d", a.Status)
 					}
 				}
 			})
@@ -375,8 +378,8 @@ func TestKill(t *testing.T) {
 		wg.Wait()
 		must(t, tool.Wait())
 		s.run()
-		if a := s.get("/users/", fmt.Sprint("bob", round), "bob's"); a.status != 200 {
-			t.Errorf("a user from before the start: %d", a.status)
+		if a := s.get("/users/", fmt.Sprint("bob", round), "bob's"); a.Status != 200 {
+			t.Errorf("a user from before the start: %d", a.Status)
 		}
 	}
 }
@@ -407,6 +410,7 @@ func fillDisk(t testing.TB, dir string) func() {
 // one leave the old one, and the server serves it. Those that write into the
 // file lose what has no room, and nothing else.
 func TestDiskFull(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "disk")
 	must(t, os.Mkdir(disk, 0o750))
@@ -439,7 +443,7 @@ func TestDiskFull(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			cmd := exec.Command(row.args[0], row.args[1:]...)
-			cmd.Dir, cmd.Env = s.dir, append(s.env(), "LC_ALL=C")
+			cmd.Dir, cmd.Env = s.Dir, append(s.env(), "LC_ALL=C")
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), row.word) {
 				t.Errorf("%v: %s", err, out)
@@ -461,7 +465,7 @@ func TestDiskFull(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "bigger"), []byte(bigger), 0o640))
 	l = s.drive(t, people[0], people[2])
 	cmd := exec.Command("cp", "bigger", "disk/users")
-	cmd.Dir = s.dir
+	cmd.Dir = s.Dir
 	if out, err := cmd.CombinedOutput(); err == nil {
 		t.Errorf("there was room: %s", out)
 	}
@@ -470,10 +474,10 @@ func TestDiskFull(t *testing.T) {
 	if len(text) == 0 || len(text) == len(bigger) || strings.Contains(string(text), "last:") {
 		t.Fatalf("cp left %d of %d bytes", len(text), len(bigger))
 	}
-	eventually(t, "what is left is in force", func() bool { return s.get("/", "last", "last").status == 401 })
+	eventually(t, "what is left is in force", func() bool { return s.get("/", "last", "last").Status == 401 })
 	makeRoom()
 	putInPlace(t, path, whole)
-	eventually(t, "the whole file is in force", func() bool { return s.get("/", "last", "last").status == 200 })
+	eventually(t, "the whole file is in force", func() bool { return s.get("/", "last", "last").Status == 200 })
 	l.end()
 
 	// Nothing at all is left: a few seconds of grace, then nobody gets in, and
@@ -482,7 +486,7 @@ func TestDiskFull(t *testing.T) {
 	for i := range people[:2] {
 		served := people[i].check
 		people[i].check = func(a answer) string {
-			if a.status == 401 && time.Since(begun) > 3*time.Second { // the grace
+			if a.Status == 401 && time.Since(begun) > 3*time.Second { // the grace
 				return ""
 			}
 			return served(a)
@@ -494,11 +498,11 @@ func TestDiskFull(t *testing.T) {
 	if err := os.WriteFile(path, []byte(whole), 0o640); err == nil {
 		t.Fatal("there was room")
 	}
-	eventually(t, "nobody gets in", func() bool { return s.get("/", "first", "first").status == 401 })
+	eventually(t, "nobody gets in", func() bool { return s.get("/", "first", "first").Status == 401 })
 	makeRoom()
 	must(t, os.WriteFile(path, []byte(whole), 0o640))
 	eventually(t, "the file is in force again", func() bool {
-		return s.get("/", "first", "first").status == 200 && s.get("/", "last", "last").status == 200
+		return s.get("/", "first", "first").Status == 200 && s.get("/", "last", "last").Status == 200
 	})
 	l.end()
 }
@@ -506,6 +510,7 @@ func TestDiskFull(t *testing.T) {
 // X7: no file descriptors left: the last good version keeps serving, and the
 // new one is read when there are some again.
 func TestNoDescriptorsLeft(t *testing.T) {
+	parallel(t)
 	app := newSlowApplication(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "users")
@@ -520,7 +525,7 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	// than are needed below.
 	var metrics []*http.Response
 	for range 2 { // should the client give up one of the connections
-		resp, err := adminClient.Get(fmt.Sprintf("http://localhost:%d/metrics", s.admin))
+		resp, err := adminClient.Get(fmt.Sprintf("http://localhost:%d/metrics", s.Admin))
 		must(t, err)
 		metrics = append(metrics, resp)
 	}
@@ -570,9 +575,9 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	}
 	l.more(50)
 	limit(0)
-	eventually(t, "the new version is in force, and the file said to be good", func() bool { return s.get("/", "carol", "carol").status == 200 && s.fileIsGood(path) })
-	if a := s.get("/", "bob", "bob"); a.status != 401 {
-		t.Errorf("a user who was removed: %d", a.status)
+	eventually(t, "the new version is in force, and the file said to be good", func() bool { return s.get("/", "carol", "carol").Status == 200 && s.fileIsGood(path) })
+	if a := s.get("/", "bob", "bob"); a.Status != 401 {
+		t.Errorf("a user who was removed: %d", a.Status)
 	}
 	l.more(20)
 	l.end()
@@ -585,13 +590,14 @@ func TestNoDescriptorsLeft(t *testing.T) {
 // its own: nobody notices while one is there. If none is, good passwords get
 // 502 and nothing counts as a failure.
 func TestServersKilled(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	putInPlace(t, filepath.Join(dir, "users"), plain("ann"))
 	ports := freePorts(t, 2)
 	var servers [2]*testkit.Process
 	run := func(i int) {
 		t.Helper()
-		servers[i] = start(t, dir, (&server{dir: dir}).env(), caddyBinary, "respond", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[i]), "--body", fmt.Sprint("server ", i))
+		servers[i] = start(t, dir, environment(dir), caddyBinary, "respond", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[i]), "--body", fmt.Sprint("server ", i))
 		eventually(t, "it listens", func() bool {
 			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d", ports[i]))
 			if err != nil {
@@ -607,12 +613,12 @@ func TestServersKilled(t *testing.T) {
 	var from [2]atomic.Int64
 	good := func(a answer) string {
 		for i := range from {
-			if a.status == 200 && a.body == fmt.Sprint("server ", i) {
+			if a.Status == 200 && a.Body == fmt.Sprint("server ", i) {
 				from[i].Add(1)
 				return ""
 			}
 		}
-		return fmt.Sprintf("%d %q", a.status, a.body)
+		return fmt.Sprintf("%d %q", a.Status, a.Body)
 	}
 	asks := []ask{
 		{name: "ann, HTTP/2", kind: overHTTP2, every: 5 * time.Millisecond, user: as("ann", "ann"), check: good},
@@ -642,14 +648,14 @@ func TestServersKilled(t *testing.T) {
 	servers[1].Stop(syscall.SIGKILL)
 	before := s.metrics()
 	for i := range 20 {
-		if a := s.get("/one", "ann", "ann"); a.status != 502 {
-			t.Errorf("request %d: %d", i, a.status)
+		if a := s.get("/one", "ann", "ann"); a.Status != 502 {
+			t.Errorf("request %d: %d", i, a.Status)
 		}
-		if a := s.get("/", "ann", "ann"); a.status != 502 && a.status != 503 { // 503: all are known to be down
-			t.Errorf("request %d to the group: %d", i, a.status)
+		if a := s.get("/", "ann", "ann"); a.Status != 502 && a.Status != 503 { // 503: all are known to be down
+			t.Errorf("request %d to the group: %d", i, a.Status)
 		}
-		if a := s.get("/", "", ""); a.status != 401 {
-			t.Errorf("anonymous request %d: %d", i, a.status)
+		if a := s.get("/", "", ""); a.Status != 401 {
+			t.Errorf("anonymous request %d: %d", i, a.Status)
 		}
 	}
 	after := s.metrics()
@@ -661,12 +667,13 @@ func TestServersKilled(t *testing.T) {
 	}
 	run(0)
 	run(1)
-	eventually(t, "they serve again", func() bool { return s.get("/", "ann", "ann").status == 200 })
+	eventually(t, "they serve again", func() bool { return s.get("/", "ann", "ann").Status == 200 })
 }
 
 // F16: the server, running as another user than root, loses the right to read
 // the file, and gets it back.
 func TestFileForbidden(t *testing.T) {
+	parallel(t)
 	const nobody = 65534
 	if os.Getuid() != 0 {
 		t.Skip("only root can start a server as another user")
@@ -683,9 +690,8 @@ func TestFileForbidden(t *testing.T) {
 	reachable := filepath.Join(dir, "caddy")
 	must(t, os.WriteFile(reachable, binary, 0o755))
 
-	ports := freePorts(t, 3)
-	s := &server{t: t, dir: own, https: ports[0], http: ports[1], admin: ports[2]}
-	path := s.write("users", plain("ann"))
+	s := newServerIn(t, own)
+	path := s.Write("users", plain("ann"))
 	must(t, os.Chown(path, nobody, nobody))
 	s.configure(unthrottled, site)
 	must(t, os.Chown(filepath.Join(own, "Caddyfile"), nobody, nobody))
@@ -699,7 +705,8 @@ func TestFileForbidden(t *testing.T) {
 		t.Skipf("another user can't run the server: %v: %s", err, out)
 	}
 	s.process = testkit.StartCommand(t, command("run", "--config", "Caddyfile"))
-	s.awaitReady()
+	s.awaitAdmin()
+	s.awaitSite()
 	l := s.drive(t,
 		ask{name: "ann", kind: overHTTP2, every: 10 * time.Millisecond, user: as("ann", "ann"), check: saying(200, "ann")},
 		ask{name: "anonymous", kind: overHTTP1, every: 10 * time.Millisecond, check: status(401)},
@@ -710,23 +717,24 @@ func TestFileForbidden(t *testing.T) {
 	if said := s.process.Said(); !strings.Contains(said, "permission denied: let the user that the server runs as read it") {
 		t.Error("nothing in the log")
 	}
-	if out, code := s.caddy("reload", "--force", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.admin)); code == 0 || !strings.Contains(out, path+": permission denied") {
+	if out, code := s.caddy("reload", "--force", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code == 0 || !strings.Contains(out, path+": permission denied") {
 		t.Errorf("reload, exit code %d: %s", code, out)
 	}
 	// Changed while it can't be read.
 	must(t, os.WriteFile(path, []byte(plain("ann", "bob")), 0))
-	if a := s.get("/", "bob", "bob"); a.status != 401 {
-		t.Errorf("from a file that can't be read: %d", a.status)
+	if a := s.get("/", "bob", "bob"); a.Status != 401 {
+		t.Errorf("from a file that can't be read: %d", a.Status)
 	}
 	l.more(20)
 	must(t, os.Chmod(path, 0o640))
-	eventually(t, "the file is read", func() bool { return s.get("/", "bob", "bob").status == 200 && s.fileIsGood(path) })
+	eventually(t, "the file is read", func() bool { return s.get("/", "bob", "bob").Status == 200 && s.fileIsGood(path) })
 	l.more(10)
 	l.end()
 }
 
 // F17, F18, F19: something that is no file in the file's place, or nothing.
 func TestNoFileInItsPlace(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "users")
 	putInPlace(t, path, plain("ann"))
@@ -774,7 +782,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 				last := strings.LastIndex(said, "file can't be used")
 				return !s.fileIsGood(path) && last >= 0 && strings.Contains(said[last:], row.word)
 			})
-			if out, code := s.caddy("reload", "--force", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.admin)); code == 0 || !strings.Contains(out, row.word) {
+			if out, code := s.caddy("reload", "--force", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code == 0 || !strings.Contains(out, row.word) {
 				t.Errorf("reload, exit code %d: %s", code, out)
 			}
 			l.more(20)
@@ -783,7 +791,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 			}
 			user := fmt.Sprint("user", i)
 			putInPlace(t, path, plain("ann", user))
-			eventually(t, "there is a file again", func() bool { return s.get("/", user, user).status == 200 && s.fileIsGood(path) })
+			eventually(t, "there is a file again", func() bool { return s.get("/", user, user).Status == 200 && s.fileIsGood(path) })
 		})
 	}
 	l.end()
@@ -793,6 +801,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 // the 0.2 s for which it has to stand still, nobody notices; with a longer one,
 // who is in the second half is out until it is there.
 func TestTwoHalves(t *testing.T) {
+	parallel(t)
 	const standStill = 200 * time.Millisecond
 	dir := t.TempDir()
 	path := filepath.Join(dir, "users")
@@ -815,7 +824,7 @@ func TestTwoHalves(t *testing.T) {
 			asked.Store(half.Load())
 			return "last", "last"
 		}, check: func(a answer) string {
-			if a.status == 401 && (asked.Load() || half.Load()) {
+			if a.Status == 401 && (asked.Load() || half.Load()) {
 				return ""
 			}
 			return saying(200, "last")(a)
@@ -835,7 +844,7 @@ func TestTwoHalves(t *testing.T) {
 	}
 	inForce := func(marker string) {
 		t.Helper()
-		eventually(t, marker+" is in force", func() bool { return s.get("/", marker, marker).status == 200 })
+		eventually(t, marker+" is in force", func() bool { return s.get("/", marker, marker).Status == 200 })
 	}
 	counted := 0
 	for round := 0; counted < 5 && round < 20; round++ {
@@ -857,7 +866,7 @@ func TestTwoHalves(t *testing.T) {
 	}
 	half.Store(true)
 	write("long", func() {
-		eventually(t, "half the file is in force", func() bool { return s.get("/", "last", "last").status == 401 })
+		eventually(t, "half the file is in force", func() bool { return s.get("/", "last", "last").Status == 401 })
 	})
 	inForce("long")
 	l.more(10) // those that were under way
@@ -870,6 +879,7 @@ func TestTwoHalves(t *testing.T) {
 // none is of an older one than the answer before; who is in all of them gets in
 // every time; a password that has been replaced is refused from then on.
 func TestSwaps(t *testing.T) {
+	parallel(t)
 	const swaps, settled = 1000, 100
 	dir := t.TempDir()
 	users, groups := filepath.Join(dir, "users"), filepath.Join(dir, "groups")
@@ -891,8 +901,8 @@ func TestSwaps(t *testing.T) {
 		seen := 0
 		return ask{name: name, kind: kind, every: 2 * time.Millisecond, user: as(name, name), check: func(a answer) string {
 			var v, w int
-			if n, err := fmt.Sscanf(a.body, "v%d,w%d", &v, &w); a.status != 200 || n != 2 || err != nil || v != w {
-				return fmt.Sprintf("%d %q: of no whole version", a.status, a.body)
+			if n, err := fmt.Sscanf(a.Body, "v%d,w%d", &v, &w); a.Status != 200 || n != 2 || err != nil || v != w {
+				return fmt.Sprintf("%d %q: of no whole version", a.Status, a.Body)
 			}
 			if v < seen || int64(v) > written.Load() {
 				return fmt.Sprintf("version %d after version %d; written are %d", v, seen, written.Load())
@@ -915,9 +925,9 @@ func TestSwaps(t *testing.T) {
 			return name, fmt.Sprint("v", asked)
 		}, check: func(a answer) string {
 			switch {
-			case a.status == 200 && asked < known:
+			case a.Status == 200 && asked < known:
 				return fmt.Sprintf("the password of version %d is taken after that of version %d", asked, known)
-			case a.status == 200:
+			case a.Status == 200:
 				answered.Add(1)
 				for {
 					if old := highest.Load(); asked <= old || highest.CompareAndSwap(old, asked) {
@@ -941,7 +951,7 @@ func TestSwaps(t *testing.T) {
 		password := fmt.Sprint("v", n)
 		eventually(t, "the version is in force", func() bool {
 			a := s.get("/", "last", "last")
-			return s.get("/", "moving", password).status == 200 && a.body == fmt.Sprintf("v%d,w%d", n, n)
+			return s.get("/", "moving", password).Status == 200 && a.Body == fmt.Sprintf("v%d,w%d", n, n)
 		})
 		for _, row := range []struct {
 			user, password string
@@ -949,8 +959,8 @@ func TestSwaps(t *testing.T) {
 		}{
 			{"also", password, 200}, {"moving", fmt.Sprint("v", n-1), 401}, {"also", fmt.Sprint("v", n-1), 401}, {"moving", fmt.Sprint("v", n-settled), 401}, {"first", "first", 200}, {"user499", "user499", 200},
 		} {
-			if a := s.get("/", row.user, row.password); a.status != row.status {
-				t.Errorf("version %d, %s with %s: %d", n, row.user, row.password, a.status)
+			if a := s.get("/", row.user, row.password); a.Status != row.status {
+				t.Errorf("version %d, %s with %s: %d", n, row.user, row.password, a.Status)
 			}
 		}
 	}

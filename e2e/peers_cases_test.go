@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -378,7 +379,7 @@ func fileCases(t testing.TB, texts map[string]string) []fileCase {
 
 // comparePeers asks all there is to ask.
 func comparePeers(t *testing.T) []comparison {
-	dir := publicDir(t)
+	dir := testkit.PublicDir(t)
 	texts := fileTexts(t)
 	for name, text := range texts {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
@@ -446,20 +447,20 @@ func (s *threeServers) compareRealm(name, realm string) comparison {
 		value, _, _ = bytes.Cut(value, []byte("\r\n"))
 		return "`" + strings.NewReplacer("\n", "<LF>", "\x01", "<01>").Replace(string(value)) + "`"
 	}
-	if conf := nginxConf(s.dir, nginxPlace("/", realm, file)); acceptsConf(t, conf, testkit.NginxCommand) {
+	if conf := nginxConf(s.dir, nginxPlace("/", realm, file)); testkit.Accepts(t, conf, testkit.NginxCommand) {
 		p := startNginx(t, conf)
-		c.answers[nginx] = challenge(p.port)
-		p.stop()
+		c.answers[nginx] = challenge(p.Port)
+		p.Process.Stop(syscall.SIGTERM)
 	}
-	if conf := apacheConf(s.dir, apachePlace("/", realm, file)); acceptsConf(t, conf, apacheCommand) {
+	if conf := apacheConf(s.dir, apachePlace("/", realm, file)); testkit.Accepts(t, conf, apacheCommand) {
 		p := startApache(t, conf)
-		c.answers[apache] = challenge(p.port)
-		p.stop()
+		c.answers[apache] = challenge(p.Port)
+		p.Process.Stop(syscall.SIGTERM)
 	}
 	if sites := caddySite(caddyPlace("*", realm, file)); validates(t, caddyGlobal, sites) {
 		p := startCaddy(t, caddyGlobal, sites)
-		awaitPort(t, p.http)
-		c.answers[here] = challenge(p.http)
+		testkit.AwaitPort(t, p.HTTP)
+		c.answers[here] = challenge(p.HTTP)
 		p.process.Stop(os.Interrupt)
 	}
 	return c
@@ -550,8 +551,8 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 		file := filepath.Join(s.dir, name)
 		c := comparison{name: r.what + ", at the start"}
 		for i, starts := range []bool{
-			acceptsConf(t, nginxConf(s.dir, nginxPlace("/", "x", file)), testkit.NginxCommand),
-			acceptsConf(t, apacheConf(s.dir, apachePlace("/", "x", file)), apacheCommand),
+			testkit.Accepts(t, nginxConf(s.dir, nginxPlace("/", "x", file)), testkit.NginxCommand),
+			testkit.Accepts(t, apacheConf(s.dir, apachePlace("/", "x", file)), apacheCommand),
 			validates(t, caddyGlobal, caddySite(caddyPlace("*", "x", file))),
 		} {
 			c.answers[i] = map[bool]string{true: "starts", false: "refused"}[starts]
@@ -564,7 +565,7 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 
 // failing returns the files whose present version can't be used.
 func (s *threeServers) failing() map[string]bool {
-	resp, err := http.Get(fmt.Sprintf("http://localhost:%d/htpasswd", s.caddy.admin))
+	resp, err := http.Get(fmt.Sprintf("http://localhost:%d/htpasswd", s.caddy.Admin))
 	must(s.t, err)
 	defer resp.Body.Close()
 	var status struct {

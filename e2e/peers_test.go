@@ -8,120 +8,29 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// peer is a real nginx or Apache, in a process of its own.
-type peer struct {
-	dir     string
-	port    int // on 127.0.0.1
-	process *testkit.Process
-}
+// apacheCommand is Apache with mod_alias.
+var apacheCommand = testkit.ApacheCommand("alias")
 
-// startNginx runs an nginx until the end of the test. conf is what stands in
-// its http block, in which {port} is a port that is free and {dir} a folder
-// of its own: "server { listen 127.0.0.1:{port}; ... }".
-func startNginx(t testing.TB, conf string) *peer {
+// startNginx runs an nginx in a directory of its own; see testkit.NginxCommand.
+func startNginx(t testing.TB, conf string) *testkit.Peer {
 	t.Helper()
-	return startPeer(t, conf, testkit.NginxCommand)
+	return testkit.StartPeer(t, testkit.PublicDir(t), conf, testkit.NginxCommand)
 }
 
-// startApache runs an Apache until the end of the test. conf is what stands
-// beside the modules for Basic authentication and mod_alias, "Listen
-// 127.0.0.1:{port}" among it; {port} and {dir} are as for nginx. Run by root,
-// it reads files as www-data: publicDir makes a folder for them.
-func startApache(t testing.TB, conf string) *peer {
+// startApache runs an Apache in a directory of its own; see testkit.ApacheCommand.
+func startApache(t testing.TB, conf string) *testkit.Peer {
 	t.Helper()
-	return startPeer(t, conf, apacheCommand)
-}
-
-// peerCommand writes a configuration into the folder of a peer and returns the
-// command that runs it, in the foreground.
-type peerCommand func(t testing.TB, dir, conf string) []string
-
-func startPeer(t testing.TB, conf string, command peerCommand) *peer {
-	t.Helper()
-	p, args := newPeer(t, conf, command)
-	p.process = start(t, p.dir, os.Environ(), args[0], args[1:]...)
-	awaitPort(t, p.port)
-	return p
-}
-
-// acceptsConf reports whether nginx or Apache would start with a configuration.
-func acceptsConf(t testing.TB, conf string, command peerCommand) bool {
-	t.Helper()
-	p, args := newPeer(t, conf, command)
-	cmd := exec.Command(args[0], append(args[1:], "-t")...)
-	cmd.Dir = p.dir
-	return succeeds(t, cmd)
-}
-
-func newPeer(t testing.TB, conf string, command peerCommand) (*peer, []string) {
-	t.Helper()
-	p := &peer{dir: publicDir(t), port: freePorts(t, 1)[0]}
-	return p, command(t, p.dir, strings.NewReplacer("{dir}", p.dir, "{port}", fmt.Sprint(p.port)).Replace(conf))
-}
-
-// succeeds runs a command that may say no.
-func succeeds(t testing.TB, cmd *exec.Cmd) bool {
-	t.Helper()
-	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s: %v: %s", filepath.Base(cmd.Path), cmd.ProcessState, bytes.TrimSpace(out))
-	return err == nil
-}
-
-func apacheCommand(t testing.TB, dir, conf string) []string {
-	user := ""
-	if os.Getuid() == 0 { // it refuses to serve as root
-		user = "User www-data\nGroup www-data"
-	}
-	file := filepath.Join(dir, "apache.conf")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, `ServerRoot %[1]s
-DefaultRuntimeDir %[1]s
-PidFile %[1]s/apache.pid
-ErrorLog %[1]s/apache.log
-ServerName localhost
-%[2]s
-LoadModule mpm_event_module %[3]s/mod_mpm_event.so
-LoadModule alias_module %[3]s/mod_alias.so
-LoadModule authn_core_module %[3]s/mod_authn_core.so
-LoadModule authn_file_module %[3]s/mod_authn_file.so
-LoadModule authz_core_module %[3]s/mod_authz_core.so
-LoadModule authz_user_module %[3]s/mod_authz_user.so
-LoadModule auth_basic_module %[3]s/mod_auth_basic.so
-%[4]s
-`, dir, user, "/usr/lib/apache2/modules", conf), 0o600))
-	return []string{program(t, "apache2"), "-d", dir, "-f", file, "-D", "FOREGROUND"}
-}
-
-// publicDir is a folder of the test that all users of the machine can read.
-func publicDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "e2e")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0o755))
-	return dir
-}
-
-func awaitPort(t testing.TB, port int) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("port %d is open", port), func() bool {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		return err == nil && c.Close() == nil
-	})
+	return testkit.StartPeer(t, testkit.PublicDir(t), conf, apacheCommand)
 }
 
 // askRaw sends the bytes of a request and returns all that comes back.
@@ -130,7 +39,7 @@ func askRaw(t testing.TB, port int, request string) []byte {
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	must(t, err)
 	defer c.Close()
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	_, sent := io.WriteString(c, request) // a server may close before it has read a request that it doesn't like
 	said, err := io.ReadAll(c)
 	if len(said) == 0 && (err != nil || sent != nil) {
@@ -192,6 +101,7 @@ func (c *comparison) alike() bool {
 // UPDATE_DIFFERENCES=1 writes the tables anew; the reasons of new rows are to
 // be filled in.
 func TestPeers(t *testing.T) {
+	parallel(t)
 	program(t, "nginx")
 	program(t, "apache2")
 	found := comparePeers(t)
@@ -319,11 +229,11 @@ func startThree(t *testing.T, dir string, files []string) *threeServers {
 	apachePlaces += apachePlace(notAllowed, "Restricted", users)
 	caddyPlaces += strings.Replace(caddyPlace(notAllowed, "Restricted", users), "allow_http\n", "", 1)
 	s := &threeServers{t: t, dir: dir}
-	s.ports[nginx] = startNginx(t, nginxConf(dir, nginxPlaces)).port
-	s.ports[apache] = startApache(t, apacheConf(dir, apachePlaces)).port
+	s.ports[nginx] = startNginx(t, nginxConf(dir, nginxPlaces)).Port
+	s.ports[apache] = startApache(t, apacheConf(dir, apachePlaces)).Port
 	s.caddy = startCaddy(t, caddyGlobal, caddySite(caddyPlaces))
-	s.ports[here] = s.caddy.http
-	awaitPort(t, s.ports[here])
+	s.ports[here] = s.caddy.HTTP
+	testkit.AwaitPort(t, s.ports[here])
 	return s
 }
 
@@ -371,12 +281,7 @@ func (s *threeServers) ask(name, request string) comparison {
 // validates reports whether Caddy would start with these sites.
 func validates(t testing.TB, global, sites string) bool {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), https: 1, http: 2, admin: 3} // nothing listens
+	s := newServerIn(t, t.TempDir()) // nothing listens
 	s.configure(global, sites)
-	cmd := exec.Command(caddyBinary, "validate", "--config", "Caddyfile")
-	cmd.Dir, cmd.Env = s.dir, s.env()
-	return succeeds(t, cmd)
+	return testkit.Succeeds(t, s.command("validate", "--config", "Caddyfile"))
 }
-
-// stop ends the process before the test does.
-func (p *peer) stop() { p.process.Stop(syscall.SIGTERM) }

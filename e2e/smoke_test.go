@@ -4,6 +4,7 @@ import "testing"
 
 // TestHarness asks a server that the other tests are built on.
 func TestHarness(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	htpasswdIn(t, dir, "-cbC4", "users", "ann", "secret")
 	s := startIn(t, dir, "", "https://localhost:{https} {\nhtpasswd {\nfile {dir}/users\n}\nrespond ok\n}")
@@ -11,19 +12,19 @@ func TestHarness(t *testing.T) {
 		user, password string
 		status         int
 	}{{"", "", 401}, {"ann", "wrong", 401}, {"ann", "secret", 200}} {
-		if a := s.get("/", test.user, test.password); a.status != test.status {
-			t.Errorf("%q, %q: %d", test.user, test.password, a.status)
+		if a := s.get("/", test.user, test.password); a.Status != test.status {
+			t.Errorf("%q, %q: %d", test.user, test.password, a.Status)
 		}
 	}
 	if err := s.reload("", "https://localhost:{https} {\nrespond open\n}"); err != nil {
 		t.Fatal(err)
 	}
-	if a := s.get("/", "", ""); a.body != "open" {
-		t.Errorf("after a reload: %d %q", a.status, a.body)
+	if a := s.get("/", "", ""); a.Body != "open" {
+		t.Errorf("after a reload: %d %q", a.Status, a.Body)
 	}
 	s.kill()
 	s.run()
-	if a := s.get("/", "", ""); a.status != 200 {
-		t.Errorf("after kill -9: %d", a.status)
+	if a := s.get("/", "", ""); a.Status != 200 {
+		t.Errorf("after kill -9: %d", a.Status)
 	}
 }

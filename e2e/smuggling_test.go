@@ -32,7 +32,7 @@ func newNginxBehind(t testing.TB) *nginxBehind {
 			return 200 "nginx\n";
 		}
 	}`)
-	return &nginxBehind{t, fmt.Sprintf("http://127.0.0.1:%d", p.port), filepath.Join(p.dir, "requests")}
+	return &nginxBehind{t, fmt.Sprintf("http://127.0.0.1:%d", p.Port), filepath.Join(p.Dir, "requests")}
 }
 
 // requests returns those that have come since the start.
@@ -47,9 +47,9 @@ func (n *nginxBehind) requests() []string {
 // answers, 1xx too, until the server ends the connection or says no more.
 func (s *server) rawly(t testing.TB, text string) []int {
 	t.Helper()
-	config := s.client.Transport.(*http.Transport).TLSClientConfig.Clone()
+	config := s.Client.Transport.(*http.Transport).TLSClientConfig.Clone()
 	config.NextProtos = []string{"http/1.1"}
-	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.https), config)
+	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), config)
 	must(t, err)
 	defer c.Close()
 	_, err = io.WriteString(c, text)
@@ -58,7 +58,7 @@ func (s *server) rawly(t testing.TB, text string) []int {
 	answers := bufio.NewReader(c)
 	for {
 		// The first answer has to come; whether there are more shows soon.
-		wait := 20 * time.Second
+		wait := time.Minute
 		if len(statuses) > 0 {
 			wait = 300 * time.Millisecond
 		}
@@ -102,6 +102,7 @@ func (n *nginxBehind) onlyFrom(s *server, answered, passed int) {
 // R13: framing that servers read differently: nothing that was not let pass
 // reaches nginx, neither as a request of its own nor behind one that was.
 func TestSmuggling(t *testing.T) {
+	parallel(t)
 	app := newNginxBehind(t)
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "users"), []byte(plain("ann")), 0o640))

@@ -23,17 +23,17 @@ type sample struct {
 var residentLine = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
 
 func (s *server) sample() sample {
-	s.t.Helper()
+	s.T.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Pid()))
 	if err != nil {
-		s.t.Skipf("no /proc: %v", err)
+		s.T.Skipf("no /proc: %v", err)
 	}
 	m := residentLine.FindSubmatch(text)
 	if m == nil {
-		s.t.Fatal("/proc/<pid>/status looks different")
+		s.T.Fatal("/proc/<pid>/status looks different")
 	}
 	kilobytes, err := strconv.Atoi(string(m[1]))
-	must(s.t, err)
+	must(s.T, err)
 	return sample{heap: s.heap(), resident: kilobytes << 10, goroutines: s.goroutines(), files: s.openFiles()}
 }
 
@@ -62,6 +62,7 @@ func least(samples []sample) sample {
 // each is twice that, and thousands of requests, of which 1 KiB each would be
 // several MiB. A longer run, with the same tolerance, finds smaller leaks.
 func TestSoak(t *testing.T) {
+	t.Parallel() // from the start, beside all others
 	length := 2 * time.Minute
 	if value := os.Getenv("E2E_SOAK"); value != "" {
 		var err error
@@ -111,14 +112,14 @@ func TestSoak(t *testing.T) {
 	// Each kind of client has an address, and with it budgets, of its own.
 	var turn atomic.Int64
 	challenged := func(a answer) string {
-		if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), `Basic realm="Version `) {
-			return fmt.Sprintf("%d without a challenge", a.status)
+		if !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), `Basic realm="Version `) {
+			return fmt.Sprintf("%d without a challenge", a.Status)
 		}
 		return status(401)(a)
 	}
 	// Refused until the budget is used up, and then not looked at.
 	guessed := func(a answer) string {
-		if a.status == 429 && a.header.Get("Retry-After") != "" {
+		if a.Status == 429 && a.Header.Get("Retry-After") != "" {
 			return ""
 		}
 		return challenged(a)
@@ -170,9 +171,9 @@ func TestSoak(t *testing.T) {
 				lines := slices.DeleteFunc(strings.SplitAfter(string(text), "\n"), func(line string) bool { return strings.HasPrefix(line, "dan:") })
 				putInPlace(t, filepath.Join(dir, "users"), strings.Join(lines, "")+plain("dan:"+password))
 			}
-			eventually(t, "the new password is in force", func() bool { return s.get("/", "dan", password).status == 200 })
-			if a := s.get("/", "dan", fmt.Sprint("password", changes-1)); a.status != 401 {
-				t.Errorf("the old password: %d", a.status)
+			eventually(t, "the new password is in force", func() bool { return s.get("/", "dan", password).Status == 200 })
+			if a := s.get("/", "dan", fmt.Sprint("password", changes-1)); a.Status != 401 {
+				t.Errorf("the old password: %d", a.Status)
 			}
 			change = time.Now().Add(2 * time.Second)
 		default:

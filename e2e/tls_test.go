@@ -24,6 +24,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
+// restricted is the challenge of a site that names no realm.
 const restricted = `Basic realm="Restricted", charset="UTF-8"`
 
 // tlsSite is a site with certificate files, in front of a witness. One user is
@@ -62,21 +63,22 @@ func (s *tlsSite) clients() map[string]*http.Client {
 		transport := &http.Transport{
 			TLSClientConfig:       &tls.Config{RootCAs: s.roots},
 			Protocols:             new(http.Protocols),
-			ExpectContinueTimeout: 20 * time.Second, // longer than any answer takes
+			ExpectContinueTimeout: time.Minute, // longer than any answer takes
 		}
 		set(transport.Protocols)
-		s.t.Cleanup(transport.CloseIdleConnections)
-		clients[version] = &http.Client{Transport: transport, Timeout: 30 * time.Second}
+		s.T.Cleanup(transport.CloseIdleConnections)
+		clients[version] = &http.Client{Transport: transport, Timeout: time.Minute}
 	}
 	quic := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}}
-	s.t.Cleanup(func() { must(s.t, quic.Close()) })
-	clients["HTTP/3.0"] = &http.Client{Transport: quic, Timeout: 30 * time.Second}
+	s.T.Cleanup(func() { must(s.T, quic.Close()) })
+	clients["HTTP/3.0"] = &http.Client{Transport: quic, Timeout: time.Minute}
 	return clients
 }
 
 // TestClientsTrust has programs ask that trust the certificate through the
 // store each of them has, and refuse it without.
 func TestClientsTrust(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	t.Run("curl", func(t *testing.T) {
 		for _, version := range []string{"--http1.1", "--http2"} {
@@ -89,11 +91,11 @@ func TestClientsTrust(t *testing.T) {
 				{[]string{"--cacert", "cert.pem", "-u", "ann:secret"}, "0 200 application"},
 				{[]string{"-u", "ann:secret"}, "60 000 "}, // not trusted
 			} {
-				cmd := exec.Command(program(t, "curl"), append(row.args, version, "-s", "-o", "answer", "-w", "%{http_code}", s.url("/"))...) //nolint:gosec // the test's own arguments
-				cmd.Dir = s.dir
-				s.write("answer", "")
+				cmd := exec.Command(program(t, "curl"), append(row.args, version, "-s", "-o", "answer", "-w", "%{http_code}", s.URL("/"))...) //nolint:gosec // the test's own arguments
+				cmd.Dir = s.Dir
+				s.Write("answer", "")
 				out, _ := cmd.Output() // the exit code is looked at
-				body, err := os.ReadFile(filepath.Join(s.dir, "answer"))
+				body, err := os.ReadFile(filepath.Join(s.Dir, "answer"))
 				must(t, err)
 				if got := fmt.Sprintf("%d %s %s", cmd.ProcessState.ExitCode(), out, body); got != row.want {
 					t.Errorf("%s %q: %q, want %q", version, row.args, got, row.want)
@@ -108,14 +110,14 @@ func TestClientsTrust(t *testing.T) {
 			{"cert.pem", "Authorization: " + authorization("ann", "secret") + "\r\n", "HTTP/1.1 200 OK"},
 			{"", "Authorization: " + authorization("ann", "secret") + "\r\n", ""}, // not trusted
 		} {
-			args := []string{"s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", "-connect", fmt.Sprintf("localhost:%d", s.https)}
+			args := []string{"s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", "-connect", fmt.Sprintf("localhost:%d", s.HTTPS)}
 			if row.ca != "" {
 				args = append(args, "-CAfile", row.ca)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, program(t, "openssl"), args...) //nolint:gosec // the test's own arguments
-			cmd.Dir, cmd.Stdin = s.dir, strings.NewReader("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+row.authorization+"\r\n")
+			cmd.Dir, cmd.Stdin = s.Dir, strings.NewReader("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+row.authorization+"\r\n")
 			out, _ := cmd.Output() // without trust there is none
 			if line, _, _ := strings.Cut(string(out), "\r\n"); line != row.want {
 				t.Errorf("CA %q, %q: %q, want %q", row.ca, row.authorization, line, row.want)
@@ -124,16 +126,16 @@ func TestClientsTrust(t *testing.T) {
 	})
 	t.Run("Go", func(t *testing.T) {
 		for version, client := range s.clients() {
-			r, err := http.NewRequest(http.MethodGet, s.url("/"), nil)
+			r, err := http.NewRequest(http.MethodGet, s.URL("/"), nil)
 			must(t, err)
 			r.SetBasicAuth("ann", "secret")
-			if a, err := send(client, r); err != nil || a.status != 200 {
-				t.Errorf("%s: %d, %v", version, a.status, err)
+			if a, err := testkit.Send(client, r); err != nil || a.Status != 200 {
+				t.Errorf("%s: %d, %v", version, a.Status, err)
 			}
 		}
 		s.roots = x509.NewCertPool()
 		for version, client := range s.clients() {
-			if _, err := client.Get(s.url("/open")); err == nil || !strings.Contains(err.Error(), "certificate") {
+			if _, err := client.Get(s.URL("/open")); err == nil || !strings.Contains(err.Error(), "certificate") {
 				t.Errorf("%s, not trusted: %v", version, err)
 			}
 		}
@@ -171,23 +173,23 @@ func (s *tlsSite) testJava(t *testing.T) {
 			t.Skip(name + " is not here; a JDK has it, which is too much to install for this")
 		}
 	}
-	testkit.Run(t, "keytool", "-importcert", "-noprompt", "-alias", "site", "-storepass", "changeit", "-keystore", filepath.Join(s.dir, "trust.p12"), "-file", filepath.Join(s.dir, "cert.pem"))
-	source := s.write("Client.java", javaClient)
-	if out, err := exec.Command("javac", "-d", s.dir, source).CombinedOutput(); err != nil { //nolint:gosec // the test's own arguments
+	testkit.Run(t, "keytool", "-importcert", "-noprompt", "-alias", "site", "-storepass", "changeit", "-keystore", filepath.Join(s.Dir, "trust.p12"), "-file", filepath.Join(s.Dir, "cert.pem"))
+	source := s.Write("Client.java", javaClient)
+	if out, err := exec.Command("javac", "-d", s.Dir, source).CombinedOutput(); err != nil { //nolint:gosec // the test's own arguments
 		t.Fatalf("javac: %v: %s", err, out)
 	}
-	trusting := []string{"-Djavax.net.ssl.trustStore=" + filepath.Join(s.dir, "trust.p12"), "-Djavax.net.ssl.trustStorePassword=changeit"}
+	trusting := []string{"-Djavax.net.ssl.trustStore=" + filepath.Join(s.Dir, "trust.p12"), "-Djavax.net.ssl.trustStorePassword=changeit"}
 	for _, row := range []struct {
 		store []string
 		args  []string
 		want  string
 	}{
-		{trusting, []string{"HTTP_1_1", s.url("/"), "ann", "secret"}, "asked for Restricted, HTTP_1_1 200 application"},
-		{trusting, []string{"HTTP_2", s.url("/"), "ann", "secret"}, "asked for Restricted, HTTP_2 200 application"},
-		{trusting, []string{"HTTP_2", s.url("/open")}, "HTTP_2 200 application"},
-		{nil, []string{"HTTP_2", s.url("/open")}, "not trusted"},
+		{trusting, []string{"HTTP_1_1", s.URL("/"), "ann", "secret"}, "asked for Restricted, HTTP_1_1 200 application"},
+		{trusting, []string{"HTTP_2", s.URL("/"), "ann", "secret"}, "asked for Restricted, HTTP_2 200 application"},
+		{trusting, []string{"HTTP_2", s.URL("/open")}, "HTTP_2 200 application"},
+		{nil, []string{"HTTP_2", s.URL("/open")}, "not trusted"},
 	} {
-		args := append(append(slices.Clone(row.store), "-cp", s.dir, "Client"), row.args...)
+		args := append(append(slices.Clone(row.store), "-cp", s.Dir, "Client"), row.args...)
 		out, err := exec.Command("java", args...).CombinedOutput() //nolint:gosec // the test's own arguments
 		if got := string(out); err != nil || got != row.want {
 			t.Errorf("%q: %v, %q, want %q", row.args, err, got, row.want)
@@ -198,6 +200,7 @@ func (s *tlsSite) testJava(t *testing.T) {
 // TestSameDecision has the same requests by every version of HTTP: what comes
 // back is the same, and what reaches the application.
 func TestSameDecision(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	clients := s.clients()
 	right, wrong := authorization("ann", "secret"), authorization("ann", "wrong")
@@ -241,13 +244,13 @@ func TestSameDecision(t *testing.T) {
 		}
 		var first answer // by the first version
 		for _, version := range slices.Sorted(maps.Keys(clients)) {
-			t.Run("R12 "+row.name+", "+version, func(t *testing.T) {
+			t.Run(row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				var body io.Reader
 				if row.body != "" {
 					body = strings.NewReader(row.body)
 				}
-				r, err := http.NewRequest(row.method, s.url(row.path), body)
+				r, err := http.NewRequest(row.method, s.URL(row.path), body)
 				must(t, err)
 				r.Header["X-User"] = []string{"forged"}
 				if row.authorization != nil {
@@ -267,11 +270,11 @@ func TestSameDecision(t *testing.T) {
 				if row.method == http.MethodHead && resp.Header.Get("Content-Length") == "0" {
 					resp.Header.Del("Content-Length") // the server of HTTP/3 says it, others don't
 				}
-				a := answer{resp.StatusCode, resp.Header, string(text)}
-				if a.status != row.status || (a.header.Get("WWW-Authenticate") == restricted) != (a.status == 401) || len(a.header["Www-Authenticate"]) > 1 {
-					t.Errorf("%d, %q", a.status, a.header["Www-Authenticate"])
+				a := answer{Status: resp.StatusCode, Header: resp.Header, Body: string(text)}
+				if a.Status != row.status || (a.Header.Get("WWW-Authenticate") == restricted) != (a.Status == 401) || len(a.Header["Www-Authenticate"]) > 1 {
+					t.Errorf("%d, %q", a.Status, a.Header["Www-Authenticate"])
 				}
-				if first.status == 0 {
+				if first.Status == 0 {
 					first = a
 				} else if !reflect.DeepEqual(a, first) {
 					t.Errorf("%+v, unlike before: %+v", a, first)
@@ -307,6 +310,7 @@ func (b *spiedBody) Read(p []byte) (int, error) {
 // on, and others that never end it: a body is asked for, and goes to the
 // application, only after the decision.
 func TestBodyWaits(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	clients := s.clients()
 	rows := []struct {
@@ -319,10 +323,10 @@ func TestBodyWaits(t *testing.T) {
 	}
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} { // with HTTP/3, neither Go's client nor server knows of it
 		for _, row := range rows {
-			t.Run("R12 Expect: 100-continue, "+row.name+", "+version, func(t *testing.T) {
+			t.Run("Expect: 100-continue, "+row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				body := &spiedBody{Reader: strings.NewReader("content")}
-				r, err := http.NewRequest(http.MethodPost, s.url("/"), body)
+				r, err := http.NewRequest(http.MethodPost, s.URL("/"), body)
 				must(t, err)
 				r.ContentLength = int64(len("content"))
 				r.Header.Set("Expect", "100-continue")
@@ -330,10 +334,10 @@ func TestBodyWaits(t *testing.T) {
 				if row.authorization != "" {
 					r.Header.Set("Authorization", row.authorization)
 				}
-				a, err := send(clients[version], r)
+				a, err := testkit.Send(clients[version], r)
 				must(t, err)
-				if a.status != row.status || body.read.Load() != (row.status == 200) {
-					t.Errorf("%d, body read: %v", a.status, body.read.Load())
+				if a.Status != row.status || body.read.Load() != (row.status == 200) {
+					t.Errorf("%d, body read: %v", a.Status, body.read.Load())
 				}
 				s.checkBody(t, row.status)
 			})
@@ -341,7 +345,7 @@ func TestBodyWaits(t *testing.T) {
 	}
 	for _, version := range []string{"HTTP/2.0", "HTTP/3.0"} { // with HTTP/1.1 see TestMalformed
 		for _, row := range rows {
-			t.Run("R12 body that goes on, "+row.name+", "+version, func(t *testing.T) {
+			t.Run("body that goes on, "+row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				body, more := io.Pipe()
 				defer more.Close()
@@ -351,15 +355,15 @@ func TestBodyWaits(t *testing.T) {
 						more.Close()
 					}
 				}()
-				r, err := http.NewRequest(http.MethodPost, s.url("/"), body)
+				r, err := http.NewRequest(http.MethodPost, s.URL("/"), body)
 				must(t, err)
 				if row.authorization != "" {
 					r.Header.Set("Authorization", row.authorization)
 				}
-				a, err := send(clients[version], r)
+				a, err := testkit.Send(clients[version], r)
 				must(t, err)
-				if a.status != row.status {
-					t.Errorf("%d", a.status)
+				if a.Status != row.status {
+					t.Errorf("%d", a.Status)
 				}
 				s.checkBody(t, row.status)
 			})
@@ -383,10 +387,10 @@ func (s *tlsSite) checkBody(t *testing.T, status int) {
 // too, until the server ends the connection; or of one, where it waits for more.
 func (s *tlsSite) raw(t *testing.T, text string, waits bool) (statuses []int) {
 	t.Helper()
-	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.https), &tls.Config{RootCAs: s.roots, NextProtos: []string{"http/1.1"}})
+	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), &tls.Config{RootCAs: s.roots, NextProtos: []string{"http/1.1"}})
 	must(t, err)
 	defer c.Close()
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = io.WriteString(c, text)
 	must(t, err)
 	for r := bufio.NewReader(c); !waits || len(statuses) == 0; {
@@ -407,6 +411,7 @@ func (s *tlsSite) raw(t *testing.T, text string, waits bool) (statuses []int) {
 // whatever they are taken for, nothing reaches the application but what is
 // exempt, or comes with the right password, and then as that user.
 func TestMalformed(t *testing.T) {
+	parallel(t)
 	s := startTLS(t)
 	const (
 		host   = "Host: localhost\r\n"
@@ -421,36 +426,36 @@ func TestMalformed(t *testing.T) {
 		seen       string // what the application sees: method, path, user, body
 		waits      bool   // the server, for the rest of the body
 	}{
-		{"R13 chunked and a length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{401, 401}, "", false},
-		{"R13 a length and chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
-		{"R13 chunked and a length, wrong", "POST / HTTP/1.1\r\n" + host + wrong + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
-		{"R13 chunked and a length, exempt", "POST /open HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{200, 401}, `POST /open "" ""`, false},
-		{"R13 chunked and a length, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{200, 401}, `POST / "ann" ` + fmt.Sprintf("%q", hidden), false},
-		{"R13 two lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
-		{"R13 two lengths, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
-		{"R13 length with a sign", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: +7\r\n\r\ncontent", []int{400}, "", false},
-		{"R13 unknown encoding", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{501}, "", false},
-		{"R13 two encodings", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + hidden, []int{501}, "", false},
-		{"R13 blank before the colon", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding : chunked\r\n\r\n" + hidden, []int{400}, "", false},
-		{"R13 bare LF", "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n", []int{401}, "", false},
-		{"R13 bare LF, wrong", "GET / HTTP/1.1\nHost: localhost\n" + strings.TrimSpace(wrong) + "\nConnection: close\n\n", []int{401}, "", false},
-		{"R13 bare LF in an exempt path", "GET /open\n HTTP/1.1\r\n" + host + end + "\r\n", []int{400}, "", false},
-		{"R13 bare LF in chunks", "POST / HTTP/1.1\r\n" + host + end + "Transfer-Encoding: chunked\r\n\r\n7\ncontent\n0\n\n", []int{401}, "", false},
-		{"R13 bare CR", "GET / HTTP/1.1\r\n" + host + "X-A: a\rX-User: root\r\n" + right + "\r\n", []int{400}, "", false},
-		{"R13 NUL", "GET / HTTP/1.1\r\n" + host + "X-A: a\x00b\r\n" + right + "\r\n", []int{400}, "", false},
-		{"R13 folded, none", "GET / HTTP/1.1\r\n" + host + "X-A: a\r\n Authorization: b\r\n" + end + "\r\n", []int{401}, "", false},
-		{"R13 folded, wrong", "GET / HTTP/1.1\r\n" + host + "Authorization: Basic\r\n\t" + strings.TrimPrefix(authorization("ann", "wrong"), "Basic ") + "\r\n" + end + "\r\n", []int{401}, "", false},
-		{"R13 folded, user header", "GET /open HTTP/1.1\r\n" + host + "X-A: a\r\n X-User: root\r\n" + end + "\r\n", []int{200}, `GET /open "" ""`, false},
-		{"R13 folded first line", "GET / HTTP/1.1\r\n " + right + host + "\r\n", []int{400}, "", false},
-		{"R13 no version", "GET /\r\n\r\n", []int{400}, "", false},
-		{"R13 preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400}, "", false}, // no site is asked
-		{"R12 HTTP/1.0", "GET / HTTP/1.0\r\n" + host + "\r\n", []int{401}, "", false},
-		{"R12 Expect: 100-continue", "POST / HTTP/1.1\r\n" + host + end + "Expect: 100-continue\r\nContent-Length: 7\r\n\r\n", []int{401}, "", false},
-		{"R12 Expect: 100-continue, chunked, wrong", "POST / HTTP/1.1\r\n" + host + end + wrong + "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", []int{401}, "", true},
-		{"R12 body that goes on", "POST / HTTP/1.1\r\n" + host + end + wrong + "Transfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n", []int{401}, "", true},
-		{"R13 right, then none", "GET /a HTTP/1.1\r\n" + host + right + "\r\n" + hidden, []int{200, 401}, `GET /a "ann" ""`, false},
-		{"R13 exempt, then none", "GET /open HTTP/1.1\r\n" + host + "\r\n" + hidden, []int{200, 401}, `GET /open "" ""`, false},
-		{"R13 none, with the next one as its body", "POST / HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + hidden, []int{401, 401}, "", false},
+		{"chunked and a length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{401, 401}, "", false},
+		{"a length and chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
+		{"chunked and a length, wrong", "POST / HTTP/1.1\r\n" + host + wrong + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
+		{"chunked and a length, exempt", "POST /open HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{200, 401}, `POST /open "" ""`, false},
+		{"chunked and a length, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(hidden) + hidden, []int{200, 401}, `POST / "ann" ` + fmt.Sprintf("%q", hidden), false},
+		{"two lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
+		{"two lengths, right", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: 0\r\nContent-Length: 7\r\n\r\ncontent", []int{400}, "", false},
+		{"length with a sign", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: +7\r\n\r\ncontent", []int{400}, "", false},
+		{"unknown encoding", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{501}, "", false},
+		{"two encodings", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + hidden, []int{501}, "", false},
+		{"blank before the colon", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding : chunked\r\n\r\n" + hidden, []int{400}, "", false},
+		{"bare LF", "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n", []int{401}, "", false},
+		{"bare LF, wrong", "GET / HTTP/1.1\nHost: localhost\n" + strings.TrimSpace(wrong) + "\nConnection: close\n\n", []int{401}, "", false},
+		{"bare LF in an exempt path", "GET /open\n HTTP/1.1\r\n" + host + end + "\r\n", []int{400}, "", false},
+		{"bare LF in chunks", "POST / HTTP/1.1\r\n" + host + end + "Transfer-Encoding: chunked\r\n\r\n7\ncontent\n0\n\n", []int{401}, "", false},
+		{"bare CR", "GET / HTTP/1.1\r\n" + host + "X-A: a\rX-User: root\r\n" + right + "\r\n", []int{400}, "", false},
+		{"NUL", "GET / HTTP/1.1\r\n" + host + "X-A: a\x00b\r\n" + right + "\r\n", []int{400}, "", false},
+		{"folded, none", "GET / HTTP/1.1\r\n" + host + "X-A: a\r\n Authorization: b\r\n" + end + "\r\n", []int{401}, "", false},
+		{"folded, wrong", "GET / HTTP/1.1\r\n" + host + "Authorization: Basic\r\n\t" + strings.TrimPrefix(authorization("ann", "wrong"), "Basic ") + "\r\n" + end + "\r\n", []int{401}, "", false},
+		{"folded, user header", "GET /open HTTP/1.1\r\n" + host + "X-A: a\r\n X-User: root\r\n" + end + "\r\n", []int{200}, `GET /open "" ""`, false},
+		{"folded first line", "GET / HTTP/1.1\r\n " + right + host + "\r\n", []int{400}, "", false},
+		{"no version", "GET /\r\n\r\n", []int{400}, "", false},
+		{"preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400}, "", false}, // no site is asked
+		{"HTTP/1.0", "GET / HTTP/1.0\r\n" + host + "\r\n", []int{401}, "", false},
+		{"Expect: 100-continue", "POST / HTTP/1.1\r\n" + host + end + "Expect: 100-continue\r\nContent-Length: 7\r\n\r\n", []int{401}, "", false},
+		{"Expect: 100-continue, chunked, wrong", "POST / HTTP/1.1\r\n" + host + end + wrong + "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", []int{401}, "", true},
+		{"body that goes on", "POST / HTTP/1.1\r\n" + host + end + wrong + "Transfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n", []int{401}, "", true},
+		{"right, then none", "GET /a HTTP/1.1\r\n" + host + right + "\r\n" + hidden, []int{200, 401}, `GET /a "ann" ""`, false},
+		{"exempt, then none", "GET /open HTTP/1.1\r\n" + host + "\r\n" + hidden, []int{200, 401}, `GET /open "" ""`, false},
+		{"none, with the next one as its body", "POST / HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + hidden, []int{401, 401}, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s.app.Taken()

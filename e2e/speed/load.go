@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
+	"github.com/seed10b5b978/caddy-htpasswd/e2e/internal/benchkit"
 )
 
 // load is requests as fast as they are answered, on connections connections.

@@ -24,7 +24,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
+	"github.com/seed10b5b978/caddy-htpasswd/e2e/internal/benchkit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
+	"github.com/seed10b5b978/caddy-htpasswd/e2e/internal/benchkit"
 )
 
 // plugin is the name of our own.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -67,6 +68,16 @@ func altered(format, password string) []byte {
 	return b
 }
 
+// expensive holds the costs at which one hash takes more than 50 ms.
+var expensive = map[string][]string{
+	"argon2i":     {"m=65536,t=3,p=4"},
+	"argon2id":    {"m=65536,t=3,p=4"},
+	"bcrypt":      {"09", "10", "11", "12", "13", "14"},
+	"pbkdf2-sha1": {"131000"},
+	"scrypt":      {"BU..../....", "ln=16,r=8,p=1"},
+	"yescrypt":    {"j9T", "jB5"},
+}
+
 func TestVectors(t *testing.T) {
 	count := make(map[string]int)
 	for _, v := range vectors(t) {
@@ -74,6 +85,9 @@ func TestVectors(t *testing.T) {
 		if c.Format.Name != v.format || c.Cost != v.cost {
 			t.Errorf("Parse(%q) = %s, cost %q; want %s, cost %q",
 				v.hash, c.Format.Name, c.Cost, v.format, v.cost)
+		}
+		if underRace && slices.Contains(expensive[v.format], v.cost) {
+			continue
 		}
 		if !c.Verify(v.hash, []byte(v.password)) {
 			t.Errorf("%q does not verify %q", v.hash, v.password)

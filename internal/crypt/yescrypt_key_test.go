@@ -20,7 +20,11 @@ func TestYescryptKey(t *testing.T) {
 		}
 		return b
 	}
-	for i := range 100 {
+	n := 100
+	if underRace {
+		n = 20
+	}
+	for i := range n {
 		ln, r := int64(1+random.IntN(10)), int64(1+random.IntN(48))
 		if i%20 == 0 {
 			ln, r = 12, 32 // from here on the password is hashed twice

@@ -3,11 +3,9 @@
 package testkit
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,20 +19,32 @@ func Must(t testing.TB, err error) {
 	}
 }
 
+// patience is how long a test waits for others before it fails: much longer
+// than they take, also on a machine that has other things to do.
+const patience = time.Minute
+
 // Eventually waits until ok, at most for the time that a change of a file may
 // take and then some.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not after 20 s: %s", what)
+			t.Fatalf("not after %s: %s", patience, what)
 		}
 		time.Sleep(5 * time.Millisecond) // polling what another goroutine, or process, does
 	}
 }
 
-// BrowserDir returns a new folder for a browser, whose processes may write to
+// ReadText returns the text of a file.
+func ReadText(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path) //nolint:gosec // a test names it
+	Must(t, err)
+	return string(text)
+}
+
+// BrowserDir returns a new directory for a browser, whose processes may write to
 // it for a while after the first of them has ended.
 func BrowserDir(t testing.TB) string {
 	t.Helper()
@@ -58,35 +68,6 @@ func Program(t testing.TB, name string) string {
 	return ""
 }
 
-// NginxCommand writes a configuration of an nginx into a folder, in which http
-// is what stands in its http block, and returns the command that runs it there,
-// in the foreground.
-func NginxCommand(t testing.TB, dir, http string) []string {
-	t.Helper()
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user root;" // the files of tests are often the test's alone
-	}
-	file := filepath.Join(dir, "nginx.conf")
-	Must(t, os.WriteFile(file, fmt.Appendf(nil, `%s
-daemon off;
-worker_processes 1;
-pid nginx.pid;
-error_log nginx.log;
-events {}
-http {
-	access_log off;
-	client_body_temp_path body;
-	proxy_temp_path proxy;
-	fastcgi_temp_path fastcgi;
-	uwsgi_temp_path uwsgi;
-	scgi_temp_path scgi;
-	%s
-}
-`, user, http), 0o600))
-	return []string{Program(t, "nginx"), "-p", dir, "-e", filepath.Join(dir, "nginx.log"), "-c", file}
-}
-
 // Run runs a program to its end and returns what it says.
 func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -102,10 +83,10 @@ type Process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	output string
-	ended  sync.Once
+	ended  chan struct{} // closed when it has
 }
 
-// Start starts a program in a folder. At the end of the test it is asked to
+// Start starts a program in a directory. At the end of the test it is asked to
 // end; if the test has failed, what it said is shown.
 func Start(t testing.TB, dir string, env []string, name string, args ...string) *Process {
 	t.Helper()
@@ -117,12 +98,16 @@ func Start(t testing.TB, dir string, env []string, name string, args ...string) 
 // StartCommand is Start for who wants more of a command, such as another user.
 func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: cmd, output: filepath.Join(t.TempDir(), "output")}
+	p := &Process{t: t, cmd: cmd, output: filepath.Join(t.TempDir(), "output"), ended: make(chan struct{})}
 	out, err := os.Create(p.output)
 	Must(t, err)
 	defer out.Close()
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	Must(t, p.cmd.Start())
+	go func() {
+		_ = p.cmd.Wait() // ExitCode tells how
+		close(p.ended)
+	}()
 	t.Cleanup(func() {
 		p.Stop(syscall.SIGTERM)
 		if t.Failed() {
@@ -147,16 +132,27 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Signal sends the process a signal.
 func (p *Process) Signal(signal os.Signal) { Must(p.t, p.cmd.Process.Signal(signal)) }
 
-// Stop sends the process a signal and waits for its end; if it takes longer
-// than 20 s it is killed.
-func (p *Process) Stop(signal os.Signal) {
-	p.ended.Do(func() {
-		kill := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
-		defer kill.Stop()
-		_ = p.cmd.Process.Signal(signal)
-		_ = p.cmd.Wait()
-	})
+// Ended reports whether the process has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
 
-// ExitCode returns how the process ended, after Stop: -1 if a signal ended it.
+// Stop sends the process a signal and waits for its end; if that takes longer
+// than a minute the process is killed. One that has ended is left alone.
+func (p *Process) Stop(signal os.Signal) {
+	_ = p.cmd.Process.Signal(signal)
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
+// ExitCode returns how the process ended, after its end: -1 if a signal ended it.
 func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }

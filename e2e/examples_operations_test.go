@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"crypto/tls"
@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -19,24 +20,24 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/net/websocket"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// exampleServer runs an example in this process, with other ports, and with
-// names that stand for others in its text.
+// exampleServer runs an example with other ports, and with names that stand for
+// others in its text.
 func exampleServer(t *testing.T, name string, names ...string) *server {
 	t.Helper()
 	s := startServer(t, "")
+	must(t, os.CopyFS(filepath.Join(s.Dir, "examples"), os.DirFS("../examples")))
 	names = append(names, "localhost:8443", "localhost:{https}", "http_port 8080", "http_port {http}", "9001", fmt.Sprint(freePorts(t, 1)[0]))
-	must(t, s.reload(strings.NewReplacer(names...).Replace(readText(t, "examples/"+name+"/Caddyfile"))))
+	must(t, s.Reload(strings.NewReplacer(names...).Replace(readText(t, "../examples/"+name+"/Caddyfile"))))
 	return s
 }
 
 // TestExampleReadWrite asks what the text says, and then with each method as
 // each of the users.
 func TestExampleReadWrite(t *testing.T) {
+	parallel(t)
 	e := loadExample(t, "read-write")
 	e.start()
 	const notes = "https://localhost:8443/notes/1"
@@ -64,8 +65,8 @@ func TestExampleReadWrite(t *testing.T) {
 	s := exampleServer(t, "read-write", "server localhost:9001", "server "+app.Listener.Addr().String())
 	const challenge = `Basic realm="Notes", charset="UTF-8"`
 	overrides := []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
-	for version, client := range s.clients() {
-		s := s.in(t, client)
+	for version, client := range s.Clients() {
+		s := s.In(t, client)
 		for _, method := range []string{"GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE", "TRACE", "PROPFIND", "MKCOL", "LOCK", "BREW", "get", "Head", "OPTIONSX"} {
 			reads := method == "GET" || method == "HEAD" || method == "OPTIONS"
 			for _, user := range []struct {
@@ -83,33 +84,33 @@ func TestExampleReadWrite(t *testing.T) {
 					if reads {
 						want = user.reads
 					}
-					s := s.in(t)
-					r := s.request(method, "/notes/1", nil)
+					s := s.In(t)
+					r := s.Request(method, "/notes/1", nil)
 					if user.name != "" {
 						r.SetBasicAuth(user.name, user.password)
 					}
 					for _, field := range overrides {
 						r.Header.Set(field, "DELETE")
 					}
-					checkStatus(t, s.do(r), want, challenge)
+					checkStatus(t, s.Do(r), want, challenge)
 					if want != http.StatusOK {
 						app.None(t)
 						return
 					}
 					got := app.One(t)
 					if got.Method != method || got.Header.Get("X-Remote-User") != user.name {
-						t.Errorf("the application got %s by %q", got.Method, got.Header.Get("X-Remote-User"))
+						t.Errorf("the application got %s by %q, want %s by %q", got.Method, got.Header.Get("X-Remote-User"), method, user.name)
 					}
 					for _, field := range overrides {
 						if got.Header[field] != nil {
-							t.Errorf("the application got %s", field)
+							t.Errorf("the application got %s, want it removed", field)
 						}
 					}
 				})
 			}
 		}
 	}
-	a, _ := s.raw("CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + basic("alice", "swordfish") + "\r\n\r\n")
+	a, _ := s.Raw("CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + authorization("alice", "swordfish") + "\r\n\r\n")
 	checkStatus(t, a, http.StatusMethodNotAllowed, "")
 	app.None(t)
 }
@@ -117,11 +118,16 @@ func TestExampleReadWrite(t *testing.T) {
 // TestExampleWebSocket runs the application, too, and has it asked by curl, by
 // a client in Go, and by a browser.
 func TestExampleWebSocket(t *testing.T) {
+	parallel(t)
 	application := filepath.Join(t.TempDir(), "application")
-	run(t, filepath.Join(goRoot(t), "bin", "go"), "build", "-o", application, "./examples/websocket")
+	build := exec.Command("go", "build", "-o", application, "./examples/websocket")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	e := loadExample(t, "websocket", "go run ./examples/websocket", application)
 	command := strings.Fields(e.replaced.Replace(e.said("go run ./examples/websocket -listen localhost:9001")))
-	received := start(t, e.dir, e.env, command[0], command[1:]...)
+	received := start(t, e.dir, e.env, command[0], command[1:]...).Said
 	e.start()
 
 	const upgrade = "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' https://localhost:8443/socket"
@@ -130,11 +136,11 @@ func TestExampleWebSocket(t *testing.T) {
 		{curl + upgrade, 401, "", nil},
 		{curl + password + "-H 'Origin: https://evil.example' " + upgrade, 403, "", nil},
 	})
-	page := readText(t, "examples/websocket/page.html")
+	page := readText(t, "../examples/websocket/page.html")
 	e.checkAnswer("curl -k -i https://localhost:8443/", exampleAnswer{status: 401})
 	e.checkAnswer("curl -k -i -u admin:swordfish https://localhost:8443/", exampleAnswer{status: 200, body: page})
 	// To a file curl writes what it has only when it ends; stdbuf has it do so as on a screen.
-	switched := start(t, e.dir, e.env, "sh", "-c", "exec "+program(t, "stdbuf")+" -oL "+e.replaced.Replace(e.said("curl -k -i -N --http1.1 "+password+upgrade)))
+	switched := start(t, e.dir, e.env, "sh", "-c", "exec "+program(t, "stdbuf")+" -oL "+e.replaced.Replace(e.said("curl -k -i -N --http1.1 "+password+upgrade))).Said
 	eventually(t, "curl is connected", func() bool {
 		return strings.HasPrefix(switched(), "HTTP/1.1 101 Switching Protocols\r\n") &&
 			strings.Contains(switched(), "\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") // the answer to that key in RFC 6455
@@ -148,7 +154,7 @@ func TestExampleWebSocket(t *testing.T) {
 		must(t, err)
 		config.TlsConfig = &tls.Config{InsecureSkipVerify: true}
 		if user != "" {
-			config.Header.Set("Authorization", basic(user, password))
+			config.Header.Set("Authorization", authorization(user, password))
 		}
 		config.Header.Set("X-Remote-User", "root")
 		return websocket.DialConfig(config)
@@ -156,7 +162,7 @@ func TestExampleWebSocket(t *testing.T) {
 	for _, wrong := range []string{"", "wrong"} {
 		if conn, err := dial("admin", wrong); err == nil {
 			conn.Close()
-			t.Errorf("connected with the password %q", wrong)
+			t.Errorf("got a connection with the password %q, want none", wrong)
 		}
 	}
 	conn, err := dial("admin", "swordfish")
@@ -164,11 +170,11 @@ func TestExampleWebSocket(t *testing.T) {
 	defer conn.Close()
 	echoed := func(text string) {
 		t.Helper()
-		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		must(t, websocket.Message.Send(conn, text))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err != nil || got != "admin: "+text {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, %v, want %q", got, err, "admin: "+text)
 		}
 	}
 	echoed("one")
@@ -184,10 +190,10 @@ func TestExampleWebSocket(t *testing.T) {
 
 	ends := func(conn *websocket.Conn) {
 		t.Helper()
-		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		must(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		var got string
 		if err := websocket.Message.Receive(conn, &got); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the connection does not end: %q, %v", got, err)
+			t.Errorf("got %q, %v, want the end of the connection", got, err)
 		}
 	}
 	e.write("examples/.htpasswd", alice) // instead of admin
@@ -231,9 +237,10 @@ func inYAML(v any, path ...any) any {
 // TestExampleKubernetes looks that the objects fit each other and the
 // Caddyfile, and runs that on a volume as the kubelet lays it out and changes it.
 func TestExampleKubernetes(t *testing.T) {
+	parallel(t)
 	objects := make(map[string]any) // by kind
 	for _, name := range []string{"secret.yaml", "deployment.yaml"} {
-		documents := yaml.NewDecoder(strings.NewReader(readText(t, "examples/kubernetes/"+name)))
+		documents := yaml.NewDecoder(strings.NewReader(readText(t, "../examples/kubernetes/"+name)))
 		for {
 			var object any
 			err := documents.Decode(&object)
@@ -247,9 +254,9 @@ func TestExampleKubernetes(t *testing.T) {
 	secret, config, deployment := objects["v1 Secret"], objects["v1 ConfigMap"], objects["apps/v1 Deployment"]
 	service, ingress := objects["v1 Service"], objects["networking.k8s.io/v1 Ingress"]
 	if len(objects) != 5 {
-		t.Errorf("%d objects", len(objects))
+		t.Errorf("got %d objects, want 5", len(objects))
 	}
-	text := readText(t, "examples/kubernetes/Caddyfile")
+	text := readText(t, "../examples/kubernetes/Caddyfile")
 	pods := inYAML(deployment, "spec", "template", "spec")
 	container := inYAML(pods, "containers", 0)
 	for _, row := range []struct {
@@ -272,7 +279,7 @@ func TestExampleKubernetes(t *testing.T) {
 		{"the liveness probe", inYAML(container, "livenessProbe", "httpGet"), map[string]any{"path": "/healthz", "port": 8080}},
 	} {
 		if row.got == nil || !reflect.DeepEqual(row.got, row.want) {
-			t.Errorf("%s: %v, not %v", row.name, row.got, row.want)
+			t.Errorf("%s: got %v, want %v", row.name, row.got, row.want)
 		}
 	}
 	users, _ := inYAML(secret, "stringData", "users").(string)
@@ -304,7 +311,7 @@ func TestExampleKubernetes(t *testing.T) {
 	app.None(t)
 	e.checkAnswer(passed(e.said("curl -u alice:swordfish https://example.com/")), exampleAnswer{body: "application"})
 	if got := app.One(t).Header.Get("X-Remote-User"); got != "alice" {
-		t.Errorf("the application was told %q", got)
+		t.Errorf("the application was told %q, want alice", got)
 	}
 	e.checkAll()
 	e.checkAnswer("curl -i http://127.0.0.1:8080/healthz", exampleAnswer{status: 200, body: "OK"})
@@ -315,16 +322,17 @@ func TestExampleKubernetes(t *testing.T) {
 	version("..2026_11_24_10_00_00.2", bobSecret)
 	must(t, os.RemoveAll(filepath.Join(volume, "..2026_11_24_09_00_00.1")))
 	asBob, asAlice := passed("curl -i -u bob:secret https://example.com/"), passed("curl -i -u alice:swordfish https://example.com/")
-	eventually(t, "bob can log in", func() bool { return e.ask(asBob).status == http.StatusOK })
+	eventually(t, "bob can log in", func() bool { return e.ask(asBob).Status == http.StatusOK })
 	e.checkAnswer(asAlice, exampleAnswer{status: 401})
 	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "can be read by every user") {
-		t.Error("the log has something to say")
+		t.Errorf("got errors or warnings in the log, want none: %s", e.log())
 	}
 }
 
 // TestExampleFail2ban has fail2ban read what a Caddy has logged about all sorts
-// of log-ins.
+// of logins.
 func TestExampleFail2ban(t *testing.T) {
+	parallel(t)
 	program(t, "fail2ban-regex")
 	e := loadExample(t, "fail2ban")
 	e.start()
@@ -336,13 +344,13 @@ func TestExampleFail2ban(t *testing.T) {
 	out, ok := e.run(e.said(read))
 	for _, want := range []string{"\nFailregex: 1 total\n", `] ^\{"level":"warn","ts":{EPOCH}`, ", 0 ignored, 1 matched, "} {
 		if !ok || !strings.Contains(out, want) {
-			t.Errorf("no %q: %s", want, out)
+			t.Errorf("got %s, want %q in it", out, want)
 		}
 	}
 
 	// The jail, in a copy of fail2ban's own configuration, without a server.
 	conf := filepath.Join(t.TempDir(), "fail2ban")
-	run(t, "cp", "-r", "/etc/fail2ban", conf)
+	testkit.Run(t, "cp", "-r", "/etc/fail2ban", conf)
 	must(t, os.RemoveAll(filepath.Join(conf, "jail.d"))) // those of this machine
 	must(t, os.Mkdir(filepath.Join(conf, "jail.d"), 0o755))
 	install := e.said("sudo cp -r examples/fail2ban/filter.d examples/fail2ban/jail.d /etc/fail2ban/")
@@ -353,7 +361,7 @@ func TestExampleFail2ban(t *testing.T) {
 	e.checkAll()
 	jail := filepath.Join(conf, "jail.d", "caddy-htpasswd.conf")
 	must(t, os.WriteFile(jail, []byte(strings.Replace(readText(t, jail), "/var/log/caddy", filepath.Join(e.dir, "build"), 1)), 0o600))
-	out = run(t, "fail2ban-client", "-c", conf, "-d")
+	out = testkit.Run(t, "fail2ban-client", "-c", conf, "-d")
 	for _, want := range []string{
 		"['add', 'caddy-htpasswd', 'auto']",
 		"['set', 'caddy-htpasswd', 'addlogpath', '" + e.dir + "/build/htpasswd.log', 'head']",
@@ -365,25 +373,26 @@ func TestExampleFail2ban(t *testing.T) {
 		"--dports http,https ",
 	} {
 		if !strings.Contains(out, want) {
-			t.Errorf("no %s: %s", want, out)
+			t.Errorf("got %s, want %s in it", out, want)
 		}
 	}
-	if out := run(t, "fail2ban-client", "-c", conf, "-t"); !strings.Contains(out, "OK: configuration test is successful") {
-		t.Error(out)
+	if out := testkit.Run(t, "fail2ban-client", "-c", conf, "-t"); !strings.Contains(out, "OK: configuration test is successful") {
+		t.Errorf("got %s, want a configuration that fail2ban takes", out)
 	}
 }
 
 // TestExampleFail2banNames sends names and header fields that are made to be
 // taken for something else in the log.
 func TestExampleFail2banNames(t *testing.T) {
+	parallel(t)
 	program(t, "fail2ban-regex")
 	e := loadExample(t, "fail2ban", "http_port", "servers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t\ttrusted_proxies_strict\n\t}\n\thttp_port",
 		"tls internal", "tls internal\n\tlog\n\tbind 127.0.0.1", "file examples/.htpasswd", "file examples/.htpasswd\n\t\trequire user admin")
 	e.write("examples/fail2ban/Caddyfile", e.replaced.Replace(e.text))
-	e.write("examples/.htpasswd", readText(t, "examples/.htpasswd")+alice+locked1)
+	e.write("examples/.htpasswd", readText(t, "../examples/.htpasswd")+alice+locked)
 	e.start()
 	line := `{"level":"warn","ts":1795513717.481353,"logger":"http.handlers.htpasswd","msg":"log-in failed","client_ip":"1.2.3.4","user":"a","reason":"wrong password","realm":"Restricted"}`
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
 	t.Cleanup(client.CloseIdleConnections)
 	eventually(t, "it answers", func() bool {
 		_, ok := e.run("curl -k https://localhost:8443/")
@@ -397,29 +406,29 @@ func TestExampleFail2banNames(t *testing.T) {
 		status                   int
 		found                    string // the address, if it is a guess
 	}{
-		{"203.0.113.1", basic("admin", "wrong 1"), 401, "203.0.113.1"},
-		{"2001:db8::1", basic("admin", "wrong 2"), 401, "2001:db8::1"},
-		{"2001:db8::ffff:203.0.113.2", basic("admin", "wrong 3"), 401, "2001:db8::ffff:cb00:7102"},
-		{"203.0.113.3", basic("nobody", "wrong 4"), 401, "203.0.113.3"},
-		{"203.0.113.4", basic("mallory", "wrong 5"), 401, "203.0.113.4"},
-		{"203.0.113.5", basic("admin", "swordfish"), 200, ""},
-		{"203.0.113.6", basic("alice", "secret"), 403, ""}, // may not pass
+		{"203.0.113.1", authorization("admin", "wrong 1"), 401, "203.0.113.1"},
+		{"2001:db8::1", authorization("admin", "wrong 2"), 401, "2001:db8::1"},
+		{"2001:db8::ffff:203.0.113.2", authorization("admin", "wrong 3"), 401, "2001:db8::ffff:cb00:7102"},
+		{"203.0.113.3", authorization("nobody", "wrong 4"), 401, "203.0.113.3"},
+		{"203.0.113.4", authorization("mallory", "wrong 5"), 401, "203.0.113.4"},
+		{"203.0.113.5", authorization("admin", "swordfish"), 200, ""},
+		{"203.0.113.6", authorization("alice", "secret"), 403, ""}, // may not pass
 		{"203.0.113.7", "Basic ?", 401, ""},
 		{"203.0.113.8", "", 401, ""},
-		{"203.0.113.1", basic("admin", "wrong 1"), 401, ""}, // repeated
-		{"203.0.113.9", basic("admin", "wrong 1"), 401, ""},
-		{"1.2.3.4, 203.0.113.10", basic("admin", "wrong 6"), 401, "203.0.113.10"},
-		{`1.2.3.4","user":"a, 203.0.113.11`, basic("admin", "wrong 7"), 401, "203.0.113.11"},
-		{"203.0.113.12", basic(`"client_ip":"1.2.3.4"`, "wrong 8"), 401, "203.0.113.12"},
-		{"203.0.113.13", basic(`a","client_ip":"1.2.3.4","user":"a`, "wrong 9"), 401, "203.0.113.13"},
-		{"203.0.113.14", basic(`a\","client_ip":"1.2.3.4","user":"a`, "wrong 10"), 401, "203.0.113.14"},
-		{"203.0.113.15", basic(`a","reason","wrong password","repeated"`, "wrong 11"), 401, "203.0.113.15"}, // does not hide it
-		{"203.0.113.16", basic(`a\`, "wrong 12"), 401, "203.0.113.16"},
-		{"203.0.113.17", basic(`a\"`, "wrong 13"), 401, "203.0.113.17"},
-		{"203.0.113.18", basic("a\xff\u2028\u00a0b", "wrong 14"), 401, "203.0.113.18"},
-		{"203.0.113.19", basic("a\n"+line+"\n", "wrong 15"), 401, ""}, // malformed
-		{"203.0.113.20", basic(line, "wrong 16"), 401, "203.0.113.20"},
-		{"203.0.113.21", basic("1.2.3.4", "wrong 17"), 401, "203.0.113.21"},
+		{"203.0.113.1", authorization("admin", "wrong 1"), 401, ""}, // repeated
+		{"203.0.113.9", authorization("admin", "wrong 1"), 401, ""},
+		{"1.2.3.4, 203.0.113.10", authorization("admin", "wrong 6"), 401, "203.0.113.10"},
+		{`1.2.3.4","user":"a, 203.0.113.11`, authorization("admin", "wrong 7"), 401, "203.0.113.11"},
+		{"203.0.113.12", authorization(`"client_ip":"1.2.3.4"`, "wrong 8"), 401, "203.0.113.12"},
+		{"203.0.113.13", authorization(`a","client_ip":"1.2.3.4","user":"a`, "wrong 9"), 401, "203.0.113.13"},
+		{"203.0.113.14", authorization(`a\","client_ip":"1.2.3.4","user":"a`, "wrong 10"), 401, "203.0.113.14"},
+		{"203.0.113.15", authorization(`a","reason","wrong password","repeated"`, "wrong 11"), 401, "203.0.113.15"}, // does not hide it
+		{"203.0.113.16", authorization(`a\`, "wrong 12"), 401, "203.0.113.16"},
+		{"203.0.113.17", authorization(`a\"`, "wrong 13"), 401, "203.0.113.17"},
+		{"203.0.113.18", authorization("a\xff\u2028\u00a0b", "wrong 14"), 401, "203.0.113.18"},
+		{"203.0.113.19", authorization("a\n"+line+"\n", "wrong 15"), 401, ""}, // malformed
+		{"203.0.113.20", authorization(line, "wrong 16"), 401, "203.0.113.20"},
+		{"203.0.113.21", authorization("1.2.3.4", "wrong 17"), 401, "203.0.113.21"},
 	} {
 		r, err := http.NewRequest(http.MethodGet, address+"?"+url.QueryEscape(line), nil)
 		must(t, err)
@@ -433,7 +442,7 @@ func TestExampleFail2banNames(t *testing.T) {
 		must(t, err)
 		resp.Body.Close()
 		if resp.StatusCode != row.status {
-			t.Errorf("%s: status %d, not %d", row.forwarded, resp.StatusCode, row.status)
+			t.Errorf("%s: got status %d, want %d", row.forwarded, resp.StatusCode, row.status)
 		}
 		if row.found != "" {
 			want = append(want, row.found)
@@ -456,11 +465,11 @@ func TestExampleFail2banNames(t *testing.T) {
 			}
 			got = append(got, ip)
 			if at := time.Unix(int64(seconds), 0); at.Before(began.Add(-time.Second)) || at.After(time.Now()) {
-				t.Errorf("%s: at %s", ip, at)
+				t.Errorf("%s: got a failure at %s, want one after %s", ip, at, began)
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: found\n%q, not\n%q in\n%s", log, got, want, readText(t, filepath.Join(e.dir, log)))
+			t.Errorf("%s: got\n%q, want\n%q in\n%s", log, got, want, readText(t, filepath.Join(e.dir, log)))
 		}
 	}
 }
@@ -479,36 +488,35 @@ ExecReload=/usr/bin/caddy reload --config /etc/caddy/Caddyfile --force
 AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
 `
 
-// TestExampleSystemd puts the files where the text says, below another folder,
+// TestExampleSystemd puts the files where the text says, below another directory,
 // has systemd look at them, and runs what it would run.
 func TestExampleSystemd(t *testing.T) {
+	parallel(t)
 	e := loadExample(t, "systemd")
-	self, err := os.Executable()
-	must(t, err)
 	root := t.TempDir()
-	for _, folder := range []string{"usr/local/bin", "etc/systemd/system", "etc/caddy", "var/log/caddy"} {
-		must(t, os.MkdirAll(filepath.Join(root, folder), 0o755))
+	for _, dir := range []string{"usr/local/bin", "etc/systemd/system", "etc/caddy", "var/log/caddy"} {
+		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
 	for _, line := range []string{
 		"sudo install -m 755 caddy /usr/local/bin/caddy",
 		"sudo install -m 644 -D examples/systemd/caddy.service.d/htpasswd.conf /etc/systemd/system/caddy.service.d/htpasswd.conf",
 		"sudo install -m 644 examples/systemd/Caddyfile /etc/caddy/Caddyfile",
 	} {
-		if out, ok := e.run(strings.NewReplacer("sudo ", "", "755 caddy", "755 "+self, " /", " "+root+"/").Replace(e.said(line))); !ok {
+		if out, ok := e.run(strings.NewReplacer("sudo ", "", "755 caddy", "755 "+caddyBinary, " /", " "+root+"/").Replace(e.said(line))); !ok {
 			t.Fatal(out)
 		}
 	}
 	e.said("sudo /usr/local/bin/caddy htpasswd -c /etc/caddy/.htpasswd admin") // TestPrompts, TestToolNewFile
 	e.said("sudo systemctl daemon-reload")
 	e.said("sudo systemctl restart caddy")
-	must(t, os.WriteFile(filepath.Join(root, "etc/caddy/.htpasswd"), []byte(readText(t, "examples/.htpasswd")), 0o640))
+	must(t, os.WriteFile(filepath.Join(root, "etc/caddy/.htpasswd"), []byte(readText(t, "../examples/.htpasswd")), 0o640))
 
 	units := filepath.Join(root, "etc/systemd/system")
 	dropIn := filepath.Join(units, "caddy.service.d", "htpasswd.conf")
 	commands := make(map[string]string) // those that count
 	for _, m := range regexp.MustCompile(`(?m)^(Exec\w+)=(.*)$`).FindAllStringSubmatch(readText(t, dropIn), -1) {
 		if old, found := commands[m[1]]; found && old != "" || !found && m[2] != "" {
-			t.Errorf("%s: the package's command stays: %q", m[1], m[2])
+			t.Errorf("%s: got %q first, want an empty one, else the command of the package stays", m[1], m[2])
 		}
 		commands[m[1]] = m[2]
 	}
@@ -517,12 +525,13 @@ func TestExampleSystemd(t *testing.T) {
 		program(t, "systemd-analyze")
 		must(t, os.WriteFile(filepath.Join(units, "caddy.service"), []byte(packagedUnit), 0o644))
 		must(t, os.WriteFile(dropIn, []byte(strings.ReplaceAll(readText(t, dropIn), "=/usr", "="+root+"/usr")), 0o644))
-		t.Setenv("SYSTEMD_UNIT_PATH", units+":")
-		if out := run(t, "systemd-analyze", "verify", "--man=no", filepath.Join(units, "caddy.service")); strings.Contains(out, "caddy") {
-			t.Error(out)
+		verify := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(units, "caddy.service"))
+		verify.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+units+":")
+		if out, err := verify.CombinedOutput(); err != nil || strings.Contains(string(out), "caddy") {
+			t.Errorf("%v: %s", err, out)
 		}
 		// The package's unit alone has 9.3 of 10, with the drop-in it is 2.1.
-		run(t, "systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=25", filepath.Join(units, "caddy.service"))
+		testkit.Run(t, "systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=25", filepath.Join(units, "caddy.service"))
 	})
 
 	// What systemd would run, with the variables that it would set.
@@ -535,7 +544,7 @@ func TestExampleSystemd(t *testing.T) {
 		e := *e
 		e.t = t
 		started := command("ExecStart")
-		log := start(t, root, e.env, started[0], started[1:]...)
+		log := start(t, root, e.env, started[0], started[1:]...).Said
 		eventually(t, "caddy has started", func() bool { return strings.Contains(log(), "serving initial configuration") })
 		eventually(t, "it answers", func() bool {
 			_, ok := e.run("curl -k https://localhost:8443/")
@@ -567,8 +576,6 @@ func TestExampleSystemd(t *testing.T) {
 	if _, config, _ := strings.Cut(server, "\n{\n"); strings.Contains(config, "8080") || strings.Contains(config, "localhost") {
 		t.Errorf("not what the text says: %s", config)
 	}
-	_, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(server), map[string]any{"filename": "Caddyfile"})
-	if err != nil || len(warnings) > 0 {
-		t.Error(err, warnings)
-	}
+	e.write("on-a-server", server)
+	adapt(t, e.dir, "on-a-server")
 }

@@ -1,12 +1,12 @@
 //go:build unix
 
-// Command floodbench measures what a flood of wrong passwords does to people
+// Command flood measures what a flood of wrong passwords does to people
 // with good ones, and to an open page of the same server: for Caddy with this
 // plugin, for Caddy's own basic_auth, and for nginx. It prints the tables of
 // the README: people who have logged in before, and how long a first login takes,
 // which needs a hash.
 //
-//	go run ./internal/floodbench [-seconds 10] [-only nginx]
+//	cd e2e && go run ./flood [-seconds 10] [-only nginx]
 //
 // All of it runs on this machine, servers and load; compare the ratios of one
 // run. People have two connections, the flood 32 and another address; it ends
@@ -24,13 +24,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
+	"github.com/seed10b5b978/caddy-htpasswd/e2e/internal/benchkit"
 )
 
 var (
 	seconds = flag.Int("seconds", 10, "how long each measurement takes")
 	only    = flag.String("only", "", "measure only the servers with this in their name")
-	caddy   = flag.String("caddy", "", "a Caddy with the plugin; made from this folder if not given")
+	caddy   = flag.String("caddy", "", "a Caddy with the plugin; made from this project if not given")
 	loader  = flag.String("load", "", "used by itself")
 )
 
@@ -55,11 +55,11 @@ func main() {
 }
 
 func run() error {
-	dir, err := os.MkdirTemp("", "floodbench")
+	dir, err := os.MkdirTemp("", "flood")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
 	if err := prepare(dir); err != nil {
 		return err
 	}

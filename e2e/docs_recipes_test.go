@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"crypto/tls"
@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // readmeSite runs the one configuration of the README that has text in it.
 func readmeSite(t *testing.T, text string, change ...string) docsClient {
 	t.Helper()
-	caddyfile := substitute(block(t, "README.md", "caddyfile", text), nil, change...)
-	_, ours, _ := docsTwins(t, caddyfile, func(*server, map[string]string, int, int) {})
+	caddyfile := testkit.Substitute(block(t, "../README.md", "caddyfile", text), nil, change...)
+	_, ours := docsSite(t, caddyfile)
 	return ours
 }
 
@@ -36,6 +37,7 @@ func (c docsClient) must(a asked) answer {
 
 // TestReadmeErrorPages runs the configuration that gives refusals a body.
 func TestReadmeErrorPages(t *testing.T) {
+	parallel(t)
 	const option = "{\n\thtpasswd {\n\t\tthrottle login 2 1h\n\t}\n}\n"
 	for _, variant := range []struct {
 		name   string
@@ -71,17 +73,17 @@ func TestReadmeErrorPages(t *testing.T) {
 				{"too many", asked{path: "/", login: "carol:music"}, 429},
 			} {
 				got := c.must(test.asked)
-				if got.status != test.status || test.status != 200 && got.body != variant.body(test.status) {
-					t.Errorf("%s: %d %q, want %d", test.name, got.status, got.body, test.status)
+				if got.Status != test.status || test.status != 200 && got.Body != variant.body(test.status) {
+					t.Errorf("%s: got %d %q, want %d %q", test.name, got.Status, got.Body, test.status, variant.body(test.status))
 				}
-				if test.status != 200 && !strings.HasPrefix(got.header.Get("Content-Type"), "text/html") {
-					t.Errorf("%s: %q is no page", test.name, got.header.Get("Content-Type"))
+				if test.status != 200 && !strings.HasPrefix(got.Header.Get("Content-Type"), "text/html") {
+					t.Errorf("%s: got a body of %q, want a page of text/html", test.name, got.Header.Get("Content-Type"))
 				}
-				if (got.header.Get("WWW-Authenticate") == `Basic realm="Restricted", charset="UTF-8"`) != (test.status == 401) {
-					t.Errorf("%s: the challenge is %q", test.name, got.header.Get("WWW-Authenticate"))
+				if (got.Header.Get("WWW-Authenticate") == `Basic realm="Restricted", charset="UTF-8"`) != (test.status == 401) {
+					t.Errorf("%s: got the challenge %q, want one with a 401 only", test.name, got.Header.Get("WWW-Authenticate"))
 				}
-				if (got.header.Get("Retry-After") != "") != (test.status == 429) {
-					t.Errorf("%s: Retry-After is %q", test.name, got.header.Get("Retry-After"))
+				if (got.Header.Get("Retry-After") != "") != (test.status == 429) {
+					t.Errorf("%s: got Retry-After %q, want one with a 429 only", test.name, got.Header.Get("Retry-After"))
 				}
 			}
 		})
@@ -91,6 +93,7 @@ func TestReadmeErrorPages(t *testing.T) {
 // TestReadmeUserHeader sends a forged header to an application that trusts it, by
 // the configurations of the README, and by those that it warns of.
 func TestReadmeUserHeader(t *testing.T) {
+	parallel(t)
 	const nobody, alice, forged = `user=""`, `user="alice"`, `user="root"`
 	const open = `exempt      /public/*`
 	for _, test := range []struct {
@@ -110,14 +113,14 @@ func TestReadmeUserHeader(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := readmeSite(t, test.block, test.change...)
-			if got := c.must(asked{path: test.path, header: "X-Remote-User: root"}); got.status != 200 || !strings.HasSuffix(got.body, test.public) {
-				t.Errorf("an open path: %d %s, want %s", got.status, got.body, test.public)
+			if got := c.must(asked{path: test.path, header: "X-Remote-User: root"}); got.Status != 200 || !strings.HasSuffix(got.Body, test.public) {
+				t.Errorf("an open path: got %d %s, want 200 and %s", got.Status, got.Body, test.public)
 			}
-			if got := c.must(asked{path: "/private/x", login: asAlice, header: "X-Remote-User: root"}); got.status != 200 || !strings.HasSuffix(got.body, test.private) {
-				t.Errorf("alice: %d %s, want %s", got.status, got.body, test.private)
+			if got := c.must(asked{path: "/private/x", login: asAlice, header: "X-Remote-User: root"}); got.Status != 200 || !strings.HasSuffix(got.Body, test.private) {
+				t.Errorf("alice: got %d %s, want 200 and %s", got.Status, got.Body, test.private)
 			}
-			if got := c.must(asked{path: "/private/x", header: "X-Remote-User: root"}); got.status != 401 {
-				t.Errorf("without a password: %d", got.status)
+			if got := c.must(asked{path: "/private/x", header: "X-Remote-User: root"}); got.Status != 401 {
+				t.Errorf("without a password: got %d, want 401", got.Status)
 			}
 		})
 	}
@@ -125,7 +128,8 @@ func TestReadmeUserHeader(t *testing.T) {
 
 // TestHeaderLimit sends as many bytes of headers as the docs say are taken, and more.
 func TestHeaderLimit(t *testing.T) {
-	s := startServer(t, https("\trespond ok\n"))
+	parallel(t)
+	s := startServer(t, secureSite("\trespond ok"))
 	for _, test := range []struct {
 		name  string
 		http2 bool
@@ -141,19 +145,19 @@ func TestHeaderLimit(t *testing.T) {
 		if !test.http2 {
 			transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 		}
-		r := s.request(http.MethodGet, "/", nil)
+		r := s.Request(http.MethodGet, "/", nil)
 		r.Header.Set("X-Large", strings.Repeat("x", test.bytes))
-		resp, err := (&http.Client{Transport: transport, Timeout: 30 * time.Second}).Do(r)
+		resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(r)
 		status := 0 // the transport can refuse it, by what the server said about its limit
 		if err == nil {
 			resp.Body.Close()
 			status = resp.StatusCode
 		}
 		if (status == 200) != test.want || status != 200 && status != 431 && status != 0 || err != nil && !test.http2 {
-			t.Errorf("%s: %d %v", test.name, status, err)
+			t.Errorf("%s: got status %d, %v; want it taken: %v", test.name, status, err, test.want)
 		}
 	}
-	for _, page := range []string{"docs/nginx.md", "docs/differences.md"} {
+	for _, page := range []string{"../docs/nginx.md", "../docs/differences.md"} {
 		if !strings.Contains(readText(t, page), "16 KiB for all headers") {
 			t.Errorf("%s does not name the limit", page)
 		}
@@ -163,7 +167,8 @@ func TestHeaderLimit(t *testing.T) {
 // TestDocsUnknownFormats has a hash of "secret" in each format of crypt(3) that
 // docs/nginx.md says is not known here.
 func TestDocsUnknownFormats(t *testing.T) {
-	_, table, _ := strings.Cut(readText(t, "docs/nginx.md"), "| prefix | format |\n|---|---|\n")
+	parallel(t)
+	_, table, _ := strings.Cut(readText(t, "../docs/nginx.md"), "| prefix | format |\n|---|---|\n")
 	table, _, _ = strings.Cut(table, "\n\n")
 	hashes := map[string]string{ // perl -e 'print crypt("secret", $ARGV[0])', with the first part of each
 		"$sha1$": "$sha1$40000$jtNX3nZ2$xAGfHaqu.pZIve2JiBKjFE7Nhq.4",
@@ -176,7 +181,7 @@ func TestDocsUnknownFormats(t *testing.T) {
 	}
 	rows := strings.Split(table, "\n")
 	if len(rows) != len(hashes) {
-		t.Errorf("%d formats, want %d", len(rows), len(hashes))
+		t.Errorf("got %d formats, want %d", len(rows), len(hashes))
 	}
 	for _, row := range rows {
 		prefix := regexp.MustCompile("^\\| `?([^`, ]+)").FindStringSubmatch(row)[1]
@@ -184,7 +189,7 @@ func TestDocsUnknownFormats(t *testing.T) {
 		if !ok {
 			t.Errorf("no hash for %s", row)
 		} else if class, err := crypt.Parse(hash); err == nil {
-			t.Errorf("%s is known: %v", prefix, class)
+			t.Errorf("%s: got %v, want a format that is not known", prefix, class)
 		}
 	}
 }
@@ -192,6 +197,7 @@ func TestDocsUnknownFormats(t *testing.T) {
 // TestGroupsShareServers has two groups with the same server: what the docs say
 // they share.
 func TestGroupsShareServers(t *testing.T) {
+	parallel(t)
 	arrived, release := make(chan bool), make(chan struct{})
 	var probes atomic.Int32
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -219,7 +225,7 @@ func TestGroupsShareServers(t *testing.T) {
 	}()
 	address := strings.TrimPrefix(app.URL, "http://")
 	const fails = "max_fails 1\nfail_duration 1h\n"
-	s := startServer(t, substitute(`{
+	s := startServer(t, testkit.Substitute(`{
 		upstream one {
 			server {app} max_conns=1
 			health_uri /health
@@ -247,27 +253,27 @@ func TestGroupsShareServers(t *testing.T) {
 		proxy_pass /four/* four
 	}`, map[string]string{"{app}": address, "{broken}": broken.Addr().String()}))
 
-	if a := s.get("/one/x", "", ""); a.body != address+" tcp/"+address {
-		t.Errorf("the placeholders are %q", a.body)
+	if a := s.get("/one/x", "", ""); a.Body != address+" tcp/"+address {
+		t.Errorf("the placeholders: got %q, want %q", a.Body, address+" tcp/"+address)
 	}
 	eventually(t, "each proxy_pass of the group checks the server", func() bool { return probes.Load() == 2 })
-	if a := s.get("/two/x", "", ""); a.status != 200 {
-		t.Errorf("before: %d, want 200", a.status)
+	if a := s.get("/two/x", "", ""); a.Status != 200 {
+		t.Errorf("before: got %d, want 200", a.Status)
 	}
 	done := make(chan answer)
 	go func() { done <- s.get("/one/wait", "", "") }()
 	<-arrived
-	if a := s.get("/two/x", "", ""); a.status != 503 {
-		t.Errorf("while the other group has the server's only request: %d, want 503", a.status)
+	if a := s.get("/two/x", "", ""); a.Status != 503 {
+		t.Errorf("while the other group has the server's only request: got %d, want 503", a.Status)
 	}
 	close(release)
-	if a := <-done; a.status != 200 {
-		t.Errorf("the other group's request: %d, want 200", a.status)
+	if a := <-done; a.Status != 200 {
+		t.Errorf("the other group's request: got %d, want 200", a.Status)
 	}
-	if a := s.get("/three/x", "", ""); a.status != 502 {
-		t.Errorf("a server that fails: %d, want 502", a.status)
+	if a := s.get("/three/x", "", ""); a.Status != 502 {
+		t.Errorf("a server that fails: got %d, want 502", a.Status)
 	}
-	if a := s.get("/four/x", "", ""); a.status != 503 {
-		t.Errorf("a server that has failed for another group: %d, want 503", a.status)
+	if a := s.get("/four/x", "", ""); a.Status != 503 {
+		t.Errorf("a server that has failed for another group: got %d, want 503", a.Status)
 	}
 }

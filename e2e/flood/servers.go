@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/seed10b5b978/caddy-htpasswd/internal/benchkit"
+	"github.com/seed10b5b978/caddy-htpasswd/e2e/internal/benchkit"
 )
 
 const (
@@ -41,7 +41,7 @@ func prepare(dir string) error {
 		return nil
 	}
 	*caddy = filepath.Join(dir, "caddy")
-	return benchkit.BuildCaddy(".", *caddy)
+	return benchkit.BuildCaddy("..", *caddy)
 }
 
 // htpasswdSite is a Caddyfile with a setting in the global option.

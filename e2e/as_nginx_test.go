@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"fmt"
@@ -12,27 +12,29 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // These tests run one group in a real nginx and here, with the same servers
 // behind, and ask both the same.
 
-// backend is a server in a process of its own, which can be killed and started.
-type backend struct {
+// namedServer is a server in a process of its own, which can be killed and started.
+type namedServer struct {
 	t       *testing.T
 	name    string
 	address string
 	cmd     *exec.Cmd
 }
 
-func newBackend(t *testing.T, name string) *backend {
-	b := &backend{t: t, name: name, address: fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])}
+func startNamedServer(t *testing.T, name string) *namedServer {
+	b := &namedServer{t: t, name: name, address: fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])}
 	t.Cleanup(b.kill)
 	b.start()
 	return b
 }
 
-func (b *backend) start() {
+func (b *namedServer) start() {
 	b.t.Helper()
 	b.cmd = exec.Command(os.Args[0])
 	b.cmd.Env = append(os.Environ(), backendVariable+"="+b.address+" "+b.name)
@@ -46,7 +48,7 @@ func (b *backend) start() {
 	})
 }
 
-func (b *backend) kill() {
+func (b *namedServer) kill() {
 	if b.cmd != nil {
 		_ = b.cmd.Process.Kill()
 		_ = b.cmd.Wait()
@@ -54,48 +56,46 @@ func (b *backend) kill() {
 	}
 }
 
-// twins are a Caddy and an nginx before the same servers.
-type twins struct {
+// groupTwins are a Caddy and an nginx before the same servers.
+type groupTwins struct {
 	t        *testing.T
 	caddy    int // ports
 	nginx    int
 	client   *http.Client
-	backends []*backend
+	backends []*namedServer
 }
 
-// newTwins starts both with groups that say the same, in which {a}, {b} and so
-// on stand for the addresses of the servers.
-func newTwins(t *testing.T, names, caddyGroup, nginxGroup string) *twins {
+// newGroupTwins starts both with groups that say the same, in which {a}, {b} and
+// so on stand for the addresses of the servers.
+func newGroupTwins(t *testing.T, names, caddyGroup, nginxGroup string) *groupTwins {
 	t.Helper()
 	program(t, "nginx")
-	tw := &twins{t: t}
+	tw := &groupTwins{t: t}
 	addresses := make(map[string]string)
 	for _, name := range strings.Split(names, "") {
-		b := newBackend(t, name)
+		b := startNamedServer(t, name)
 		tw.backends = append(tw.backends, b)
 		addresses["{"+name+"}"] = b.address
 	}
-	s := startServer(t, "")
-	tw.client, tw.caddy, tw.nginx = s.client, s.http, freePorts(t, 1)[0]
-	startNginx(t, s.dir, substitute(fmt.Sprintf(`
+	both := testkit.StartTwins(t, startServer(t, "").Server,
+		"{\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1\n\t\ttrusted_proxies_strict\n\t}\n\tupstream web {\n"+caddyGroup+"\n\t}\n}\nhttp://127.0.0.1:{http} {\n\tproxy_pass web\n}\n",
+		fmt.Sprintf(`
 		set_real_ip_from 127.0.0.1;
 		real_ip_header X-Forwarded-For;
 		upstream web {
 			%s
 		}
 		server {
-			listen 127.0.0.1:%d;
+			listen 127.0.0.1:{port};
 			location / { proxy_pass http://web; }
 		}
-	`, nginxGroup, tw.nginx), addresses))
-	if err := s.reload(substitute("{\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1\n\t\ttrusted_proxies_strict\n\t}\n\tupstream web {\n"+caddyGroup+"\n\t}\n}\nhttp://127.0.0.1:{http} {\n\tproxy_pass web\n}\n", addresses)); err != nil {
-		t.Fatal(err)
-	}
+	`, nginxGroup), testkit.NginxCommand, addresses)
+	tw.client, tw.caddy, tw.nginx = both.Ours.Client, both.Ours.HTTP, both.Theirs.Port
 	return tw
 }
 
 // ask sends a request to one of them, and returns which server answered, or the status.
-func (tw *twins) ask(port int, method, clientIP string) string {
+func (tw *groupTwins) ask(port int, method, clientIP string) string {
 	tw.t.Helper()
 	var body io.Reader
 	if method == http.MethodPost || method == http.MethodPatch {
@@ -122,11 +122,30 @@ func (tw *twins) ask(port int, method, clientIP string) string {
 	return resp.Header.Get("X-Server")
 }
 
+// closingServer returns the address of a server that closes every connection.
+func closingServer(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	return listener.Addr().String()
+}
+
 // TestMethodsAsNginx is a group with a server that accepts connections and closes
 // them: with methods that are safe to send again, the other one answers.
 func TestMethodsAsNginx(t *testing.T) {
-	dead, _ := brokenBackend(t)
-	tw := newTwins(t, "a", "max_fails 0\nserver "+dead+"\nserver {a}", "server "+dead+" max_fails=0; server {a} max_fails=0;")
+	parallel(t)
+	dead := closingServer(t)
+	tw := newGroupTwins(t, "a", "max_fails 0\nserver "+dead+"\nserver {a}", "server "+dead+" max_fails=0; server {a} max_fails=0;")
 	for _, method := range []string{"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"} {
 		ours, theirs := 0, 0
 		for range 10 {
@@ -134,28 +153,29 @@ func TestMethodsAsNginx(t *testing.T) {
 			theirs += len(tw.ask(tw.nginx, method, "")) & 1
 		}
 		if ours != theirs {
-			t.Errorf("%s: %d of 10 are answered, and by nginx %d", method, ours, theirs)
+			t.Errorf("%s: got %d of 10 requests answered, want %d as by nginx", method, ours, theirs)
 		}
 	}
 }
 
 // TestOrderAsNginx: the order of the servers, one request after the other.
 func TestOrderAsNginx(t *testing.T) {
+	parallel(t)
 	for _, test := range []struct{ name, names, caddy, nginx string }{
-		{"5/1/1", "abc", "server {a} weight=5\nserver {b}\nserver {c}", "server {a} weight=5; server {b}; server {c};"},
-		{"3/2", "ab", "server {a} weight=3\nserver {b} weight=2", "server {a} weight=3; server {b} weight=2;"},
-		{"a backup and one that is down", "abcd", "server {a}\nserver {b} backup\nserver {c} down\nserver {d} weight=2", "server {a}; server {b} backup; server {c} down; server {d} weight=2;"},
-		{"least_conn, all idle", "abc", "balance least_conn\nserver {a} weight=2\nserver {b}\nserver {c}", "least_conn; server {a} weight=2; server {b}; server {c};"},
+		{"weights 5, 1 and 1", "abc", "server {a} weight=5\nserver {b}\nserver {c}", "server {a} weight=5; server {b}; server {c};"},
+		{"weights 3 and 2", "ab", "server {a} weight=3\nserver {b} weight=2", "server {a} weight=3; server {b} weight=2;"},
+		{"one server is a backup and one is down", "abcd", "server {a}\nserver {b} backup\nserver {c} down\nserver {d} weight=2", "server {a}; server {b} backup; server {c} down; server {d} weight=2;"},
+		{"least_conn while all servers are idle", "abc", "balance least_conn\nserver {a} weight=2\nserver {b}\nserver {c}", "least_conn; server {a} weight=2; server {b}; server {c};"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tw := newTwins(t, test.names, test.caddy, test.nginx)
+			tw := newGroupTwins(t, test.names, test.caddy, test.nginx)
 			var ours, theirs string
 			for range 21 {
 				ours += tw.ask(tw.caddy, "GET", "")
 				theirs += tw.ask(tw.nginx, "GET", "")
 			}
 			if ours != theirs {
-				t.Errorf("%s, and nginx %s", ours, theirs)
+				t.Errorf("got the order %s, want %s as of nginx", ours, theirs)
 			}
 		})
 	}
@@ -164,14 +184,15 @@ func TestOrderAsNginx(t *testing.T) {
 // TestIPHashAsNginx: each client gets the server that nginx gives it, so that
 // sessions survive the move.
 func TestIPHashAsNginx(t *testing.T) {
+	parallel(t)
 	for _, test := range []struct{ name, names, caddy, nginx string }{
-		{"three", "abc", "server {a}\nserver {b}\nserver {c}", "server {a}; server {b}; server {c};"},
-		{"weights", "abc", "server {a} weight=5\nserver {b}\nserver {c} weight=2", "server {a} weight=5; server {b}; server {c} weight=2;"},
-		{"one is down", "abc", "server {a}\nserver {b} down\nserver {c}", "server {a}; server {b} down; server {c};"},
-		{"most are down", "abc", "server {a} weight=60 down\nserver {b}\nserver {c}", "server {a} weight=60 down; server {b}; server {c};"},
+		{"three servers", "abc", "server {a}\nserver {b}\nserver {c}", "server {a}; server {b}; server {c};"},
+		{"servers with weights", "abc", "server {a} weight=5\nserver {b}\nserver {c} weight=2", "server {a} weight=5; server {b}; server {c} weight=2;"},
+		{"one server is down", "abc", "server {a}\nserver {b} down\nserver {c}", "server {a}; server {b} down; server {c};"},
+		{"the server with the most weight is down", "abc", "server {a} weight=60 down\nserver {b}\nserver {c}", "server {a} weight=60 down; server {b}; server {c};"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tw := newTwins(t, test.names, "balance ip_hash\n"+test.caddy, "ip_hash; "+test.nginx)
+			tw := newGroupTwins(t, test.names, "balance ip_hash\n"+test.caddy, "ip_hash; "+test.nginx)
 			random := rand.New(rand.NewPCG(5, 6))
 			seen := make(map[string]bool)
 			for range 150 {
@@ -181,12 +202,12 @@ func TestIPHashAsNginx(t *testing.T) {
 				}
 				ours, theirs := tw.ask(tw.caddy, "GET", ip), tw.ask(tw.nginx, "GET", ip)
 				if ours != theirs {
-					t.Errorf("%s: %s, and nginx %s", ip, ours, theirs)
+					t.Errorf("client %s: got server %s, want %s as of nginx", ip, ours, theirs)
 				}
 				seen[ours] = true
 			}
 			if len(seen) < 2 {
-				t.Errorf("only %v", seen)
+				t.Errorf("got answers of %v only, want of several servers", seen)
 			}
 		})
 	}
@@ -195,6 +216,7 @@ func TestIPHashAsNginx(t *testing.T) {
 // TestOutagesAsNginx kills servers and starts them again before given
 // requests: no request is lost here that nginx does not lose.
 func TestOutagesAsNginx(t *testing.T) {
+	parallel(t)
 	for _, test := range []struct{ name, caddy, nginx string }{
 		{"round robin", "server {a} weight=2\nserver {b}\nserver {c} backup", "server {a} weight=2 fail_timeout=1s; server {b} fail_timeout=1s; server {c} backup fail_timeout=1s;"},
 		{"least_conn", "balance least_conn\nserver {a}\nserver {b}\nserver {c}", "least_conn; server {a} fail_timeout=1s; server {b} fail_timeout=1s; server {c} fail_timeout=1s;"},
@@ -204,29 +226,29 @@ func TestOutagesAsNginx(t *testing.T) {
 		{"more failures allowed", "max_fails 3\nserver {a}\nserver {b}\nserver {c}", "server {a} max_fails=3 fail_timeout=1s; server {b} max_fails=3 fail_timeout=1s; server {c} max_fails=3 fail_timeout=1s;"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tw := newTwins(t, "abc", "fail_duration 1s\n"+test.caddy, test.nginx)
+			tw := newGroupTwins(t, "abc", "fail_duration 1s\n"+test.caddy, test.nginx)
 			a, b, c := tw.backends[0], tw.backends[1], tw.backends[2]
 			lost, asked := 0, 0
 			for _, step := range []struct {
-				kill, start []*backend
+				kill, start []*namedServer
 				requests    int
 			}{
 				{nil, nil, 10},
-				{[]*backend{a}, nil, 20},
-				{[]*backend{b}, []*backend{a}, 20},
-				{[]*backend{c}, nil, 20},
-				{nil, []*backend{b, c}, 20},
-				{[]*backend{a, b, c}, nil, 5},
-				{nil, []*backend{a, b, c}, 20},
+				{[]*namedServer{a}, nil, 20},
+				{[]*namedServer{b}, []*namedServer{a}, 20},
+				{[]*namedServer{c}, nil, 20},
+				{nil, []*namedServer{b, c}, 20},
+				{[]*namedServer{a, b, c}, nil, 5},
+				{nil, []*namedServer{a, b, c}, 20},
 			} {
-				for _, backend := range step.start {
-					backend.start()
+				for _, namedServer := range step.start {
+					namedServer.start()
 				}
 				if len(step.start) > 0 {
 					time.Sleep(1200 * time.Millisecond) // as long as a failure counts, by nginx's clock
 				}
-				for _, backend := range step.kill {
-					backend.kill()
+				for _, namedServer := range step.kill {
+					namedServer.kill()
 				}
 				for i := range step.requests {
 					asked++
@@ -241,10 +263,10 @@ func TestOutagesAsNginx(t *testing.T) {
 						lost++
 					}
 					if len(ours) != 1 && len(theirs) == 1 {
-						t.Errorf("request %d, %s: %s, and nginx %s", asked, method, ours, theirs)
+						t.Errorf("request %d, %s: got %s, want an answer as nginx gives, of %s", asked, method, ours, theirs)
 					}
-					if len(ours) == 1 && !slices.ContainsFunc(tw.backends, func(b *backend) bool { return b.name == ours && b.cmd != nil }) {
-						t.Errorf("request %d: answered by %s, which is dead", asked, ours)
+					if len(ours) == 1 && !slices.ContainsFunc(tw.backends, func(b *namedServer) bool { return b.name == ours && b.cmd != nil }) {
+						t.Errorf("request %d: got an answer of %s, want of a server that runs", asked, ours)
 					}
 				}
 			}

@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"bytes"
@@ -6,68 +6,93 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
-// exampleFiles are the Caddyfiles of the examples.
+// exampleFiles are the Caddyfiles of the examples, as paths in the project.
 func exampleFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"examples/Caddyfile", "examples/*/Caddyfile"} {
+	for _, pattern := range []string{"../examples/Caddyfile", "../examples/*/Caddyfile"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: %v", pattern, err)
 		}
-		files = append(files, found...)
+		for _, file := range found {
+			files = append(files, strings.TrimPrefix(file, "../"))
+		}
 	}
 	return files
+}
+
+// adapt returns what "caddy adapt" makes of a file in a directory, and fails if
+// it warns.
+func adapt(t *testing.T, dir, file string) []byte {
+	t.Helper()
+	cmd := exec.Command(caddyBinary, "adapt", "--adapter", "caddyfile", "--config", file)
+	cmd.Dir, cmd.Env = dir, environment(t.TempDir())
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	config, err := cmd.Output()
+	if err != nil || strings.Contains(said.String(), `"level":"warn"`) {
+		t.Fatalf("%s: %v: %s", file, err, said.String())
+	}
+	return config
 }
 
 // TestExamplesAdapt compares each example with the JSON in testdata/examples
 // that it is to become. With UPDATE_EXAMPLES=1 in the environment it writes that.
 func TestExamplesAdapt(t *testing.T) {
+	parallel(t)
 	for _, file := range exampleFiles(t) {
 		t.Run(file, func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt(text, map[string]any{"filename": file})
-			if err != nil || len(warnings) > 0 {
-				t.Fatal(err, warnings)
-			}
 			var got bytes.Buffer
-			if err := json.Indent(&got, config, "", "\t"); err != nil {
-				t.Fatal(err)
-			}
-			got.WriteByte('\n')
+			must(t, json.Indent(&got, adapt(t, "..", file), "", "\t"))
 			golden := filepath.Join("testdata", "examples", strings.ReplaceAll(strings.TrimPrefix(filepath.Dir(file), "examples"), "/", "")+".json")
 			if filepath.Base(golden) == ".json" {
 				golden = filepath.Join("testdata", "examples", "demo.json")
 			}
 			if os.Getenv("UPDATE_EXAMPLES") != "" {
-				if err := os.WriteFile(golden, got.Bytes(), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				must(t, os.WriteFile(golden, got.Bytes(), 0o600))
 			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got.Bytes(), want) {
-				t.Errorf("not as in %s:\n%s", golden, got.String())
+			if want := readText(t, golden); got.String() != want {
+				t.Errorf("got\n%s\nwant what is in %s", got.String(), golden)
 			}
 		})
 	}
 }
 
+// counted says how often each of names answered, and whether others did.
+func counted(answers []string, names ...string) string {
+	counts := make(map[string]int)
+	others := 0
+	for _, name := range answers {
+		if slices.Contains(names, name) {
+			counts[name]++
+		} else {
+			others++
+		}
+	}
+	var out []string
+	for _, name := range names {
+		if counts[name] > 0 {
+			out = append(out, fmt.Sprintf("%s=%d", name, counts[name]))
+		}
+	}
+	if others > 0 {
+		out = append(out, fmt.Sprintf("others=%d", others))
+	}
+	return strings.Join(out, " ")
+}
+
 // TestExampleUpstream runs the example and asks what its text says.
 func TestExampleUpstream(t *testing.T) {
-	text, err := os.ReadFile("examples/upstream/Caddyfile")
+	parallel(t)
+	text, err := os.ReadFile("../examples/upstream/Caddyfile")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,15 +103,15 @@ func TestExampleUpstream(t *testing.T) {
 		"9011-9013", fmt.Sprintf("%d-%d", first, first+2), "9011-9012", fmt.Sprintf("%d-%d", first, first+1),
 		"9011", fmt.Sprint(first), "9012", fmt.Sprint(first+1), "9013", fmt.Sprint(first+2),
 		"http://localhost:8090 {", "http://localhost:{http} {").Replace(string(text))
-	if err := s.reload(replaced); err != nil {
+	if err := s.Reload(replaced); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(path string) string {
-		a := s.plain(path, nil)
-		if a.status != http.StatusOK {
-			t.Errorf("%s: status %d", path, a.status)
+		a := s.Plain(path, nil)
+		if a.Status != http.StatusOK {
+			t.Errorf("%s: got status %d, want 200", path, a.Status)
 		}
-		return strings.TrimPrefix(strings.TrimSpace(a.body), "server ")
+		return strings.TrimPrefix(strings.TrimSpace(a.Body), "server ")
 	}
 	count := func(path string, n int) string {
 		var got []string
@@ -100,17 +125,17 @@ func TestExampleUpstream(t *testing.T) {
 		return strings.NewReplacer(names[0], "a", names[1], "b", names[2], "c").Replace(counted(got, names...))
 	}
 	if got := count("/round_robin", 40); got != "a=30 b=10" {
-		t.Errorf("round_robin: %s", got)
+		t.Errorf("round_robin: got %s, want a=30 b=10", got)
 	}
 	if got := count("/least_conn", 30); got != "a=10 b=10 c=10" {
-		t.Errorf("least_conn, one request at a time: %s", got)
+		t.Errorf("least_conn, one request at a time: got %s, want a=10 b=10 c=10", got)
 	}
 	for _, path := range []string{"/ip_hash", "/hash?user=alice", "/hash?user=bob"} {
 		if got := count(path, 10); !strings.HasSuffix(got, "=10") {
-			t.Errorf("%s: %s", path, got)
+			t.Errorf("%s: got %s, want one server for all 10", path, got)
 		}
 	}
 	if got := count("/random", 100); !strings.Contains(got, "a=") || !strings.Contains(got, "b=") || strings.Contains(got, "c=") {
-		t.Errorf("random: %s", got)
+		t.Errorf("random: got %s, want a and b, and no c", got)
 	}
 }

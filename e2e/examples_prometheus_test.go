@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"encoding/json"
@@ -11,23 +11,28 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // TestPrometheusRules has promtool check the example's files, and its alerts
 // fire.
 func TestPrometheusRules(t *testing.T) {
+	parallel(t)
 	promtool := program(t, "promtool")
-	run(t, promtool, "check", "config", "examples/prometheus/prometheus.yml")
-	run(t, promtool, "test", "rules", "testdata/prometheus/rules_test.yml")
+	testkit.Run(t, promtool, "check", "config", "../examples/prometheus/prometheus.yml")
+	testkit.Run(t, promtool, "test", "rules", "testdata/prometheus/rules_test.yml")
 }
 
 // TestExamplePrometheus lets a real Prometheus ask the example, and asks that
 // every query of the dashboard and of the alerts.
 func TestExamplePrometheus(t *testing.T) {
+	parallel(t)
 	prometheus := program(t, "prometheus")
 	s := startServer(t, "")
-	site := strings.NewReplacer("localhost:8443 {", "localhost:{https} {", "http_port 8080", "http_port {http}").Replace(readText(t, "examples/prometheus/Caddyfile"))
-	must(t, s.reload(site))
+	must(t, os.CopyFS(filepath.Join(s.Dir, "examples"), os.DirFS("../examples")))
+	site := strings.NewReplacer("localhost:8443 {", "localhost:{https} {", "http_port 8080", "http_port {http}").Replace(readText(t, "../examples/prometheus/Caddyfile"))
+	must(t, s.Reload(site))
 	for _, request := range []struct {
 		path, user string
 		status     int
@@ -38,15 +43,15 @@ func TestExamplePrometheus(t *testing.T) {
 		{"/metrics", "prometheus", 200, "\ncaddy_htpasswd_requests_total"},
 	} {
 		a := s.get(request.path, request.user, "swordfish")
-		if a.status != request.status || !strings.Contains(a.body, request.text) {
-			t.Errorf("%s as %q: %d", request.path, request.user, a.status)
+		if a.Status != request.status || !strings.Contains(a.Body, request.text) {
+			t.Errorf("%s as %q: got %d %.200q, want %d with %q", request.path, request.user, a.Status, a.Body, request.status, request.text)
 		}
 	}
 
 	dir := t.TempDir()
 	for _, name := range []string{"prometheus.yml", "htpasswd.rules.yml", "password"} {
-		text := strings.NewReplacer("localhost:8443", fmt.Sprintf("localhost:%d", s.port), "_interval: 15s", "_interval: 1s").
-			Replace(readText(t, filepath.Join("examples/prometheus", name)))
+		text := strings.NewReplacer("localhost:8443", fmt.Sprintf("localhost:%d", s.HTTPS), "_interval: 15s", "_interval: 1s").
+			Replace(readText(t, filepath.Join("../examples/prometheus", name)))
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	address := fmt.Sprintf("localhost:%d", freePorts(t, 1)[0])
@@ -83,7 +88,7 @@ func TestExamplePrometheus(t *testing.T) {
 			Targets []struct{ Expr string }
 		}
 	}
-	must(t, json.Unmarshal([]byte(readText(t, "examples/prometheus/dashboard.json")), &dashboard))
+	must(t, json.Unmarshal([]byte(readText(t, "../examples/prometheus/dashboard.json")), &dashboard))
 	queries := 0
 	answers := func(name, query string) {
 		t.Helper()
@@ -114,6 +119,6 @@ func TestExamplePrometheus(t *testing.T) {
 		answers(rule.Name, regexp.MustCompile(` (==|>) \d+$`).ReplaceAllString(rule.Query, ""))
 	}
 	if queries < 20 {
-		t.Errorf("only %d queries", queries)
+		t.Errorf("got only %d queries, want at least 20", queries)
 	}
 }

@@ -1,10 +1,9 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,30 +18,30 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // docsPages are the pages in docs.
 func docsPages(t *testing.T) []string {
 	t.Helper()
-	pages, err := filepath.Glob("docs/*.md")
+	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil || len(pages) < 4 {
 		t.Fatalf("pages: %v %v", pages, err)
 	}
 	return pages
 }
 
-// TestDocsConfigurations adapts each Caddyfile in the docs, and provisions what
+// TestDocsConfigurations adapts each Caddyfile in the docs, and validates what
 // becomes of it, with files that are there.
 func TestDocsConfigurations(t *testing.T) {
-	t.Setenv("HTPASSWD_SECRET", secretA)
+	parallel(t)
 	s := startServer(t, "")
 	names := docsNames(t, s)
 	// What the pages of others name: by what the names say.
 	other := regexp.MustCompile(`(?:/etc|/run|/var/lib)/[\w./-]+`)
 	for _, page := range docsPages(t) {
 		for _, text := range blocks(t, page, "caddyfile") {
-			text = other.ReplaceAllStringFunc(substitute(text, names), func(path string) string {
+			text = other.ReplaceAllStringFunc(testkit.Substitute(text, names), func(path string) string {
 				switch base := filepath.Base(path); {
 				case strings.Contains(base, "group"):
 					return names["/etc/caddy/groups"]
@@ -55,17 +54,16 @@ func TestDocsConfigurations(t *testing.T) {
 				}
 				return path
 			})
-			config, err := s.adapt(text)
+			config, err := s.Adapt(text)
 			if err != nil {
 				t.Errorf("%s: %v:\n%s", page, err, text)
 				continue
 			}
-			var parsed caddy.Config
-			if err := json.Unmarshal(config, &parsed); err != nil {
-				t.Fatal(err)
-			}
-			if err := caddy.Validate(&parsed); err != nil {
-				t.Errorf("%s: %v:\n%s", page, err, text)
+			s.Write("caddy.json", string(config))
+			cmd := s.command("validate", "--config", "caddy.json")
+			cmd.Env = append(cmd.Env, "HTPASSWD_SECRET=canary-secret-AAAAAAAAAAAAAAAAAA")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s\nof\n%s", page, err, out, text)
 			}
 		}
 	}
@@ -73,8 +71,9 @@ func TestDocsConfigurations(t *testing.T) {
 
 // TestDocsLinks looks for what the docs link to: files, and headings in them.
 func TestDocsLinks(t *testing.T) {
+	parallel(t)
 	links := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
-	for _, page := range append(docsPages(t), "README.md") {
+	for _, page := range append(docsPages(t), "../README.md") {
 		for _, m := range links.FindAllStringSubmatch(readText(t, page), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
@@ -132,47 +131,47 @@ func docsNames(t *testing.T, s *server) map[string]string {
 	program(t, "htpasswd")
 	program(t, "openssl")
 	// A server that does not run as root reads these.
-	if err := os.Chmod(filepath.Dir(s.dir), 0o755); err != nil {
+	if err := os.Chmod(filepath.Dir(s.Dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	users := filepath.Join(s.dir, ".htpasswd")
-	run(t, "htpasswd", "-cbB", "-C4", users, "alice", "secret")
-	run(t, "htpasswd", "-bB", "-C4", users, "bob", "builder")
-	run(t, "htpasswd", "-bB", "-C4", users, "carol", "music")
+	users := filepath.Join(s.Dir, ".htpasswd")
+	testkit.Run(t, "htpasswd", "-cbB", "-C4", users, "alice", "secret")
+	testkit.Run(t, "htpasswd", "-bB", "-C4", users, "bob", "builder")
+	testkit.Run(t, "htpasswd", "-bB", "-C4", users, "carol", "music")
 	for host, user := range map[string]string{"example.com": "alice", "example.org": "bob"} {
-		if err := os.MkdirAll(filepath.Join(s.dir, "users"), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(s.Dir, "users"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		run(t, "htpasswd", "-cbB", "-C4", filepath.Join(s.dir, "users", host), user, "secret")
+		testkit.Run(t, "htpasswd", "-cbB", "-C4", filepath.Join(s.Dir, "users", host), user, "secret")
 	}
-	run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+	testkit.Run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
 		"-subj", "/CN=example.com", "-addext", "subjectAltName=DNS:example.com,DNS:example.org",
-		"-keyout", filepath.Join(s.dir, "key"), "-out", filepath.Join(s.dir, "cert"))
+		"-keyout", filepath.Join(s.Dir, "key"), "-out", filepath.Join(s.Dir, "cert"))
 	names := map[string]string{
 		"/etc/nginx/.htpasswd":     users,
-		"/etc/nginx/users/":        filepath.Join(s.dir, "users") + "/",
+		"/etc/nginx/users/":        filepath.Join(s.Dir, "users") + "/",
 		"/etc/apache2/.htpasswd":   users,
 		"/etc/caddy/.htpasswd":     users,
-		"/etc/caddy/groups":        s.write("groups", "staff: alice\nadmins: alice\n"),
-		"/etc/ssl/example.com.crt": filepath.Join(s.dir, "cert"),
-		"/etc/ssl/example.com.key": filepath.Join(s.dir, "key"),
-		"/etc/ssl/clients-ca.pem":  filepath.Join(s.dir, "cert"), // which is its own authority
-		"/srv/site":                filepath.Join(s.dir, "site"),
+		"/etc/caddy/groups":        s.Write("groups", "staff: alice\nadmins: alice\n"),
+		"/etc/ssl/example.com.crt": filepath.Join(s.Dir, "cert"),
+		"/etc/ssl/example.com.key": filepath.Join(s.Dir, "key"),
+		"/etc/ssl/clients-ca.pem":  filepath.Join(s.Dir, "cert"), // which is its own authority
+		"/srv/site":                filepath.Join(s.Dir, "site"),
 		"192.0.2.0/24":             "127.0.0.2/31",
 		"not remote_ip 192.0.2.1":  "not remote_ip 127.0.0.3",
 	}
 	names["/etc/apache2/groups"] = names["/etc/caddy/groups"]
-	if err := os.MkdirAll(filepath.Join(s.dir, "site"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.Dir, "site"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"site/index.html": "the page", "site/.htpasswd": "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"} {
-		s.write(name, text)
-		if err := os.Chmod(filepath.Join(s.dir, name), 0o644); err != nil {
+		s.Write(name, text)
+		if err := os.Chmod(filepath.Join(s.Dir, name), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{".htpasswd", "groups"} {
-		if err := os.Chmod(filepath.Join(s.dir, name), 0o644); err != nil {
+		if err := os.Chmod(filepath.Join(s.Dir, name), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -274,41 +273,53 @@ func (c docsClient) do(a asked) (answer, error) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(body)}, err
+	return answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}, err
+}
+
+// otherServer is a configuration of the docs, and what runs it.
+type otherServer struct {
+	conf    string
+	command testkit.PeerCommand
 }
 
 // docsTwins runs a Caddyfile and another server's configuration and returns
 // clients of both.
-func docsTwins(t *testing.T, caddyfile string, startOther func(s *server, names map[string]string, port, plainPort int)) (s *server, ours, theirs docsClient) {
+func docsTwins(t *testing.T, caddyfile string, other otherServer) (tw *testkit.Twins, ours, theirs docsClient) {
 	t.Helper()
-	s = startServer(t, "")
-	names := docsNames(t, s)
-	ports := freePorts(t, 2)
-	startOther(s, names, ports[0], ports[1])
+	s := startServer(t, "")
+	tw = testkit.StartTwins(t, s.Server, docsCaddyfile(s, caddyfile), other.conf, other.command, docsNames(t, s))
+	awaitDocsHosts(s.Server, caddyfile)
+	return tw, docsClient{t: t, port: tw.Ours.HTTPS}, docsClient{t: t, port: tw.Theirs.Port}
+}
 
-	options := fmt.Sprintf("{\n\thttp_port %d\n\thttps_port %d\n\tlocal_certs\n", s.http, s.port)
-	if rest, ok := strings.CutPrefix(caddyfile, "{\n"); ok {
-		caddyfile = options + rest
-	} else {
-		caddyfile = options + "}\n" + caddyfile
-	}
-	if err := s.reload(substitute(caddyfile, names)); err != nil {
+// docsSite runs a Caddyfile alone.
+func docsSite(t *testing.T, caddyfile string) (*server, docsClient) {
+	t.Helper()
+	s := startServer(t, "")
+	if err := s.Reload(testkit.Substitute(docsCaddyfile(s, caddyfile), docsNames(t, s))); err != nil {
 		t.Fatalf("%v:\n%s", err, caddyfile)
 	}
-	ours, theirs = docsClient{t: t, port: s.port}, docsClient{t: t, port: ports[0]}
-	eventually(t, "the certificates are there", func() bool {
-		for _, host := range []string{"example.com", "example.org"} {
-			if strings.Contains(caddyfile, "\n"+host+" {") {
-				c, err := tls.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", s.port), &tls.Config{ServerName: host, InsecureSkipVerify: true})
-				if err != nil {
-					return false
-				}
-				c.Close()
-			}
+	awaitDocsHosts(s.Server, caddyfile)
+	return s, docsClient{t: t, port: s.HTTPS}
+}
+
+// docsCaddyfile puts the ports of a server into the global options.
+func docsCaddyfile(s *server, caddyfile string) string {
+	options := fmt.Sprintf("{\n\thttp_port %d\n\thttps_port %d\n\tlocal_certs\n", s.HTTP, s.HTTPS)
+	if rest, ok := strings.CutPrefix(caddyfile, "{\n"); ok {
+		return options + rest
+	}
+	return options + "}\n" + caddyfile
+}
+
+// awaitDocsHosts waits for the certificates of the hosts in a Caddyfile.
+func awaitDocsHosts(s *testkit.Server, caddyfile string) {
+	s.T.Helper()
+	for _, host := range []string{"example.com", "example.org"} {
+		if strings.Contains("\n"+caddyfile, "\n"+host+" {") {
+			s.AwaitCertificate(host)
 		}
-		return true
-	})
-	return s, ours, theirs
+	}
 }
 
 // compare asks both the same.
@@ -330,8 +341,8 @@ func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 		if a.theirs != 0 {
 			wantTheirs = a.theirs
 		}
-		if we.status != a.want || they.status != wantTheirs {
-			t.Errorf("%s: %d here, %d from the other server, want %d and %d", name, we.status, they.status, a.want, wantTheirs)
+		if we.Status != a.want || they.Status != wantTheirs {
+			t.Errorf("%s: got %d here and %d from the other server, want %d and %d", name, we.Status, they.Status, a.want, wantTheirs)
 			continue
 		}
 		if a.theirs != 0 {
@@ -339,18 +350,18 @@ func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 		}
 		switch {
 		case a.sees != "":
-			if we.body != a.sees || they.body == a.sees {
-				t.Errorf("%s: the application sees %q, and behind the other server %q, want %q for the first only", name, we.body, they.body, a.sees)
+			if we.Body != a.sees || they.Body == a.sees {
+				t.Errorf("%s: got %q from the application, and %q behind the other server, want %q from the first only", name, we.Body, they.Body, a.sees)
 			}
-		case we.status == http.StatusOK && we.body != they.body:
-			t.Errorf("%s: the application sees %q, and behind the other server %q", name, we.body, they.body)
-		case we.status == http.StatusUnauthorized:
-			if got, want := we.header.Get("WWW-Authenticate"), they.header.Get("WWW-Authenticate"); got != want+`, charset="UTF-8"` || want == "" {
-				t.Errorf("%s: challenge %q, and of the other server %q", name, got, want)
+		case we.Status == http.StatusOK && we.Body != they.Body:
+			t.Errorf("%s: got %q from the application, want %q as behind the other server", name, we.Body, they.Body)
+		case we.Status == http.StatusUnauthorized:
+			if got, want := we.Header.Get("WWW-Authenticate"), they.Header.Get("WWW-Authenticate"); got != want+`, charset="UTF-8"` || want == "" {
+				t.Errorf("%s: got challenge %q, want that of the other server, %q, with the charset", name, got, want)
 			}
-		case we.status/100 == 3:
+		case we.Status/100 == 3:
 			if got, want := pathOf(t, we), pathOf(t, they); got != want {
-				t.Errorf("%s: redirected to %q, and by the other server to %q", name, got, want)
+				t.Errorf("%s: got a redirect to %q, want to %q as by the other server", name, got, want)
 			}
 		}
 	}
@@ -359,7 +370,7 @@ func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 // pathOf returns where an answer redirects to, without the server's own name.
 func pathOf(t *testing.T, a answer) string {
 	t.Helper()
-	return regexp.MustCompile(`^https://example\.com(:\d+)?/`).ReplaceAllString(a.header.Get("Location"), "/")
+	return regexp.MustCompile(`^https://example\.com(:\d+)?/`).ReplaceAllString(a.Header.Get("Location"), "/")
 }
 
 // checkSections looks that each section with a configuration of the other
@@ -371,32 +382,29 @@ func checkSections(t *testing.T, page, language string, has func(heading string)
 		if n := len(sectionBlocks(t, page, m[1], language)); n > 0 {
 			found += n
 			if n > 1 || !has(m[1]) {
-				t.Errorf("%s, %s: nothing runs its %d configurations", page, m[1], n)
+				t.Errorf("%s, %s: got %d configurations, want one that is run", page, m[1], n)
 			}
 		}
 	}
 	if all := len(blocks(t, page, language)); found != all || all < 8 {
-		t.Errorf("%s: %d configurations, of which %d in sections", page, all, found)
+		t.Errorf("%s: got %d configurations in sections, want all %d, and at least 8", page, found, all)
 	}
 }
 
-// startNginxWith runs a configuration of the docs.
-func startNginxWith(t *testing.T, conf string) func(*server, map[string]string, int, int) {
-	return func(s *server, names map[string]string, port, plainPort int) {
-		t.Helper()
-		if !strings.Contains(conf, "server {") {
-			conf = "server {\nlisten 443 ssl;\nssl_certificate /etc/ssl/example.com.crt;\nssl_certificate_key /etc/ssl/example.com.key;\n" + conf + "}\n"
-		}
-		conf = substitute(conf, names, "listen 443 ssl", fmt.Sprintf("listen 127.0.0.1:%d ssl", port), "listen 80", fmt.Sprintf("listen 127.0.0.1:%d", plainPort))
-		startNginx(t, s.dir, conf)
+// nginxWith is an nginx with a configuration of the docs.
+func nginxWith(conf string) otherServer {
+	if !strings.Contains(conf, "server {") {
+		conf = "server {\nlisten 443 ssl;\nssl_certificate /etc/ssl/example.com.crt;\nssl_certificate_key /etc/ssl/example.com.key;\n" + conf + "}\n"
 	}
+	return otherServer{strings.NewReplacer("listen 443 ssl", "listen 127.0.0.1:{port} ssl", "listen 80", "listen 127.0.0.1:{plain_port}").Replace(conf), testkit.NginxCommand}
 }
 
 // TestDocsNginx runs each pair of configurations in docs/nginx.md, nginx's in a
 // real nginx, and asks both the same.
 func TestDocsNginx(t *testing.T) {
+	parallel(t)
 	program(t, "nginx")
-	const page = "docs/nginx.md"
+	const page = "../docs/nginx.md"
 	tests := map[string][]asked{
 		"Locations": {
 			{path: "/", want: 200},
@@ -522,7 +530,7 @@ func TestDocsNginx(t *testing.T) {
 			continue
 		}
 		t.Run(strings.TrimPrefix(heading, "$"), func(t *testing.T) { // the name gets into paths, and nginx has variables
-			_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], startNginxWith(t, sectionBlocks(t, page, heading, "nginx")[0]))
+			_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], nginxWith(sectionBlocks(t, page, heading, "nginx")[0]))
 			compare(t, ours, theirs, requests)
 		})
 	}
@@ -530,39 +538,40 @@ func TestDocsNginx(t *testing.T) {
 
 // TestDocsNginxOthers is what docs/nginx.md says besides the pairs.
 func TestDocsNginxOthers(t *testing.T) {
+	parallel(t)
 	program(t, "nginx")
-	const page = "docs/nginx.md"
+	const page = "../docs/nginx.md"
 
 	t.Run("regular expressions without route", func(t *testing.T) {
 		conf := strings.Replace(sectionBlocks(t, page, "Locations", "nginx")[0], "location /admin {", "location /files/ { proxy_pass http://127.0.0.1:9001; }\nlocation /admin {", 1)
-		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "WRONG"), startNginxWith(t, conf))
+		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "WRONG"), nginxWith(conf))
 		compare(t, ours, theirs, []asked{{path: "/files/x.pdf", want: 200, theirs: 401}, {path: "/x.pdf", want: 401, theirs: 401}})
 	})
 	t.Run("a named matcher between paths", func(t *testing.T) {
 		s := startServer(t, "https://localhost:{https} {\n\t@papers path_regexp \\.pdf$\n\thandle /files/* {\n\t\trespond files\n\t}\n"+
 			"\thandle @papers {\n\t\trespond papers\n\t}\n\thandle /files/secret/* {\n\t\trespond secret\n\t}\n}\n")
-		if got := s.get("/files/secret/x", "", "").body; got != "files" {
-			t.Errorf("/files/secret/x goes to %q: the docs can be friendlier", got)
+		if got := s.get("/files/secret/x", "", "").Body; got != "files" {
+			t.Errorf("/files/secret/x: got %q, want files: the docs can be friendlier", got)
 		}
 	})
 	t.Run("an order of deny and allow", func(t *testing.T) {
 		conf := strings.Replace(sectionBlocks(t, page, "satisfy any", "nginx")[0], "allow ", "deny 127.0.0.3; allow ", 1)
-		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "satisfy any", "caddyfile")[1], startNginxWith(t, strings.Replace(conf, "Staff", "Restricted", 1)))
+		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "satisfy any", "caddyfile")[1], nginxWith(strings.Replace(conf, "Staff", "Restricted", 1)))
 		compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", from: "127.0.0.2", want: 200}, {path: "/", from: "127.0.0.3", want: 401}})
 	})
 	t.Run("error beside htpasswd", func(t *testing.T) {
 		s := startServer(t, "")
-		users := s.write("users", "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
-		if err := s.reload("https://localhost:{https} {\n\thtpasswd {\n\t\tfile " + users + "\n\t}\n\t@outside not remote_ip 192.0.2.0/24\n\terror @outside 403\n}\n"); err != nil {
+		users := s.Write("users", "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+		if err := s.Reload("https://localhost:{https} {\n\thtpasswd {\n\t\tfile " + users + "\n\t}\n\t@outside not remote_ip 192.0.2.0/24\n\terror @outside 403\n}\n"); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.get("/", "", "").status; got != http.StatusUnauthorized {
-			t.Errorf("status %d", got)
+		if got := s.get("/", "", "").Status; got != http.StatusUnauthorized {
+			t.Errorf("got status %d, want 401", got)
 		}
 	})
 	t.Run("no file, and a realm that is off", func(t *testing.T) {
 		// What the table says of nginx.
-		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "exempt /public/*"), startNginxWith(t, `
+		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "exempt /public/*"), nginxWith(`
 			location / { auth_basic "Staff"; proxy_pass http://127.0.0.1:9001; }
 			location /off { set $realm off; auth_basic $realm; auth_basic_user_file /etc/nginx/.htpasswd; proxy_pass http://127.0.0.1:9001; }
 			location /missing { auth_basic "Staff"; auth_basic_user_file /etc/nginx/missing; proxy_pass http://127.0.0.1:9001; }`))
@@ -574,19 +583,19 @@ func TestDocsNginxOthers(t *testing.T) {
 	})
 	t.Run("remote_user without auth_basic", func(t *testing.T) {
 		open := strings.Replace(sectionBlocks(t, page, "$remote_user", "caddyfile")[0], "realm ", "exempt /*x\nrealm ", 1)
-		_, ours, theirs := docsTwins(t, open, startNginxWith(t,
+		_, ours, theirs := docsTwins(t, open, nginxWith(
 			"location / { proxy_set_header X-Remote-User $remote_user; proxy_pass http://127.0.0.1:9001; }"))
 		compare(t, ours, theirs, []asked{{path: "/x", login: "root:guessed", want: 200, sees: `GET /x user=""`}})
 		s := startServer(t, "")
-		if err := s.reload(substitute("https://localhost:{https} {\n\treverse_proxy 127.0.0.1:9001 {\n\t\theader_up X-Remote-User {http.auth.user.id}\n\t}\n}\n", docsNames(t, s))); err != nil {
+		if err := s.Reload(testkit.Substitute("https://localhost:{https} {\n\treverse_proxy 127.0.0.1:9001 {\n\t\theader_up X-Remote-User {http.auth.user.id}\n\t}\n}\n", docsNames(t, s))); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.get("/", "", "").body; !strings.Contains(got, "{http.auth.user.id}") {
-			t.Errorf("%s: the docs need not warn of that", got)
+		if got := s.get("/", "", "").Body; !strings.Contains(got, "{http.auth.user.id}") {
+			t.Errorf("got %q, want the placeholder: the docs need not warn of that", got)
 		}
 	})
 	t.Run("Host and the password", func(t *testing.T) {
-		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "exempt /public/*"), startNginxWith(t, sectionBlocks(t, page, "auth_basic off", "nginx")[0]))
+		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "exempt /public/*"), nginxWith(sectionBlocks(t, page, "auth_basic off", "nginx")[0]))
 		for name, want := range map[*docsClient][]string{
 			&ours:   {fmt.Sprintf("example.com:%d", ours.port), "false"},
 			&theirs: {"127.0.0.1", "true"},
@@ -595,34 +604,29 @@ func TestDocsNginxOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if host := a.header.Get("X-Saw-Host"); !strings.HasPrefix(host, want[0]) || a.header.Get("X-Saw-Password") != want[1] {
-				t.Errorf("host %q, password %s, want %q", host, a.header.Get("X-Saw-Password"), want)
+			if host := a.Header.Get("X-Saw-Host"); !strings.HasPrefix(host, want[0]) || a.Header.Get("X-Saw-Password") != want[1] {
+				t.Errorf("got host %q and password %s, want %q", host, a.Header.Get("X-Saw-Password"), want)
 			}
 		}
 	})
-	t.Run("listen 80", func(t *testing.T) {
-		plainPorts := make(map[string]int)
-		start := startNginxWith(t, sectionBlocks(t, page, "listen 80", "nginx")[0])
-		s, _, _ := docsTwins(t, sectionBlocks(t, page, "listen 80", "caddyfile")[0], func(s *server, names map[string]string, port, plainPort int) {
-			plainPorts["nginx"] = plainPort
-			start(s, names, port, plainPort)
-		})
-		plainPorts["here"] = s.http
+	t.Run("plain HTTP is redirected", func(t *testing.T) {
+		tw, _, _ := docsTwins(t, sectionBlocks(t, page, "listen 80", "caddyfile")[0], nginxWith(sectionBlocks(t, page, "listen 80", "nginx")[0]))
+		plainPorts := map[string]int{"nginx": tw.Theirs.PlainPort, "here": tw.Ours.HTTP}
 		for name, want := range map[string]int{"here": 308, "nginx": 301} {
 			r, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/x?y=z", plainPorts[name]), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.Host = "example.com"
-			got := s.do(r)
-			to := regexp.MustCompile(`:\d+`).ReplaceAllString(got.header.Get("Location"), "")
-			if got.status != want || to != "https://example.com/x?y=z" || got.header.Get("WWW-Authenticate") != "" {
-				t.Errorf("%s: %d to %s", name, got.status, to)
+			got := tw.Ours.Do(r)
+			to := regexp.MustCompile(`:\d+`).ReplaceAllString(got.Header.Get("Location"), "")
+			if got.Status != want || to != "https://example.com/x?y=z" || got.Header.Get("WWW-Authenticate") != "" {
+				t.Errorf("%s: got %d to %s, want %d to https://example.com/x?y=z without a challenge", name, got.Status, to, want)
 			}
 		}
 	})
-	t.Run("log", func(t *testing.T) {
-		s, ours, _ := docsTwins(t, block(t, page, "caddyfile", "log_append"), startNginxWith(t, "location / { }"))
+	t.Run("the log has the user and no password", func(t *testing.T) {
+		s, ours := docsSite(t, block(t, page, "caddyfile", "log_append"))
 		for _, login := range []string{"alice:wrong", asAlice} {
 			if _, err := ours.do(asked{path: "/", login: login}); err != nil {
 				t.Fatal(err)
@@ -633,7 +637,7 @@ func TestDocsNginxOthers(t *testing.T) {
 			`"status":401`: `"Authorization":\["REDACTED"\].*"user_id":""`,
 		} {
 			eventually(t, status+" is in the log", func() bool {
-				for line := range strings.Lines(s.log()) {
+				for line := range strings.Lines(s.Log()) {
 					if strings.Contains(line, `"http.log.access`) && strings.Contains(line, status) && regexp.MustCompile(want).MatchString(line) {
 						return true
 					}
@@ -647,23 +651,24 @@ func TestDocsNginxOthers(t *testing.T) {
 // TestDocsClientCertificates is the pair in docs/nginx.md with a certificate
 // of the client's, and either that or a password.
 func TestDocsClientCertificates(t *testing.T) {
+	parallel(t)
 	program(t, "nginx")
-	const page, heading = "docs/nginx.md", "Client certificates"
+	const page, heading = "../docs/nginx.md", "Client certificates"
 	caddyfile, conf := sectionBlocks(t, page, heading, "caddyfile")[0], sectionBlocks(t, page, heading, "nginx")[0]
 	exemption := regexp.MustCompile("exempt expression [^`]+").FindStringSubmatch(section(t, page, heading))
 	if exemption == nil {
 		t.Fatal("no exemption")
 	}
-	s, ours, theirs := docsTwins(t, caddyfile, startNginxWith(t, conf))
-	if a, err := theirs.do(asked{path: "/", login: asAlice}); err != nil || a.status != http.StatusBadRequest {
-		t.Errorf("nginx without a certificate: %d %v", a.status, err)
+	tw, ours, theirs := docsTwins(t, caddyfile, nginxWith(conf))
+	if a, err := theirs.do(asked{path: "/", login: asAlice}); err != nil || a.Status != http.StatusBadRequest {
+		t.Errorf("nginx without a certificate: got %d %v, want 400", a.Status, err)
 	}
 	if a, err := ours.do(asked{path: "/", login: asAlice}); err == nil {
-		t.Errorf("without a certificate: %d", a.status)
+		t.Errorf("without a certificate: got %d, want no connection", a.Status)
 	} else if alert := (*net.OpError)(nil); !errors.As(err, &alert) || alert.Op != "remote error" {
-		t.Errorf("without a certificate: %v", err)
+		t.Errorf("without a certificate: got %v, want an alert of TLS", err)
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "cert"), filepath.Join(s.dir, "key"))
+	pair, err := tls.LoadX509KeyPair(filepath.Join(tw.Ours.Dir, "cert"), filepath.Join(tw.Ours.Dir, "key"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -671,17 +676,17 @@ func TestDocsClientCertificates(t *testing.T) {
 	compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", login: asAlice, want: 200}})
 
 	either := strings.NewReplacer("require_and_verify", "verify_if_given", "realm Staff", "realm Staff\n"+exemption[0]).Replace(caddyfile)
-	t.Run("either, without TLS", func(t *testing.T) {
+	t.Run("either of the two, without TLS", func(t *testing.T) {
 		s := startServer(t, "")
-		s.write("users", "bob:"+toolSHA+"\n")
-		must(t, s.reload("http://localhost:{http} {\nhtpasswd {\nfile {dir}/users\n"+exemption[0]+"\n}\nrespond inside\n}"))
-		if a := s.plain("/", nil); a.status != http.StatusForbidden {
-			t.Errorf("%d %s", a.status, a.body)
+		s.Write("users", "bob:"+sha1Hash("secret1")+"\n")
+		must(t, s.Reload("http://localhost:{http} {\nhtpasswd {\nfile {dir}/users\n"+exemption[0]+"\n}\nrespond inside\n}"))
+		if a := s.Plain("/", nil); a.Status != http.StatusForbidden {
+			t.Errorf("got %d %s, want 403", a.Status, a.Body)
 		}
 	})
-	t.Run("either", func(t *testing.T) {
-		s, ours, _ := docsTwins(t, either, func(*server, map[string]string, int, int) {})
-		pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "cert"), filepath.Join(s.dir, "key"))
+	t.Run("either of the two", func(t *testing.T) {
+		s, ours := docsSite(t, either)
+		pair, err := tls.LoadX509KeyPair(filepath.Join(s.Dir, "cert"), filepath.Join(s.Dir, "key"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -691,50 +696,28 @@ func TestDocsClientCertificates(t *testing.T) {
 				if certs != nil {
 					status = 200
 				}
-				if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.status != status {
-					t.Errorf("%d certificates, log-in %q: %d %v, want %d", len(certs), login, a.status, err, status)
+				if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.Status != status {
+					t.Errorf("%d certificates, login %q: got %d %v, want %d", len(certs), login, a.Status, err, status)
 				}
 			}
 		}
 	})
 }
 
-// startApacheWith runs a configuration of the docs in a real Apache until the
-// end of the test.
-func startApacheWith(t *testing.T, conf string) func(*server, map[string]string, int, int) {
-	return func(s *server, names map[string]string, port, _ int) {
-		t.Helper()
-		path := program(t, "apache2")
-		if _, err := os.Stat(apacheModules); err != nil {
-			t.Skip(err) // another system's Apache
-		}
-		var b strings.Builder
-		fmt.Fprintf(&b, "ServerName example.com\nListen 127.0.0.1:%d\nPidFile %s/apache.pid\nErrorLog %[2]s/apache.log\nDefaultRuntimeDir %[2]s\n", port, s.dir)
-		if os.Getuid() == 0 { // it serves nothing as root
-			b.WriteString("User www-data\nGroup www-data\n")
-		}
-		for _, module := range []string{"mpm_event", "ssl", "dir", "headers", "authn_core", "authn_file", "auth_basic", "authz_core", "authz_user", "authz_groupfile",
-			"authz_host", "slotmem_shm", "proxy", "proxy_http", "proxy_balancer", "lbmethod_byrequests"} {
-			fmt.Fprintf(&b, "LoadModule %s_module %s/mod_%[1]s.so\n", module, apacheModules)
-		}
-		fmt.Fprintf(&b, "SSLEngine on\nSSLCertificateFile %s\nSSLCertificateKeyFile %s\n%s", names["/etc/ssl/example.com.crt"], names["/etc/ssl/example.com.key"], substitute(conf, names))
-		file := s.write("apache.conf", b.String())
-		start(t, s.dir, nil, path, "-d", s.dir, "-f", file, "-D", "FOREGROUND")
-		eventually(t, "Apache listens", func() bool {
-			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			return err == nil && c.Close() == nil
-		})
+// apacheWith is an Apache with a configuration of the docs.
+func apacheWith(conf string) otherServer {
+	return otherServer{
+		"ServerName example.com\nListen 127.0.0.1:{port}\nSSLEngine on\nSSLCertificateFile /etc/ssl/example.com.crt\nSSLCertificateKeyFile /etc/ssl/example.com.key\n" + conf,
+		testkit.ApacheCommand("ssl", "dir", "headers", "authz_groupfile", "authz_host", "slotmem_shm", "proxy", "proxy_http", "proxy_balancer", "lbmethod_byrequests"),
 	}
 }
-
-// apacheModules is where Debian puts them.
-const apacheModules = "/usr/lib/apache2/modules"
 
 // TestDocsApache runs each pair of configurations in docs/apache.md, Apache's in
 // a real Apache, and asks both the same.
 func TestDocsApache(t *testing.T) {
+	parallel(t)
 	program(t, "apache2")
-	const page = "docs/apache.md"
+	const page = "../docs/apache.md"
 	tests := map[string][]asked{
 		"Sections": {
 			{path: "/", want: 200},
@@ -814,7 +797,7 @@ func TestDocsApache(t *testing.T) {
 	checkSections(t, page, "apache", func(heading string) bool { _, ok := tests[heading]; return ok })
 	for heading, requests := range tests {
 		t.Run(heading, func(t *testing.T) {
-			_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], startApacheWith(t, sectionBlocks(t, page, heading, "apache")[0]))
+			_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], apacheWith(sectionBlocks(t, page, heading, "apache")[0]))
 			compare(t, ours, theirs, requests)
 			if heading != "Balancers" {
 				return
@@ -826,10 +809,10 @@ func TestDocsApache(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					seen[a.header.Get("X-Server")]++
+					seen[a.Header.Get("X-Server")]++
 				}
 				if seen["9001"] != 30 || seen["9003"] != 10 {
-					t.Errorf("%s: %v, want 3 to 1", name, seen)
+					t.Errorf("%s: got %v, want 3 to 1", name, seen)
 				}
 			}
 		})
@@ -838,24 +821,25 @@ func TestDocsApache(t *testing.T) {
 
 // TestDocsApacheOthers is what docs/apache.md says besides the pairs.
 func TestDocsApacheOthers(t *testing.T) {
+	parallel(t)
 	program(t, "apache2")
-	const page = "docs/apache.md"
-	t.Run("no file", func(t *testing.T) {
+	const page = "../docs/apache.md"
+	t.Run("the password file is missing", func(t *testing.T) {
 		caddyfile := sectionBlocks(t, page, "Require", "caddyfile")[0]
-		_, ours, theirs := docsTwins(t, caddyfile, startApacheWith(t, strings.Replace(sectionBlocks(t, page, "Require", "apache")[0], ".htpasswd", "missing", 1)))
+		_, ours, theirs := docsTwins(t, caddyfile, apacheWith(strings.Replace(sectionBlocks(t, page, "Require", "apache")[0], ".htpasswd", "missing", 1)))
 		compare(t, ours, theirs, []asked{{path: "/", login: asAlice, want: 200, theirs: 500}})
 	})
-	t.Run("everybody but some", func(t *testing.T) {
-		_, ours, _ := docsTwins(t, block(t, page, "caddyfile", "@banned"), startApacheWith(t, ""))
+	t.Run("everybody but some users", func(t *testing.T) {
+		_, ours := docsSite(t, block(t, page, "caddyfile", "@banned"))
 		for login, want := range map[string]int{"": 401, asAlice: 200, "bob:builder": 403, "bob:wrong": 401} {
-			if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.status != want {
-				t.Errorf("%q: %d %v, want %d", login, a.status, err, want)
+			if a, err := ours.do(asked{path: "/", login: login}); err != nil || a.Status != want {
+				t.Errorf("login %q: got %d %v, want %d", login, a.Status, err, want)
 			}
 		}
 	})
-	t.Run("RequireAll", func(t *testing.T) {
+	t.Run("RequireAll asks for the address and the user", func(t *testing.T) {
 		conf := strings.NewReplacer("RequireAny", "RequireAll", "Staff", "Restricted").Replace(sectionBlocks(t, page, "RequireAny, RequireAll, Satisfy", "apache")[0])
-		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "RequireAny, RequireAll, Satisfy", "caddyfile")[1], startApacheWith(t, conf))
+		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "RequireAny, RequireAll, Satisfy", "caddyfile")[1], apacheWith(conf))
 		compare(t, ours, theirs, []asked{
 			{path: "/", want: 403},
 			{path: "/", login: asAlice, want: 403},
@@ -863,22 +847,23 @@ func TestDocsApacheOthers(t *testing.T) {
 			{path: "/", from: "127.0.0.2", login: asAlice, want: 200},
 		})
 	})
-	t.Run("Limit", func(t *testing.T) {
+	t.Run("Limit leaves other methods open", func(t *testing.T) {
 		conf := strings.NewReplacer("LimitExcept GET", "Limit GET POST", "/LimitExcept", "/Limit").Replace(sectionBlocks(t, page, "Limit, LimitExcept", "apache")[0])
-		_, ours, theirs := docsTwins(t, strings.Replace(sectionBlocks(t, page, "Limit, LimitExcept", "caddyfile")[0], "exempt method GET HEAD", "", 1), startApacheWith(t, conf))
+		_, ours, theirs := docsTwins(t, strings.Replace(sectionBlocks(t, page, "Limit, LimitExcept", "caddyfile")[0], "exempt method GET HEAD", "", 1), apacheWith(conf))
 		compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", method: "POST", want: 401}, {path: "/", method: "BREW", want: 401, theirs: 200}})
 	})
-	t.Run("a file left in the folder", func(t *testing.T) {
+	t.Run("a file is left in the directory", func(t *testing.T) {
 		caddyfile := strings.Replace(sectionBlocks(t, page, ".htaccess", "caddyfile")[0], "hide .ht*", "", 1)
-		_, ours, _ := docsTwins(t, caddyfile, startApacheWith(t, ""))
-		if a, err := ours.do(asked{path: "/.htpasswd", login: asAlice}); err != nil || a.status != http.StatusOK {
-			t.Errorf("%d %v: the docs need not warn of that", a.status, err)
+		_, ours := docsSite(t, caddyfile)
+		if a, err := ours.do(asked{path: "/.htpasswd", login: asAlice}); err != nil || a.Status != http.StatusOK {
+			t.Errorf("got %d %v, want 200: the docs need not warn of that", a.Status, err)
 		}
 	})
 }
 
 // TestDocsConsole runs the commands in the docs that nothing else runs.
 func TestDocsConsole(t *testing.T) {
+	parallel(t)
 	shell := func(dir, line string) string {
 		t.Helper()
 		out, err := exec.Command("sh", "-c", "cd "+dir+" && "+line).CombinedOutput()
@@ -902,7 +887,7 @@ func TestDocsConsole(t *testing.T) {
 			found := strings.Fields(shell(dir, strings.ReplaceAll(line, "/srv/site", dir)))
 			slices.Sort(found)
 			if want := []string{filepath.Join(dir, ".htaccess"), filepath.Join(dir, "sub/.htpasswd.old")}; !slices.Equal(found, want) {
-				t.Errorf("%s: %q", line, found)
+				t.Errorf("%s: got %q, want %q", line, found, want)
 			}
 		},
 		"perl -MDB_File ": func(line string) {
@@ -920,14 +905,14 @@ func TestDocsConsole(t *testing.T) {
 				s := startServer(t, "https://localhost:{https} {\n\thtpasswd {\n\t\tfile "+filepath.Join(dir, ".htpasswd")+"\n\t}\n\trespond hello\n}\n")
 				for login, want := range map[string]int{asAlice: 200, "bob:builder": 200, "bob:secret": 401} {
 					user, password, _ := strings.Cut(login, ":")
-					if got := s.get("/", user, password).status; got != want {
-						t.Errorf("%s: %s: %d, want %d", line, login, got, want)
+					if got := s.get("/", user, password).Status; got != want {
+						t.Errorf("%s: login %s: got %d, want %d", line, login, got, want)
 					}
 				}
 			}
 		},
 	}
-	for _, page := range []string{"docs/nginx.md", "docs/apache.md", "docs/browsers.md"} {
+	for _, page := range []string{"../docs/nginx.md", "../docs/apache.md", "../docs/browsers.md"} {
 		for line := range strings.Lines(strings.Join(blocks(t, page, "console"), "")) {
 			line = strings.TrimSpace(line)
 			ran := false
@@ -947,7 +932,8 @@ func TestDocsConsole(t *testing.T) {
 // TestDocsBrowsers runs the configurations in docs/browsers.md. What browsers
 // make of the answers is in the text.
 func TestDocsBrowsers(t *testing.T) {
-	const page = "docs/browsers.md"
+	parallel(t)
+	const page = "../docs/browsers.md"
 	const out = "logout:logout"
 	basic := `Basic realm="Staff", charset="UTF-8"`
 	type want struct {
@@ -1004,9 +990,9 @@ func TestDocsBrowsers(t *testing.T) {
 		t.Run(heading, func(t *testing.T) {
 			found := sectionBlocks(t, page, heading, "caddyfile")
 			if len(found) != 1 {
-				t.Fatalf("%d configurations", len(found))
+				t.Fatalf("got %d configurations, want one", len(found))
 			}
-			_, ours, _ := docsTwins(t, found[0], func(*server, map[string]string, int, int) {})
+			_, ours := docsSite(t, found[0])
 			realm := "Restricted"
 			if strings.Contains(found[0], "Staff") {
 				realm = "Staff"
@@ -1018,23 +1004,23 @@ func TestDocsBrowsers(t *testing.T) {
 				}
 				name, value, _ := strings.Cut(w.field, ": ")
 				value = strings.Replace(value, "Staff", realm, 1)
-				if got.status != w.want || got.header.Get(name) != value {
-					t.Errorf("%s %s as %q %q: %d, %s %q, want %d and %q", w.method, w.path, w.login, w.header, got.status, name, got.header.Get(name), w.want, value)
+				if got.Status != w.want || got.Header.Get(name) != value {
+					t.Errorf("%s %s as %q %q: got %d and %s %q, want %d and %q", w.method, w.path, w.login, w.header, got.Status, name, got.Header.Get(name), w.want, value)
 				}
-				if w.path == "/logout" && got.body != "You are logged out." {
-					t.Errorf("%s: %q", w.path, got.body)
+				if w.path == "/logout" && got.Body != "You are logged out." {
+					t.Errorf("%s: got %q, want that one is logged out", w.path, got.Body)
 				}
 			}
 		})
 	}
 	if all := len(blocks(t, page, "caddyfile")); all != len(tests) {
-		t.Errorf("%d configurations, of which %d are run", all, len(tests))
+		t.Errorf("got %d configurations that are run, want all %d", len(tests), all)
 	}
 	// The script and the configuration have to go together.
 	if credentials := base64.StdEncoding.EncodeToString([]byte(out)); !strings.Contains(block(t, page, "caddyfile", "/logout"), `"Basic `+credentials+`"`) {
-		t.Errorf("%s is not %s", out, credentials)
+		t.Errorf("the configuration has not %s, which is %s", credentials, out)
 	}
 	if script := block(t, page, "js", "logOut"); !strings.Contains(script, `"/logout", true, "logout", "logout"`) {
-		t.Error(script)
+		t.Errorf("got %s, want a login as logout", script)
 	}
 }

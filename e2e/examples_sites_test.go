@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// example is one of the examples, running in a process of its own, in a folder
+// example is one of the examples, running in a process of its own, in a directory
 // that has nothing but the examples in it. Its ports stand for those in the text.
 type example struct {
 	t        *testing.T
@@ -40,11 +40,7 @@ const curlSettings = "silent\nshow-error\nmax-time = 30\n"
 func loadExample(t *testing.T, name string, names ...string) *example {
 	t.Helper()
 	program(t, "curl")
-	self, err := os.Executable() // it can be caddy, see TestMain
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &example{t: t, dir: t.TempDir(), text: readText(t, filepath.Join("examples", name, "Caddyfile"))}
+	e := &example{t: t, dir: t.TempDir(), text: readText(t, filepath.Join("../examples", name, "Caddyfile"))}
 	for _, m := range exampleCommand.FindAllStringSubmatch(e.text, -1) {
 		e.commands = append(e.commands, m[1])
 	}
@@ -53,10 +49,9 @@ func loadExample(t *testing.T, name string, names ...string) *example {
 	for i, port := range ports {
 		names = append(names, port, fmt.Sprint(free[i]))
 	}
-	e.replaced = strings.NewReplacer(append(names, "go run ./cmd/caddy", self)...)
-	e.env = append(os.Environ(), caddyVariable+"=1", "GORACE=atexit_sleep_ms=0", "HOME="+e.dir, "XDG_DATA_HOME="+e.dir, "XDG_CONFIG_HOME="+e.dir,
-		fmt.Sprintf("CADDY_ADMIN=localhost:%d", free[len(ports)]), "CURL_HOME="+e.dir)
-	if err := os.CopyFS(filepath.Join(e.dir, "examples"), os.DirFS("examples")); err != nil {
+	e.replaced = strings.NewReplacer(append(names, "go run ./cmd/caddy", caddyBinary)...)
+	e.env = append(environment(e.dir), fmt.Sprintf("CADDY_ADMIN=localhost:%d", free[len(ports)]), "CURL_HOME="+e.dir)
+	if err := os.CopyFS(filepath.Join(e.dir, "examples"), os.DirFS("../examples")); err != nil {
 		t.Fatal(err)
 	}
 	e.write(filepath.Join("examples", name, "Caddyfile"), e.replaced.Replace(e.text))
@@ -81,7 +76,7 @@ func (e *example) start() {
 	}
 	command := strings.Fields(e.replaced.Replace(e.commands[i]))
 	e.commands = slices.Delete(e.commands, i, i+1)
-	e.log = start(e.t, e.dir, e.env, command[0], command[1:]...)
+	e.log = start(e.t, e.dir, e.env, command[0], command[1:]...).Said
 	eventually(e.t, "caddy has started", func() bool { return strings.Contains(e.log(), "serving initial configuration") })
 }
 
@@ -112,7 +107,7 @@ func (e *example) ask(line string) answer {
 		e.t.Fatalf("%s: %s", line, out)
 	}
 	if !strings.Contains(line, " -i ") {
-		return answer{body: out}
+		return answer{Body: out}
 	}
 	_, rest, _ := strings.Cut(out, " ") // net/http doesn't read the first line of HTTP/2
 	resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.0 "+rest)), nil)
@@ -124,7 +119,7 @@ func (e *example) ask(line string) answer {
 	if _, err := body.ReadFrom(resp.Body); err != nil {
 		e.t.Fatalf("%s: %v: %s", line, err, out)
 	}
-	return answer{resp.StatusCode, resp.Header, body.String()}
+	return answer{Status: resp.StatusCode, Header: resp.Header, Body: body.String()}
 }
 
 // exampleAnswer is what a request in the text is answered with.
@@ -161,12 +156,12 @@ func (e *example) checkAnswer(line string, want exampleAnswer) {
 		e.t = t
 		a := e.ask(line)
 		checkStatus(t, a, want.status, restricted)
-		if a.body != want.body {
-			t.Errorf("the answer is %q, not %q", a.body, want.body)
+		if a.Body != want.body {
+			t.Errorf("got the answer %q, want %q", a.Body, want.body)
 		}
 		for name, values := range want.header {
-			if !slices.Equal(a.header.Values(name), values) {
-				t.Errorf("%s: %q, not %q", name, a.header.Values(name), values)
+			if !slices.Equal(a.Header.Values(name), values) {
+				t.Errorf("%s: got %q, want %q", name, a.Header.Values(name), values)
 			}
 		}
 	})
@@ -192,8 +187,9 @@ var certificateCommands = []string{
 }
 
 // TestExampleCertificates makes the certificate as the text says, and makes it
-// anew while the server runs.
+// again while the server runs.
 func TestExampleCertificates(t *testing.T) {
+	parallel(t)
 	program(t, "openssl")
 	makeIt, runIt, look, ask, reload := certificateCommands[0], certificateCommands[1], certificateCommands[2], certificateCommands[3], certificateCommands[4]
 	e := loadExample(t, "certificates")
@@ -201,9 +197,9 @@ func TestExampleCertificates(t *testing.T) {
 		t.Fatal(out)
 	}
 	if info, err := os.Stat(filepath.Join(e.dir, "examples/certificates/key.pem")); err != nil || info.Mode().Perm()&0o077 != 0 {
-		t.Errorf("others can read the key: %v, %v", info.Mode(), err)
+		t.Errorf("got mode %v of the key, %v, want one that others cannot read", info.Mode(), err)
 	}
-	if !strings.Contains(readText(t, ".gitignore"), "/examples/certificates/*.pem\n") {
+	if !strings.Contains(readText(t, "../.gitignore"), "/examples/certificates/*.pem\n") {
 		t.Error("git would take the key")
 	}
 	if !slices.Contains(e.commands, runIt) {
@@ -246,12 +242,13 @@ func TestExampleCertificates(t *testing.T) {
 // TestExamplePublic runs the example with the lines in it that its text has
 // for those who don't have the name, and an application.
 func TestExamplePublic(t *testing.T) {
+	parallel(t)
 	app := testkit.NewWitness(t)
 	e := loadExample(t, "public", "localhost:9001", app.Listener.Addr().String(), "/etc/caddy/.htpasswd", "users", "-u alice", "-u alice:secret")
 	e.write("users", alice)
 	local := regexp.MustCompile(`(?m)^#(\t(?:local_certs|skip_install_trust|http_port \d+|https_port \d+)\n)`).FindAllStringSubmatch(e.text, -1)
 	if len(local) != 4 {
-		t.Fatalf("%d lines for a try, not 4", len(local))
+		t.Fatalf("got %d lines for a try, want 4", len(local))
 	}
 	options := "\n{\n"
 	for _, line := range local {
@@ -270,7 +267,7 @@ func TestExamplePublic(t *testing.T) {
 		{"curl -i --connect-to example.com:80:localhost:8080 http://example.com/", 308, "", redirected},
 	})
 	if got := app.One(t).Header["X-Remote-User"]; !slices.Equal(got, []string{"alice"}) {
-		t.Errorf("the application was told %q", got)
+		t.Errorf("the application was told %q, want alice", got)
 	}
 	// The same as if the name were this server's, and its CA known to everybody.
 	e.write(".curlrc", e.replaced.Replace(curlSettings+`
@@ -289,6 +286,7 @@ cacert = "caddy/pki/authorities/local/root.crt"
 
 // TestExampleBehindProxy asks as the proxy does, and then through a real one.
 func TestExampleBehindProxy(t *testing.T) {
+	parallel(t)
 	needsLoopback(t)
 	e := loadExample(t, "behind-proxy")
 	e.start()
@@ -325,15 +323,14 @@ func TestExampleBehindProxy(t *testing.T) {
 		if location == "" {
 			t.Fatal("the text does not say what nginx needs")
 		}
-		run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+		testkit.Run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
 			"-subj", "/CN=localhost", "-keyout", filepath.Join(e.dir, "key"), "-out", filepath.Join(e.dir, "cert"))
-		ports := freePorts(t, 2)
-		startNginx(t, e.dir, fmt.Sprintf("server {\nlisten 127.0.0.1:%d ssl;\nlisten 127.0.0.1:%d;\nssl_certificate %[3]s/cert;\nssl_certificate_key %[3]s/key;\n%[4]s\n}",
-			ports[0], ports[1], e.dir, e.replaced.Replace(strings.ReplaceAll(location, "#\t", ""))))
+		peer := testkit.StartPeer(t, e.dir, fmt.Sprintf("server {\nlisten 127.0.0.1:{port} ssl;\nlisten 127.0.0.1:{plain_port};\nssl_certificate %[1]s/cert;\nssl_certificate_key %[1]s/key;\n%[2]s\n}",
+			e.dir, e.replaced.Replace(strings.ReplaceAll(location, "#\t", ""))), testkit.NginxCommand)
 		e := *e
 		e.t = t
 		forged := " -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7'"
-		https, http := fmt.Sprintf(" https://127.0.0.1:%d/", ports[0]), fmt.Sprintf(" http://127.0.0.1:%d/", ports[1])
+		https, http := fmt.Sprintf(" https://127.0.0.1:%d/", peer.Port), fmt.Sprintf(" http://127.0.0.1:%d/", peer.PlainPort)
 		for line, want := range map[string]exampleAnswer{
 			"curl -i -k" + https: {status: 401},
 			"curl -i -k --interface 127.0.0.2 -u admin:swordfish" + https:          {status: 200, body: "Hello, admin at 127.0.0.2.\n"},
@@ -349,6 +346,7 @@ func TestExampleBehindProxy(t *testing.T) {
 // TestExampleOffice asks from the office and from elsewhere, with a proxy
 // between and without.
 func TestExampleOffice(t *testing.T) {
+	parallel(t)
 	needsLoopback(t)
 	e := loadExample(t, "office")
 	e.start()
@@ -371,6 +369,7 @@ func TestExampleOffice(t *testing.T) {
 
 // TestExampleOfficeReasons holds what the text says against the other ways.
 func TestExampleOfficeReasons(t *testing.T) {
+	parallel(t)
 	const trusted = "trusted_proxies static 127.0.0.1/32"
 	for _, test := range []struct {
 		name, options, exempt string
@@ -384,11 +383,11 @@ func TestExampleOfficeReasons(t *testing.T) {
 		{"client_ip without trusted_proxies_strict: forged", trusted, "client_ip 192.0.2.0/24", "192.0.2.7, 198.51.100.7", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := site(t, nil, map[string]string{"users": alice}, "{\n\tservers {\n\t\t"+test.options+"\n\t}\n}\nhttp://:{http} {\n\tbind 127.0.0.1\n\thtpasswd {\n\t\tfile {dir}/users\n\t\texempt "+
+			s := alicesSite(t, "{\n\tservers {\n\t\t"+test.options+"\n\t}\n}\nhttp://:{http} {\n\tbind 127.0.0.1\n\thtpasswd {\n\t\tfile {dir}/users\n\t\texempt "+
 				test.exempt+"\n\t}\n\trespond ok\n}\n")
-			a := s.plain("/", http.Header{"X-Forwarded-For": {test.forwarded}, "X-Forwarded-Proto": {"https"}})
-			if passes := a.status == http.StatusOK; passes != test.passes {
-				t.Errorf("status %d", a.status)
+			a := s.Plain("/", http.Header{"X-Forwarded-For": {test.forwarded}, "X-Forwarded-Proto": {"https"}})
+			if passes := a.Status == http.StatusOK; passes != test.passes {
+				t.Errorf("got status %d, want the request passed: %v", a.Status, test.passes)
 			}
 		})
 	}
@@ -396,6 +395,7 @@ func TestExampleOfficeReasons(t *testing.T) {
 
 // TestExampleCORS looks at what browsers decide by.
 func TestExampleCORS(t *testing.T) {
+	parallel(t)
 	e := loadExample(t, "cors")
 	e.start()
 	const origin, other = "-H 'Origin: https://app.example.com' ", "-H 'Origin: https://evil.example' "

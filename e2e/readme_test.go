@@ -1,9 +1,8 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,13 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/tool"
 )
 
 // blocks returns the code blocks of a language in a Markdown file.
@@ -44,40 +37,51 @@ func block(t *testing.T, file, language, text string) string {
 	t.Helper()
 	found := slices.DeleteFunc(blocks(t, file, language), func(b string) bool { return !strings.Contains(b, text) })
 	if len(found) != 1 {
-		t.Fatalf("%s: %d blocks of %s with %q, not one", file, len(found), language, text)
+		t.Fatalf("%s: got %d blocks of %s with %q, want one", file, len(found), language, text)
 	}
 	return found[0]
 }
 
-// TestReadmeGrammar compares the syntax in the README with that above the parsers.
+// TestReadmeGrammar compares the syntax in the README with that above the
+// parsers, and with what "caddy htpasswd --help" says.
 func TestReadmeGrammar(t *testing.T) {
-	var comments strings.Builder
-	for _, file := range []string{"caddyfile.go", "upstream_caddyfile.go"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	parallel(t)
+	var sources strings.Builder
+	for _, pattern := range []string{"../*.go", "../internal/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		must(t, err)
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				sources.WriteString(regexp.MustCompile(`(?m)^//\t?`).ReplaceAllString(readText(t, file), ""))
+			}
 		}
-		comments.Write(regexp.MustCompile(`(?m)^//\t?`).ReplaceAll(text, nil))
 	}
-	comments.WriteString(strings.ReplaceAll(tool.Help, "\n  ", "\n")) // where it is shown to users
-	grammar := blocks(t, "README.md", "text")
+	sources.WriteString(strings.ReplaceAll(toolHelp(t), "\n  ", "\n")) // where it is shown to users
+	grammar := blocks(t, "../README.md", "text")
 	if len(grammar) != 5 {
-		t.Errorf("%d blocks of syntax in the README, not 5", len(grammar))
+		t.Errorf("got %d blocks of syntax in the README, want 5", len(grammar))
 	}
 	for _, b := range grammar {
-		if !strings.Contains(comments.String(), b) {
+		if !strings.Contains(sources.String(), b) {
 			t.Errorf("not word for word above a parser:\n%s", b)
 		}
 	}
 }
 
+// toolHelp is what "caddy htpasswd --help" says.
+func toolHelp(t *testing.T) string {
+	t.Helper()
+	return testkit.Run(t, caddyBinary, "htpasswd", "--help")
+}
+
 // TestReadmeOptions compares the tables of the README with what the parsers know.
 func TestReadmeOptions(t *testing.T) {
-	text, err := os.ReadFile("README.md")
+	parallel(t)
+	text, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(block(t, "README.md", "text", "keep_authorization"), "\n")[1:] {
+	for _, line := range strings.Split(block(t, "../README.md", "text", "keep_authorization"), "\n")[1:] {
 		if f := strings.Fields(line); len(f) > 0 && f[0] != "}" && !strings.Contains(string(text), "\n| `"+f[0]+"` |") {
 			t.Errorf("%s is in no table of the README", f[0])
 		}
@@ -86,31 +90,32 @@ func TestReadmeOptions(t *testing.T) {
 
 // TestReadmeTool looks for each flag of "caddy htpasswd" in the README.
 func TestReadmeTool(t *testing.T) {
-	text := readText(t, "README.md")
-	cmd := new(cobra.Command)
-	setUpTool(cmd)
-	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
-		want := "`--" + flag.Name + "`"
-		if flag.Shorthand != "" {
-			want = "`-" + flag.Shorthand + "` " + want
+	parallel(t)
+	text := readText(t, "../README.md")
+	flags := regexp.MustCompile(`(?m)^  (?:(-\w), |    )(--[\w-]+)`).FindAllStringSubmatch(toolHelp(t), -1)
+	if len(flags) < 15 {
+		t.Errorf("got only %d flags: %q", len(flags), flags)
+	}
+	for _, flag := range flags {
+		want := "`" + flag[2] + "`"
+		if flag[1] != "" {
+			want = "`" + flag[1] + "` " + want
 		}
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s", want)
+		if flag[2] != "--help" && !strings.Contains(text, want) {
+			t.Errorf("the README has no %s", want)
 		}
-	})
+	}
 }
 
 // TestSecurityPage looks that the tests which docs/security.md names are there.
 func TestSecurityPage(t *testing.T) {
-	page, err := os.ReadFile("docs/security.md")
+	parallel(t)
+	page, err := os.ReadFile("../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, pattern := range []string{"internal/*/*_test.go", "e2e/*_test.go"} {
+	var names []string
+	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go"} {
 		more, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -127,7 +132,7 @@ func TestSecurityPage(t *testing.T) {
 	}
 	promised := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(page), -1)
 	if len(promised) < 30 {
-		t.Errorf("only %d tests", len(promised))
+		t.Errorf("got only %d tests, want at least 30", len(promised))
 	}
 	for _, p := range promised {
 		if !strings.Contains(tests.String(), "\nfunc "+p[1]+"(") {
@@ -136,34 +141,32 @@ func TestSecurityPage(t *testing.T) {
 	}
 }
 
-// TestReadmeConfigurations adapts each Caddyfile, and provisions the JSON.
+// TestReadmeConfigurations adapts each Caddyfile, and validates the JSON.
 func TestReadmeConfigurations(t *testing.T) {
+	parallel(t)
 	s := startServer(t, "")
-	for _, caddyfile := range blocks(t, "README.md", "caddyfile") {
-		if _, err := s.adapt(caddyfile); err != nil {
+	for _, caddyfile := range blocks(t, "../README.md", "caddyfile") {
+		if _, err := s.Adapt(caddyfile); err != nil {
 			t.Errorf("%v:\n%s", err, caddyfile)
 		}
 	}
-	users := s.write("users", "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n") // htpasswd -nbs alice secret
-	groups := s.write("groups", "staff: alice\n")
-	config := strings.NewReplacer("/etc/caddy/.htpasswd", users, "/etc/caddy/groups", groups).
-		Replace(block(t, "README.md", "json", `"apps"`))
-	var parsed caddy.Config
-	if err := json.Unmarshal([]byte(config), &parsed); err != nil {
-		t.Fatal(err)
-	}
-	parsed.Admin = &caddy.AdminConfig{Disabled: true}
-	if err := caddy.Validate(&parsed); err != nil {
-		t.Error(err)
+	users := s.Write("users", "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n") // htpasswd -nbs alice secret
+	groups := s.Write("groups", "staff: alice\n")
+	s.Write("caddy.json", strings.NewReplacer("/etc/caddy/.htpasswd", users, "/etc/caddy/groups", groups).
+		Replace(block(t, "../README.md", "json", `"apps"`)))
+	if out, code := s.caddy("validate", "--config", "caddy.json"); code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", code, out)
 	}
 }
 
 // TestReadmeFromNginx runs the two configurations of the README, nginx's in a
 // real nginx, with one password file, and asks both the same.
 func TestReadmeFromNginx(t *testing.T) {
+	parallel(t)
+	program(t, "nginx")
 	s := startServer(t, "")
-	caddyfile := block(t, "README.md", "caddyfile", "tls /etc/ssl")
-	nginxConf := block(t, "README.md", "nginx", "auth_basic_user_file")
+	caddyfile := block(t, "../README.md", "caddyfile", "tls /etc/ssl")
+	nginxConf := block(t, "../README.md", "nginx", "auth_basic_user_file")
 
 	names := make(map[string]string) // what stands in for the README's addresses and paths
 	for i, port := range []string{"9001", "9002"} {
@@ -173,20 +176,17 @@ func TestReadmeFromNginx(t *testing.T) {
 		defer app.Close()
 		names["127.0.0.1:"+port] = strings.TrimPrefix(app.URL, "http://")
 	}
-	run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+	testkit.Run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
 		"-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-		"-keyout", filepath.Join(s.dir, "key"), "-out", filepath.Join(s.dir, "cert"))
-	names["/etc/ssl/example.com.crt"] = filepath.Join(s.dir, "cert")
-	names["/etc/ssl/example.com.key"] = filepath.Join(s.dir, "key")
-	users := filepath.Join(s.dir, ".htpasswd")
-	run(t, "htpasswd", "-cbm", users, "alice", "secret")
+		"-keyout", filepath.Join(s.Dir, "key"), "-out", filepath.Join(s.Dir, "cert"))
+	names["/etc/ssl/example.com.crt"] = filepath.Join(s.Dir, "cert")
+	names["/etc/ssl/example.com.key"] = filepath.Join(s.Dir, "key")
+	users := filepath.Join(s.Dir, ".htpasswd")
+	testkit.Run(t, "htpasswd", "-cbm", users, "alice", "secret")
 	names["/etc/nginx/.htpasswd"] = users
 
-	nginxPort := freePorts(t, 1)[0]
-	startNginx(t, s.dir, substitute(nginxConf, names, "listen 443 ssl", fmt.Sprintf("listen 127.0.0.1:%d ssl", nginxPort)))
-	if err := s.reload(substitute(caddyfile, names, "\nexample.com {", "\nhttps://localhost:{https} {")); err != nil {
-		t.Fatal(err)
-	}
+	tw := testkit.StartTwins(t, s.Server, strings.Replace(caddyfile, "\nexample.com {", "\nhttps://localhost:{https} {", 1),
+		strings.Replace(nginxConf, "listen 443 ssl", "listen 127.0.0.1:{port} ssl", 1), testkit.NginxCommand, names)
 	for _, tt := range []struct {
 		path, user, password string
 		status               int
@@ -198,62 +198,45 @@ func TestReadmeFromNginx(t *testing.T) {
 		{"/api", "", "", 401},
 		{"/apix", "", "", 401},
 	} {
-		ours := s.get(tt.path, tt.user, tt.password)
-		theirs := s.getFrom(nginxPort, tt.path, tt.user, tt.password)
-		if ours.status != tt.status || theirs.status != tt.status {
-			t.Errorf("%s as %q: %d here, %d from nginx, want %d", tt.path, tt.user, ours.status, theirs.status, tt.status)
+		ours := s.Get(tt.path, tt.user, tt.password)
+		theirs := getFrom(s, tw.Theirs.Port, tt.path, tt.user, tt.password)
+		if ours.Status != tt.status || theirs.Status != tt.status {
+			t.Errorf("%s as %q: got %d here and %d from nginx, want %d", tt.path, tt.user, ours.Status, theirs.Status, tt.status)
 		}
 		if tt.status == 401 {
-			want := theirs.header.Get("WWW-Authenticate") + `, charset="UTF-8"`
-			if got := ours.header.Get("WWW-Authenticate"); got != want || theirs.header.Get("WWW-Authenticate") == "" {
-				t.Errorf("%s: challenge %q, want %q", tt.path, got, want)
+			want := theirs.Header.Get("WWW-Authenticate") + `, charset="UTF-8"`
+			if got := ours.Header.Get("WWW-Authenticate"); got != want || theirs.Header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s: got challenge %q, want %q", tt.path, got, want)
 			}
 		}
 	}
-	for name, port := range map[string]int{"here": s.port, "nginx": nginxPort} {
+	for name, port := range map[string]int{"here": s.HTTPS, "nginx": tw.Theirs.Port} {
 		seen := make(map[string]int)
 		for range 6 {
-			seen[s.getFrom(port, "/api/doctor/1", "alice", "secret").body]++
+			seen[getFrom(s, port, "/api/doctor/1", "alice", "secret").Body]++
 		}
 		if len(seen) != 2 || seen["server 1: /api/doctor/1"] != 3 {
-			t.Errorf("%s: %v, want each server three times", name, seen)
+			t.Errorf("%s: got %v, want each server three times", name, seen)
 		}
 	}
 }
 
-func (s *server) getFrom(port int, path, user, password string) answer {
-	other := *s
-	other.port = port
-	return other.get(path, user, password)
-}
-
-func substitute(text string, names map[string]string, more ...string) string {
-	for from, to := range names {
-		more = append(more, from, to)
-	}
-	return strings.NewReplacer(more...).Replace(text)
-}
-
-// startNginx runs a real nginx until the end of the test.
-func startNginx(t *testing.T, dir, servers string) {
-	t.Helper()
-	command := testkit.NginxCommand(t, dir, servers)
-	start(t, dir, nil, command[0], command[1:]...)
-	port := regexp.MustCompile(`listen 127\.0\.0\.1:(\d+)`).FindStringSubmatch(servers)[1]
-	eventually(t, "nginx listens", func() bool {
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
-		return err == nil && c.Close() == nil
-	})
+// getFrom asks a server at another port.
+func getFrom(s *server, port int, path, user, password string) answer {
+	other := *s.Server
+	other.HTTPS = port
+	return other.Get(path, user, password)
 }
 
 // TestReadmeDemo runs the demo and the commands of the README on it.
 func TestReadmeDemo(t *testing.T) {
-	curl, caddyBinary := program(t, "curl"), buildCaddy(t)
+	parallel(t)
+	curl := program(t, "curl")
 	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "examples"), os.DirFS("examples")); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "examples"), os.DirFS("../examples")); err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	env := environment(dir)
 	command := func(line string) string {
 		t.Helper()
 		line = strings.NewReplacer("go run ./cmd/caddy", caddyBinary, "curl ", curl+" -s ").Replace(line)
@@ -262,7 +245,7 @@ func TestReadmeDemo(t *testing.T) {
 		out, _ := cmd.CombinedOutput()
 		return string(out)
 	}
-	console := strings.Split(strings.Join(blocks(t, "README.md", "console"), ""), "\n")
+	console := strings.Split(strings.Join(blocks(t, "../README.md", "console"), ""), "\n")
 	said := func(line string) string {
 		t.Helper()
 		if !slices.Contains(console, line) {
@@ -275,12 +258,12 @@ func TestReadmeDemo(t *testing.T) {
 		"curl -k -u watson:elementary https://localhost:8443/api/doctor/1", "curl -k -i https://localhost:8443/api/doctor/1",
 		"go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"}
 	arguments := strings.Fields(strings.TrimPrefix(said("go run ./cmd/caddy run --config examples/Caddyfile"), "go run ./cmd/caddy"))
-	log := start(t, dir, env, caddyBinary, arguments...)
+	log := start(t, dir, env, caddyBinary, arguments...).Said
 	eventually(t, "the demo answers", func() bool { return strings.Contains(command("curl -k https://localhost:8443/"), "doctor") })
 
 	out := command(said("curl -k -i https://localhost:8443/api/doctor/1"))
 	if !strings.HasPrefix(out, "HTTP/2 401") || !strings.Contains(out, `www-authenticate: Basic realm="Administrator's Area", charset="UTF-8"`) {
-		t.Errorf("without a password: %s", out)
+		t.Errorf("without a password: got %s, want 401 with the challenge of the realm", out)
 	}
 	ask := said("curl -k -u admin:swordfish https://localhost:8443/api/doctor/1")
 	servers := make(map[string]bool)
@@ -291,17 +274,17 @@ func TestReadmeDemo(t *testing.T) {
 		}
 		out := command(ask + version)
 		if err := json.Unmarshal([]byte(out), &doctor); err != nil || doctor.ID != 1 || doctor.User != "admin" {
-			t.Errorf("%v: %s", err, out)
+			t.Errorf("got %v: %s, want doctor 1 and user admin", err, out)
 		}
 		servers[doctor.Server] = true
 	}
 	if len(servers) != 2 {
-		t.Errorf("answers of %v, want both servers", servers)
+		t.Errorf("got answers of %v, want of both servers", servers)
 	}
 	command(said("go run ./cmd/caddy htpasswd -b examples/.htpasswd watson elementary"))
 	watson := said("curl -k -u watson:elementary https://localhost:8443/api/doctor/1")
 	if out := command(watson); !strings.Contains(out, "watson") { // at once, as when both lines are pasted
-		t.Errorf("the new user gets: %s", out)
+		t.Errorf("the new user: got %s, want their name", out)
 	}
 
 	// The admin API.
@@ -316,7 +299,7 @@ func TestReadmeDemo(t *testing.T) {
 	} {
 		run = append(run, line)
 		if out := command(said(line)); !strings.Contains(out, want) {
-			t.Errorf("%s: %s", line, out)
+			t.Errorf("%s: got %s, want %s in it", line, out, want)
 		}
 	}
 
@@ -334,14 +317,14 @@ func TestReadmeDemo(t *testing.T) {
 			t.Fatal(err)
 		}
 		if out := command("go run ./cmd/caddy reload --config examples/Caddyfile --force; echo exit $?"); !strings.Contains(out, "exit 1") {
-			t.Errorf("%s broken: %s", file, out)
+			t.Errorf("%s broken: got %s, want exit code 1", file, out)
 		}
 		if out := command(ask); !strings.Contains(out, "admin") {
-			t.Errorf("%s broken, and then: %s", file, out)
+			t.Errorf("%s broken, and then: got %s, want the answer for admin", file, out)
 		}
 		if file == "examples/.htpasswd" { // Caddy does not look at what is the same: the README says so
 			if out := command("go run ./cmd/caddy reload --config examples/Caddyfile; echo exit $?"); !strings.Contains(out, "exit 0") {
-				t.Errorf("%s broken, and a reload without --force: %s", file, out)
+				t.Errorf("%s broken, and a reload without --force: got %s, want exit code 0", file, out)
 			}
 		}
 		if err := os.WriteFile(path, good, 0o600); err != nil {
@@ -349,7 +332,7 @@ func TestReadmeDemo(t *testing.T) {
 		}
 	}
 	if out := command("go run ./cmd/caddy reload --config examples/Caddyfile --force; echo exit $?"); !strings.Contains(out, "exit 0") {
-		t.Errorf("all is well again: %s", out)
+		t.Errorf("all is well again: got %s, want exit code 0", out)
 	}
 	for _, secret := range []string{"swordfish", "elementary", "$2y$"} {
 		if strings.Contains(log(), secret) {
@@ -369,17 +352,4 @@ func TestReadmeDemo(t *testing.T) {
 			t.Errorf("nothing runs: %s", line)
 		}
 	}
-}
-
-// buildCaddy builds ./cmd/caddy, as "go run" does.
-func buildCaddy(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "caddy")
-	run(t, filepath.Join(goRoot(t), "bin", "go"), "build", "-o", path, "./cmd/caddy")
-	return path
-}
-
-func goRoot(t *testing.T) string {
-	t.Helper()
-	return strings.TrimSpace(run(t, "go", "env", "GOROOT"))
 }

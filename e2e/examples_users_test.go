@@ -1,4 +1,4 @@
-package caddyhtpasswd
+package e2e
 
 import (
 	"os"
@@ -9,6 +9,7 @@ import (
 
 // TestExampleUserDirectories asks what its text says.
 func TestExampleUserDirectories(t *testing.T) {
+	parallel(t)
 	e := loadExample(t, "user-directories")
 	e.start()
 	e.check([]exampleAnswer{
@@ -21,30 +22,32 @@ func TestExampleUserDirectories(t *testing.T) {
 	})
 	e.checkAll()
 	if strings.Contains(e.log(), `"level":"warn","ts"`) && strings.Contains(e.log(), "below the root") {
-		t.Errorf("it warns of itself: %s", e.log())
+		t.Errorf("got a warning about the example itself, want none: %s", e.log())
 	}
 }
 
 // TestUserDirectoriesFailClosed has users and requests for which there is no
 // directory: none of them may reach bob's files.
 func TestUserDirectoriesFailClosed(t *testing.T) {
-	s := checkedServer(t)
-	s.write("users", "alice:"+toolSHA+"\nbob:"+toolSHA+"\n..:"+toolSHA+"\n.:"+toolSHA+"\n*:"+toolSHA+"\n{http.request.header.X}:"+toolSHA+"\n")
-	must(t, os.MkdirAll(filepath.Join(s.dir, "home", "bob", "files"), 0o755))
-	s.write("home/bob/files/plan", "plan of bob")
-	must(t, s.reload(tlsSite("route {\nhtpasswd {\nfile {dir}/users\nexempt /open/* /bob/*\n}\nroot {dir}/home/{http.auth.user.id}/files\nfile_server browse\n}")))
-	if got := s.get("/plan", "bob", "secret1"); got.body != "plan of bob" {
-		t.Fatalf("bob got %d %q", got.status, got.body)
+	parallel(t)
+	s := startServer(t, "")
+	hash := sha1Hash("secret1")
+	s.Write("users", "alice:"+hash+"\nbob:"+hash+"\n..:"+hash+"\n.:"+hash+"\n*:"+hash+"\n{http.request.header.X}:"+hash+"\n")
+	must(t, os.MkdirAll(filepath.Join(s.Dir, "home", "bob", "files"), 0o755))
+	s.Write("home/bob/files/plan", "plan of bob")
+	must(t, s.Reload(secureSite("route {\nhtpasswd {\nfile {dir}/users\nexempt /open/* /bob/*\n}\nroot {dir}/home/{http.auth.user.id}/files\nfile_server browse\n}")))
+	if got := s.get("/plan", "bob", "secret1"); got.Body != "plan of bob" {
+		t.Fatalf("bob: got %d %q, want his plan", got.Status, got.Body)
 	}
 	for _, user := range []string{"alice", "..", ".", "*", "{http.request.header.X}", ""} {
 		for _, path := range []string{"/plan", "/", "/bob/files/plan", "/open/../bob/files/plan", "/open/..%2fbob/files/plan", "/bob/plan", "/files/plan", "/%2e%2e/%2e%2e/bob/files/plan"} {
-			r := s.request("GET", path, nil)
+			r := s.Request("GET", path, nil)
 			r.Header.Set("X", "bob")
 			if user != "" {
 				r.SetBasicAuth(user, "secret1")
 			}
-			if got := s.do(r); got.status < 300 || strings.Contains(got.body, "plan") {
-				t.Errorf("user %q, path %s: got %d %q", user, path, got.status, got.body)
+			if got := s.Do(r); got.Status < 300 || strings.Contains(got.Body, "plan") {
+				t.Errorf("user %q, path %s: got %d %q, want nothing of bob's", user, path, got.Status, got.Body)
 			}
 		}
 	}

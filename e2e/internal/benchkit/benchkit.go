@@ -26,7 +26,7 @@ import (
 )
 
 // WriteCertificate writes a self-signed certificate for localhost, valid for a
-// day, into a folder: cert.pem, key.pem, and both.pem with one after the other.
+// day, into a directory: cert.pem, key.pem, and both.pem with one after the other.
 func WriteCertificate(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -56,7 +56,7 @@ func WriteCertificate(dir string) error {
 	return nil
 }
 
-// BuildCaddy builds Caddy with the plugin from the project's folder.
+// BuildCaddy builds Caddy with the plugin from the project's directory.
 func BuildCaddy(project, path string) error {
 	build := exec.Command("go", "build", "-o", path, "./cmd/caddy") //nolint:gosec // our own
 	build.Dir, build.Stderr = project, os.Stderr
@@ -122,7 +122,7 @@ func (s *Server) CPU() (sum time.Duration) {
 		if err != nil {
 			continue // it has ended
 		}
-		_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which can have blanks
+		_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which can have spaces
 		fields := strings.Fields(rest)
 		if len(fields) < 13 || fields[2] != strconv.Itoa(s.cmd.Process.Pid) { // the process group
 			continue
