@@ -33,9 +33,9 @@ func TestClient(t *testing.T) {
 		{"IPv4 the same", "192.0.2.1", "192.0.2.1", true},
 		{"IPv4 in IPv6", "192.0.2.1", "::ffff:192.0.2.1", true},
 		{"IPv4 in IPv6, two", "::ffff:192.0.2.1", "::ffff:192.0.2.2", false},
-		{"T6 one /64", "2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true},
-		{"T6 one /64 in other spellings", "2001:db8:0:0:1::1", "2001:DB8::2", true},
-		{"T6 two /64", "2001:db8::1", "2001:db8:0:1::1", false},
+		{"one /64", "2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true},
+		{"one /64 in other spellings", "2001:db8:0:0:1::1", "2001:DB8::2", true},
+		{"two /64", "2001:db8::1", "2001:db8:0:1::1", false},
 		{"a zone", "fe80::1%eth0", "fe80::2", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestLimitKeys(t *testing.T) {
 	for _, text := range []string{"alice:" + apr1Secret1, "alice:!", "bob:!"} {
 		reloadStore(t, one, text)
 		if now := of(1, "alice", one); now[scopeUser] == before[scopeUser] || now[scopeLogin] == before[scopeLogin] {
-			t.Errorf("T13 after %q the budget is what it was", text)
+			t.Errorf("after %q the budget is what it was", text)
 		}
 	}
 }
