@@ -175,14 +175,14 @@ func TestSubrouteHandlesErrors(t *testing.T) {
 	// The handler "subroute" that "route" became gets error routes.
 	before, after, found := strings.Cut(string(config), `"handler":"subroute"`)
 	if !found {
-		t.Fatalf("no subroute in %s", config)
+		t.Fatalf("got no subroute, want one in %s", config)
 	}
 	routes := `"errors":{"routes":[{"handle":[{"handler":"static_response","status_code":401,"body":"from the subroute"}]}]}`
 	must(t, s.load([]byte(before+`"handler":"subroute",`+routes+after), true))
 	a := s.send("/", nil)
 	checkStatus(t, a, http.StatusUnauthorized, restricted)
 	if a.body != "from the subroute" {
-		t.Errorf("got %q", a.body)
+		t.Errorf("got %q, want %q", a.body, "from the subroute")
 	}
 }
 
@@ -305,7 +305,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			t.Errorf("%d lines, want about %d", n, insecureBurst)
 		}
 		if !strings.Contains(text, `"reason":"plain HTTP","fix":"serve the site over HTTPS`) {
-			t.Errorf("no reason, or no fix, in %s", text)
+			t.Errorf("got a log without reason or fix, want both: %s", text)
 		}
 	})
 }
@@ -403,7 +403,7 @@ func TestHandleErrors(t *testing.T) {
 			a := s.send("/", row.header)
 			checkStatus(t, a, row.status, restricted)
 			if a.body != row.body {
-				t.Errorf("%q", a.body)
+				t.Errorf("got %q, want %q", a.body, row.body)
 			}
 		})
 	}

@@ -131,24 +131,24 @@ http://localhost:{http} {
 			eventually(t, "the broken file is refused", func() bool { return strings.Contains(s.log(), "file can't be used") })
 
 			if a := s.get("/vars", "alice", password); a.status != 200 || !strings.HasPrefix(a.body, "|||map[") {
-				t.Errorf("%+v", a)
+				t.Errorf("got %+v, want status 200 and nothing of the login in the body", a)
 			}
 			text := s.log()
 			for what, secret := range map[string]string{"password": password, "hash": hash, "salt and hash": hash[7:40], "part of the password": "PaSSw0rd"} {
 				for line := range strings.Lines(text) {
 					if strings.Contains(line, secret) {
-						t.Errorf("%s in the log: %s", what, line)
+						t.Errorf("the log: got a line with the %s, want none: %s", what, line)
 					}
 				}
 				for _, a := range answers {
 					if strings.Contains(a, secret) {
-						t.Errorf("%s in an answer: %s", what, a)
+						t.Errorf("the answers: got one with the %s, want none: %s", what, a)
 					}
 				}
 			}
 			for _, a := range answers {
 				if strings.Contains(a, encoded[:12]) {
-					t.Errorf("encoded in an answer: %s", a)
+					t.Errorf("the answers: got one with the encoded credentials, want none: %s", a)
 				}
 			}
 			for line := range strings.Lines(text) {
@@ -160,11 +160,11 @@ http://localhost:{http} {
 				rest, _, _ = strings.Cut(rest, "]")
 				asked := option == "log_credentials" && strings.Contains(line, `"logger":"http.log.`)
 				if !asked || strings.Count(line, encoded[:12]) != strings.Count(rest, encoded[:12]) {
-					t.Errorf("encoded in the log: %s", line)
+					t.Errorf("the log: got a line with the encoded credentials, want none: %s", line)
 				}
 			}
 			if !strings.Contains(text, `"logger":"http.log.access`) || !strings.Contains(text, "panic serving") || !strings.Contains(text, "handled request") {
-				t.Error("not everything was tried that could be logged")
+				t.Error("got no line of the access log, of a panic or of a request, want all of them: the test shows nothing")
 			}
 		})
 	}

@@ -84,19 +84,19 @@ func TestParseCredentials(t *testing.T) {
 			c := parseCredentials(test.header)
 			defer c.release()
 			if c.malformed != test.malformed {
-				t.Fatalf("malformed: %v", c.malformed)
+				t.Fatalf("got malformed %t, want %t", c.malformed, test.malformed)
 			}
 			if c.malformed {
 				if c.digest != (digest{}) {
-					t.Error("a digest of malformed credentials")
+					t.Errorf("got digest %x of malformed credentials, want none", c.digest)
 				}
 				if v, err := handlerOf(nil, new(cachePolicy)).check(t.Context(), "", c); v.result != resultMalformed || err != nil {
-					t.Error(v, err)
+					t.Errorf("got %v, error %v, want %v", v.result, err, resultMalformed)
 				}
 				return
 			}
 			if string(c.user) != test.user || string(c.password) != test.password {
-				t.Errorf("user %q with password %q", c.user, c.password)
+				t.Errorf("got user %q with password %q, want %q with %q", c.user, c.password, test.user, test.password)
 			}
 		})
 	}
@@ -108,7 +108,7 @@ func TestIsBasic(t *testing.T) {
 		"Basic,": false, "Basic=": false, "Basic\x00": false, "Basic\u00a0x": false, "Digest x": false, " basic x": false,
 	} {
 		if got := isBasic(header); got != want {
-			t.Errorf("%q: %v", header, got)
+			t.Errorf("%q: got %t, want %t", header, got, want)
 		}
 	}
 }
@@ -124,16 +124,16 @@ func TestDigest(t *testing.T) {
 	for _, password := range []string{"", ":", "secret", "Secret", "secret ", " secret", "secre", "\u00e9", "e\u0301", "\xe9", strings.Repeat("p", 72), strings.Repeat("p", 73)} {
 		sum := of(password)
 		if sum == (digest{}) || sum != of(password) {
-			t.Errorf("%q: %x", password, sum)
+			t.Errorf("%q: got digest %x, want one that is not zero and always the same", password, sum)
 		}
 		if other, ok := seen[sum]; ok {
-			t.Errorf("%q and %q have the same digest", password, other)
+			t.Errorf("%q and %q: got one digest, want two", password, other)
 		}
 		seen[sum] = password
 	}
 	alice, bob := parseCredentials("Basic "+encoded("alice:secret")), parseCredentials("Basic "+encoded("bob:secret"))
 	if alice.digest != bob.digest {
-		t.Error("the digest is of more than the password")
+		t.Errorf("same password of two users: got digests %x and %x, want one", alice.digest, bob.digest)
 	}
 	alice.release()
 	bob.release()
@@ -166,14 +166,14 @@ func TestRelease(t *testing.T) {
 			c.release()
 			for _, left := range []string{canary, canary[1:], encoded(canary)[:8], encoded("x" + canary)[4:8]} {
 				if holds(c, []byte(left)) {
-					t.Errorf("%q is left", left)
+					t.Errorf("after the release: got %q, want nothing left of it", left)
 				}
 			}
 			if sum != (digest{}) && holds(c, sum[:]) {
-				t.Error("the digest is left")
+				t.Errorf("after the release: got the digest %x, want nothing left of it", sum)
 			}
 			if !allZero(c.encoded[:]) || !allZero(c.decoded[:]) || c.user != nil || c.password != nil || c.used != 0 {
-				t.Error("something is left")
+				t.Errorf("after the release: got user %q, password %q, %d bytes used, want everything zero", c.user, c.password, c.used)
 			}
 		})
 	}
@@ -235,24 +235,24 @@ func TestPoolLeaksNothing(t *testing.T) {
 				reused++
 			}
 			if !c.malformed || c.digest != (digest{}) {
-				t.Errorf("%.20q: malformed %v, digest %x", header, c.malformed, c.digest)
+				t.Errorf("%.20q: got malformed %t, digest %x, want malformed and no digest", header, c.malformed, c.digest)
 			}
 			if u := string(c.user); u != "" && u != "mallory" && u != "mal\x00lory" {
-				t.Errorf("%.20q: user %q", header, c.user)
+				t.Errorf("%.20q: got user %q, want the one it was sent with or none", header, c.user)
 			}
 			if bytes.Contains(c.password, []byte("secret")) || holds(c, []byte("alice")) {
-				t.Errorf("%.20q: the credentials before shine through", header)
+				t.Errorf("%.20q: got password %q, want nothing of the previous credentials", header, c.password)
 			}
 			c.release()
 			short := parseCredentials("Basic " + encoded("a:b"))
 			if string(short.user) != "a" || string(short.password) != "b" || cap(short.user) > cap(short.decoded[:]) {
-				t.Errorf("user %q, password %q", short.user, short.password)
+				t.Errorf("got user %q with capacity %d, password %q, want %q, at most %d, %q", short.user, cap(short.user), short.password, "a", cap(short.decoded[:]), "b")
 			}
 			short.release()
 		}
 	}
 	if reused == 0 {
-		t.Error("nothing was used again: the test shows nothing")
+		t.Error("got no credentials used again, want some: the test shows nothing")
 	}
 }
 
@@ -269,18 +269,18 @@ func FuzzParseCredentials(f *testing.F) {
 			fields := strings.Trim(header[len(basicScheme):], " \t=")
 			want, err := base64.RawStdEncoding.DecodeString(fields)
 			if !strings.EqualFold(header[:len(basicScheme)], basicScheme) || err != nil || fmt.Sprintf("%s:%s", c.user, c.password) != string(want) {
-				t.Errorf("%q: %q %q, %v", header, c.user, c.password, err)
+				t.Errorf("%q: got user %q and password %q, want %q (error %v)", header, c.user, c.password, want, err)
 			}
 			if bytes.ContainsRune(c.user, ':') || len(c.user) > htfile.MaxUserLen || len(c.password) > crypt.MaxPasswordLen ||
 				htfile.HasControl(c.user) || htfile.HasControl(c.password) {
-				t.Errorf("%q: %q %q", header, c.user, c.password)
+				t.Errorf("%q: got user %q and password %q, want none so long, no colon in the user and no control characters", header, c.user, c.password)
 			}
 		} else if c.digest != (digest{}) {
-			t.Error("a digest of malformed credentials")
+			t.Errorf("%q: got digest %x of malformed credentials, want none", header, c.digest)
 		}
 		c.release()
 		if !allZero(c.encoded[:]) || !allZero(c.decoded[:]) || c.digest != (digest{}) {
-			t.Errorf("%q: something is left", header)
+			t.Errorf("%q: after the release: got digest %x or bytes that are left, want everything zero", header, c.digest)
 		}
 	})
 }

@@ -36,11 +36,11 @@ func TestFailureLog(t *testing.T) {
 		got := logs.All()[0].ContextMap()
 		want := map[string]any{"client_ip": "192.0.2.1", "user": "alice", "reason": resultReasons[resultWrongPassword], "realm": "Restricted"}
 		if logs.Len() != 1 || !maps.Equal(got, want) {
-			t.Errorf("%v", got)
+			t.Errorf("first failed login: got %d lines, the first with %v, want 1 with %v", logs.Len(), got, want)
 		}
 		h.expect("192.0.2.1", "alice", "guess", wrong)
 		if got := logs.All()[1].ContextMap(); got["repeated"] != true || got["reason"] != resultReasons[resultWrongPassword] {
-			t.Errorf("%v", got)
+			t.Errorf("same password again: got %v, want it repeated, reason %q", got, resultReasons[resultWrongPassword])
 		}
 		logs.TakeAll()
 		for i := range 20 {
@@ -49,10 +49,10 @@ func TestFailureLog(t *testing.T) {
 		got = logs.All()[logs.Len()-1].ContextMap()
 		want = map[string]any{"client_ip": "192.0.2.1", "user": "alice", "budget": "login", "failures": int64(10), "window": "1m0s", "realm": "Restricted"}
 		if !maps.Equal(got, want) {
-			t.Errorf("%v", got)
+			t.Errorf("limit exceeded: got %v, want %v", got, want)
 		}
 		if n := lines(""); n != 9+1 {
-			t.Errorf("%d lines for 9 failures and a lock", n)
+			t.Errorf("got %d lines for 9 failed logins and an exceeded limit, want 10", n)
 		}
 		// Who goes away leaves a line, too.
 		ctx, cancel := context.WithCancel(t.Context())
@@ -64,7 +64,7 @@ func TestFailureLog(t *testing.T) {
 		c.release()
 		time.Sleep(hashTime)
 		if n := lines("log-in failed"); n != 1 {
-			t.Errorf("%d lines for one who went away", n)
+			t.Errorf("got %d lines for a client that went away, want 1", n)
 		}
 		// A flood.
 		time.Sleep(time.Hour)
@@ -83,10 +83,10 @@ func TestFailureLog(t *testing.T) {
 		}
 		counts := int(n * hashTime / ratelog.SuppressedEvery)
 		if written := len(all); written > failureBurst+failureRate*int(n*hashTime/time.Second)+counts+2 {
-			t.Errorf("%d lines", written)
+			t.Errorf("flood: got %d lines, want at most %d", written, failureBurst+failureRate*int(n*hashTime/time.Second)+counts+2)
 		}
 		if listed := len(slices.DeleteFunc(all, func(e observer.LoggedEntry) bool { return e.Message != "log-in failed" })); int64(listed)+leftOut != n {
-			t.Errorf("%d lines and %d left out, of %d", listed, leftOut, n)
+			t.Errorf("flood: got %d lines and %d left out, want %d in all", listed, leftOut, n)
 		}
 	})
 }
@@ -104,9 +104,9 @@ func TestDeadApplication(t *testing.T) {
 	checkStatus(t, s.get("/", "alice", "wrong"), 401, restricted)
 	checkStatus(t, s.get("/", "alice", "secret"), 502, "")
 	if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 502, "") }); n != 0 {
-		t.Errorf("%d hashes computed", n)
+		t.Errorf("got %d hashes, want none: the password is cached", n)
 	}
 	if n := strings.Count(s.log(), "log-in failed"); n != 1 {
-		t.Errorf("%d failures logged, not one", n)
+		t.Errorf("got %d failed logins in the log, want 1", n)
 	}
 }

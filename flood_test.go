@@ -160,13 +160,13 @@ func TestGuessing(t *testing.T) {
 						most += int64(settings.MaxHashes) - 1 // those under way
 					}
 					if got := after.hashes - before.hashes; got < test.budget || got > most {
-						t.Errorf("%d hashes for a budget of %d", got, test.budget)
+						t.Errorf("got %d hashes, want %d to %d", got, test.budget, most)
 					}
 					if got := after.comparisons - before.comparisons; got > most+int64(settings.MaxHashes) {
-						t.Errorf("%d comparisons for a budget of %d", got, test.budget)
+						t.Errorf("got %d comparisons, want at most %d", got, most+int64(settings.MaxHashes))
 					}
 					if got := r.count[overBudget]; got < n-int(most) || got > n-int(test.budget) {
-						t.Errorf("%v", r.count)
+						t.Errorf("got %v, want %d to %d of %q", r.count, n-int(most), n-int(test.budget), overBudget)
 					}
 					// The right password is no better than a guess, but where it was verified before.
 					if test.as(0) == "alice" && test.as(1) == "alice" {
@@ -211,13 +211,13 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 		}
 		time.Sleep(time.Minute / 2)
 		if got := h.spent().comparisons - before.comparisons; got != 10 {
-			t.Errorf("%d comparisons", got)
+			t.Errorf("got %d comparisons, want 10", got)
 		}
 		if got := logs.FilterMessage("log-in failed").Len(); got != 10 {
-			t.Errorf("%d lines for 10 failures", got)
+			t.Errorf("got %d lines, want 10", got)
 		}
 		if n := h.openGuesses(); n != 0 {
-			t.Errorf("%d guesses are open for good", n)
+			t.Errorf("got %d guesses that stay open, want none", n)
 		}
 		h.expect(home, "alice", "secret1", overBudget)
 	})
@@ -236,7 +236,7 @@ func TestTurnBeforeOpenGuesses(t *testing.T) {
 		h.expect(home, "alice", "guess", overBudget)
 		h.expect(home, "alice", "secret1", overBudget)
 		if after := h.spent(); after != before {
-			t.Errorf("%+v, after %+v", after, before)
+			t.Errorf("got %+v, want nothing spent since %+v", after, before)
 		}
 		guesses.Add(-1)
 		h.expect(home, "alice", "secret1", good)
@@ -262,7 +262,7 @@ func TestKnownClientNeedsNoTurn(t *testing.T) {
 			h.expect("", "alice", "secret1", good)
 		}
 		if took := time.Since(start); took != 0 || h.openGuesses() != 0 {
-			t.Errorf("%s, and %d guesses are open", took, h.openGuesses())
+			t.Errorf("got %s and %d open guesses, want no wait and none", took, h.openGuesses())
 		}
 		// The guesses of one known client are nothing to another.
 		<-done
@@ -275,7 +275,7 @@ func TestKnownClientNeedsNoTurn(t *testing.T) {
 		start = time.Now()
 		h.expect("192.0.2.2", "alice", "secret1", good)
 		if took := time.Since(start); took != 0 {
-			t.Errorf("a known client waits %s for the guesses of another", took)
+			t.Errorf("a recognized client: got a wait of %s for the guesses of another, want none", took)
 		}
 		group.Wait()
 	})
@@ -294,10 +294,10 @@ func TestSharedIsAGuess(t *testing.T) {
 			go func() { second <- h.login("192.0.2.2", "alice", password) }()
 			want := map[string]string{"secret1": good, "wrong": wrong}[password]
 			if one, two := <-first, <-second; one != want || two != overBudget {
-				t.Errorf("%s: %s and %s", password, one, two)
+				t.Errorf("%s: got %q and %q, want %q and %q", password, one, two, want, overBudget)
 			}
 			if n := h.spent().hashes; n != 2 {
-				t.Errorf("%d hashes", n)
+				t.Errorf("got %d hashes, want 2", n)
 			}
 		})
 	}
@@ -330,7 +330,7 @@ func TestTwoHandlersAreNoOracle(t *testing.T) {
 		}
 		// The names in the one file need none, those in the other one each, and unknown ones are like either.
 		if again["one"] != 0 || again["two"] != names || again["unknown"] < names/3 || again["unknown"] > names*2/3 {
-			t.Errorf("%v", again)
+			t.Errorf("second handler: got hashes %v, want 0 for users of the first file, %d for users of the second, and a third to two thirds of %d for unknown ones", again, names, names)
 		}
 	})
 }
@@ -353,7 +353,7 @@ func TestMistypedUnderFlood(t *testing.T) {
 		start := time.Now()
 		h.expect("192.0.2.1", "alice", "secret1", good)
 		if took := time.Since(start); took > 10*hashTime {
-			t.Errorf("after %s", took)
+			t.Errorf("got in after %s, want at most %s", took, 10*hashTime)
 		}
 		stop.Store(true)
 		flood.Wait()
@@ -403,11 +403,11 @@ func TestKnownWrong(t *testing.T) {
 			before := h.spent()
 			for i := range 1000 {
 				if got := h.login("192.0.2.1", user, "old"); got == good || got == overBudget {
-					t.Fatalf("%s, time %d: %s", user, i, got)
+					t.Fatalf("%s, time %d: got %q, want a wrong password that exceeds no limit", user, i, got)
 				}
 			}
 			if got := h.spent().hashes - before.hashes; got != 1 {
-				t.Errorf("%s: %d hashes", user, got)
+				t.Errorf("%s: got %d hashes, want 1", user, got)
 			}
 		}
 		var group sync.WaitGroup
@@ -417,7 +417,7 @@ func TestKnownWrong(t *testing.T) {
 		}
 		group.Wait()
 		if got := h.spent().hashes - before.hashes; got != 1 {
-			t.Errorf("all at once: %d hashes", got)
+			t.Errorf("all at once: got %d hashes, want 1", got)
 		}
 		// Two sites with the same file, which share no computation.
 		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
@@ -428,7 +428,7 @@ func TestKnownWrong(t *testing.T) {
 		}
 		group.Wait()
 		if got := h.spent().hashes - before.hashes; got != 1 {
-			t.Errorf("two sites at once: %d hashes", got)
+			t.Errorf("two sites at once: got %d hashes, want 1", got)
 		}
 		h.expect("192.0.2.1", "alice", "secret1", good) // nothing spent
 		reloadStore(t, h.store, "alice:"+apr1Secret2+"\nnobody:"+shaSecret1)
@@ -465,10 +465,10 @@ func TestPasswordChangeOpens(t *testing.T) {
 			synctest.Wait()
 			reloadStore(t, h.store, "alice:"+apr1Secret2)
 			if got := <-done; got != good {
-				t.Error(got)
+				t.Errorf("got %q, want %q", got, good)
 			}
 			if got := h.spent().hashes; got != 2 {
-				t.Errorf("%d hashes", got)
+				t.Errorf("got %d hashes, want 2", got)
 			}
 		})
 	})
@@ -495,7 +495,7 @@ func TestSprayFlat(t *testing.T) {
 	runtime.GC()
 	after.read()
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<18 {
-		t.Errorf("%d bytes more", grown)
+		t.Errorf("got %d more bytes in use, want at most %d", grown, 1<<18)
 	}
 	runtime.KeepAlive(h)
 	g.checkIdle(t)
@@ -521,7 +521,7 @@ func TestSameWork(t *testing.T) {
 					got := h.login(ip, user, fmt.Sprint("guess", guess))
 					hashes, took := h.spent().hashes-before.hashes, time.Since(start)
 					if (got == overBudget) != (guess >= 10) || hashes == 1 != (guess < 10) || took != time.Duration(hashes)*hashTime {
-						t.Fatalf("%s, guess %d: %s with %d hashes in %s", user, guess, got, hashes, took)
+						t.Fatalf("%s, guess %d: got %q with %d hashes in %s, want one hash for each of 10 guesses, then %q", user, guess, got, hashes, took, overBudget)
 					}
 				}
 			}
@@ -531,18 +531,18 @@ func TestSameWork(t *testing.T) {
 			}
 			byFormat[kind] = counts
 			if n := h.spent().comparisons; n != 0 {
-				t.Errorf("%d comparisons with what nobody has shown", n)
+				t.Errorf("got %d comparisons, want none: no password was verified", n)
 			}
 		})
 	}
 	for kind, counts := range byFormat {
 		for format, n := range counts {
 			if n < users/3-60 || n > users/3+60 { // six standard deviations, nearly
-				t.Errorf("%s: %d of %s, want about %d", kind, n, format, users/3)
+				t.Errorf("%s: got %d of %s, want about %d", kind, n, format, users/3)
 			}
 		}
 		if len(counts) != 3 {
-			t.Errorf("%s: %v", kind, counts)
+			t.Errorf("%s: got %v, want three formats", kind, counts)
 		}
 	}
 }
@@ -593,7 +593,7 @@ func TestPeopleFirst(t *testing.T) {
 				}
 				people.Wait()
 				if took := time.Since(start); took > time.Duration(test.hashes)*hashTime/2 || r.count[good] < 199 || len(r.count) != 1 {
-					t.Errorf("%v after %s", r.count, took)
+					t.Errorf("got %v after %s, want 199 or more of %q and nothing else within %s", r.count, took, good, time.Duration(test.hashes)*hashTime/2)
 				}
 				stop.Store(true)
 				flood.Wait()
@@ -610,14 +610,14 @@ func TestPeopleFirst(t *testing.T) {
 					start := time.Now()
 					got := h.login(fmt.Sprintf("10.0.%d.%d", i>>8, i&255), "nobody", fmt.Sprint(i))
 					if (got == errOverloaded.Error()) != (time.Since(start) == maxWait && got != nobody) {
-						t.Errorf("%s after %s", got, time.Since(start))
+						t.Errorf("got %q after %s, want %q after exactly %s, else %q", got, time.Since(start), errOverloaded, maxWait, nobody)
 					}
 					r.add(got)
 				})
 			}
 			group.Wait()
 			if n := r.count[nobody]; n < 199 || n > 201 || len(r.count) != 2 {
-				t.Error(r.count)
+				t.Errorf("got %v, want 199 to 201 of %q and one other answer", r.count, nobody)
 			}
 		})
 	})
