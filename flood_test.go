@@ -127,6 +127,7 @@ const (
 // for one user and for many, one by one and all at once. They come to no more
 // hashes, and no more comparisons with the right one, than the limits say.
 func TestGuessing(t *testing.T) {
+	t.Parallel()
 	n := 10_000
 	if underRace {
 		n = 2_000
@@ -209,6 +210,7 @@ func numbered(format string) func(int) string {
 // TestGuessesWithoutWaiting is about an attacker who does not wait for the
 // answer: what was compared with the right password counts all the same.
 func TestGuessesWithoutWaiting(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
 		logger, logs := observed()
@@ -243,6 +245,7 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 // TestTurnBeforeOpenGuesses is a turn that comes before those of as many open
 // guesses as the budget has: there is no room for one more.
 func TestTurnBeforeOpenGuesses(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
 		h.expect(home, "alice", "secret1", good)
@@ -267,6 +270,7 @@ func TestTurnBeforeOpenGuesses(t *testing.T) {
 // TestKnownClientNeedsNoTurn is a flood that keeps the slot: a client that is
 // known goes on at once, as often as it likes, and nothing stays open.
 func TestKnownClientNeedsNoTurn(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.expect("192.0.2.1", "alice", "secret1", good)
 		h.expect("", "alice", "secret1", good) // without an address
@@ -301,6 +305,7 @@ func TestKnownClientNeedsNoTurn(t *testing.T) {
 // TestSharedIsAGuess has somebody wait for a hash that another one asked for:
 // their own budgets decide whether they learn of it.
 func TestSharedIsAGuess(t *testing.T) {
+	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {
 		underFlood(t, &App{MaxHashes: 2, Throttle: &Throttle{Login: &Budget{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			first, second := make(chan string), make(chan string)
@@ -324,6 +329,7 @@ func TestSharedIsAGuess(t *testing.T) {
 // them, for the same name and wrong password: what the one says and does after
 // the other is the same for names in either file and for such as there are none.
 func TestTwoHandlersAreNoOracle(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const names = 200
 		var one, two strings.Builder
@@ -355,6 +361,7 @@ func TestTwoHandlersAreNoOracle(t *testing.T) {
 // TestMistypedUnderFlood has somebody mistype, and then come with the right
 // password, while ever new clients want a hash.
 func TestMistypedUnderFlood(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.expect("192.0.2.1", "alice", "mistyped", wrong)
 		var stop atomic.Bool
@@ -380,6 +387,7 @@ func TestMistypedUnderFlood(t *testing.T) {
 // TestKnownClients: a user's last eight clients are held to the login limit
 // alone, until the entry changes.
 func TestKnownClients(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nbob:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 9 {
 			h.expect(fmt.Sprint("198.51.100.", i), "alice", "secret1", good)
@@ -415,6 +423,7 @@ func TestKnownClients(t *testing.T) {
 
 // TestKnownWrong sends a wrong password again and again: it is hashed once.
 func TestKnownWrong(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!", func(t *testing.T, h *flooded) {
 		for _, user := range []string{"alice", "nobody", "locked"} {
 			before := h.spent()
@@ -460,6 +469,7 @@ func TestKnownWrong(t *testing.T) {
 // TestPasswordChangeOpens: a user whose limits are exceeded gets in at once when
 // the administrator sets another password, also while the login waits.
 func TestPasswordChangeOpens(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 12 {
 			h.login("192.0.2.1", "alice", fmt.Sprint("guess", i))
@@ -526,6 +536,7 @@ func TestSprayFlat(t *testing.T) {
 // TestSameWork: with a file of mixed formats, known, unknown and locked
 // names take one hash each, of the formats alike, and are throttled alike.
 func TestSameWork(t *testing.T) {
+	t.Parallel()
 	const users = 300
 	var file strings.Builder
 	for i := range users {
@@ -572,6 +583,7 @@ func TestSameWork(t *testing.T) {
 // TestPeopleFirst has two hundred people log in for the first time after a
 // restart, while a flood keeps the slots busy.
 func TestPeopleFirst(t *testing.T) {
+	t.Parallel()
 	var file strings.Builder
 	for i := range 200 {
 		fmt.Fprintf(&file, "person%d:%s\n", i, shaSecret1)
@@ -647,6 +659,7 @@ func TestPeopleFirst(t *testing.T) {
 
 // TestClockJumps: limits are exact and end, however the clock jumps.
 func TestClockJumps(t *testing.T) {
+	t.Parallel()
 	now := clock()
 	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
 	h.guard = newGuard(settingsOf(new(App)), func() time.Time { return now })
