@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 

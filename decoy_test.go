@@ -247,7 +247,7 @@ func TestSameAnswer(t *testing.T) {
 			t.Run(row.name+", "+version, func(t *testing.T) {
 				var a answer
 				if computed := hashes(func() { a = s.in(t, client).send("/", authorization(basic(row.user, "wrong by "+version))) }); computed != 1 {
-					t.Errorf("%d hashes computed, not one", computed)
+					t.Errorf("got %d hashes, want 1", computed)
 				}
 				checkStatus(t, a, 401, restricted)
 				a.header.Del("Date")
@@ -255,10 +255,10 @@ func TestSameAnswer(t *testing.T) {
 					first = a
 				}
 				if a.body != first.body || !maps.EqualFunc(a.header, first.header, slices.Equal) {
-					t.Errorf("%+v, not as for a known user: %+v", a, first)
+					t.Errorf("got %+v, want what a known user gets: %+v", a, first)
 				}
 				if strings.Contains(a.body, row.user) && row.user != "" {
-					t.Errorf("user in the answer: %q", a.body)
+					t.Errorf("got %q, want no user in it", a.body)
 				}
 			})
 		}
@@ -266,10 +266,10 @@ func TestSameAnswer(t *testing.T) {
 	t.Run("one hash for the right password, then none", func(t *testing.T) {
 		s := s.in(t)
 		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 1 {
-			t.Errorf("%d hashes computed, not one", n)
+			t.Errorf("got %d hashes, want 1", n)
 		}
 		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 0 {
-			t.Errorf("%d hashes computed, not none", n)
+			t.Errorf("got %d hashes, want none", n)
 		}
 	})
 }

@@ -86,7 +86,7 @@ func TestAuthorizationHeader(t *testing.T) {
 				}
 				a := s.in(t, client).send(row.path, header)
 				if row.status == 200 && a.status != 200 {
-					t.Errorf("status %d", a.status)
+					t.Errorf("got status %d, want 200", a.status)
 				}
 				if got := app.One(t); !slices.Equal(got.Header["Authorization"], row.want) {
 					t.Errorf("the application got %q, not %q", got.Header["Authorization"], row.want)
@@ -98,7 +98,7 @@ func TestAuthorizationHeader(t *testing.T) {
 		s := s.in(t)
 		for _, exempt := range []string{"", "yes"} {
 			if a := s.send("/echo", http.Header{"Authorization": {good}, "X-Exempt": {exempt}}); a.body != "[]" || a.status != 200 {
-				t.Errorf("%+v", a)
+				t.Errorf("got %+v, want status 200 and %q", a, "[]")
 			}
 		}
 	})
@@ -111,7 +111,7 @@ func TestAuthorizationHeader(t *testing.T) {
 			app.Taken()
 			a := s.send(row.path, http.Header{"Authorization": {" " + good}, "X-Exempt": {row.exempt}})
 			if got := app.One(t); got.Header["Authorization"] != nil {
-				t.Errorf("%d; the application got %q", a.status, got.Header["Authorization"])
+				t.Errorf("got status %d, and the application got Authorization %q, want none", a.status, got.Header["Authorization"])
 			}
 		}
 	})

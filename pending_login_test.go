@@ -243,7 +243,7 @@ func TestNoLookForWhoIsIn(t *testing.T) {
 // neverHashed is for tests in which no hash may be computed.
 func neverHashed(t *testing.T) func(crypt.Class, string, []byte) bool {
 	return func(crypt.Class, string, []byte) bool {
-		t.Error("a hash is computed")
+		t.Error("got a hash computed, want none")
 		return false
 	}
 }
@@ -265,7 +265,7 @@ func TestFailsWhileTheSourceHangs(t *testing.T) {
 			}
 		}
 		if logs.FilterMessageSnippet("can't be used").Len() != 0 {
-			t.Error("a failure is logged that is not known yet")
+			t.Error("got a failed load in the log, want none: it is not known yet")
 		}
 	})
 }

@@ -57,7 +57,7 @@ func TestAddAndLogIn(t *testing.T) {
 				t.Errorf("%d failed logins are counted, want none", n)
 			}
 			if strings.Contains(s.log(), "log-in failed") {
-				t.Error("a failed login is logged")
+				t.Error("got a failed login in the log, want none")
 			}
 			if counts := sharedGuard.counts(); counts != [scopeCount]int{} {
 				t.Errorf("spent: %v, want nothing", counts)

@@ -39,7 +39,7 @@ func TestFollowSettings(t *testing.T) {
 	}
 	select {
 	case <-changed:
-		t.Error("the settings are said to have changed, and have not")
+		t.Error("got a notice of a change, want none: nothing has changed")
 	default:
 	}
 	two := put(t, time.Minute)
@@ -86,7 +86,7 @@ func TestFilesAreShared(t *testing.T) {
 	must(t, one.Provision(configContext(t)))
 	must(t, two.Provision(configContext(t)))
 	if one.users[0] != two.users[0] || one.users[0] != one.users[1] {
-		t.Error("the same file is two tables")
+		t.Error("got two stores of the same file, want one")
 	}
 	eventually(t, "two files are followed", func() bool { return followers() == 4 }) // each with its notices
 
@@ -117,7 +117,7 @@ func TestFilesAreShared(t *testing.T) {
 	// One that can't be read leaves nothing either.
 	four := &Handler{Files: []string{path, path + ".none"}}
 	if err := four.Provision(configContext(t)); err == nil {
-		t.Error("provisioned")
+		t.Error("got no error for a file that is missing, want one")
 	}
 	must(t, four.Cleanup())
 	nobodyFollows(t)

@@ -68,7 +68,7 @@ func TestRealm(t *testing.T) {
 				a := s.in(t, client).send(row.path, header)
 				checkStatus(t, a, 401, `Basic realm="`+row.realm+`", charset="UTF-8"`)
 				if a.header["X-Evil"] != nil {
-					t.Error("header injected")
+					t.Errorf("got X-Evil %q, want none", a.header["X-Evil"])
 				}
 			})
 		}

@@ -47,7 +47,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	logins := [people][3]string{{"alice", "secret", "alice|staff"}, {"a", ":b", "a|"}, {"bob", "hunter2", "bob|staff"}, {"carol", "carols", "carol|"}}
 	for _, l := range logins {
 		if a := s.get("/", l[0], l[1]); a.status != 200 || a.body != l[2] {
-			t.Fatalf("%+v", a)
+			t.Fatalf("%s: got %+v, want status 200 and %q", l[0], a, l[2])
 		}
 	}
 	known := sharedGuard.hashCount()
@@ -98,7 +98,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 				body, err := io.ReadAll(resp.Body)
 				resp.Body.Close()
 				if err != nil || resp.StatusCode != 200 || string(body) != logins[i][2] {
-					t.Errorf("%d %q %v", resp.StatusCode, body, err)
+					t.Errorf("%s: got %d %q, error %v, want 200 %q", logins[i][0], resp.StatusCode, body, err, logins[i][2])
 					return
 				}
 				served.Add(1)
@@ -116,7 +116,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 	if n := sharedGuard.hashCount() - known; n != 0 {
-		t.Errorf("%d hashes computed for passwords that were verified", n)
+		t.Errorf("got %d hashes of passwords that were verified, want none", n)
 	}
 	eventually(t, "the last configuration serves", func() bool {
 		s.client.CloseIdleConnections()
@@ -124,7 +124,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	})
 	for path, want := range map[string][2]int{"users": {1, 0}, "more": {1, 0}, "groups": {0, 1}} {
 		if n := references(filepath.Join(s.dir, path)); n != want {
-			t.Errorf("%s is held %v times", path, n)
+			t.Errorf("%s is held %v times, want %v", path, n, want)
 		}
 	}
 	var g, f int
@@ -141,14 +141,14 @@ func TestReloadsUnderLoad(t *testing.T) {
 		})
 		for _, l := range [][3]string{logins[0], logins[1], logins[3]} {
 			if n := hashes(func() { checkStatus(t, s.get("/", l[0], l[1]), 200, "") }); n != 0 {
-				t.Errorf("%s: %d hashes computed", l[0], n)
+				t.Errorf("%s: got %d hashes, want none: the password is cached", l[0], n)
 			}
 		}
 		if a := s.get("/", "bob", "hunter2"); a.status != 401 {
-			t.Errorf("the old password: %+v", a)
+			t.Errorf("the old password: got %+v, want status 401", a)
 		}
 		if computed < 1 {
-			t.Error("the new password was never hashed")
+			t.Errorf("the new password: got %d hashes, want one or more", computed)
 		}
 	})
 	if err := caddy.Stop(); err != nil {
@@ -156,7 +156,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	for _, path := range []string{"users", "more", "groups"} {
 		if n := references(filepath.Join(s.dir, path)); n != [2]int{} {
-			t.Errorf("%s is held %v times after the end", path, n)
+			t.Errorf("%s is held %v times after the end, want none", path, n)
 		}
 	}
 }
@@ -201,12 +201,12 @@ func TestRefusedReload(t *testing.T) {
 				a := s.get("/", "alice", "secret")
 				checkStatus(t, a, 200, "")
 				if a.body != "old" {
-					t.Errorf("%q serves", a.body)
+					t.Errorf("got %q, want the previous configuration to serve: %q", a.body, "old")
 				}
 				checkStatus(t, s.get("/", "", ""), 401, `Basic realm="old", charset="UTF-8"`)
 			})
 			if failed != 0 {
-				t.Errorf("%d hashes computed: a verified password was forgotten", failed)
+				t.Errorf("got %d hashes, want none: the password is cached", failed)
 			}
 			if got := running.get().poll; got != time.Second {
 				t.Errorf("poll: got %s, want %s", got, time.Second)
@@ -246,11 +246,11 @@ func TestRefusedStart(t *testing.T) {
 			s.write("users", row.users)
 			err := s.reload(https("\thtpasswd {\n" + row.block + "\n}\nrespond open"))
 			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), s.dir) {
-				t.Errorf("%v", err)
+				t.Errorf("got error %v, want one with %q and a path in %s", err, row.want, s.dir)
 			}
 			if c, err := net.Dial("tcp", fmt.Sprintf("localhost:%d", s.port)); err == nil {
 				c.Close()
-				t.Error("something serves")
+				t.Errorf("port %d: got a connection, want none: nothing serves", s.port)
 			}
 		})
 	}
@@ -273,7 +273,7 @@ func TestPasswordChanged(t *testing.T) {
 		checkStatus(t, s.get("/", "alice", "other"), 200, "")
 		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
 		if n := hashes(func() { checkStatus(t, s.get("/", "bob", "hunter2"), 200, "") }); n != 0 {
-			t.Errorf("bob: %d hashes computed", n)
+			t.Errorf("bob: got %d hashes, want none", n)
 		}
 	})
 	t.Run("renamed over, user removed", func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestPasswordChanged(t *testing.T) {
 		}
 		eventually(t, "bob is out", func() bool { return s.get("/", "bob", "hunter2").status == 401 })
 		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "other"), 200, "") }); n != 0 {
-			t.Errorf("alice: %d hashes computed", n)
+			t.Errorf("alice: got %d hashes, want none", n)
 		}
 	})
 	t.Run("locked", func(t *testing.T) {
@@ -303,10 +303,10 @@ func TestPasswordChanged(t *testing.T) {
 		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
 		checkStatus(t, s.get("/", "", ""), 401, restricted)
 		if err := s.reload(https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond new")); err == nil {
-			t.Error("a reload without the file was taken")
+			t.Error("got no error of a reload without the file, want one")
 		}
 		if a := s.get("/", "alice", "other"); a.status != 200 || a.body != "ok" {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want status 200 and %q of the previous configuration", a, "ok")
 		}
 		s.write("users", aliceOther+carol)
 		eventually(t, "it is good again", func() bool { return strings.Contains(s.log(), "file is good again") })
@@ -329,7 +329,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 		return true
 	})
 	if file == nil {
-		t.Fatal("not in the pool")
+		t.Fatal("got no such file in the pool, want one")
 	}
 	for name, text := range map[string]string{"removed in flight": carol, "changed in flight": "slow" + carol[len("carol"):]} {
 		t.Run(name, func(t *testing.T) {
@@ -361,7 +361,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 			}
 			close(end)
 			if got := <-status; got != 401 {
-				t.Errorf("status %d", got)
+				t.Errorf("got status %d, want 401", got)
 			}
 		})
 	}

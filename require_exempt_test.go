@@ -120,7 +120,7 @@ func TestRequireAndExempt(t *testing.T) {
 			a := s.get(row.path, row.user, row.password)
 			checkStatus(t, a, row.status, restricted)
 			if row.status == 200 && a.body != row.body {
-				t.Errorf("%q", a.body)
+				t.Errorf("got %q, want %q", a.body, row.body)
 			}
 			if row.status != 200 {
 				app.None(t)
@@ -179,7 +179,7 @@ func TestRequireAndExempt(t *testing.T) {
 			return len(got) == 3
 		})
 		if want := []string{"alice", "", ""}; !slices.Equal(got, want) {
-			t.Errorf("%q", got)
+			t.Errorf("got users %q, want %q", got, want)
 		}
 	})
 	t.Run("group file followed", func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestRequireAndExempt(t *testing.T) {
 			checkStatus(t, s.get("/group", "alice", "secret"), 403, "")
 		})
 		if computed != 0 {
-			t.Errorf("%d hashes computed", computed)
+			t.Errorf("got %d hashes, want none", computed)
 		}
 	})
 }
@@ -221,7 +221,7 @@ func TestExemptPlaceholders(t *testing.T) {
 		{"/both/closed", "bob", "<bob> <staff>"},
 	} {
 		if a := s.get(test.path, test.user, "secret1"); a.status != 200 || a.body != test.want {
-			t.Errorf("%s as %q: %d %s", test.path, test.user, a.status, a.body)
+			t.Errorf("%s as %q: got %d %s, want 200 %s", test.path, test.user, a.status, a.body, test.want)
 		}
 	}
 }

@@ -80,6 +80,6 @@ func checkStatus(t testing.TB, a answer, status int, challenge string) {
 		want = []string{challenge}
 	}
 	if a.status != status || !slices.Equal(a.header.Values("Www-Authenticate"), want) {
-		t.Errorf("status %d with challenges %q, not %d with %q", a.status, a.header.Values("Www-Authenticate"), status, want)
+		t.Errorf("got status %d with challenges %q, want %d with %q", a.status, a.header.Values("Www-Authenticate"), status, want)
 	}
 }

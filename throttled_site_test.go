@@ -77,12 +77,12 @@ func TestThrottledAnswers(t *testing.T) {
 				a := s.guess(20, user, nil)
 				checkThrottled(t, a, time.Minute)
 				if a.body != "429 too many failed log-ins" {
-					t.Errorf("%q", a.body)
+					t.Errorf("got %q, want %q", a.body, "429 too many failed log-ins")
 				}
 				checkThrottled(t, s.get("/", user, "secret"), time.Minute)
 			})
 			if n != 0 {
-				t.Errorf("%d hashes over the budget", n)
+				t.Errorf("got %d hashes over the limit, want none", n)
 			}
 			checkStatus(t, s.get("/", "", ""), 401, restricted)
 			app.None(t)
@@ -93,16 +93,16 @@ func TestThrottledAnswers(t *testing.T) {
 	}
 	s.get("/", "bob", "hunter2")
 	if seen := app.Taken(); len(seen) != 1 {
-		t.Errorf("bob, who has done nothing, comes through %d times", len(seen))
+		t.Errorf("bob, who has not failed: got through %d times, want once", len(seen))
 	}
 	lines := strings.Count(s.log(), `"log-in failed"`)
 	locks := regexp.MustCompile(`"too many failed log-ins: this budget .*"budget":"login","failures":10,"window":"1m0s"`).FindAllString(s.log(), -1)
 	if lines != 20 || len(locks) != 2 {
-		t.Errorf("%d lines for 20 failures, %d for 2 locks", lines, len(locks))
+		t.Errorf("got %d lines for failed logins and %d for exceeded limits, want 20 and 2", lines, len(locks))
 	}
 	for _, secret := range []string{"guess1", "secret", "Basic "} {
 		if strings.Contains(strings.ReplaceAll(s.log(), `Basic realm`, ""), secret) {
-			t.Errorf("%q is in the log", secret)
+			t.Errorf("got %q in the log, want it nowhere", secret)
 		}
 	}
 }
@@ -208,7 +208,7 @@ func TestThrottleAcrossReloads(t *testing.T) {
 		throttleSite("htpasswd {\n\tthrottle login 0 1h\n}", ""),
 	} {
 		if err := s.reload(refused); err == nil {
-			t.Fatalf("taken: %s", refused)
+			t.Fatalf("got no error, want one, for %s", refused)
 		}
 		checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 		checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
@@ -220,7 +220,7 @@ func TestThrottleAcrossReloads(t *testing.T) {
 	}
 	config = []byte(strings.Replace(string(config), `"config":{"persist"`, `"config":{"load":{"module":"http","url":"http://127.0.0.1:1/"},"persist"`, 1))
 	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
-		t.Fatalf("taken: %v", err)
+		t.Fatalf("got error %v, want one about 127.0.0.1:1", err)
 	}
 	checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 	checkThrottled(t, s.guess(1, "bob", nil), time.Hour) // his fourth
@@ -268,7 +268,7 @@ func TestMoreHashes(t *testing.T) {
 	close(end)
 	for range 2 {
 		if got := <-statuses; got != 401 {
-			t.Error(got)
+			t.Errorf("got status %d, want 401", got)
 		}
 	}
 	if err := app.Stop(); err != nil {
@@ -347,7 +347,7 @@ func TestNothingSpent(t *testing.T) {
 				checkStatus(t, s.plain("/", authorization(basic("bob", fmt.Sprint(i)))), 403, "")
 			}
 		}); n != 0 {
-			t.Errorf("%d hashes", n)
+			t.Errorf("got %d hashes, want none", n)
 		}
 	})
 	checkStatus(t, s.guess(2, "bob", nil), 401, restricted)

@@ -170,16 +170,16 @@ func TestTwoHandlers(t *testing.T) {
 			}
 			if row.status != 200 {
 				if got.Header["Authorization"] != nil {
-					t.Errorf("the application got %q", got.Header["Authorization"])
+					t.Errorf("the application got Authorization %q, want none", got.Header["Authorization"])
 				}
 				if slices.Contains(got.Header["X-User"], "root") {
-					t.Errorf("the application got %q", got.Header["X-User"])
+					t.Errorf("the application got X-User %q, want nothing forged", got.Header["X-User"])
 				}
 				if row.realm != "" && a.header.Get("Www-Authenticate") != `Basic realm="`+row.realm+`", charset="UTF-8"` {
-					t.Errorf("challenge %q", a.header.Values("Www-Authenticate"))
+					t.Errorf("got challenges %q, want one with the realm %s", a.header.Values("Www-Authenticate"), row.realm)
 				}
 				if row.status == 403 && a.header.Get("Www-Authenticate") != "" {
-					t.Errorf("challenge %q", a.header.Values("Www-Authenticate"))
+					t.Errorf("got challenges %q, want none with 403", a.header.Values("Www-Authenticate"))
 				}
 				return
 			}
@@ -190,7 +190,7 @@ func TestTwoHandlers(t *testing.T) {
 			}
 			if strings.HasPrefix(row.path, "/forward/") {
 				if asked := auth.One(t); asked.Header.Get("X-User") != "alice" || asked.Header["Authorization"] != nil {
-					t.Errorf("forward_auth got %v", asked.Header)
+					t.Errorf("forward_auth got %v, want X-User: alice and no Authorization", asked.Header)
 				}
 			}
 		})
@@ -217,11 +217,11 @@ func TestTwoHandlers(t *testing.T) {
 		app.Taken()
 		checkStatus(t, s.get("/both", "alice", "secret"), 200, "")
 		if got := app.One(t); got.Header.Get("Authorization") != basic("alice", "secret") {
-			t.Errorf("%q", got.Header)
+			t.Errorf("in both: the application got %q, want the credentials of alice", got.Header)
 		}
 		checkStatus(t, s.get("/outer", "alice", "secret"), 200, "")
 		if got := app.One(t); got.Header["Authorization"] != nil {
-			t.Errorf("%q", got.Header)
+			t.Errorf("in the outer one only: the application got %q, want no Authorization", got.Header)
 		}
 	})
 }
@@ -276,7 +276,7 @@ func TestTwoFiles(t *testing.T) {
 			s := s.in(t)
 			var a answer
 			if n := hashes(func() { a = s.get(row.path, row.user, row.password) }); n != row.hashes {
-				t.Errorf("%d hashes computed, not %d", n, row.hashes)
+				t.Errorf("got %d hashes, want %d", n, row.hashes)
 			}
 			checkStatus(t, a, row.status, restricted)
 		})
