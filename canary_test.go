@@ -99,7 +99,7 @@ http://localhost:{http} {
 }`
 	for _, option := range []string{"", "log_credentials"} {
 		t.Run(option, func(t *testing.T) {
-			s := site(t, app, map[string]string{"users": aliceCanary + bob}, strings.Replace(caddyfile, "LOGCREDENTIALS", option, 1))
+			s := startSite(t, app, map[string]string{"users": aliceCanary + bob}, strings.Replace(caddyfile, "LOGCREDENTIALS", option, 1))
 			good := basic("alice", password)
 			encoded := good[len("Basic "):]
 			var answers []string

@@ -230,7 +230,7 @@ func reversedLines(text string) string {
 
 // Whoever the name belongs to, there is one hash and one answer.
 func TestSameAnswer(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, https(`
+	s := startSite(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, httpsSite(`
 	handle_errors {
 		respond "{err.status_code} {err.status_text} {err.message} {err.trace} {http.auth.user.id}"
 	}

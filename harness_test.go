@@ -172,9 +172,6 @@ func start(t *testing.T, dir string, env []string, name string, args ...string) 
 	return testkit.Start(t, dir, env, name, args...).Said
 }
 
-// toolSHA is a hash of "secret1" (htpasswd -nbs bob secret1).
-const toolSHA = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="
-
 // replace puts a new file in the place of another, as editors do.
 func replace(t testing.TB, path, text string) {
 	t.Helper()

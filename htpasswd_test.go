@@ -184,7 +184,7 @@ func TestFindAcrossFiles(t *testing.T) {
 		{"another case", "Alice", "secret1", resultUnknownUser},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, user := checkIn(t, stores, test.user, test.password, m)
+			got, user := checkLogin(t, stores, test.user, test.password, m)
 			if got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -201,7 +201,7 @@ func TestHashAsPassword(t *testing.T) {
 	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "x", "*"} {
 		stores := userStores{storeOf(t, "alice:"+hash+"\nbob:"+shaSecret1)}
 		for _, password := range []string{hash, strings.TrimPrefix(hash, "!")} {
-			if got, _ := checkIn(t, stores, "alice", password, &cachePolicy{now: clock}); got == resultPassed {
+			if got, _ := checkLogin(t, stores, "alice", password, &cachePolicy{now: clock}); got == resultPassed {
 				t.Errorf("password %q for hash %q: got %v, want another", password, hash, got)
 			}
 		}
@@ -329,7 +329,7 @@ func FuzzUsersLogIn(f *testing.F) {
 				if htfile.HasControl(password) || len(password) > crypt.MaxPasswordLen {
 					continue
 				}
-				got, _ := checkIn(t, userStores{store}, e.Name, password, &cachePolicy{now: clock})
+				got, _ := checkLogin(t, userStores{store}, e.Name, password, &cachePolicy{now: clock})
 				if e.State != htfile.StateUsable && got != resultDeniedUser {
 					t.Errorf("%q, not usable: %v", e.Name, got)
 				}

@@ -11,7 +11,7 @@ import (
 // Who gets to see the password.
 func TestAuthorizationHeader(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice + bob}, https(`
+	s := startSite(t, app, map[string]string{"users": alice + bob}, httpsSite(`
 	handle_errors {
 		reverse_proxy {app}
 	}

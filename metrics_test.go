@@ -39,7 +39,7 @@ http://localhost:{http} {
 	respond ok
 }`
 
-const metricsUsers = "ann:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\nbob:" + toolSHA + "\ndora:*\nevil\n"
+const metricsUsers = "ann:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\nbob:" + shaSecret1 + "\ndora:*\nevil\n"
 
 // scrape returns the samples of the plugin by name and labels.
 func (s *server) scrape() map[string]float64 {
@@ -137,7 +137,7 @@ func TestMetrics(t *testing.T) {
 	// What a bad file changes, and that reloads change nothing.
 	replace(t, s.dir+"/users", "<html>")
 	eventually(t, "the bad file is noticed", func() bool { return s.scrape()[`file_last_load_successful{file="/users",kind="users"}`] == 0 })
-	s.write("users", "ann:"+toolSHA+"\nbob:"+toolSHA+"\n")
+	s.write("users", "ann:"+shaSecret1+"\nbob:"+shaSecret1+"\n")
 	eventually(t, "the good one, too", func() bool {
 		return s.scrape()[`file_users{file="/users"}`] == 2 && s.scrape()[`file_bad_lines{file="/users",kind="users"}`] == 0
 	})
@@ -161,7 +161,7 @@ func TestMetrics(t *testing.T) {
 		t.Error("got the same counts of throttled requests and exceeded limits, want more")
 	}
 	text := s.get("/metrics", "", "").body
-	for _, secret := range []string{"secret1", toolSHA, "$2y$", "ann", "bob", "carl"} {
+	for _, secret := range []string{"secret1", shaSecret1, "$2y$", "ann", "bob", "carl"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("got %q in the metrics, want nothing of users and passwords", secret)
 		}

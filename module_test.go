@@ -15,7 +15,7 @@ import (
 
 func TestCredentials(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice + bob + userA + eve + juergenNFC + juergenNFD + juergenL1 + carol + locked1}, https(`
+	s := startSite(t, app, map[string]string{"users": alice + bob + userA + eve + juergenNFC + juergenNFD + juergenL1 + carol + locked1}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 		user_header X-User
@@ -194,7 +194,7 @@ func TestEveryFormat(t *testing.T) {
 	if len(formats) < 16 {
 		t.Fatalf("got %d formats, want 16 or more", len(formats))
 	}
-	s := site(t, nil, map[string]string{"users": users.String()}, https(`
+	s := startSite(t, nil, map[string]string{"users": users.String()}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}
@@ -221,7 +221,7 @@ func TestEveryFormat(t *testing.T) {
 // nothing of the body goes anywhere before it.
 func TestMethods(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice}, https(`
+	s := startSite(t, app, map[string]string{"users": alice}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}
@@ -298,7 +298,7 @@ func TestMethods(t *testing.T) {
 // protected, as far as the matcher goes; a whole site altogether.
 func TestPaths(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice}, `
+	s := startSite(t, app, map[string]string{"users": alice}, `
 https://localhost:{https} {
 	tls internal
 	handle /admin/* {

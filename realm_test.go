@@ -8,7 +8,7 @@ import (
 // What a browser shows can't be forged into something else.
 func TestRealm(t *testing.T) {
 	files := map[string]string{"users": alice}
-	s := site(t, nil, files, https(`
+	s := startSite(t, nil, files, httpsSite(`
 	route /quotes {
 		htpasswd {
 			file {dir}/users

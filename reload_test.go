@@ -35,7 +35,7 @@ func openFiles(t testing.TB) int {
 func TestReloadsUnderLoad(t *testing.T) {
 	const reloads, people = 20, 4
 	caddyfile := func(i int) string {
-		return fmt.Sprintf("{\n\tservers {\n\t\tprotocols h1 h2\n\t}\n\thtpasswd {\n\t\tpoll %ds\n\t}\n}\n", 1+i%3) + https(fmt.Sprintf(`
+		return fmt.Sprintf("{\n\tservers {\n\t\tprotocols h1 h2\n\t}\n\thtpasswd {\n\t\tpoll %ds\n\t}\n}\n", 1+i%3) + httpsSite(fmt.Sprintf(`
 	htpasswd {
 		file {dir}/users {dir}/more
 		group_file {dir}/groups
@@ -43,7 +43,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	respond "{http.auth.user.id}|{http.auth.user.groups}"`, i))
 	}
-	s := site(t, nil, map[string]string{"users": alice + userA, "more": bob + carol, "groups": "staff: alice bob\n"}, caddyfile(0))
+	s := startSite(t, nil, map[string]string{"users": alice + userA, "more": bob + carol, "groups": "staff: alice bob\n"}, caddyfile(0))
 	logins := [people][3]string{{"alice", "secret", "alice|staff"}, {"a", ":b", "a|"}, {"bob", "hunter2", "bob|staff"}, {"carol", "carols", "carol|"}}
 	for _, l := range logins {
 		if a := s.get("/", l[0], l[1]); a.status != 200 || a.body != l[2] {
@@ -166,9 +166,9 @@ func TestRefusedReload(t *testing.T) {
 	const old = "{\n\thtpasswd {\n\t\tpoll 1s\n\t}\n}\n"
 	const next = "{\n\thtpasswd {\n\t\tpoll 9s\n\t}\n}\n"
 	handler := func(realm, file string) string {
-		return https("\thtpasswd {\n\t\tfile " + file + "\n\t\trealm " + realm + "\n\t}\n\trespond " + realm)
+		return httpsSite("\thtpasswd {\n\t\tfile " + file + "\n\t\trealm " + realm + "\n\t}\n\trespond " + realm)
 	}
-	s := site(t, nil, map[string]string{"users": alice, "other": bob, "groups": "g: alice\n"}, old+handler("old", "{dir}/users"))
+	s := startSite(t, nil, map[string]string{"users": alice, "other": bob, "groups": "g: alice\n"}, old+handler("old", "{dir}/users"))
 	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -181,15 +181,15 @@ func TestRefusedReload(t *testing.T) {
 		users                         string // what is written into the file in use
 	}{
 		{"syntax error", "", strings.TrimSuffix(next+handler("new", "{dir}/users"), "}\n"), "Caddyfile", alice},
-		{"unknown subdirective", "", next + https("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
+		{"unknown subdirective", "", next + httpsSite("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
 		{"missing file", "", next + handler("new", "{dir}/missing"), "missing", alice},
 		{"missing second file", "", next + handler("new", "{dir}/other {dir}/users {dir}/missing"), "missing", alice},
-		{"missing group file", "", next + https("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
+		{"missing group file", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
 		{"port in use", "", next + handler("new", "{dir}/users") + busy, "address already in use", alice},
 		{"broken file that is in use", "", next + handler("new", "{dir}/users"), "none of its 1 lines", "<html>\n"},
 		{"broken file, another site good", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
 		{"settings of the app", "", "{\n\thtpasswd {\n\t\tpoll 1ms\n\t}\n}\n" + handler("new", "{dir}/users"), "poll", alice},
-		{"user_header", "", next + https("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
+		{"user_header", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -244,7 +244,7 @@ func TestRefusedStart(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			s := startServer(t, "")
 			s.write("users", row.users)
-			err := s.reload(https("\thtpasswd {\n" + row.block + "\n}\nrespond open"))
+			err := s.reload(httpsSite("\thtpasswd {\n" + row.block + "\n}\nrespond open"))
 			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), s.dir) {
 				t.Errorf("got error %v, want one with %q and a path in %s", err, row.want, s.dir)
 			}
@@ -258,7 +258,7 @@ func TestRefusedStart(t *testing.T) {
 
 // From the moment the file says so, the old password is worth nothing.
 func TestPasswordChanged(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n\thtpasswd {\n\t\tpoll 500ms\n\t}\n}\n"+https(`
+	s := startSite(t, nil, map[string]string{"users": alice + bob}, "{\n\thtpasswd {\n\t\tpoll 500ms\n\t}\n}\n"+httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}
@@ -302,7 +302,7 @@ func TestPasswordChanged(t *testing.T) {
 		checkStatus(t, s.get("/", "alice", "other"), 200, "")
 		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
 		checkStatus(t, s.get("/", "", ""), 401, restricted)
-		if err := s.reload(https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond new")); err == nil {
+		if err := s.reload(httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond new")); err == nil {
 			t.Error("got no error of a reload without the file, want one")
 		}
 		if a := s.get("/", "alice", "other"); a.status != 200 || a.body != "ok" {
@@ -316,7 +316,7 @@ func TestPasswordChanged(t *testing.T) {
 
 // A password that was right when its hash was begun, and isn't when it is done.
 func TestPasswordChangedInFlight(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": slow + carol}, https(`
+	s := startSite(t, nil, map[string]string{"users": slow + carol}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}

@@ -126,7 +126,7 @@ func TestNoRequestCarriesOthers(t *testing.T) {
 	} {
 		t.Run(layout.name, func(t *testing.T) {
 			app := testkit.NewWitness(t)
-			s := site(t, app, map[string]string{"users": alice}, https(layout.directives))
+			s := startSite(t, app, map[string]string{"users": alice}, httpsSite(layout.directives))
 			address := fmt.Sprintf("localhost:%d", s.port)
 			host := ":authority: localhost"
 			for _, request := range []struct {

@@ -39,7 +39,7 @@ https://localhost:{https} {
 	const field = "X-User-Name"
 	for _, options := range []string{"", "expected_underscore_headers X_User_Name X-User_Name x_user*", "expected_dot_headers X.User.Name X-User.Name", "expected_underscore_headers X_User.Name"} {
 		t.Run(options, func(t *testing.T) {
-			s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", options, 1))
+			s := startSite(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", options, 1))
 			good := "Authorization: " + basic("alice", "secret") + "\r\n"
 			for _, row := range []struct{ name, head, body string }{
 				{"nothing forged", "", ""},
@@ -96,7 +96,7 @@ https://localhost:{https} {
 			}
 		})
 	}
-	s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", "expected_underscore_headers X_User_Name", 1))
+	s := startSite(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", "expected_underscore_headers X_User_Name", 1))
 	for _, path := range []string{"/", "/exempt/x"} {
 		for _, announced := range []bool{true, false} {
 			t.Run(fmt.Sprintf("HTTP/2, %s, trailer announced: %t", path, announced), func(t *testing.T) {
@@ -219,7 +219,7 @@ http://127.0.0.1:{http} {
 			})
 		}
 	}
-	s := site(t, app, files, plain)
+	s := startSite(t, app, files, plain)
 	run(s, []row{
 		{"nothing", nil, 403},
 		{"right password", authorization(basic("alice", "secret")), 403},
@@ -379,7 +379,7 @@ func TestTakeLogin(t *testing.T) {
 // become the user "alice" on the way to the application.
 func TestUserWithBlanks(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, https(`
+	s := startSite(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 		user_header X-User

@@ -12,11 +12,11 @@ import (
 // The table of statuses of the design, and the ways round the password.
 func TestRequireAndExempt(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{
+	s := startSite(t, app, map[string]string{
 		"users":  alice + bob + carol,
 		"admins": "# admins\nadmins: alice\nstaff: alice bob\n",
 		"more":   "audit: carol\n",
-	}, "{\n\tservers {\n\t\ttrusted_proxies static 192.0.2.0/24\n\t}\n}\n"+https(`
+	}, "{\n\tservers {\n\t\ttrusted_proxies static 192.0.2.0/24\n\t}\n}\n"+httpsSite(`
 	log
 	@health path /health /ready
 	@internal {
@@ -201,7 +201,7 @@ func TestRequireAndExempt(t *testing.T) {
 // has asked for one.
 func TestExemptPlaceholders(t *testing.T) {
 	s := startServer(t, "")
-	s.write("users", "bob:"+toolSHA+"\n")
+	s.write("users", "bob:"+shaSecret1+"\n")
 	s.write("groups", "staff: bob\n")
 	must(t, s.reload(`https://localhost:{https} {
 	htpasswd /both/* {

@@ -249,7 +249,7 @@ func TestSecretRefused(t *testing.T) {
 func TestValidateMakesNoSecret(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
-	text := https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok")
+	text := httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok")
 	config, err := s.adapt(text)
 	must(t, err)
 	parsed := new(caddy.Config)
@@ -282,7 +282,7 @@ func TestSecretAcrossReloads(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
 	caddyfile := func(option, file string) string {
-		return "{\n\thtpasswd {\n" + option + "\n\t}\n\tadmin localhost:{admin}\n}\n" + https("\thtpasswd {\n\t\tfile {dir}/"+file+"\n\t}\n\trespond ok")
+		return "{\n\thtpasswd {\n" + option + "\n\t}\n\tadmin localhost:{admin}\n}\n" + httpsSite("\thtpasswd {\n\t\tfile {dir}/"+file+"\n\t}\n\trespond ok")
 	}
 	check := func(when string, want keyring.Secret) {
 		t.Helper()
@@ -386,7 +386,7 @@ func TestStorageFault(t *testing.T) {
 			s := startServer(t, "")
 			s.write("users", alice)
 			for _, caddyfile := range []string{"respond one", "respond two"} {
-				config, err := s.adapt(https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\t" + caddyfile))
+				config, err := s.adapt(httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\t" + caddyfile))
 				must(t, err)
 				var root map[string]any
 				must(t, json.Unmarshal(config, &root))

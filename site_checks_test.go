@@ -146,7 +146,7 @@ func TestExactPathIsWarnedOf(t *testing.T) {
 
 func TestRequireNobodyIsWarnedOf(t *testing.T) {
 	s := checkedServer(t)
-	s.write("more", "carol:"+toolSHA+"\n")
+	s.write("more", "carol:"+shaSecret1+"\n")
 	s.write("groups", "staff: alice\nempty:\n")
 	for _, test := range []struct {
 		name, require, want string

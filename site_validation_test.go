@@ -118,7 +118,7 @@ func (v validation) wantRefusal(t *testing.T, texts ...string) {
 func checkedServer(t *testing.T) *server {
 	t.Helper()
 	s := startServer(t, "")
-	s.write("users", "alice:"+toolSHA+"\nbob:"+toolSHA+"\n")
+	s.write("users", "alice:"+shaSecret1+"\nbob:"+shaSecret1+"\n")
 	return s
 }
 

@@ -25,7 +25,7 @@ import (
 
 // throttleSite is a Caddyfile of one site with settings in global options.
 func throttleSite(global, rest string) string {
-	return "{\n" + global + "\n}\n" + https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n"+rest)
+	return "{\n" + global + "\n}\n" + httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n"+rest)
 }
 
 const (
@@ -59,7 +59,7 @@ func checkThrottled(t testing.TB, a answer, most time.Duration) {
 
 func TestThrottledAnswers(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := siteWith(t, testkit.ServerOptions{DefaultLimits: true}, app, map[string]string{"users": alice + bob}, https(`
+	s := startSiteWith(t, testkit.ServerOptions{DefaultLimits: true}, app, map[string]string{"users": alice + bob}, httpsSite(`
 	handle_errors 429 {
 		respond "{err.status_code} {err.message}"
 	}
@@ -169,7 +169,7 @@ func TestForwardedFor(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			row.test(t, site(t, nil, map[string]string{"users": alice}, throttleSite(row.global, "")))
+			row.test(t, startSite(t, nil, map[string]string{"users": alice}, throttleSite(row.global, "")))
 		})
 	}
 }
@@ -183,7 +183,7 @@ func TestForwardedForWarning(t *testing.T) {
 		behindProxies: 0,
 		"":            0,
 	} {
-		s := site(t, nil, map[string]string{"users": alice}, throttleSite(global, ""))
+		s := startSite(t, nil, map[string]string{"users": alice}, throttleSite(global, ""))
 		for range 3 {
 			s.get("/", "", "")
 		}
@@ -196,7 +196,7 @@ func TestForwardedForWarning(t *testing.T) {
 // TestThrottleAcrossReloads: what limits have counted outlives a reload, and the
 // settings of the new configuration hold at once.
 func TestThrottleAcrossReloads(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + bob}, throttleSite(threePerHour, ""))
+	s := startSite(t, nil, map[string]string{"users": alice + bob}, throttleSite(threePerHour, ""))
 	checkThrottled(t, s.guess(4, "alice", nil), time.Hour)
 	if err := s.reload(throttleSite(threePerHour, "\theader X-Version 2\n")); err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestMoreHashes(t *testing.T) {
 	config := func(n int) string {
 		return throttleSite(fmt.Sprintf("htpasswd {\n\tmax_hashes %d\n\tthrottle off\n}", n), "")
 	}
-	s := site(t, nil, map[string]string{"users": alice}, config(1))
+	s := startSite(t, nil, map[string]string{"users": alice}, config(1))
 	held, end := make(chan struct{}, 2), make(chan struct{})
 	sharedGuard.verify = func(crypt.Class, string, []byte) bool {
 		held <- struct{}{}
@@ -313,7 +313,7 @@ func TestUnixSocket(t *testing.T) {
 // TestNothingSpent is about what is no failed login: malformed credentials, those
 // sent over plain HTTP, and a good user who may not pass.
 func TestNothingSpent(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n"+threePerHour+"\n}\n"+https(`
+	s := startSite(t, nil, map[string]string{"users": alice + bob}, "{\n"+threePerHour+"\n}\n"+httpsSite(`
 	htpasswd {
 		file {dir}/users
 		require user bob

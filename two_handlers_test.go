@@ -12,11 +12,11 @@ import (
 // More than one htpasswd on the way of a request.
 func TestTwoHandlers(t *testing.T) {
 	app, auth := testkit.NewWitness(t), testkit.NewWitness(t)
-	s := site(t, app, map[string]string{
+	s := startSite(t, app, map[string]string{
 		"site":   alice + bobSecret + carol,
 		"admins": aliceOther + bobSecret,
 		"same":   alice,
-	}, strings.ReplaceAll(https(`
+	}, strings.ReplaceAll(httpsSite(`
 	handle_errors {
 		reverse_proxy {app}
 	}
@@ -196,7 +196,7 @@ func TestTwoHandlers(t *testing.T) {
 		})
 	}
 	t.Run("keep_authorization in both, and in the outer one only", func(t *testing.T) {
-		s := site(t, app, map[string]string{"site": alice}, https(`
+		s := startSite(t, app, map[string]string{"site": alice}, httpsSite(`
 	htpasswd {
 		file {dir}/site
 		keep_authorization
@@ -228,7 +228,7 @@ func TestTwoHandlers(t *testing.T) {
 
 // A user in two files is two users.
 func TestTwoFiles(t *testing.T) {
-	s := site(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, https(`
+	s := startSite(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, httpsSite(`
 	handle /one {
 		htpasswd {
 			file {dir}/one

@@ -42,23 +42,25 @@ func credentialsOf(user, password string) *credentials {
 	return parseCredentials("Basic " + encoded(user+":"+password))
 }
 
-// freely is a guard that lets everybody guess, and compute as they like.
-var freely = newGuard(func() *settings {
+// unlimitedGuard limits neither failed logins nor hashes.
+var unlimitedGuard = newGuard(func() *settings {
 	return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&fallbackKeys), logger: zap.NewNop()}
 }, clock)
 
 // handlerOf returns a handler for files.
 func handlerOf(stores userStores, m *cachePolicy) *Handler {
-	return &Handler{users: stores, cache: *m, guard: freely, logger: zap.NewNop(), Realm: defaultRealm}
+	return &Handler{users: stores, cache: *m, guard: unlimitedGuard, logger: zap.NewNop(), Realm: defaultRealm}
 }
 
-// checkIn checks credentials with stores.
-func checkIn(t testing.TB, stores userStores, user, password string, m *cachePolicy) (result, string) {
+// checkLogin has a handler for stores check credentials, and returns the result
+// and, if the login passes, the user.
+func checkLogin(t testing.TB, stores userStores, user, password string, m *cachePolicy) (result, string) {
 	t.Helper()
-	return checkWith(t, t.Context(), stores, user, password, m)
+	return checkLoginWith(t, t.Context(), stores, user, password, m)
 }
 
-func checkWith(t testing.TB, ctx context.Context, stores userStores, user, password string, m *cachePolicy) (result, string) {
+// checkLoginWith is checkLogin with a context.
+func checkLoginWith(t testing.TB, ctx context.Context, stores userStores, user, password string, m *cachePolicy) (result, string) {
 	t.Helper()
 	c := credentialsOf(user, password)
 	defer c.release()
@@ -102,11 +104,11 @@ func (g *guard) checkIdle(t testing.TB) {
 	}
 }
 
-// hashesIn returns how many hashes f computes.
+// hashesIn returns how many hashes unlimitedGuard computes during f.
 func hashesIn(f func()) int64 {
-	before := freely.hashCount()
+	before := unlimitedGuard.hashCount()
 	f()
-	return freely.hashCount() - before
+	return unlimitedGuard.hashCount() - before
 }
 
 // waiting is a context that calls a function when, for the first time,
@@ -153,7 +155,7 @@ func runSteps(t *testing.T, stores userStores, m *cachePolicy, steps []step) {
 	t.Helper()
 	for i, s := range steps {
 		var got result
-		n := hashesIn(func() { got, _ = checkIn(t, stores, s.user, s.password, m) })
+		n := hashesIn(func() { got, _ = checkLogin(t, stores, s.user, s.password, m) })
 		if got != s.want || n != s.hashes {
 			t.Errorf("step %d, %s with %q: got %v with %d hashes, want %v with %d", i, s.user, s.password, got, n, s.want, s.hashes)
 		}
@@ -349,7 +351,7 @@ func TestSwapWhileHashing(t *testing.T) {
 				})
 				var got result
 				var user string
-				n := hashesIn(func() { got, user = checkWith(t, ctx, userStores{store}, "alice", test.password, m) })
+				n := hashesIn(func() { got, user = checkLoginWith(t, ctx, userStores{store}, "alice", test.password, m) })
 				if !swapped {
 					t.Error("got no change of the file while the hash was computed, want one: the test shows nothing")
 				}
@@ -369,7 +371,7 @@ func TestSwapWhileHashing(t *testing.T) {
 		first, second := storeOf(t, ""), storeOf(t, "alice:"+bcrypt6Secret1)
 		stores, m := userStores{first, second}, &cachePolicy{now: clock}
 		ctx := whenWaiting(t.Context(), func() { reloadStore(t, first, "alice:!") })
-		if got, _ := checkWith(t, ctx, stores, "alice", "secret1", m); got != resultDeniedUser {
+		if got, _ := checkLoginWith(t, ctx, stores, "alice", "secret1", m); got != resultDeniedUser {
 			t.Errorf("got %v, want %v", got, resultDeniedUser)
 		}
 	})
@@ -414,7 +416,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 						return
 					default:
 					}
-					got, _ := checkIn(t, stores, who.user, who.password, &m)
+					got, _ := checkLogin(t, stores, who.user, who.password, &m)
 					ok := false
 					for _, o := range who.allowed {
 						ok = ok || got == o
@@ -472,7 +474,7 @@ func hold(t testing.TB, stores userStores, user, password string) (release func(
 	started, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		v, shared, err := freely.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{
+		v, shared, err := unlimitedGuard.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{
 			Key: new(Handler).keyOf(&attempt{lookup: l, work: l, credentials: c}),
 			Start: func() (func() verdict, error) {
 				return func() verdict {
@@ -507,7 +509,7 @@ func TestOneComputationForAll(t *testing.T) {
 			group.Go(func() {
 				start.Done()
 				start.Wait()
-				if got, _ := checkIn(t, stores, "alice", "secret1", m); got == resultPassed {
+				if got, _ := checkLogin(t, stores, "alice", "secret1", m); got == resultPassed {
 					good.Add(1)
 				}
 			})
@@ -537,7 +539,7 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	joined := make(chan struct{})
 	n := hashesIn(func() {
 		go func() {
-			o, _ := checkWith(t, whenWaiting(t.Context(), func() { close(joined) }), stores, "alice", "secret1", m)
+			o, _ := checkLoginWith(t, whenWaiting(t.Context(), func() { close(joined) }), stores, "alice", "secret1", m)
 			got <- o
 		}()
 		<-joined
@@ -561,7 +563,7 @@ func TestUnknownNames(t *testing.T) {
 		for _, name := range []string{"mallory", "trent", "peggy", "victor", "locked", "bad", ""} {
 			for _, password := range []string{"secret1", "wrong"} {
 				n := hashesIn(func() {
-					if got, user := checkIn(t, stores, name, password, &m); got != resultUnknownUser && got != resultDeniedUser || user != "" {
+					if got, user := checkLogin(t, stores, name, password, &m); got != resultUnknownUser && got != resultDeniedUser || user != "" {
 						t.Errorf("%q: got %v and user %q, want an unknown or denied user and no name", name, got, user)
 					}
 				})
