@@ -362,7 +362,7 @@ func TestCausesOfPlainHTTPAreTold(t *testing.T) {
 	}
 }
 
-// The challenge outlives what the administrator does about errors.
+// TestHandleErrors: the challenge stays, whatever handle_errors does.
 func TestHandleErrors(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": alice, "401.html": "<h1>Please log in</h1>"}, httpsSite(`

@@ -228,7 +228,8 @@ func reversedLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Whoever the name belongs to, there is one hash and one answer.
+// TestSameAnswer: known, unknown, locked and invalid users with a wrong password
+// take one hash and get one answer.
 func TestSameAnswer(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, httpsSite(`
 	handle_errors {
@@ -241,7 +242,7 @@ func TestSameAnswer(t *testing.T) {
 	for version, client := range s.clients() {
 		var first answer
 		for _, row := range []struct{ name, user string }{
-			{"known user", "alice"}, {"unknown user", "nobody"}, {"locked user", "mallory"}, {"bad line", "bad"}, {"empty user", ""},
+			{"known user", "alice"}, {"unknown user", "nobody"}, {"locked user", "mallory"}, {"user of an invalid line", "bad"}, {"empty user", ""},
 			{"user name of 255 bytes", strings.Repeat("u", 255)},
 		} {
 			t.Run(row.name+", "+version, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 )
 
 // TestFailureLog is about what is written: one line for each failure and for
-// each budget that is used up, and under a flood a bounded number, with a
+// each limit that is exceeded, and under a flood a bounded number, with a
 // count of the rest.
 func TestFailureLog(t *testing.T) {
 	t.Parallel()
@@ -92,7 +92,7 @@ func TestFailureLog(t *testing.T) {
 	})
 }
 
-// The application's failures aren't the user's.
+// TestDeadApplication: a failure of the application is no failed login.
 func TestDeadApplication(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()

@@ -94,7 +94,7 @@ func (h *flooded) openGuesses() (n int32) {
 	return n
 }
 
-// results counts what came of many log-ins.
+// results counts what came of many logins.
 type results struct {
 	mu    sync.Mutex
 	count map[string]int
@@ -136,7 +136,7 @@ func TestGuessing(t *testing.T) {
 		name     string
 		settings App
 		from, as func(i int) string
-		budget   int64
+		limit    int64
 		verified bool // alice has logged in before, from home
 		home     string
 	}{
@@ -145,9 +145,9 @@ func TestGuessing(t *testing.T) {
 		{"one user who has never been here", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
 		{"one user, no such name", App{}, at("192.0.2.1"), at("nobody"), 10, true, "192.0.2.99"},
 		{"one user, locked", App{}, at("192.0.2.1"), at("locked"), 10, true, "192.0.2.99"},
-		{"a budget of one", App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
+		{"a limit of one", App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
 		{"three slots", App{MaxHashes: 3}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
-		{"no address: the user's budget", App{}, at(""), at("alice"), 100, true, ""},
+		{"no address: the limit of the user", App{}, at(""), at("alice"), 100, true, ""},
 		{"one user, many addresses", App{}, numbered("192.0.%d.%d"), at("alice"), 100, true, "198.51.100.1"},
 		{"no such user, many addresses", App{}, numbered("192.0.%d.%d"), at("nobody"), 100, true, "198.51.100.1"},
 		{"many users, one address", App{}, at("192.0.2.1"), numbered("user%d%d"), 30, true, "192.0.2.99"},
@@ -173,18 +173,18 @@ func TestGuessing(t *testing.T) {
 					}
 					group.Wait()
 					after := h.cost()
-					most := test.budget
+					most := test.limit
 					if atOnce {
 						most += int64(settings.MaxHashes) - 1 // those under way
 					}
-					if got := after.hashes - before.hashes; got < test.budget || got > most {
-						t.Errorf("got %d hashes, want %d to %d", got, test.budget, most)
+					if got := after.hashes - before.hashes; got < test.limit || got > most {
+						t.Errorf("got %d hashes, want %d to %d", got, test.limit, most)
 					}
 					if got := after.comparisons - before.comparisons; got > most+int64(settings.MaxHashes) {
 						t.Errorf("got %d comparisons, want at most %d", got, most+int64(settings.MaxHashes))
 					}
-					if got := r.count[loginThrottled]; got < n-int(most) || got > n-int(test.budget) {
-						t.Errorf("got %v, want %d to %d of %q", r.count, n-int(most), n-int(test.budget), loginThrottled)
+					if got := r.count[loginThrottled]; got < n-int(most) || got > n-int(test.limit) {
+						t.Errorf("got %v, want %d to %d of %q", r.count, n-int(most), n-int(test.limit), loginThrottled)
 					}
 					// The right password is no better than a guess, but where it was verified before.
 					if test.as(0) == "alice" && test.as(1) == "alice" {
@@ -243,7 +243,7 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 }
 
 // TestTurnBeforeOpenGuesses is a turn that comes before those of as many open
-// guesses as the budget has: there is no room for one more.
+// guesses as the limit has: there is no room for one more.
 func TestTurnBeforeOpenGuesses(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -285,7 +285,7 @@ func TestKnownClientNeedsNoTurn(t *testing.T) {
 		if took := time.Since(start); took != 0 || h.openGuesses() != 0 {
 			t.Errorf("got %s and %d open guesses, want no wait and none", took, h.openGuesses())
 		}
-		// The guesses of one known client are nothing to another.
+		// The guesses of one recognized client are nothing to another.
 		<-done
 		h.expect("192.0.2.2", "alice", "secret1", loginPassed)
 		var group sync.WaitGroup
@@ -303,13 +303,13 @@ func TestKnownClientNeedsNoTurn(t *testing.T) {
 }
 
 // TestSharedIsAGuess has somebody wait for a hash that another one asked for:
-// their own budgets decide whether they learn of it.
+// their own limits decide whether they learn of it.
 func TestSharedIsAGuess(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {
 		underFlood(t, &App{MaxHashes: 2, Throttle: &Throttle{Login: &Budget{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			first, second := make(chan string), make(chan string)
-			go h.login("192.0.2.2", "alice", "guess") // uses up the budget of the second one
+			go h.login("192.0.2.2", "alice", "guess") // exceeds the limit of the second one
 			time.Sleep(hashTime / 2)
 			go func() { first <- h.login("192.0.2.1", "alice", password) }()
 			synctest.Wait()
@@ -402,7 +402,7 @@ func TestKnownClients(t *testing.T) {
 		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
 		h.expect("198.51.100.8", "alice", "guess", loginWrong)
-		// The client's own budget is no matter either, but for others from there.
+		// The client's own limit is no matter either, but for others from there.
 		for i := range 31 {
 			h.login("198.51.100.8", fmt.Sprint("user", i), "guess")
 		}
@@ -412,7 +412,7 @@ func TestKnownClients(t *testing.T) {
 		reloadStore(t, h.store, "zoe:!\nalice:"+shaSecret1)
 		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
 		h.expect("198.51.100.0", "alice", "secret1", loginThrottled)
-		// Another password clears the user's budgets, and nobody is known any more.
+		// Another password clears the user's limits, and no client is recognized any more.
 		reloadStore(t, h.store, "alice:"+apr1Secret2)
 		h.expect("198.51.100.0", "alice", "secret2", loginPassed)
 		flood()
@@ -534,7 +534,7 @@ func TestSprayFlat(t *testing.T) {
 }
 
 // TestSameWork: with a file of mixed formats, known, unknown and locked
-// names take one hash each, of the formats alike, and are throttled alike.
+// users take one hash each, of the formats alike, and have the same limits.
 func TestSameWork(t *testing.T) {
 	t.Parallel()
 	const users = 300
@@ -594,9 +594,9 @@ func TestPeopleFirst(t *testing.T) {
 		off    bool
 		hashes int // until the last person is in
 	}{
-		{"no budgets", numbered("10.0.%d.%d"), true, 202 * 8 / 7},
+		{"no limits", numbered("10.0.%d.%d"), true, 202 * 8 / 7},
 		{"one address for all people", at("10.0.0.1"), true, 202 * 8 / 7},
-		{"with budgets", at("10.0.0.1"), false, 202},
+		{"with limits", at("10.0.0.1"), false, 202},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			settings := &App{MaxHashes: 2}

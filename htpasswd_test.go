@@ -142,7 +142,7 @@ func TestNoHashIsLogged(t *testing.T) {
 		{"no name and no colon, twice", "HASH\nHASH"},
 		{"a comment, but no name, twice", "HASH:Alice\nHASH:Alice"},
 		{"the line wrapped", "alice:\nHASH\nbob:\nHASH"},
-		{"a blank for the colon, twice", "alice HASH\nalice HASH"},
+		{"a space for the colon, twice", "alice HASH\nalice HASH"},
 		{"control character", "alice\tHASH\nali\x00ce:HASH"},
 		{"too long", "alice:HASH" + strings.Repeat(":HASH", 2000)},
 	} {
@@ -178,7 +178,7 @@ func TestFindAcrossFiles(t *testing.T) {
 		{"who is only in the second file", "eve", "secret1", resultPassed},
 		{"nobody", "mallory", "secret1", resultUnknownUser},
 		{"the hash as the password", "alice", shaSecret1, resultWrongPassword},
-		{"the hash as the password, bad line", "carol", "rubbish", resultDeniedUser},
+		{"the hash as the password, invalid line", "carol", "rubbish", resultDeniedUser},
 		{"the lock mark as the password", "bob", "!", resultDeniedUser},
 		{"no password", "bob", "", resultDeniedUser},
 		{"another case", "Alice", "secret1", resultUnknownUser},
@@ -291,7 +291,7 @@ func TestGroupsKeepTheVersionBefore(t *testing.T) {
 	}
 }
 
-// FuzzUsersLogIn: of whatever is in a file, nothing is remembered at first, and
+// FuzzUsersLogIn: of whatever is in a file, nothing is cached at first, and
 // nobody gets in with a text that stands in it.
 func FuzzUsersLogIn(f *testing.F) {
 	for _, text := range []string{

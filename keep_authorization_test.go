@@ -8,7 +8,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// Who gets to see the password.
+// TestAuthorizationHeader is about who gets to see the password.
 func TestAuthorizationHeader(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": alice + bob}, httpsSite(`
@@ -103,7 +103,7 @@ func TestAuthorizationHeader(t *testing.T) {
 		}
 	})
 	// HTTP/2 leaves white space where it is; whatever sends the request on over HTTP/1.1 takes it off.
-	t.Run("blank before the scheme, HTTP/2", func(t *testing.T) {
+	t.Run("whitespace before the scheme, HTTP/2", func(t *testing.T) {
 		s := s.in(t)
 		for _, row := range []struct {
 			path, exempt string

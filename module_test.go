@@ -44,7 +44,7 @@ func TestCredentials(t *testing.T) {
 		{"no colon", []string{"Basic " + base64.StdEncoding.EncodeToString([]byte("alicesecret"))}, 401, "", 0},
 		{"nothing but padding", []string{"Basic ===="}, 401, "", 0},
 		{"nothing but a colon", []string{basic("", "")}, 401, "", 1},
-		{"blank in the base64", []string{"Basic " + encoded[:4] + " " + encoded[4:]}, 401, "", 0},
+		{"space in the base64", []string{"Basic " + encoded[:4] + " " + encoded[4:]}, 401, "", 0},
 		{"parameters behind", []string{good + ", realm=x"}, 401, "", 0},
 		{"user name without end", []string{basic(strings.Repeat("u", 256), "x")}, 401, "", 0},
 		{"header of 12 kB", []string{"Basic " + strings.Repeat("QUFB", 3_000)}, 401, "", 0},
@@ -63,7 +63,7 @@ func TestCredentials(t *testing.T) {
 		{"right, then empty", []string{good, ""}, 400, "", 0},
 		{"three", []string{good, good, good}, 400, "", 0},
 		{"two in one line", []string{good + ", " + good}, 401, "", 0},
-		{"two in one line, no blank", []string{good + "," + good}, 401, "", 0},
+		{"two in one line, no space", []string{good + "," + good}, 401, "", 0},
 		{"a::b", []string{basic("a", ":b")}, 200, "a", 1},
 		{"a: and b", []string{basic("a:", "b")}, 200, "a", 1}, // the same bytes
 		{"empty password, wrong", []string{basic("alice", "")}, 401, "", 1},
@@ -83,11 +83,11 @@ func TestCredentials(t *testing.T) {
 		{"Latin-1", []string{basic("j\xfcrgen", "gr\xfcn")}, 200, "j\xfcrgen", 1},
 		{"Latin-1 user, UTF-8 password", []string{basic("j\xfcrgen", "grün")}, 401, "", 1},
 		{"other case of the user", []string{basic("Alice", "secret")}, 401, "", 1},
-		{"blank behind the user", []string{basic("alice ", "secret")}, 401, "", 1},
-		{"blank before the password", []string{basic("alice", " secret")}, 401, "", 1},
+		{"space behind the user", []string{basic("alice ", "secret")}, 401, "", 1},
+		{"space before the password", []string{basic("alice", " secret")}, 401, "", 1},
 		{"password of 1,024 bytes", []string{basic("alice", strings.Repeat("p", 1024))}, 401, "", 1},
 		{"password of 1,025 bytes", []string{basic("alice", strings.Repeat("p", 1025))}, 401, "", 0},
-		{"right, and blanks up to 1,025 bytes", []string{basic("alice", "secret"+strings.Repeat(" ", 1019))}, 401, "", 0},
+		{"right, and spaces up to 1,025 bytes", []string{basic("alice", "secret"+strings.Repeat(" ", 1019))}, 401, "", 0},
 		{"locked", []string{basic("mallory", "!")}, 401, "", 1},
 		{"the hash as the password", []string{basic("alice", strings.TrimSpace(alice[6:]))}, 401, "", 1},
 		{"unknown user", []string{basic("nobody", "secret")}, 401, "", 1},
@@ -121,7 +121,7 @@ func TestCredentials(t *testing.T) {
 	}
 
 	// HTTP/1.1 takes white space around a value off, HTTP/2 leaves it.
-	t.Run("blanks around it", func(t *testing.T) {
+	t.Run("whitespace around it", func(t *testing.T) {
 		s := s.in(t)
 		app.Taken()
 		a, _ := s.raw("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: \t " + good + " \t\r\nConnection: close\r\n\r\n")
@@ -202,7 +202,7 @@ func TestEveryFormat(t *testing.T) {
 	for format := range formats {
 		t.Run(format, func(t *testing.T) {
 			s := s.in(t)
-			for range 2 { // the second time from memory
+			for range 2 { // the second time the password is cached
 				if a := s.get("/", format, "secret"); a.status != 200 || a.body != format {
 					t.Errorf("right password: got %+v, want status 200 and %q", a, format)
 				}
@@ -217,7 +217,7 @@ func TestEveryFormat(t *testing.T) {
 	}
 }
 
-// The decision is the same for every method and way to send a body, and
+// TestMethods: the decision is the same for every method and way to send a body, and
 // nothing of the body goes anywhere before it.
 func TestMethods(t *testing.T) {
 	app := testkit.NewWitness(t)
@@ -294,7 +294,7 @@ func TestMethods(t *testing.T) {
 	})
 }
 
-// A path that means the same to the application as a protected one is
+// TestPaths: a path that means the same to the application as a protected one is
 // protected, as far as the matcher goes; a whole site altogether.
 func TestPaths(t *testing.T) {
 	app := testkit.NewWitness(t)

@@ -53,8 +53,8 @@ func references(path string) [2]int {
 	return [2]int{users, groups}
 }
 
-// A handler whose settings or files are bad doesn't come into being, and
-// leaves nothing behind.
+// TestProvisionRefuses: a handler whose settings or files are bad is not
+// provisioned, and leaves nothing behind.
 func TestProvisionRefuses(t *testing.T) {
 	ctx := emptyContext(t)
 	dir := t.TempDir()
@@ -75,7 +75,7 @@ func TestProvisionRefuses(t *testing.T) {
 		{"missing file", `{"files": ["MISSING"]}`, missing + ": no such file"},
 		{"second file missing", `{"files": ["GOOD", "MISSING"]}`, missing + ": no such file"},
 		{"first file missing", `{"files": ["MISSING", "GOOD"]}`, missing + ": no such file"},
-		{"folder", `{"files": ["DIR"]}`, "is a folder"},
+		{"directory", `{"files": ["DIR"]}`, "is a folder"},
 		{"empty name", `{"files": [""]}`, "is a folder"},
 		{"broken file", `{"files": ["GOOD", "GOOD2", "BROKEN"]}`, broken + ": none of its 1 lines"},
 		{"missing group file", `{"files": ["GOOD", "GOOD2"], "group_files": ["GROUPS", "MISSING"]}`, missing + ": no such file"},
@@ -87,7 +87,7 @@ func TestProvisionRefuses(t *testing.T) {
 		{"realm with DEL", `{"files": ["GOOD"], "realm": "\u007f"}`, "realm"},
 		{"user_header Authorization", `{"files": ["GOOD"], "user_header": "AUTHORIZATION"}`, "user_header"},
 		{"user_header with an underscore for a field of its own", `{"files": ["GOOD"], "user_header": "Content_Length"}`, "user_header"},
-		{"user_header with a blank", `{"files": ["GOOD"], "user_header": "X User"}`, "user_header"},
+		{"user_header with a space", `{"files": ["GOOD"], "user_header": "X User"}`, "user_header"},
 		{"user_header with a line end", `{"files": ["GOOD"], "user_header": "X-User\r\nX-Evil: 1"}`, "user_header"},
 		{"user_header with a colon", `{"files": ["GOOD"], "user_header": "X-User:"}`, "user_header"},
 		{"require nothing", `{"files": ["GOOD"], "require": {}}`, "require"},

@@ -22,7 +22,7 @@ import (
 )
 
 // groupServer is one of the servers of a group under test. It reads each
-// request to its end, and remembers it.
+// request to its end, and keeps it.
 type recordingServer struct {
 	name string
 

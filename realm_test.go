@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What a browser shows can't be forged into something else.
+// TestRealm: what a browser shows as the realm cannot be forged.
 func TestRealm(t *testing.T) {
 	files := map[string]string{"users": alice}
 	s := startSite(t, nil, files, httpsSite(`

@@ -239,7 +239,7 @@ func TestRefusedStart(t *testing.T) {
 	for _, row := range []struct{ name, users, block, want string }{
 		{"missing", "", "file {dir}/missing", "no such file"},
 		{"broken", "<html>\n", "file {dir}/users", "none of its 1 lines"},
-		{"only bad lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
+		{"only invalid lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := startServer(t, "")

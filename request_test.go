@@ -359,7 +359,7 @@ func TestTakeLogin(t *testing.T) {
 			if _, ok := r.Header["Authorization"]; ok && row.further == nil {
 				t.Error("got a header without values, want none")
 			}
-			// Whoever prints it sees nothing.
+			// Nothing of it is printed.
 			for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 				if got := fmt.Sprintf(format, one); got != "" {
 					t.Errorf("%s: got %q, want nothing", format, got)
@@ -375,7 +375,7 @@ func TestTakeLogin(t *testing.T) {
 	}
 }
 
-// HTTP takes the blanks around a value off, so a user "alice " must not
+// HTTP takes the whitespace around a value off, so a user "alice " must not
 // become the user "alice" on the way to the application.
 func TestUserWithBlanks(t *testing.T) {
 	app := testkit.NewWitness(t)

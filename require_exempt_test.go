@@ -9,7 +9,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// The table of statuses of the design, and the ways round the password.
+// TestRequireAndExempt has a row for each status that require can lead to, and
+// for the ways round the password.
 func TestRequireAndExempt(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{

@@ -204,7 +204,7 @@ func TestSecretRefused(t *testing.T) {
 		{"short", `{"secret": "canary"}`, `secret canary`, "secret: expected at least 32 characters, found 6; create one with: openssl rand -base64 32"},
 		{"one character short", `{"secret": "canary-789012345678901234567890"}`, `secret canary-789012345678901234567890`, "found 31"},
 		{"bytes are not characters", `{"secret": "canaryäääääääääääääääääääääää"}`, `secret canaryäääääääääääääääääääääää`, "found 29"},
-		{"blanks around it do not count", `{"secret": "  canary-789012345678901234567890  "}`, `secret "  canary-789012345678901234567890  "`, "found 31"},
+		{"whitespace around it does not count", `{"secret": "  canary-789012345678901234567890  "}`, `secret "  canary-789012345678901234567890  "`, "found 31"},
 		{"short old one", `{"secret": "` + secretA + `", "old_secret": "canary"}`, `secret ` + secretA + ` canary`, "old_secret: expected at least 32 characters, found 6"},
 		{"old one alone", `{"old_secret": "` + secretA + `"}`, "", "old_secret: expected a secret beside it"},
 		{"environment variable that is not set", `{"secret": "{env.TEST_NOT_SET}"}`, `secret {env.TEST_NOT_SET}`, "secret: '{env.TEST_NOT_SET}' is empty or unknown"},

@@ -21,7 +21,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// These tests are about budgets as a client sees them, through a real Caddy.
+// These tests are about rate limits as a client sees them, through a real Caddy.
 
 // throttleSite is a Caddyfile of one site with settings in global options.
 func throttleSite(global, rest string) string {

@@ -9,7 +9,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// More than one htpasswd on the way of a request.
+// TestTwoHandlers has more than one htpasswd on the way of a request.
 func TestTwoHandlers(t *testing.T) {
 	app, auth := testkit.NewWitness(t), testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{
@@ -226,7 +226,7 @@ func TestTwoHandlers(t *testing.T) {
 	})
 }
 
-// A user in two files is two users.
+// TestTwoFiles: a user in two files is two users.
 func TestTwoFiles(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, httpsSite(`
 	handle /one {
@@ -260,16 +260,16 @@ func TestTwoFiles(t *testing.T) {
 		hashes                     int64
 	}{
 		{"one", "/one", "alice", "secret", 200, 1},
-		{"one, remembered", "/one", "alice", "secret", 200, 0},
+		{"one, cached", "/one", "alice", "secret", 200, 0},
 		{"the password of one in two", "/two", "alice", "secret", 401, 1},
 		{"two", "/two", "alice", "other", 200, 1},
-		{"two, remembered", "/two", "alice", "other", 200, 0},
+		{"two, cached", "/two", "alice", "other", 200, 0},
 		{"the password of two in one", "/one", "alice", "other", 401, 1},
 		{"both files: the first decides, as before", "/onetwo", "alice", "other", 401, 0},
-		{"both files: remembered with the file", "/onetwo", "alice", "secret", 200, 0},
+		{"both files: cached with the file", "/onetwo", "alice", "secret", 200, 0},
 		{"both files: user of the second", "/onetwo", "carol", "carols", 200, 1},
 		{"user of the second in the first", "/one", "carol", "carols", 401, 1},
-		{"cache off: computed though remembered", "/off", "alice", "secret", 200, 1},
+		{"cache off: computed though cached", "/off", "alice", "secret", 200, 1},
 		{"cache off: computed again", "/off", "alice", "secret", 200, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -179,7 +179,7 @@ func TestCheck(t *testing.T) {
 			{"bob", "secret1", resultWrongPassword, 1}, {"mallory", "secret1", resultUnknownUser, 1}, {"alice", "", resultWrongPassword, 1},
 			{"alice", "secret1", resultPassed, 0},
 		}},
-		{"a wrong password is not remembered as right", file, on, []step{
+		{"a wrong password is not cached as right", file, on, []step{
 			{"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret2", resultWrongPassword, 0}, {"alice", "secret1", resultPassed, 1},
 		}},
 		{"a password cached for one user is not another's", "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret1, on, []step{
@@ -358,7 +358,7 @@ func TestSwapWhileHashing(t *testing.T) {
 				if got != test.want || n != test.hashes || (user != "") != (got == resultPassed) {
 					t.Errorf("got %v for user %q with %d hashes, want %v with %d", got, user, n, test.want, test.hashes)
 				}
-				// What was verified on the way is remembered where it still holds, and nowhere else.
+				// What was verified on the way is cached where it still holds, and nowhere else.
 				again := int64(1)
 				if got != resultPassed || !off {
 					again = 0
@@ -581,7 +581,9 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
-func TestOutcomes(t *testing.T) {
+// TestResultTexts: each result has a text of its own, and the zero value lets
+// nobody pass.
+func TestResultTexts(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for o := resultUnchecked; o <= resultPassed; o++ {
@@ -596,8 +598,8 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// TestVerifiedHoldsNoFile reloads a file often, with a log-in each time: what
-// is remembered is passed on, and must not keep the text of old versions.
+// TestVerifiedHoldsNoFile reloads a file often, with a login each time: what
+// is cached is passed on, and must not keep the text of old versions.
 func TestVerifiedHoldsNoFile(t *testing.T) {
 	const size = 1 << 20
 	store, m := storeOf(t, "alice:"+bcrypt4Secret1), &cachePolicy{now: clock}
