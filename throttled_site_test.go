@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -218,9 +219,11 @@ func TestThrottleAcrossReloads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config = []byte(strings.Replace(string(config), `"config":{"persist"`, `"config":{"load":{"module":"http","url":"http://127.0.0.1:1/"},"persist"`, 1))
-	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
-		t.Fatalf("got error %v, want one about 127.0.0.1:1", err)
+	missing := httptest.NewServer(http.NotFoundHandler()) // to one that is down Caddy comes back for seconds
+	t.Cleanup(missing.Close)
+	config = []byte(strings.Replace(string(config), `"config":{"persist"`, `"config":{"load":{"module":"http","url":"`+missing.URL+`"},"persist"`, 1))
+	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "HTTP 404") {
+		t.Fatalf("got error %v, want one about HTTP 404", err)
 	}
 	checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 	checkThrottled(t, s.guess(1, "bob", nil), time.Hour) // his fourth
