@@ -148,7 +148,7 @@ func (f *Follower) run() {
 	defer close(f.done) // last: then nothing is left
 	renewer, _ := f.source.(Renewer)
 	if renewer != nil {
-		defer renewer.Close()
+		defer func() { _ = renewer.Close() }() // nobody could do anything about an error
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
