@@ -47,7 +47,7 @@ func TestAppSettings(t *testing.T) {
 		{"too long", `{"throttle": {"client": {"window": "721h"}}}`, 0, 0, defaults, "throttle client: window: expected 1s to 720h0m0s, found 721h"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before, changed := running.watch()
+			before, changed := process.active.watch()
 			a := new(App)
 			if err := json.Unmarshal([]byte(test.json), a); err != nil {
 				t.Fatal(err)
@@ -65,19 +65,19 @@ func TestAppSettings(t *testing.T) {
 			if err != nil || time.Duration(a.Poll) != test.poll || a.MaxHashes != test.hashes || a.settings.limits != test.limits {
 				t.Errorf("%s, %d, %v, %v", time.Duration(a.Poll), a.MaxHashes, a.settings.limits, err)
 			}
-			if now := running.get(); isClosed(changed) || now != before {
+			if now := process.active.get(); isClosed(changed) || now != before {
 				t.Error("the settings are active before the start")
 			}
 			if err := a.Start(); err != nil {
 				t.Fatal(err)
 			}
-			if now, _ := running.watch(); now != a.settings || running.get() != a.settings || !isClosed(changed) {
+			if now, _ := process.active.watch(); now != a.settings || process.active.get() != a.settings || !isClosed(changed) {
 				t.Error("the settings are not active after the start")
 			}
 			if err := a.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			if now := running.get(); now != before {
+			if now := process.active.get(); now != before {
 				t.Error("the settings are active after the stop")
 			}
 		})

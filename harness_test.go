@@ -60,7 +60,7 @@ func startServer(t testing.TB, caddyfile string) *server {
 // startServerWith is startServer with other options.
 func startServerWith(t testing.TB, options testkit.ServerOptions, caddyfile string) *server {
 	t.Helper()
-	sharedGuard = newGuard(running.get, time.Now) // else the failures of one test would be those of the next
+	process = newShared(time.Now) // else the failures of one test would be those of the next
 	kit := testkit.NewServer(t, inProcess{}, options)
 	s := &server{Server: kit, t: t, dir: kit.Dir, port: kit.HTTPS, http: kit.HTTP, admin: kit.Admin, client: kit.Client}
 	t.Cleanup(func() {

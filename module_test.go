@@ -79,9 +79,9 @@ func authorization(values ...string) http.Header { return http.Header{"Authoriza
 
 // hashes returns how many hashes were computed during f.
 func hashes(f func()) int64 {
-	before := sharedGuard.hashCount()
+	before := process.guard.hashCount()
 	f()
-	return sharedGuard.hashCount() - before
+	return process.guard.hashCount() - before
 }
 
 // checkStatus checks the status, and that there is exactly one challenge with
@@ -1416,8 +1416,8 @@ func emptyContext(t testing.TB) caddy.Context {
 
 // references returns how often the pool holds a file as users and as groups.
 func references(path string) [2]int {
-	users, _ := files.References(poolKey[*userStore]{path})
-	groups, _ := files.References(poolKey[*groupStore]{path})
+	users, _ := process.sources.pool.References(poolKey[*userStore]{path})
+	groups, _ := process.sources.pool.References(poolKey[*groupStore]{path})
 	return [2]int{users, groups}
 }
 

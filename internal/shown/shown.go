@@ -122,3 +122,12 @@ func Short[T string | []byte](text T) string {
 	}
 	return Text(first) + "..."
 }
+
+// Label returns a path as it is, or written in ASCII where it is not the
+// UTF-8 that labels must be.
+func Label(path string) string {
+	if !utf8.ValidString(path) {
+		return strconv.QuoteToASCII(path)
+	}
+	return path
+}
