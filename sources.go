@@ -2,6 +2,8 @@ package caddyhtpasswd
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,13 +20,6 @@ import (
 type sources struct {
 	pool   *caddy.UsagePool
 	active *activeSettings
-}
-
-// store is what a file means: it gets the text of each new version.
-type store interface {
-	*userStore | *groupStore
-	load(text string, logger *zap.Logger) error
-	follow(f *follow.Follower)
 }
 
 // poolKey is the key of a file in the pool. A file read as users and as
@@ -153,4 +148,15 @@ func acquirePath[S store](s *sources, name string, newStore func(path string) S,
 	}
 	file := value.(*pooledFile[S])
 	return acquired[S]{store: file.store, key: key}, file.Reload(logger)
+}
+
+// errTextAsPath is for a value of 'file' that must not be shown.
+var errTextAsPath = errors.New("value looks like the text of a password file (not shown here); expected the path of a file with that text, such as /etc/caddy/.htpasswd")
+
+// howToCreate says what to do about a password file that is not there.
+func howToCreate(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "; create it with: caddy htpasswd -c <file> <user>"
+	}
+	return ""
 }
