@@ -15,7 +15,7 @@
 //     must have stood still for SettleTime, unless the source knows that it is
 //     complete. A version that never stands still is read after MaxSettle.
 //   - A text that becomes empty is active after EmptyGrace, not before.
-//   - A version that has not changed is not read again.
+//   - A version that has not changed is not read again, unless it is racy.
 //   - Nobody waits without end. Await returns after LookTime, or MaxSettle
 //     later while a change is pending, whatever the source does.
 //
