@@ -161,16 +161,8 @@ var (
 	eventually = testkit.Eventually
 	freePorts  = testkit.FreePorts
 	program    = testkit.Program
-	run        = testkit.Run
 	readText   = testkit.ReadText
 )
-
-// start runs a program until the end of the test and returns a function that
-// tells what it has said so far.
-func start(t *testing.T, dir string, env []string, name string, args ...string) func() string {
-	t.Helper()
-	return testkit.Start(t, dir, env, name, args...).Said
-}
 
 // toolSHA is a hash of "secret1" (htpasswd -nbs bob secret1).
 const toolSHA = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="
