@@ -126,7 +126,7 @@ func TestSharedBeforeTheDecision(t *testing.T) {
 			t.Errorf("%d hashes, want 2", got)
 		}
 		if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
-			t.Errorf("spent %v, logged\n%s", got, logText(logs))
+			t.Errorf("got failed logins counted %v and logged\n%s\nwant none", got, logText(logs))
 		}
 	})
 }
@@ -144,7 +144,7 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 				c := credentialsOf("alice", "secret2")
 				defer c.release()
 				if _, err := h.check(ctx, "192.0.2.1", c); err == nil {
-					t.Error("an answer without a turn")
+					t.Error("got no error, want one: there was no worker slot")
 				}
 			}()
 			synctest.Wait()
@@ -179,7 +179,7 @@ func TestFileThatNeverRests(t *testing.T) {
 				t.Errorf("%d hashes in %s, want %d", got, time.Since(start), maxRounds)
 			}
 			if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
-				t.Errorf("spent %v, logged\n%s", got, logText(logs))
+				t.Errorf("got failed logins counted %v and logged\n%s\nwant none", got, logText(logs))
 			}
 		})
 	}

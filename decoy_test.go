@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -221,4 +222,50 @@ func reversedLines(text string) string {
 		lines[i], lines[j] = lines[j], lines[i]
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Whoever the name belongs to, there is one hash and one answer.
+func TestSameAnswer(t *testing.T) {
+	s := site(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, https(`
+	handle_errors {
+		respond "{err.status_code} {err.status_text} {err.message} {err.trace} {http.auth.user.id}"
+	}
+	htpasswd {
+		file {dir}/users
+	}
+	respond ok`))
+	for version, client := range s.clients() {
+		var first answer
+		for _, row := range []struct{ name, user string }{
+			{"known user", "alice"}, {"unknown user", "nobody"}, {"locked user", "mallory"}, {"bad line", "bad"}, {"empty user", ""},
+			{"user name of 255 bytes", strings.Repeat("u", 255)},
+		} {
+			t.Run(row.name+", "+version, func(t *testing.T) {
+				var a answer
+				if computed := hashes(func() { a = s.in(t, client).send("/", authorization(basic(row.user, "wrong by "+version))) }); computed != 1 {
+					t.Errorf("%d hashes computed, not one", computed)
+				}
+				checkStatus(t, a, 401, restricted)
+				a.header.Del("Date")
+				if first.header == nil {
+					first = a
+				}
+				if a.body != first.body || !maps.EqualFunc(a.header, first.header, slices.Equal) {
+					t.Errorf("%+v, not as for a known user: %+v", a, first)
+				}
+				if strings.Contains(a.body, row.user) && row.user != "" {
+					t.Errorf("user in the answer: %q", a.body)
+				}
+			})
+		}
+	}
+	t.Run("one hash for the right password, then none", func(t *testing.T) {
+		s := s.in(t)
+		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 1 {
+			t.Errorf("%d hashes computed, not one", n)
+		}
+		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 0 {
+			t.Errorf("%d hashes computed, not none", n)
+		}
+	})
 }

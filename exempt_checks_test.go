@@ -116,7 +116,7 @@ func TestExemptSecretNotLogged(t *testing.T) {
 	v.wantWarning(t, "exempt may match every request")
 	for _, line := range v.lines { // Caddy logs whole configurations at the level DEBUG
 		if strings.Contains(line.String(), "opensesame") {
-			t.Errorf("the log has it: %s", line)
+			t.Errorf("got a log line with the secret of the matcher, want none: %s", line)
 		}
 	}
 }
