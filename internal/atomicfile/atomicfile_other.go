@@ -12,8 +12,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// KeepGroup, as the group of a new file, stands for the one that the system
-// gives it.
+// KeepGroup stands for the group that the system gives a new file.
 const KeepGroup = -1
 
 // File is never returned.

@@ -18,7 +18,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // of the example only
+	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "hosts")
 	for _, line := range []string{"one\n", "two\n"} {
 		if err := addLine(path, line); err != nil {
@@ -37,7 +37,7 @@ func addLine(path, line string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // it only ends the lock
+	defer file.Close()
 	text, err := file.Text(1 << 20)
 	if err != nil {
 		return err

@@ -15,8 +15,7 @@ import (
 // newMode is the mode of a new file, whatever the umask: its group may read.
 const newMode = 0o640
 
-// KeepGroup, as the group of a new file, stands for the one that the system
-// gives it.
+// KeepGroup stands for the group that the system gives a new file.
 const KeepGroup = -1
 
 // Check returns the error that Replace would return, as far as that is known
