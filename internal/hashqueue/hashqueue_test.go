@@ -327,8 +327,8 @@ func TestOthersStayWhenOneLeaves(t *testing.T) {
 	}
 }
 
-// TestRunGoesOnWhenAllLeave has everybody leave whom a computation is for, and another one
-// come who asks for the same: it is still the one computation.
+// TestRunGoesOnWhenAllLeave gives up the only task of a run, and adds an equal one:
+// it shares the run.
 func TestRunGoesOnWhenAllLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
