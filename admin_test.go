@@ -119,7 +119,7 @@ func TestAdminReload(t *testing.T) {
 			}, 200, "unchanged unchanged unchanged", "", "zoe",
 		},
 	} {
-		before := filesInUse()
+		before := process.sources.inUse()
 		test.change()
 		status, body := s.ask("POST", "/htpasswd/reload")
 		var answer struct{ Files []adminReload }
@@ -215,7 +215,7 @@ func TestFilesInUse(t *testing.T) {
 	}()
 	seen := 0
 	for {
-		for _, f := range filesInUse() {
+		for _, f := range process.sources.inUse() {
 			seen++
 			newAdminFile(&f)
 			if (f.kind() == "users") != (f.Name() == path) {

@@ -247,7 +247,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			s := startServer(t, "")
 			s.write("users", "alice:"+shaSecret1)
 			if row.prepare != nil {
-				row.prepare(sharedGuard)
+				row.prepare(process.guard)
 			}
 			must(t, s.reload(httpsSite(row.directive)))
 			before, began := len(s.log()), time.Now()

@@ -140,7 +140,7 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 			synctest.Wait()                                                                                                       // the slot is free again
-			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&fallbackKeys)} } // without workers no turn ever comes
+			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&process.keys)} } // without workers no turn ever comes
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				c := credentialsOf("alice", "secret2")

@@ -80,7 +80,7 @@ func TestAdminExceeded(t *testing.T) {
 	s := startServer(t, "")
 	var offset atomic.Int64
 	start := time.Now()
-	sharedGuard.now = func() time.Time { return start.Add(time.Duration(offset.Load())) }
+	process.guard.now = func() time.Time { return start.Add(time.Duration(offset.Load())) }
 	s.write("users", metricsUsers)
 	s.write("more", "eve:"+shaSecret1+"\n")
 	must(t, s.reload(exceededSite))

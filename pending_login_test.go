@@ -89,7 +89,7 @@ func (h *flooded) followTestSource(text string) (*testSource, *observer.Observed
 	const poll = 5 * time.Second
 	logger, logs := observed()
 	source, store := &testSource{text: text}, newUserStore("test")
-	options := followOptions(store.load)
+	options := process.sources.followOptions(store.load)
 	options.Settings = func() (follow.Settings, <-chan struct{}) { return follow.Settings{Poll: poll, Logger: logger}, nil }
 	f := follow.New(source, options)
 	store.follow(f)

@@ -48,8 +48,8 @@ func emptyContext(t testing.TB) caddy.Context {
 
 // references returns how often the pool holds a file as users and as groups.
 func references(path string) [2]int {
-	users, _ := files.References(poolKey[*userStore]{path})
-	groups, _ := files.References(poolKey[*groupStore]{path})
+	users, _ := process.sources.pool.References(poolKey[*userStore]{path})
+	groups, _ := process.sources.pool.References(poolKey[*groupStore]{path})
 	return [2]int{users, groups}
 }
 

@@ -267,7 +267,7 @@ func TestValidateMakesNoSecret(t *testing.T) {
 	if got := info.Mode().Perm(); got != 0o600 {
 		t.Errorf("got mode %o, want 600", got)
 	}
-	if !bytes.Equal(running.get().decoyKey(), found.Subkey(keyring.DecoysPurpose)) {
+	if !bytes.Equal(process.active.get().decoyKey(), found.Subkey(keyring.DecoysPurpose)) {
 		t.Error("got another key than that of the stored secret")
 	}
 	if log := s.log(); strings.Contains(log, string(found)) {
@@ -286,7 +286,7 @@ func TestSecretAcrossReloads(t *testing.T) {
 	}
 	check := func(when string, want keyring.Secret) {
 		t.Helper()
-		if !bytes.Equal(running.get().decoyKey(), want.Subkey(keyring.DecoysPurpose)) {
+		if !bytes.Equal(process.active.get().decoyKey(), want.Subkey(keyring.DecoysPurpose)) {
 			t.Errorf("%s: got the key of another secret, want that of %.8s", when, want)
 		}
 		checkStatus(t, s.get("/", "alice", "secret"), 200, "")

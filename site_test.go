@@ -66,9 +66,9 @@ func authorization(values ...string) http.Header { return http.Header{"Authoriza
 
 // hashes returns how many hashes the server computes during f.
 func hashes(f func()) int64 {
-	before := sharedGuard.hashCount()
+	before := process.guard.hashCount()
 	f()
-	return sharedGuard.hashCount() - before
+	return process.guard.hashCount() - before
 }
 
 // checkStatus checks the status, and that there is exactly one challenge with

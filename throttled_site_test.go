@@ -248,7 +248,7 @@ func TestMoreHashes(t *testing.T) {
 	}
 	s := startSite(t, nil, map[string]string{"users": alice}, config(1))
 	held, end := make(chan struct{}, 2), make(chan struct{})
-	sharedGuard.verify = func(crypt.Class, string, []byte) bool {
+	process.guard.verify = func(crypt.Class, string, []byte) bool {
 		held <- struct{}{}
 		<-end
 		return false
@@ -259,7 +259,7 @@ func TestMoreHashes(t *testing.T) {
 	}
 	<-held
 	eventually(t, "one waits", func() bool {
-		_, waiting := sharedGuard.queue.State()
+		_, waiting := process.guard.queue.State()
 		return waiting == 1
 	})
 	app := &App{MaxHashes: 2}
