@@ -139,8 +139,8 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", loginPassed)
-			synctest.Wait()                                                                                                       // the slot is free again
-			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&process.keys)} } // without workers no turn ever comes
+			synctest.Wait()                                                                                                        // the slot is free again
+			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&unlimitedKeys)} } // without workers no turn ever comes
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				c := credentialsOf("alice", "secret2")

@@ -42,10 +42,14 @@ func credentialsOf(user, password string) *credentials {
 	return parseCredentials("Basic " + encoded(user+":"+password))
 }
 
-// unlimitedGuard limits neither failed logins nor hashes.
-var unlimitedGuard = newGuard(func() *settings {
-	return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&process.keys), logger: zap.NewNop()}
-}, clock)
+// unlimitedGuard limits neither failed logins nor hashes. Its keys are its own:
+// each server of a test has another process.
+var (
+	unlimitedGuard = newGuard(func() *settings {
+		return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&unlimitedKeys), logger: zap.NewNop()}
+	}, clock)
+	unlimitedKeys keyring.Fallback
+)
 
 // handlerOf returns a handler for files.
 func handlerOf(stores userStores, m *cachePolicy) *Handler {
