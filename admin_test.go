@@ -44,7 +44,7 @@ func newAdminSite(t *testing.T) *server {
 	t.Helper()
 	s := startServer(t, "")
 	s.write("users", metricsUsers)
-	s.write("more", "al/ice%:"+toolSHA+"\n127.0.0.1:"+toolSHA+"\n")
+	s.write("more", "al/ice%:"+shaSecret1+"\n127.0.0.1:"+shaSecret1+"\n")
 	s.write("groups", "staff: ann bob\nnobody\n")
 	must(t, s.reload(adminSite))
 	return s
@@ -101,7 +101,7 @@ func TestAdminReload(t *testing.T) {
 		user    string // who can log in afterwards
 	}{
 		{"nothing has changed", func() {}, 200, "unchanged unchanged unchanged", "", "bob"},
-		{"a file has changed", func() { s.write("users", "zoe:"+toolSHA+"\n") }, 200, "unchanged unchanged reloaded", "", "zoe"},
+		{"a file has changed", func() { s.write("users", "zoe:"+shaSecret1+"\n") }, 200, "unchanged unchanged reloaded", "", "zoe"},
 		{"the same again", func() {}, 200, "unchanged unchanged unchanged", "", "zoe"},
 		{"a group file has changed", func() { s.write("groups", "staff: zoe\n") }, 200, "reloaded unchanged unchanged", "", "zoe"},
 		{
@@ -114,8 +114,8 @@ func TestAdminReload(t *testing.T) {
 		{"invalid again", func() { s.write("users", "<html>canary\n") }, 500, "unchanged failed failed", "line 1: no colon between user name and hash", "zoe"},
 		{
 			"the previous version again", func() {
-				s.write("users", "zoe:"+toolSHA+"\n")
-				s.write("more", "al/ice%:"+toolSHA+"\n127.0.0.1:"+toolSHA+"\n")
+				s.write("users", "zoe:"+shaSecret1+"\n")
+				s.write("more", "al/ice%:"+shaSecret1+"\n127.0.0.1:"+shaSecret1+"\n")
 			}, 200, "unchanged unchanged unchanged", "", "zoe",
 		},
 	} {
