@@ -375,10 +375,10 @@ func fileCases(t testing.TB, texts map[string]string) []fileCase {
 		{groupLines, "spaces within the name", "blanks", "in the name:secret"},
 		{groupDuplicates, "the password of the first line", "twice", "alice:secret"},
 		{groupDuplicates, "the password of the second line", "twice", "alice:other"},
-		{groupDuplicates, "first a line without a colon", "twice", "bad:secret"},
-		{groupDuplicates, "first a line with an unknown hash", "twice", "unknown:secret"},
-		{groupDuplicates, "first a locked line", "twice", "locked:secret"},
-		{groupDuplicates, "first a line with an empty hash", "twice", "empty:secret"},
+		{groupDuplicates, "a valid line after one without a colon", "twice", "bad:secret"},
+		{groupDuplicates, "a valid line after one with an unknown hash", "twice", "unknown:secret"},
+		{groupDuplicates, "a valid line after a locked one", "twice", "locked:secret"},
+		{groupDuplicates, "a valid line after one with an empty hash", "twice", "empty:secret"},
 		{groupIncomplete, "`alice`, no colon", "bad", "alice:secret"},
 		{groupIncomplete, "`alice`, no colon; empty password sent", "bad", "alice:"},
 		{groupIncomplete, "`:`; empty user name and password sent", "bad", ":"},
@@ -405,9 +405,9 @@ func fileCases(t testing.TB, texts map[string]string) []fileCase {
 	}
 	for _, m := range []string{"excl", "star", "two", "x", "nothing", "star0", "star1", "np"} {
 		mark := hashOf("marks", m)
-		name := "`" + mark + "` for a hash"
+		name := "`" + mark + "` instead of a hash"
 		if mark == "" {
-			name = "nothing for a hash"
+			name = "no hash"
 		}
 		cases = append(cases,
 			fileCase{groupLocked, name, "marks", m + ":secret"},
