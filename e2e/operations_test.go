@@ -90,7 +90,7 @@ func TestValidate(t *testing.T) {
 		{"missing group file", "", fmt.Sprintf(handler, "file {dir}/users\n\t\tgroup_file {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
 		{"unknown subdirective", "", fmt.Sprintf(handler, "files {dir}/users"), false, []string{"files", "Caddyfile:12"}},
 		{"no file", "", "https://localhost:{https} {\n\thtpasswd {dir}/users\n}", false, []string{"file <path>", "Caddyfile:11"}},
-		{"unknown group of servers", "", "https://localhost:{https} {\n\tproxy_pass app\n}", false, []string{"proxy_pass app", "Caddyfile:11"}},
+		{"unknown group of servers", "", "https://localhost:{https} {\n\tproxy_pass app\n}", false, []string{"'proxy_pass': expected the name of an upstream group, found 'app'", "Caddyfile:11"}},
 		{"setting out of range", "\thtpasswd {\n\t\tpoll 1ms\n\t}", fmt.Sprintf(handler, "file {dir}/users"), false, []string{"poll"}},
 		{"unknown setting", "\thtpasswd {\n\t\tpole 1s\n\t}", fmt.Sprintf(handler, "file {dir}/users"), false, []string{"pole", "Caddyfile:9"}},
 	} {
