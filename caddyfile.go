@@ -227,7 +227,7 @@ func errDirectiveArgument(t caddyfile.Token) error {
 		return errorContext("").at(t, "unexpected argument: %w", errTextAsPath)
 	}
 	return errorContext("").unexpected(t, "argument", fmt.Sprintf("put the file inside the block: file %s; "+
-		"only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected", t.Text))
+		"only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected", withoutSecrets(t.Text)))
 }
 
 // directiveParser reads the block of one directive into its handler.

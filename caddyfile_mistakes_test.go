@@ -168,6 +168,7 @@ func TestMistakesShowNoSecret(t *testing.T) {
 	for _, row := range []struct{ name, place, text, want string }{
 		{"a line of a password file as an argument", "directive htpasswd", "htpasswd alice:" + bcrypt4Secret1, "unexpected argument: value looks like the text of a password file (not shown here); expected the path"},
 		{"a hash as an argument", "directive htpasswd", "htpasswd " + bcrypt4Secret1, "unexpected argument: value looks like the text of a password file"},
+		{"a SHA hash as an argument", "directive htpasswd", "htpasswd " + shaSecret1, "unexpected argument '(not shown)': put the file inside the block: file (not shown);"},
 		{"a line of a password file in the block", "directive htpasswd", "htpasswd {\nalice:" + bcrypt4Secret1 + "\n}", "unexpected line: value looks like the text of a password file"},
 		{"a line of a password file with a semicolon", "directive htpasswd", "htpasswd {\nalice:" + shaSecret1 + ";\n}", "unexpected line: value looks like the text of a password file"},
 		{"a user of basic_auth in the block", "directive htpasswd", "htpasswd {\nalice " + bcrypt4Secret1 + "\n}", "unrecognized subdirective 'alice'"},
