@@ -6,9 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
 // busy takes the only worker slot of a handler with a hash for a user nobody
@@ -29,6 +35,7 @@ func (h *flooded) expectAtOnce(ip, user, password, want string) {
 		h.t.Errorf("%s from %s with %q: got the answer after %s and %d hashes, want it at once", user, ip, password, took, n)
 	}
 	time.Sleep(hashTime)
+	synctest.Wait() // the slot is free again
 }
 
 // TestRefusalsNeedNoTurn has logins refused while the only worker slot is busy:
@@ -170,10 +177,210 @@ func TestGoneWithNothingCompared(t *testing.T) {
 					t.Errorf("got error %v, want %v", err, context.Canceled)
 				}
 				time.Sleep(hashTime)
+				synctest.Wait()
 				if got := h.guard.counts()[scopeUser] - 1; got != test.want { // one is of the user who keeps the slot busy
 					t.Errorf("got %d failed logins, want %d", got, test.want)
 				}
 			})
 		})
 	}
+}
+
+// TestHashOutlivesItsRequest has a client go away while its hash is computed:
+// the hash goes on with a copy of the password, of which nothing is left in the end.
+func TestHashOutlivesItsRequest(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		var hashed []byte
+		before := h.guard.verify
+		h.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
+			hashed = password
+			return before(class, hash, password)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(hashTime/2, cancel)
+		c := credentialsOf("alice", "secret1")
+		if _, err := h.check(ctx, "192.0.2.1", c); !errors.Is(err, context.Canceled) {
+			t.Errorf("got error %v, want %v", err, context.Canceled)
+		}
+		c.release()
+		other := credentialsOf("alice", "other") // takes the place of the first ones in the pool
+		time.Sleep(hashTime)
+		synctest.Wait()
+		if got := h.guard.counts(); got != [scopeCount]int{} {
+			t.Errorf("got %v failed logins, want none: the password was right", got)
+		}
+		if len(hashed) != len("secret1") || !allZero(hashed) {
+			t.Errorf("the hash was computed of %d bytes, and %q is left of them, want 7 and nothing", len(hashed), hashed)
+		}
+		if string(other.password) != "other" {
+			t.Errorf("the credentials of another request are %q, want what it sent", other.password)
+		}
+		other.release()
+		before = neverHashed(t)
+		h.expect("192.0.2.1", "alice", "secret1", good)
+	})
+}
+
+// TestSitesWithOtherFilesShareNoHash has two sites refuse a user who is locked
+// in a file of each, while the hash that both compute is from a third file: the
+// failed login is counted for both files.
+func TestSitesWithOtherFilesShareNoHash(t *testing.T) {
+	underFlood(t, &App{MaxHashes: 2}, "bob:"+shaSecret1, func(t *testing.T, h *flooded) {
+		var group sync.WaitGroup
+		for range 2 {
+			site := &flooded{handlerOf(userStores{storeOf(t, "alice:!"), h.store}, &cachePolicy{now: time.Now}), t, h.store}
+			site.guard = h.guard
+			group.Go(func() { site.expect("192.0.2.1", "alice", "guess", resultDeniedUser.String()) })
+		}
+		group.Wait()
+		if got, want := h.guard.counts(), [scopeCount]int{2, 2, 2}; got != want {
+			t.Errorf("got %v failed logins, want %v", got, want)
+		}
+	})
+}
+
+// TestNewLineNeedsNoOldHash changes a user's line while its hash is computed for
+// a login. Another one that comes then, with the same password, waits for the
+// hash of the new line only.
+func TestNewLineNeedsNoOldHash(t *testing.T) {
+	underFlood(t, &App{MaxHashes: 2}, "alice:"+apr1Secret2, func(t *testing.T, h *flooded) {
+		first := make(chan string)
+		go func() { first <- h.login("192.0.2.1", "alice", "secret1") }()
+		synctest.Wait()
+		reloadStore(t, h.store, "alice:"+shaSecret1)
+		time.Sleep(hashTime / 2)
+		start := time.Now()
+		h.expect("192.0.2.2", "alice", "secret1", good)
+		if took := time.Since(start); took != hashTime {
+			t.Errorf("the login took %s, want %s", took, hashTime)
+		}
+		if got := <-first; got != good {
+			t.Errorf("the first login: got %s, want %s", got, good)
+		}
+	})
+}
+
+// TestReloadForgetsNothing reloads a large file while its first and its last user
+// log in. Their lines stay the same: once a password is verified, it is known in
+// every version, however the login and the reload fall together.
+func TestReloadForgetsNothing(t *testing.T) {
+	var others strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&others, "user%d:!\n", i)
+	}
+	texts := [2]string{}
+	for i := range texts {
+		texts[i] = fmt.Sprintf("first:%s\n%sother%d:!\nlast:%s\n", shaSecret1, others.String(), i, shaSecret1)
+	}
+	m := &cachePolicy{now: clock}
+	t.Run("when it was verified before", func(t *testing.T) {
+		store := storeOf(t, texts[0])
+		logIn := []step{{"first", "secret1", resultPassed, 0}, {"last", "secret1", resultPassed, 0}}
+		for _, s := range logIn {
+			checkIn(t, userStores{store}, s.user, s.password, m)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := range 100 {
+				reloadStore(t, store, texts[(i+1)%2])
+			}
+		}()
+		for isDone := false; !isDone && !t.Failed(); {
+			select {
+			case <-done:
+				isDone = true
+			default:
+			}
+			runSteps(t, userStores{store}, m, logIn)
+		}
+		<-done
+	})
+	t.Run("when it is verified meanwhile", func(t *testing.T) {
+		for i := range 100 {
+			store := storeOf(t, texts[0])
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				reloadStore(t, store, texts[1])
+			}()
+			time.Sleep(time.Duration(i) * 10 * time.Microsecond) // some of them in the midst of it
+			checkIn(t, userStores{store}, "first", "secret1", m)
+			<-done
+			runSteps(t, userStores{store}, m, []step{{"first", "secret1", resultPassed, 0}})
+			if t.Failed() {
+				t.Fatalf("round %d: the password was forgotten", i)
+			}
+		}
+	})
+}
+
+// TestPasswordOfTheOldLineIsNotCached changes a user's line in the moment when a
+// password that is right for the old one is being cached: it must not be cached
+// for the new one, with which it is wrong.
+func TestPasswordOfTheOldLineIsNotCached(t *testing.T) {
+	store := storeOf(t, "alice:"+shaSecret1)
+	isChanged := false
+	m := &cachePolicy{now: func() time.Time {
+		if !isChanged {
+			isChanged = true
+			reloadStore(t, store, "alice:"+apr1Secret2)
+		}
+		return clock()
+	}}
+	for range 2 {
+		if got, _ := checkIn(t, userStores{store}, "alice", "secret1", m); got != resultWrongPassword {
+			t.Errorf("got %v, want %v", got, resultWrongPassword)
+		}
+	}
+	if !isChanged {
+		t.Error("the line was not changed")
+	}
+}
+
+// TestRepeatedOfAnotherSite sends one wrong password to two sites with one file
+// at once. Neither shares the hash of the other, since one of them keeps no
+// passwords, but the second one finds what the first one has found: it is logged
+// as repeated, and counted once.
+func TestRepeatedOfAnotherSite(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		logger, logs := observed()
+		h.logger = logger
+		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
+		other.guard, other.logger = h.guard, logger
+		var group sync.WaitGroup
+		for _, site := range []*flooded{h, other} {
+			group.Go(func() { site.expect("192.0.2.1", "alice", "old", wrong) })
+		}
+		group.Wait()
+		lines, repeated := logs.FilterMessage("log-in failed"), logs.FilterField(zap.Bool("repeated", true))
+		if lines.Len() != 2 || repeated.Len() != 1 {
+			t.Errorf("got %d lines, %d of them repeated, want 2 and 1:\n%s", lines.Len(), repeated.Len(), logText(logs))
+		}
+		if got, want := h.guard.counts(), [scopeCount]int{1, 1, 1}; got != want {
+			t.Errorf("got %v failed logins, want %v", got, want)
+		}
+	})
+}
+
+// TestRecognizedClientsShareTheUsersLimit has a user log in, and then be guessed
+// at from elsewhere: what was counted for the user before counts with it.
+func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
+	underFlood(t, &App{Throttle: &Throttle{User: &Budget{Failures: 20}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		guess := func(from, n int) (refused int) {
+			for i := range n {
+				if h.login(fmt.Sprint("192.0.2.", from+i), "alice", fmt.Sprint("guess", from+i)) == overBudget {
+					refused++
+				}
+			}
+			return refused
+		}
+		if n := guess(0, 15); n != 0 {
+			t.Errorf("%d guesses refused, want none", n)
+		}
+		h.expect("198.51.100.1", "alice", "secret1", good)
+		if n := guess(15, 15); n != 10 {
+			t.Errorf("%d of 15 more guesses refused, want 10 at a limit of 20", n)
+		}
+	})
 }

@@ -23,6 +23,18 @@ import (
 type binary struct {
 	path, dir, skip string
 	broken          map[int]string // why a mutation does not compile, by its number
+	sources         []*source
+}
+
+// switchFile says which mutation the binary has.
+const switchFile = "mutant_switch.go"
+
+// restore makes the files what they were.
+func (b *binary) restore() {
+	for _, s := range b.sources {
+		_ = os.WriteFile(s.path, []byte(s.text), 0o600)
+	}
+	_ = os.Remove(filepath.Join(b.dir, switchFile))
 }
 
 // source is a file of a package.
@@ -44,6 +56,7 @@ func (t *target) build(scratch string) (*binary, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.sources = sources
 	places := make([]place, len(t.mutations))
 	var errs []error
 	for i, m := range t.mutations {
@@ -57,7 +70,7 @@ func (t *target) build(scratch string) (*binary, error) {
 	}
 	switchText := fmt.Sprintf("package %s\n\nimport (\n\t\"os\"\n\t\"strconv\"\n)\n\n"+
 		"var activeMutant = func() int { n, _ := strconv.Atoi(os.Getenv(\"MUTANT\")); return n }()\n", sources[0].file.Name.Name)
-	if err := os.WriteFile(filepath.Join(dir, "mutant_switch.go"), []byte(switchText), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, switchFile), []byte(switchText), 0o600); err != nil {
 		return nil, err
 	}
 	for { // until all that is left compiles
@@ -159,10 +172,10 @@ func (s *source) reset() {
 // add adds a mutated copy of a function, and has the function call it.
 func (s *source) add(number int, f *ast.FuncDecl, m mutation) {
 	copyName := fmt.Sprintf("%s_mutant%d", f.Name.Name, number)
-	begin, end := s.offset(f.Pos()), s.offset(f.End())
-	name := s.offset(f.Name.Pos())
-	// The name comes before any mutation: those are in bodies.
-	text := s.text[begin:name] + copyName + strings.Replace(s.text[name+len(f.Name.Name):end], m.old, m.new, 1)
+	begin := s.offset(f.Pos())
+	name := s.offset(f.Name.Pos()) - begin // no mutation changes what is before it
+	text := strings.Replace(s.text[begin:s.offset(f.End())], m.old, m.new, 1)
+	text = text[:name] + copyName + text[name+len(f.Name.Name):]
 	s.tail.WriteString("\n" + text + "\n")
 	for range strings.Count(text, "\n") + 2 {
 		s.owner = append(s.owner, number)

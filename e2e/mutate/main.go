@@ -73,20 +73,21 @@ const (
 // it may take five times as long as without, and leastTimeout.
 const (
 	testTimeout  = 4 * time.Minute
-	leastTimeout = 20 * time.Second
+	leastTimeout = 10 * time.Second
 )
 
 func main() {
 	only := flag.String("only", "", "pattern of the package and fault")
 	list := flag.Bool("list", false, "list the faults")
+	stages := flag.Int("stages", 9, "run so many stages of the tests at most; the later ones take longer")
 	flag.Parse()
-	if err := run(*only, *list); err != nil {
+	if err := run(*only, *list, *stages); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(only string, list bool) error {
+func run(only string, list bool, stages int) error {
 	pattern, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -109,6 +110,7 @@ func run(only string, list bool) error {
 				chosen = append(chosen, m)
 			}
 		}
+		t.stages = t.stages[:min(stages, len(t.stages))]
 		if t.mutations = chosen; len(chosen) == 0 {
 			continue
 		}
@@ -138,6 +140,7 @@ func (t *target) check(scratch string, total map[string]int) error {
 	if err != nil {
 		return err
 	}
+	defer b.restore()
 	timeouts := make([]time.Duration, len(t.stages))
 	fmt.Printf("\n%s: %d faults; without any, the tests take", t.dir, len(t.mutations))
 	for i, tests := range t.stages {

@@ -1,4 +1,4 @@
 package main
 
 // targets are all packages that a login depends on, the quick ones first.
-var targets = []target{ratelimitTarget, hashqueueTarget, loginTarget}
+var targets = []target{ratelimitTarget, hashqueueTarget, hashqueueRaces, loginTarget}
