@@ -384,3 +384,25 @@ func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
 		}
 	})
 }
+
+// TestCountedInTheFileThatDecides has an earlier file name a user, with the same
+// hash, while a wrong password is hashed. That file decides by then, so the
+// failed login counts against the limits of its user.
+func TestCountedInTheFileThatDecides(t *testing.T) {
+	underFlood(t, &App{}, "bob:!", func(t *testing.T, h *flooded) {
+		h.users = append(h.users, storeOf(t, "alice:"+shaSecret1))
+		h.swapWhileHashing("alice:" + shaSecret1)
+		h.expect("192.0.2.1", "alice", "guess", wrong)
+		var keys limitKeys
+		decides := h.users.find([]byte("alice"))
+		keys.set(h.guard, h.guard.client("192.0.2.1"), &decides, []byte("alice"))
+		if decides.store != h.users[0] {
+			t.Error("the second file decides, want the first")
+		}
+		for s := range scopeCount {
+			if n := h.guard.failures[s].Peek(keys[s]); n != 1 {
+				t.Errorf("%v: got %d failed logins of the user of the first file, want 1", s, n)
+			}
+		}
+	})
+}

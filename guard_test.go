@@ -163,6 +163,11 @@ func TestLimitKeys(t *testing.T) {
 	if of(1, "alice", one) != before {
 		t.Error("a client that is recognized changes the keys of its user")
 	}
+	mine := g
+	if g = newGuard(g.settings, clock); of(1, "alice", one)[scopeUser] == before[scopeUser] {
+		t.Error("a guard takes the key of another one")
+	}
+	g = mine
 	for _, text := range []string{"alice:" + apr1Secret1, "alice:!", "bob:!"} {
 		reloadStore(t, one, text)
 		if now := of(1, "alice", one); now[scopeUser] == before[scopeUser] || now[scopeLogin] == before[scopeLogin] {

@@ -7,7 +7,7 @@ var loginTarget = target{
 	stages: []string{
 		"^Test(Check|MaxAge|Memory|Swap|NothingShared|OneComputation|Waiters|Unknown|Client|WaitForLimits|Count|LimitKeys|WrongPasswords|" +
 			"FindAcross|Turn|Known|Shared|TwoHandlers|GuessesWithout|PasswordChangeOpens|NothingBefore|GoneBefore|FileThat|ClockJumps|FailureLog|" +
-			"Refusals|LimitsWhere|Cheap|Malformed|Repeated|Guess|GoneWith|HashOutlives|Sites|NewLine|Reload|Password|Recognized|" +
+			"Refusals|LimitsWhere|Cheap|Malformed|Repeated|GuessEnds|GoneWith|HashOutlives|SitesWith|NewLine|ReloadForgets|PasswordOf|Recognized|CountedIn|" +
 			"Judged|Pending|OneWait|NoLook|FailsWhile|Mistyped)",
 		"^Test(Pace|PeopleFirst|MoreHashes|UnixSocket|ThrottledAnswers|NothingSpent|HashAsPassword|AdminExceeded$|Metrics|Outcomes|PoolLeaks|Release|PasswordChangedInFlight)",
 		"^Test(Guessing|SprayFlat|SameWork|Decoys|DecoyStays|AdminExceededUnder)",
@@ -185,7 +185,8 @@ var memoryMutations = []mutation{
 	{old: "case l.entry.State != htfile.StateUsable:\n\t\treturn resultDeniedUser", new: "case false:\n\t\treturn resultDeniedUser", fault: "a locked user has a wrong password"},
 	{old: "return l.entry.exists() == other.entry.exists()", new: "return true", fault: "a user who is added or removed is still the same"},
 	{old: "return l.store == other.store && l.entry.State", new: "return l.entry.State", fault: "a line of another file is the same"},
-	{old: "l.entry.State == other.entry.State && l.entry.Hash", new: "l.entry.Hash", fault: "a line that is locked is the same"},
+	{old: "l.entry.State == other.entry.State && l.entry.Hash", new: "l.entry.Hash", fault: "a line that is locked is the same",
+		equivalent: "the text of a hash decides its state; only lines without any can be locked or invalid, and both are denied"},
 	{old: "l.entry.State == other.entry.State && l.entry.Hash == other.entry.Hash", new: "l.entry.State == other.entry.State", fault: "a line with another hash is the same"},
 	{old: "func (s userStores) awaitCurrent(ctx context.Context) {\n\tfor _, store := range s {", new: "func (s userStores) awaitCurrent(ctx context.Context) {\n\tfor _, store := range s[:1] {", fault: "only the first file is waited for"},
 	{old: "e.exists() && e.sameAs(before) {\n\t\t\te.verified", new: "e.exists() {\n\t\t\te.verified", fault: "a cached password outlives its hash"},

@@ -2,18 +2,18 @@
 // a time, and runs the tests that are about it. A fault that no test notices is
 // either none, or the sign of a missing test.
 //
-// The faults are in a table: tables for the packages are in the files named by
-// them. All faults of a package are built into one test binary, see package
-// schemata in this directory's build.go; the environment variable MUTANT says
-// which of them the binary has.
+//	go run ./mutate                      all of them, in e2e
+//	go run ./mutate -only 'turn|queue'   those whose package or fault matches
+//	go run ./mutate -stages 2            without the tests that take long
+//	go run ./mutate -list                what there is
 //
-//	go run ./mutate                    all of them; run it in e2e
-//	go run ./mutate -only 'turn|queue' those whose package or fault matches
-//	go run ./mutate -list              what there is
+// The faults are in tables: ratelimit.go, hashqueue.go and login.go. All of a
+// package are built into one test binary, see binary; the environment variable
+// MUTANT says which one it has. It works in a copy of the files, in a temporary
+// directory.
 //
-// It works in a copy of the files, in a temporary directory. It fails if a text
-// of the table is no longer in the code, or if a fault survives that is not
-// declared equivalent.
+// It fails if a text of a table is no longer in the code, or if a fault survives
+// that is not declared equivalent.
 package main
 
 import (
