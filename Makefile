@@ -42,7 +42,7 @@ check:
 	$(GO) mod verify
 	$(GO) vet ./...
 
-# Under the race detector, the tests of crypt compute fewer hashes.
+# Under the race detector, some tests repeat less.
 unit:
 	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
 	PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./internal/crypt
@@ -75,7 +75,7 @@ bench: bench-code bench-servers
 
 bench-code:
 	cd e2e && $(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 ./bench
-	$(GO) test -run '^$$' -bench 'Parse|Select' .
+	$(GO) test -run '^$$' -bench 'Parse|Select' ./...
 	cd e2e && $(GO) test -run '^$$' -bench ProxyPass -benchtime 1x ./bench
 	$(GO) test -run '^$$' -bench . ./internal/crypt
 

@@ -21,7 +21,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(adminAPI{})
+	caddy.RegisterModule(new(adminAPI))
 }
 
 // adminAPI is the part of Caddy's admin API that shows and governs what all
@@ -35,20 +35,28 @@ func init() {
 //	DELETE /htpasswd/throttle/<name>   forget those of a client (an address) or user
 //
 // No answer has a password or a hash in it.
-type adminAPI struct{}
+type adminAPI struct{ shared *shared }
 
 // CaddyModule returns the Caddy module information.
-func (adminAPI) CaddyModule() caddy.ModuleInfo {
+func (*adminAPI) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "admin.api.htpasswd",
 		New: func() caddy.Module { return new(adminAPI) },
 	}
 }
 
+// Provision takes what the sites share.
+func (a *adminAPI) Provision(caddy.Context) error {
+	if a.shared == nil { // tests have their own
+		a.shared = process
+	}
+	return nil
+}
+
 const throttlePath = "/htpasswd/throttle"
 
 // Routes returns the routes of the API.
-func (a adminAPI) Routes() []caddy.AdminRoute {
+func (a *adminAPI) Routes() []caddy.AdminRoute {
 	throttle := methods{http.MethodGet: a.exceeded, http.MethodDelete: a.forget}
 	return []caddy.AdminRoute{
 		{Pattern: "/htpasswd", Handler: methods{http.MethodGet: a.status}},
@@ -120,10 +128,10 @@ type adminSlots struct {
 }
 
 // status tells how things are.
-func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
-	g := sharedGuard
+func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
+	g := a.shared.guard
 	status := adminStatus{Files: []adminFile{}, Budgets: make(map[string]adminBudget), adminExceeded: g.exceededNow()}
-	for _, f := range filesInUse() {
+	for _, f := range a.shared.sources.inUse() {
 		status.Files = append(status.Files, newAdminFile(&f))
 	}
 	for s, l := range g.settings().limits {
@@ -142,7 +150,7 @@ func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 func newAdminFile(f *fileInUse) adminFile {
 	found := f.findings()
 	file := adminFile{
-		Path: labelValue(f.Name()), Kind: f.kind(),
+		Path: shown.Label(f.Name()), Kind: f.kind(),
 		BadLines: append([]htfile.Finding{}, found.Invalid...), BadLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, Failures: f.status.Failures,
 	}
@@ -179,10 +187,10 @@ const (
 
 // reload reads all files that are in use. The status is 500 if one of them
 // can't be used.
-func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
+func (a *adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	status, reloads := http.StatusOK, []adminReload{}
-	logger := running.get().logger
-	for _, f := range filesInUse() {
+	logger := a.shared.active.get().logger
+	for _, f := range a.shared.sources.inUse() {
 		reload := reloadFile(&f, logger)
 		if reload.Result == reloadFailed {
 			status = http.StatusInternalServerError
@@ -193,7 +201,7 @@ func (adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func reloadFile(f *fileInUse, logger *zap.Logger) adminReload {
-	reload := adminReload{Path: labelValue(f.Name()), Kind: f.kind()}
+	reload := adminReload{Path: shown.Label(f.Name()), Kind: f.kind()}
 	err := f.Reload(logger)
 	reload.LastLoad = f.Status().LoadedAt
 	switch {
@@ -221,31 +229,32 @@ func nameIn(r *http.Request) (name string, hasName bool, err error) {
 }
 
 // exceeded tells which limits are exceeded: all, or those of a client or user.
-func (adminAPI) exceeded(w http.ResponseWriter, r *http.Request) error {
+func (a *adminAPI) exceeded(w http.ResponseWriter, r *http.Request) error {
 	name, hasName, err := nameIn(r)
 	if err != nil {
 		return err
 	}
 	if !hasName {
-		return writeJSON(w, http.StatusOK, sharedGuard.exceededNow())
+		return writeJSON(w, http.StatusOK, a.shared.guard.exceededNow())
 	}
-	return writeJSON(w, http.StatusOK, sharedGuard.exceededBy(name))
+	return writeJSON(w, http.StatusOK, a.shared.guard.exceededBy(name))
 }
 
 // forget ends throttling: of all, or of a client or user.
-func (adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
+func (a *adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
 	name, hasName, err := nameIn(r)
 	if err != nil {
 		return err
 	}
-	g, keys := sharedGuard, iter.Seq2[scope, uint64](sharedGuard.allKeys)
+	g := a.shared.guard
+	keys := iter.Seq2[scope, uint64](g.allKeys)
 	var fields []zap.Field
 	if hasName {
 		keys = g.keysOf(name)
 		fields = append(fields, zap.String("client_or_user", shown.Text(name)))
 	}
 	n := g.forget(keys)
-	running.get().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
+	a.shared.active.get().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
 	return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})
 }
 
@@ -262,6 +271,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 
 // Interface guards
 var (
-	_ caddy.AdminRouter  = adminAPI{}
+	_ caddy.Provisioner  = (*adminAPI)(nil)
+	_ caddy.AdminRouter  = (*adminAPI)(nil)
 	_ caddy.AdminHandler = methods{}
 )

@@ -57,10 +57,10 @@ func TestAdminStatus(t *testing.T) {
 	}
 	status, body := s.ask("GET", "/htpasswd")
 	if status != 200 {
-		t.Fatalf("%d: %s", status, body)
+		t.Fatalf("got status %d, want 200: %s", status, body)
 	}
 	if !regexp.MustCompile(`"last_load":"` + time.Now().Format("2006-01-02T")).MatchString(body) {
-		t.Errorf("no time in %s", body)
+		t.Errorf("got no time of today as last_load, want one: %s", body)
 	}
 	body = regexp.MustCompile(`"(last_load|until)":"[^"]*"`).ReplaceAllString(body, `"$1":"T"`)
 	want := `{"files":[` +
@@ -72,7 +72,7 @@ func TestAdminStatus(t *testing.T) {
 		`"exceeded":[{"limit":"login","client_ip":"127.0.0.1","user":"bob","file":"/users","until":"T"}],"exceeded_not_listed":0,` +
 		`"slots":{"max":2,"in_use":0,"waiting":0}}` + "\n"
 	if got := strings.ReplaceAll(body, s.dir, ""); got != want {
-		t.Errorf("%s", got)
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestAdminMethods(t *testing.T) {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 			allowed := slices.Contains(strings.Fields(methods), method)
 			if status, body := s.ask(method, path); (status == http.StatusMethodNotAllowed) == allowed {
-				t.Errorf("%s %s: %d %s", method, path, status, body)
+				t.Errorf("%s %s: got %d %s, want it allowed: %t", method, path, status, body, allowed)
 			}
 		}
 	}
@@ -119,12 +119,12 @@ func TestAdminReload(t *testing.T) {
 			}, 200, "unchanged unchanged unchanged", "", "zoe",
 		},
 	} {
-		before := filesInUse()
+		before := process.sources.inUse()
 		test.change()
 		status, body := s.ask("POST", "/htpasswd/reload")
 		var answer struct{ Files []adminReload }
 		if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Files) != 3 {
-			t.Fatalf("%s: %v: %s", test.name, err, body)
+			t.Fatalf("%s: got error %v and %s, want three files", test.name, err, body)
 		}
 		for i := range before { // the server may have seen a change by itself, before it was asked
 			if strings.Fields(test.results)[i] == "reloaded" {
@@ -136,7 +136,7 @@ func TestAdminReload(t *testing.T) {
 			results = append(results, string(f.Result))
 			if f.Path != s.dir+[]string{"/groups", "/more", "/users"}[i] || f.LastLoad.IsZero() ||
 				(f.Result == "failed") != (f.Error != "") || (f.Result == "pending") != strings.HasPrefix(f.Pending, "the file is empty; keeping the previous version for 3s") {
-				t.Errorf("%s: %+v", test.name, f)
+				t.Errorf("%s: got file %d %+v, want the files in order, each with a time, and an error or what is pending if there is one", test.name, i, f)
 			}
 		}
 		if got := strings.Join(results, " "); status != test.status || got != test.results || !strings.HasSuffix(answer.Files[2].Error, test.error) || strings.Contains(body, "canary") {
@@ -169,18 +169,18 @@ func TestAdminForget(t *testing.T) {
 			s := newAdminSite(t)
 			for i := range 2 { // the login budget
 				if a := s.get("/", test.user, fmt.Sprint("wrong", i)); a.status != 401 {
-					t.Fatalf("failure %d: %d", i, a.status)
+					t.Fatalf("failed login %d: got status %d, want 401", i, a.status)
 				}
 			}
 			if a := s.get("/", test.user, test.password); a.status != 429 {
-				t.Fatalf("no budget is used up: %d", a.status)
+				t.Fatalf("after 2 failed logins: got status %d, want 429", a.status)
 			}
 			status, body := s.ask("DELETE", test.path)
 			if want := fmt.Sprintf("{\"forgotten\":%d}\n", test.forgotten); status != 200 || body != want {
-				t.Errorf("%d: %s", status, body)
+				t.Errorf("got %d %s, want 200 %s", status, body, want)
 			}
 			if a := s.get("/", test.user, test.password); a.status != test.after {
-				t.Errorf("afterwards %d", a.status)
+				t.Errorf("afterwards: got status %d, want %d", a.status, test.after)
 			}
 		})
 	}
@@ -188,10 +188,10 @@ func TestAdminForget(t *testing.T) {
 		s := newAdminSite(t)
 		s.get("/", "bob", "wrong")
 		if status, body := s.ask("DELETE", "/htpasswd/throttle/"); status != 400 || !strings.Contains(body, "no client or user after the slash") {
-			t.Errorf("%d: %s", status, body)
+			t.Errorf("no client or user: got %d %s, want 400 that says so", status, body)
 		}
 		if status, body := s.ask("DELETE", "/htpasswd/throttle/bob"); status != 200 || body != "{\"forgotten\":2}\n" {
-			t.Errorf("%d: %s", status, body)
+			t.Errorf("bob: got %d %s, want 200 and 2 forgotten", status, body)
 		}
 	})
 }
@@ -199,12 +199,13 @@ func TestAdminForget(t *testing.T) {
 // TestFilesInUse asks for the files while others come and go.
 func TestFilesInUse(t *testing.T) {
 	path, groups := writeFile(t, metricsUsers), writeFile(t, "staff: ann\n")
+	ctx := configContext(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range 200 {
 			h := &Handler{Files: []string{path}, GroupFiles: []string{groups}}
-			if err := h.Provision(configContext(t)); err != nil {
+			if err := h.Provision(ctx); err != nil {
 				t.Error(err)
 			}
 			if err := h.Cleanup(); err != nil {
@@ -214,17 +215,17 @@ func TestFilesInUse(t *testing.T) {
 	}()
 	seen := 0
 	for {
-		for _, f := range filesInUse() {
+		for _, f := range process.sources.inUse() {
 			seen++
 			newAdminFile(&f)
 			if (f.kind() == "users") != (f.Name() == path) {
-				t.Errorf("%s is one of %s", f.Name(), f.kind())
+				t.Errorf("%s: got kind %s, want users for %s and groups for others", f.Name(), f.kind(), path)
 			}
 		}
 		select {
 		case <-done:
 			if seen == 0 {
-				t.Error("none was seen")
+				t.Error("got no file in use, want some")
 			}
 			return
 		default:

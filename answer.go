@@ -12,6 +12,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
+// statusClientGone is what nginx logs, and Caddy answers, when the client went away.
+const statusClientGone = 499
+
 // errorAnswer writes the answers to requests that a handler ends with an error.
 //
 // Caddy logs an error of 500 and above that reaches it with all headers of the
@@ -19,17 +22,18 @@ import (
 // both as often as they like. So no error leaves the handler: it writes the
 // status, or runs the error routes of the server, by itself.
 type errorAnswer struct {
+	guard      *guard
 	logger     *zap.Logger
 	inSubroute bool // a subroute around the handler has error routes
 }
 
 // newErrorAnswer is to be called while the handler is provisioned.
-func newErrorAnswer(ctx caddy.Context) errorAnswer {
+func newErrorAnswer(ctx caddy.Context, g *guard) errorAnswer {
 	hasErrorRoutes := func(m caddy.Module) bool {
 		subroute, ok := m.(*caddyhttp.Subroute)
 		return ok && subroute.Errors != nil
 	}
-	return errorAnswer{logger: ctx.Logger(), inSubroute: slices.ContainsFunc(ctx.Modules(), hasErrorRoutes)}
+	return errorAnswer{guard: g, logger: ctx.Logger(), inSubroute: slices.ContainsFunc(ctx.Modules(), hasErrorRoutes)}
 }
 
 // write answers the request with an error. What it returns is what the handler
@@ -54,7 +58,7 @@ func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) e
 	}
 	routes := server.Errors.Routes.Compile(caddyhttp.HandlerFunc(writeStatus))
 	if failure := routes.ServeHTTP(w, server.Errors.WithError(r, err)); failure != nil {
-		sharedGuard.lines[errorRouteLines].Warn(sharedGuard.now(), a.logger, "error route failed; responding with status only",
+		a.guard.lines[errorRouteLines].Warn(a.guard.now(), a.logger, "error route failed; responding with status only",
 			zap.String("client_ip", clientIP(r.Context())), zap.Int("status", statusOf(err)), zap.String("error", plainError(failure)))
 		w.WriteHeader(statusOf(err))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // TestErrorRoutesSeeNoUser asks handle_errors who the user is, after each way
@@ -174,14 +175,14 @@ func TestSubrouteHandlesErrors(t *testing.T) {
 	// The handler "subroute" that "route" became gets error routes.
 	before, after, found := strings.Cut(string(config), `"handler":"subroute"`)
 	if !found {
-		t.Fatalf("no subroute in %s", config)
+		t.Fatalf("got no subroute, want one in %s", config)
 	}
 	routes := `"errors":{"routes":[{"handle":[{"handler":"static_response","status_code":401,"body":"from the subroute"}]}]}`
 	must(t, s.load([]byte(before+`"handler":"subroute",`+routes+after), true))
 	a := s.send("/", nil)
 	checkStatus(t, a, http.StatusUnauthorized, restricted)
 	if a.body != "from the subroute" {
-		t.Errorf("got %q", a.body)
+		t.Errorf("got %q, want %q", a.body, "from the subroute")
 	}
 }
 
@@ -192,7 +193,7 @@ func TestSubrouteHandlesErrors(t *testing.T) {
 // Caddy's own, without headers, before the handler hears of it.
 func TestLogIsBoundedForEachStatus(t *testing.T) {
 	const (
-		requests = 2000
+		requests = 1000
 		workers  = 16
 		canary   = "canary-of-a-header"
 	)
@@ -246,7 +247,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			s := startServer(t, "")
 			s.write("users", "alice:"+shaSecret1)
 			if row.prepare != nil {
-				row.prepare(sharedGuard)
+				row.prepare(process.guard)
 			}
 			must(t, s.reload(https(row.directive)))
 			before, began := len(s.log()), time.Now()
@@ -304,7 +305,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			t.Errorf("%d lines, want about %d", n, insecureBurst)
 		}
 		if !strings.Contains(text, `"reason":"plain HTTP","fix":"serve the site over HTTPS`) {
-			t.Errorf("no reason, or no fix, in %s", text)
+			t.Errorf("got a log without reason or fix, want both: %s", text)
 		}
 	})
 }
@@ -359,4 +360,52 @@ func TestCausesOfPlainHTTPAreTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The challenge outlives what the administrator does about errors.
+func TestHandleErrors(t *testing.T) {
+	app := testkit.NewWitness(t)
+	s := site(t, app, map[string]string{"users": alice, "401.html": "<h1>Please log in</h1>"}, https(`
+	root {dir}
+	handle_errors 401 {
+		@page header X-Page yes
+		handle @page {
+			rewrite /401.html
+			file_server {
+				status 401
+			}
+		}
+		respond "{err.status_code} {err.message}" 401
+	}
+	handle_errors {
+		respond "{err.status_code} {err.message}"
+	}
+	htpasswd {
+		file {dir}/users
+		require user nobody
+		exempt /open
+	}
+	reverse_proxy {app}`))
+	for _, row := range []struct {
+		name   string
+		header http.Header
+		status int
+		body   string
+	}{
+		{"respond", nil, 401, "401 not authenticated"},
+		{"page", http.Header{"X-Page": {"yes"}}, 401, "<h1>Please log in</h1>"},
+		{"page, wrong password", http.Header{"X-Page": {"yes"}, "Authorization": {basic("alice", "no")}}, 401, "<h1>Please log in</h1>"},
+		{"403", authorization(basic("alice", "secret")), 403, "403 the user is not among those required"},
+		{"400", authorization("Basic a", "Basic b"), 400, "400 more than one Authorization header"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := s.in(t)
+			a := s.send("/", row.header)
+			checkStatus(t, a, row.status, restricted)
+			if a.body != row.body {
+				t.Errorf("got %q, want %q", a.body, row.body)
+			}
+		})
+	}
+	app.None(t)
 }

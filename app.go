@@ -3,8 +3,6 @@ package caddyhtpasswd
 import (
 	"errors"
 	"fmt"
-	"runtime"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,10 +17,8 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-const (
-	defaultPoll = 5 * time.Second
-	minPoll     = 100 * time.Millisecond
-)
+// minPoll is the shortest time between two looks.
+const minPoll = 100 * time.Millisecond
 
 // App holds the settings that all sites of the process share. It need not be
 // configured: everything has a default.
@@ -51,6 +47,7 @@ type App struct {
 	// the hashes that they had with it. Default: none.
 	OldSecret string `json:"old_secret,omitempty"`
 
+	shared   *shared
 	settings *settings
 	stored   *keyring.Stored // nil where the secret is configured
 
@@ -109,10 +106,6 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// appName is the key of the app in the JSON configuration, and the name of
-// the global option and of the directive in the Caddyfile.
-const appName = "htpasswd"
-
 // Provision sets the defaults, and adds the metrics to those of the
 // configuration. Nothing takes effect before Start.
 func (a *App) Provision(ctx caddy.Context) error {
@@ -120,17 +113,21 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.provisionSecret(ctx); err != nil {
 		return err
 	}
-	return register(ctx.GetMetricsRegistry())
+	return a.shared.metrics.register(ctx.GetMetricsRegistry())
 }
 
 func (a *App) setDefaults(logger *zap.Logger) {
+	if a.shared == nil { // tests have their own
+		a.shared = process
+	}
 	if a.Poll == 0 {
 		a.Poll = caddy.Duration(defaultPoll)
 	}
 	if a.MaxHashes == 0 {
-		a.MaxHashes = max(runtime.GOMAXPROCS(0)/2, 1)
+		a.MaxHashes = defaultMaxHashes()
 	}
-	a.settings = &settings{limits: defaultLimits, maxHashes: a.MaxHashes, poll: time.Duration(a.Poll), keys: keyring.NewRing(&fallbackKeys), logger: logger}
+	a.settings = defaultSettings(&a.shared.keys)
+	a.settings.maxHashes, a.settings.poll, a.settings.logger = a.MaxHashes, time.Duration(a.Poll), logger
 	for s := range scopeCount {
 		a.Throttle.budget(s).override(&a.settings.limits[s])
 	}
@@ -196,8 +193,8 @@ func (b *Budget) validate() error {
 // Start makes the settings the active ones.
 func (a *App) Start() error {
 	a.stored.Start()
-	running.start(a.settings)
-	sharedGuard.queue.WorkersChanged()
+	a.shared.active.start(a.settings)
+	a.shared.guard.queue.WorkersChanged()
 	return nil
 }
 
@@ -205,20 +202,13 @@ func (a *App) Start() error {
 // ones: then this one was started, and given up after all.
 func (a *App) Stop() error {
 	a.stored.Stop()
-	running.stop(a.settings)
-	sharedGuard.queue.WorkersChanged()
+	a.shared.active.stop(a.settings)
+	a.shared.guard.queue.WorkersChanged()
 	return nil
 }
 
 // Cleanup covers configurations that Caddy gives up after Start without calling Stop.
 func (a *App) Cleanup() error { return a.Stop() }
-
-// running are the settings of the apps of this process.
-var running = activeSettings{fallback: sync.OnceValue(func() *settings {
-	a := new(App)
-	a.setDefaults(caddy.Log().Named(appName))
-	return a.settings
-})}
 
 // Interface guards
 var (

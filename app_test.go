@@ -47,7 +47,7 @@ func TestAppSettings(t *testing.T) {
 		{"too long", `{"throttle": {"client": {"window": "721h"}}}`, 0, 0, defaults, "throttle client: window: expected 1s to 720h0m0s, found 721h"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before, changed := running.watch()
+			before, changed := process.active.watch()
 			a := new(App)
 			if err := json.Unmarshal([]byte(test.json), a); err != nil {
 				t.Fatal(err)
@@ -63,22 +63,23 @@ func TestAppSettings(t *testing.T) {
 				return
 			}
 			if err != nil || time.Duration(a.Poll) != test.poll || a.MaxHashes != test.hashes || a.settings.limits != test.limits {
-				t.Errorf("%s, %d, %v, %v", time.Duration(a.Poll), a.MaxHashes, a.settings.limits, err)
+				t.Errorf("got poll %s, %d hashes, limits %v, error %v, want %s, %d, %v and none",
+					time.Duration(a.Poll), a.MaxHashes, a.settings.limits, err, test.poll, test.hashes, test.limits)
 			}
-			if now := running.get(); isClosed(changed) || now != before {
-				t.Error("the settings are active before the start")
+			if now := process.active.get(); isClosed(changed) || now != before {
+				t.Error("before the start: got the new settings, want the previous ones")
 			}
 			if err := a.Start(); err != nil {
 				t.Fatal(err)
 			}
-			if now, _ := running.watch(); now != a.settings || running.get() != a.settings || !isClosed(changed) {
-				t.Error("the settings are not active after the start")
+			if now, _ := process.active.watch(); now != a.settings || process.active.get() != a.settings || !isClosed(changed) {
+				t.Error("after the start: got the previous settings or no notice, want the new ones")
 			}
 			if err := a.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			if now := running.get(); now != before {
-				t.Error("the settings are active after the stop")
+			if now := process.active.get(); now != before {
+				t.Error("after the stop: got the new settings, want the previous ones")
 			}
 		})
 	}

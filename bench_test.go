@@ -56,14 +56,14 @@ func BenchmarkDecoy(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			stores := userStores{storeOf(b, fileOfClasses(slices.Repeat([]int{1}, n)))}
 			if got := len(stores[0].current.Load().file.Classes); got != n {
-				b.Fatalf("%d classes", got)
+				b.Fatalf("got %d classes, want %d", got, n)
 			}
 			b.ReportAllocs()
 			name := []byte("nobody0000")
 			for b.Loop() {
 				name[len(name)-1]++
 				if !stores.decoy(testKey, name).entry.exists() {
-					b.Fatal("no decoy")
+					b.Fatal("got no decoy, want one")
 				}
 			}
 		})

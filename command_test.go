@@ -63,7 +63,7 @@ func TestToolAndServer(t *testing.T) {
 	act := func(args ...string) {
 		t.Helper()
 		if code, said := caddyTool(t, args...); code != 0 {
-			t.Fatalf("%q: got exit code %d and %q", args, code, said)
+			t.Fatalf("%q: got exit code %d and %q, want 0", args, code, said)
 		}
 	}
 	answers := func(user, password string, status int) {

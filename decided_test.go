@@ -41,6 +41,7 @@ func (h *flooded) swapWhileHashing(versions ...string) {
 // login. Only what the login is answered in the end is counted, spent and
 // logged: nothing for one that gets in, one failure for one that does not.
 func TestNothingBeforeTheDecision(t *testing.T) {
+	t.Parallel()
 	const (
 		home  = "192.0.2.1"
 		other = "carol:" + shaSecret1 + "\n"
@@ -108,6 +109,7 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 // TestSharedBeforeTheDecision has several wait for one hash, while the user is
 // added: each gets in, and nothing is counted for any of them.
 func TestSharedBeforeTheDecision(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, "carol:"+shaSecret1, func(t *testing.T, h *flooded) {
 		logger, logs := observed()
 		h.logger = logger
@@ -126,7 +128,7 @@ func TestSharedBeforeTheDecision(t *testing.T) {
 			t.Errorf("%d hashes, want 2", got)
 		}
 		if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
-			t.Errorf("spent %v, logged\n%s", got, logText(logs))
+			t.Errorf("got failed logins counted %v and logged\n%s\nwant none", got, logText(logs))
 		}
 	})
 }
@@ -134,17 +136,18 @@ func TestSharedBeforeTheDecision(t *testing.T) {
 // TestGoneBeforeTheDecision is a recognized client whose guess was compared
 // with a line that has changed when the client goes away.
 func TestGoneBeforeTheDecision(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", good)
 			synctest.Wait()                                                                                                       // the slot is free again
-			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&fallbackKeys)} } // without workers no turn ever comes
+			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&process.keys)} } // without workers no turn ever comes
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				c := credentialsOf("alice", "secret2")
 				defer c.release()
 				if _, err := h.check(ctx, "192.0.2.1", c); err == nil {
-					t.Error("an answer without a turn")
+					t.Error("got no error, want one: there was no worker slot")
 				}
 			}()
 			synctest.Wait()
@@ -164,6 +167,7 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 // TestFileThatNeverRests changes the line of a user during every hash: the
 // login ends, with no answer about the password and nothing counted.
 func TestFileThatNeverRests(t *testing.T) {
+	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			logger, logs := observed()
@@ -179,7 +183,7 @@ func TestFileThatNeverRests(t *testing.T) {
 				t.Errorf("%d hashes in %s, want %d", got, time.Since(start), maxRounds)
 			}
 			if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
-				t.Errorf("spent %v, logged\n%s", got, logText(logs))
+				t.Errorf("got failed logins counted %v and logged\n%s\nwant none", got, logText(logs))
 			}
 		})
 	}

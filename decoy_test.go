@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ func fileOf(counts map[string]int) string {
 }
 
 func TestDecoys(t *testing.T) {
+	t.Parallel()
 	const names = 10_000
 	for _, test := range []struct {
 		name  string
@@ -83,6 +85,7 @@ func TestDecoys(t *testing.T) {
 
 // TestDecoysArePinned has decoys that servers of all versions must agree on.
 func TestDecoysArePinned(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ name, text, want string }{
 		{"a few classes", fileOf(map[string]int{bcrypt4Secret1: 3, apr1Secret1: 2, shaSecret1: 1}), "bcrypt04 bcrypt04 bcrypt04 apr1 apr1 apr1 bcrypt04 apr1"},
 		{"many classes", fileOfClasses(slices.Repeat([]int{1, 2}, 500)), "sha256crypt1381 sha256crypt1483 sha256crypt1065 sha256crypt1233 sha256crypt1426 sha256crypt1243 sha256crypt1701 sha256crypt1429"},
@@ -104,6 +107,7 @@ func TestDecoysArePinned(t *testing.T) {
 // TestManyDecoyClasses has far more classes than are weighed one by one, some
 // with many entries and most with few: names fall on all of them as entries do.
 func TestManyDecoyClasses(t *testing.T) {
+	t.Parallel()
 	const names = 40_000
 	for _, test := range []struct {
 		name  string
@@ -164,6 +168,7 @@ func fileOfClasses(counts []int) string {
 // TestDecoyStays has files before and after an edit: most names keep the decoy that
 // they had, so that the time of a login does not tell unknown users from others.
 func TestDecoyStays(t *testing.T) {
+	t.Parallel()
 	const names = 10_000
 	decoys := func(text string) []string {
 		s := newUserStore("/decoys") // each time anew, as after a restart
@@ -221,4 +226,50 @@ func reversedLines(text string) string {
 		lines[i], lines[j] = lines[j], lines[i]
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Whoever the name belongs to, there is one hash and one answer.
+func TestSameAnswer(t *testing.T) {
+	s := site(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, https(`
+	handle_errors {
+		respond "{err.status_code} {err.status_text} {err.message} {err.trace} {http.auth.user.id}"
+	}
+	htpasswd {
+		file {dir}/users
+	}
+	respond ok`))
+	for version, client := range s.clients() {
+		var first answer
+		for _, row := range []struct{ name, user string }{
+			{"known user", "alice"}, {"unknown user", "nobody"}, {"locked user", "mallory"}, {"bad line", "bad"}, {"empty user", ""},
+			{"user name of 255 bytes", strings.Repeat("u", 255)},
+		} {
+			t.Run(row.name+", "+version, func(t *testing.T) {
+				var a answer
+				if computed := hashes(func() { a = s.in(t, client).send("/", authorization(basic(row.user, "wrong by "+version))) }); computed != 1 {
+					t.Errorf("%d hashes computed, not one", computed)
+				}
+				checkStatus(t, a, 401, restricted)
+				a.header.Del("Date")
+				if first.header == nil {
+					first = a
+				}
+				if a.body != first.body || !maps.EqualFunc(a.header, first.header, slices.Equal) {
+					t.Errorf("%+v, not as for a known user: %+v", a, first)
+				}
+				if strings.Contains(a.body, row.user) && row.user != "" {
+					t.Errorf("user in the answer: %q", a.body)
+				}
+			})
+		}
+	}
+	t.Run("one hash for the right password, then none", func(t *testing.T) {
+		s := s.in(t)
+		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 1 {
+			t.Errorf("%d hashes computed, not one", n)
+		}
+		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 0 {
+			t.Errorf("%d hashes computed, not none", n)
+		}
+	})
 }

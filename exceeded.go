@@ -62,15 +62,15 @@ func (n *exceededNotes) byKey() map[uint64]exceededNote {
 
 // noteExceeded remembers whose limit was just exceeded, by the same name and
 // address as in the log.
-func (g *guard) noteExceeded(s scope, a *attempt) {
-	note := exceededNote{key: a.keys[s]}
+func (g *guard) noteExceeded(s scope, key uint64, ip string, user []byte, l *lookup) {
+	note := exceededNote{key: key}
 	if s != scopeUser {
-		note.ip = a.ip
+		note.ip = ip
 	}
 	if s != scopeClient {
-		note.user = string(a.credentials.user)
-		if a.lookup.entry.exists() {
-			note.file = a.lookup.store.path
+		note.user = string(user)
+		if l.entry.exists() {
+			note.file = l.store.path
 		}
 	}
 	g.exceeded[s].add(note, func(key uint64) bool { return g.exceededFor(s, key) > 0 })
@@ -155,7 +155,7 @@ func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.
 			continue
 		}
 		limit := exceededLimit{
-			Limit: s, ClientIP: note.ip, File: labelValue(note.file),
+			Limit: s, ClientIP: note.ip, File: shown.Label(note.file),
 			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // not before the end
 		}
 		if s != scopeClient {
@@ -237,7 +237,7 @@ func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 // file if it names the user, else "".
 func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 	return func(yield func(uint64, string) bool) {
-		for _, f := range filesInUse() {
+		for _, f := range g.files() {
 			if f.store == nil {
 				continue
 			}

@@ -27,7 +27,7 @@ func (s *server) askExceeded(path string) (lines []string, notListed int) {
 		NotListed int `json:"exceeded_not_listed"`
 	}
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != 200 {
-		s.t.Fatalf("%s: %d %v: %s", path, status, err, body)
+		s.t.Fatalf("%s: got status %d, error %v, want 200 and JSON: %s", path, status, err, body)
 	}
 	for _, e := range answer.Exceeded {
 		line := fmt.Sprintf("%s %s %s %s", e.Limit, e.ClientIP, e.User, strings.TrimPrefix(e.File, s.dir+"/"))
@@ -80,7 +80,7 @@ func TestAdminExceeded(t *testing.T) {
 	s := startServer(t, "")
 	var offset atomic.Int64
 	start := time.Now()
-	sharedGuard.now = func() time.Time { return start.Add(time.Duration(offset.Load())) }
+	process.guard.now = func() time.Time { return start.Add(time.Duration(offset.Load())) }
 	s.write("users", metricsUsers)
 	s.write("more", "eve:"+toolSHA+"\n")
 	must(t, s.reload(exceededSite))
@@ -111,19 +111,19 @@ func TestAdminExceeded(t *testing.T) {
 		s.expectExceeded("all limits", path, want)
 	}
 	if _, body := s.ask("GET", "/htpasswd"); !strings.Contains(body, `"login":{"failures":2,"window":"1m0s","used_up":4}`) {
-		t.Errorf("the number is another: %s", body)
+		t.Errorf("got another number of exceeded limits than 4: %s", body)
 	}
 	_, body := s.ask("GET", "/htpasswd/throttle/192.0.2.1")
 	for _, window := range []time.Duration{time.Minute, 2 * time.Minute} {
 		if until := start.Add(window + time.Second - 1).Format("2006-01-02T15:04:05"); !strings.Contains(body, `"until":"`+until) {
-			t.Errorf("a window does not end at %s: %s", until, body)
+			t.Errorf("got no window that ends at %s, want one: %s", until, body)
 		}
 	}
 
 	must(t, s.reload(strings.Replace(exceededSite, "respond ok", "respond reloaded", 1)))
 	s.expectExceeded("after a reload of the configuration", "/htpasswd", all)
 	if status, body := s.ask("DELETE", "/htpasswd/throttle/192.0.2.1"); status != 200 {
-		t.Errorf("%d %s", status, body)
+		t.Errorf("got %d %s, want 200", status, body)
 	}
 	s.expectExceeded("a client's failures are forgotten", "/htpasswd",
 		"login 192.0.2.2 bob users, login 192.0.2.3 bob users, login 2001:db8::1 ghost, user bob users")
@@ -132,11 +132,11 @@ func TestAdminExceeded(t *testing.T) {
 
 	s.write("users", "bob:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n") // htpasswd -nbs bob secret
 	if _, body := s.ask("POST", "/htpasswd/reload"); !strings.Contains(body, `"kind":"users"`) {
-		t.Error(body)
+		t.Errorf("got %s, want the password file reloaded", body)
 	}
 	s.expectExceeded("the password was reset", "/htpasswd", "")
 	if status, body := s.ask("DELETE", "/htpasswd/throttle"); status != 200 {
-		t.Errorf("%d %s", status, body)
+		t.Errorf("got %d %s, want 200", status, body)
 	}
 	s.expectExceeded("all failures are forgotten", "/htpasswd", "")
 }
@@ -179,6 +179,7 @@ func TestAdminExceededUnderSpray(t *testing.T) {
 
 // TestExceededNotesAreBounded keeps the notes that still say something.
 func TestExceededNotesAreBounded(t *testing.T) {
+	t.Parallel()
 	var n exceededNotes
 	current := func(key uint64) bool { return key != 7 }
 	for key := range uint64(notedLimits) {
@@ -189,7 +190,7 @@ func TestExceededNotesAreBounded(t *testing.T) {
 		n.add(exceededNote{key: 1000 + uint64(i)}, current)
 		notes := n.byKey()
 		if _, found := notes[gone]; found || len(notes) != notedLimits {
-			t.Errorf("%d notes, and %d is among them: %t", len(notes), gone, found)
+			t.Errorf("got %d notes, the one of key %d among them: %t; want %d without it", len(notes), gone, found, notedLimits)
 		}
 	}
 }
@@ -211,6 +212,6 @@ func TestAdminEscapes(t *testing.T) {
 		t.Errorf("no %s in %s", want, body)
 	}
 	if lines, _ := s.askExceeded("/htpasswd"); len(lines) != 2 || lines[1] != "login 127.0.0.1 "+shown {
-		t.Errorf("%q", lines)
+		t.Errorf("got %q, want two lines, the second %q", lines, "login 127.0.0.1 "+shown)
 	}
 }

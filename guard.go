@@ -2,7 +2,6 @@ package caddyhtpasswd
 
 import (
 	"context"
-	"errors"
 	"hash/maphash"
 	"net/netip"
 	"runtime"
@@ -12,9 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelog"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
@@ -32,15 +29,13 @@ type guard struct {
 	failures [scopeCount]*ratelimit.Counter
 	exceeded [scopeCount]exceededNotes
 	wrong    wrongPasswords
-	queue    *hashqueue.Queue[attemptKey, verdict]
+	queue    *hashQueue
 	refusals *rate.Limiter
-	lines    [lineKinds]*ratelog.Log
+	lines    logLines
+	files    func() []fileInUse
 
 	statistics
 }
-
-// sharedGuard is the one of this process.
-var sharedGuard = newGuard(running.get, time.Now)
 
 func newGuard(settings func() *settings, now func() time.Time) *guard {
 	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, statistics: newStatistics()}
@@ -48,23 +43,10 @@ func newGuard(settings func() *settings, now func() time.Time) *guard {
 		g.failures[s] = ratelimit.New(now())
 	}
 	g.queue = g.newQueue(maxWait)
-	for kind := range g.lines {
-		g.lines[kind] = newLineLog(lineKind(kind))
-	}
+	g.lines = newLogLines()
 	perSecond := refusalsPerCore * runtime.GOMAXPROCS(0)
 	g.refusals = rate.NewLimiter(rate.Limit(perSecond), perSecond/10)
 	return g
-}
-
-// maxWait is how long a login waits for a hash, and a refusal for its time.
-const maxWait = 10 * time.Second
-
-func (g *guard) newQueue(maxWait time.Duration) *hashqueue.Queue[attemptKey, verdict] {
-	return hashqueue.New[attemptKey, verdict](hashqueue.Config{
-		Workers:   func() int { return g.settings().maxHashes },
-		MaxWait:   maxWait,
-		IsDemoted: g.hasFailed,
-	})
 }
 
 // limitKeys are the keys that the failed logins of a client and a user count under.
@@ -191,10 +173,6 @@ func (g *guard) awaitRefusal(ctx context.Context) {
 	defer cancel()
 	_ = g.refusals.Wait(ctx)
 }
-
-// errOverloaded is for logins that waited too long for a hash, or found no room
-// in the queue.
-var errOverloaded = errors.New("too many passwords are waiting to be checked; try again later")
 
 // throttledError is the error of a login that is refused because of a limit. It
 // does not say which: whoever reads it could be the attacker.

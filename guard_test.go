@@ -24,6 +24,7 @@ func settingsOf(a *App) func() *settings {
 }
 
 func TestClient(t *testing.T) {
+	t.Parallel()
 	g := newGuard(settingsOf(new(App)), clock)
 	for _, test := range []struct {
 		name, one, two string
@@ -33,29 +34,30 @@ func TestClient(t *testing.T) {
 		{"IPv4 the same", "192.0.2.1", "192.0.2.1", true},
 		{"IPv4 in IPv6", "192.0.2.1", "::ffff:192.0.2.1", true},
 		{"IPv4 in IPv6, two", "::ffff:192.0.2.1", "::ffff:192.0.2.2", false},
-		{"T6 one /64", "2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true},
-		{"T6 one /64 in other spellings", "2001:db8:0:0:1::1", "2001:DB8::2", true},
-		{"T6 two /64", "2001:db8::1", "2001:db8:0:1::1", false},
+		{"one /64", "2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true},
+		{"one /64 in other spellings", "2001:db8:0:0:1::1", "2001:DB8::2", true},
+		{"two /64", "2001:db8::1", "2001:db8:0:1::1", false},
 		{"a zone", "fe80::1%eth0", "fe80::2", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			one, two := g.client(test.one), g.client(test.two)
 			if one == noClient || two == noClient || (one == two) != test.same {
-				t.Errorf("%s and %s: %x and %x", test.one, test.two, one, two)
+				t.Errorf("%s and %s: got keys %x and %x, want the same: %t", test.one, test.two, one, two, test.same)
 			}
 		})
 	}
 	for _, none := range []string{"", "@", "localhost", "/run/socket"} {
 		if key := g.client(none); key != noClient {
-			t.Errorf("%q: %x", none, key)
+			t.Errorf("%q: got key %x, want %x", none, key, noClient)
 		}
 	}
 	if g.client("192.0.2.1") == newGuard(g.settings, clock).client("192.0.2.1") {
-		t.Error("the keys of all processes are the same")
+		t.Error("two guards: got the same key for a client, want another for each process")
 	}
 }
 
 func TestWaitForLimits(t *testing.T) {
+	t.Parallel()
 	now := clock()
 	settings := &App{Throttle: &Throttle{
 		Login:  &Budget{Failures: 2, Window: 60e9},
@@ -115,13 +117,14 @@ func TestWaitForLimits(t *testing.T) {
 			}
 			now = now.Add(time.Hour)
 			if wait := g.wait(spread(test.t), test.acquainted, 0); wait != 0 {
-				t.Errorf("%s after all windows", wait)
+				t.Errorf("after all windows: got a wait of %s, want none", wait)
 			}
 		})
 	}
 }
 
 func TestCountReportsExceededLimits(t *testing.T) {
+	t.Parallel()
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{
 		Login: &Budget{Failures: 2}, Client: &Budget{Off: true}, User: &Budget{Failures: 3},
 	}}), clock)
@@ -132,11 +135,12 @@ func TestCountReportsExceededLimits(t *testing.T) {
 		}
 	}
 	if !g.hasFailed(rendezvous.Mix(2)) || g.hasFailed(rendezvous.Mix(4)) || g.hasFailed(noClient) {
-		t.Error("who has failed is to be known though there is no limit")
+		t.Error("without a limit: got another answer than that the client of key 2 has failed, and no other")
 	}
 }
 
 func TestLimitKeys(t *testing.T) {
+	t.Parallel()
 	g := newGuard(settingsOf(new(App)), clock)
 	one, two := storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1), storeOf(t, "alice:"+shaSecret1)
 	of := func(client uint64, user string, stores ...*userStore) (k limitKeys) {
@@ -149,15 +153,15 @@ func TestLimitKeys(t *testing.T) {
 		"another client": of(2, "alice", one), "another file": of(1, "alice", two), "another user": of(1, "bob", one), "unknown": of(1, "alic", one),
 	} {
 		if other[scopeLogin] == before[scopeLogin] || other[scopeUser] == before[scopeUser] != (name == "another client") {
-			t.Errorf("%s: %x, as %x", name, other, before)
+			t.Errorf("%s: got keys %x, want others than %x, but the same of the user for another client", name, other, before)
 		}
 	}
 	if of(1, "alice", one, two) != before || of(1, "alice", two, one) != of(1, "alice", two) {
-		t.Error("the file that decides is not the one that counts")
+		t.Error("two files: got keys of another file, want those of the file that decides")
 	}
 	reloadStore(t, one, "bob:"+shaSecret1+"\nalice:"+shaSecret1+":comment")
 	if of(1, "alice", one) != before {
-		t.Error("an edit of the file that leaves the entry as it is changes its keys")
+		t.Error("another line edited: got other keys, want the same")
 	}
 	userStores{one}.find([]byte("alice")).entry.recognize(1, g, before[scopeUser])
 	if of(1, "alice", one) != before {
@@ -171,12 +175,13 @@ func TestLimitKeys(t *testing.T) {
 	for _, text := range []string{"alice:" + apr1Secret1, "alice:!", "bob:!"} {
 		reloadStore(t, one, text)
 		if now := of(1, "alice", one); now[scopeUser] == before[scopeUser] || now[scopeLogin] == before[scopeLogin] {
-			t.Errorf("T13 after %q the budget is what it was", text)
+			t.Errorf("after %q: got keys %x, want others than %x", text, now, before)
 		}
 	}
 }
 
 func TestWrongPasswords(t *testing.T) {
+	t.Parallel()
 	p := new(wrongPasswords)
 	sum := func(i int) *digest {
 		d := digest{}
@@ -187,7 +192,7 @@ func TestWrongPasswords(t *testing.T) {
 	}
 	p.add(1, sum(1))
 	if !p.has(1, sum(1)) || p.has(2, sum(1)) || p.has(1, sum(2)) {
-		t.Error("not the one that was added, and only that")
+		t.Error("got another answer than that the password added is there, and no other")
 	}
 	kept := 0
 	const n = 10_000
@@ -199,11 +204,11 @@ func TestWrongPasswords(t *testing.T) {
 			kept++
 		}
 		if p.has(3, sum(i)) || p.has(2, sum(n+i)) {
-			t.Fatal("has what was never added")
+			t.Fatal("got a password that was never added, want none")
 		}
 	}
 	if kept < n*8/10 {
-		t.Errorf("%d of %d are remembered", kept, n)
+		t.Errorf("got %d of %d passwords kept, want %d or more", kept, n, n*8/10)
 	}
 }
 
@@ -217,7 +222,7 @@ func BenchmarkWait(b *testing.B) {
 			}
 			for b.Loop() {
 				if g.wait(&keys, false, 0) != 0 {
-					b.Fatal("over")
+					b.Fatal("got a wait, want none")
 				}
 			}
 		})
@@ -235,13 +240,14 @@ func FuzzClient(f *testing.F) {
 			return // Caddy hands over only such that can be parsed
 		}
 		if key := g.client(ip); (key == noClient) != (err != nil) || key != g.client(ip) {
-			t.Errorf("%q: %x", ip, key)
+			t.Errorf("%q: got key %x, want a client's unless it is no address (%v), and the same again", ip, key, err)
 		}
 	})
 }
 
 // TestPace is about refusals without a hash: so many a second, and more wait.
 func TestPace(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuard(settingsOf(new(App)), time.Now)
 		second := refusalsPerCore * runtime.GOMAXPROCS(0)
@@ -250,7 +256,7 @@ func TestPace(t *testing.T) {
 			g.awaitRefusal(t.Context())
 		}
 		if took := time.Since(start).Round(time.Millisecond); took != 3*time.Second {
-			t.Errorf("3 seconds' refusals took %s", took)
+			t.Errorf("got %s for the refusals of 3 s, want 3 s", took)
 		}
 		// Who goes away leaves the turn to others.
 		gone, cancel := context.WithCancel(t.Context())
@@ -261,7 +267,7 @@ func TestPace(t *testing.T) {
 		}
 		g.awaitRefusal(t.Context())
 		if took := time.Since(start); took > time.Second {
-			t.Errorf("%s behind those who are gone", took)
+			t.Errorf("got %s behind clients that are gone, want at most 1 s", took)
 		}
 		// More than can be answered within maxWait are answered at once.
 		var group sync.WaitGroup
@@ -271,7 +277,7 @@ func TestPace(t *testing.T) {
 		}
 		group.Wait()
 		if took := time.Since(start); took > maxWait {
-			t.Errorf("the last one waited %s", took)
+			t.Errorf("got %s for the last one, want at most %s", took, maxWait)
 		}
 	})
 }

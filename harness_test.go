@@ -60,7 +60,7 @@ func startServer(t testing.TB, caddyfile string) *server {
 // startServerWith is startServer with other options.
 func startServerWith(t testing.TB, options testkit.ServerOptions, caddyfile string) *server {
 	t.Helper()
-	sharedGuard = newGuard(running.get, time.Now) // else the failures of one test would be those of the next
+	process = newShared(time.Now) // else the failures of one test would be those of the next
 	kit := testkit.NewServer(t, inProcess{}, options)
 	s := &server{Server: kit, t: t, dir: kit.Dir, port: kit.HTTPS, http: kit.HTTP, admin: kit.Admin, client: kit.Client}
 	t.Cleanup(func() {
@@ -161,16 +161,8 @@ var (
 	eventually = testkit.Eventually
 	freePorts  = testkit.FreePorts
 	program    = testkit.Program
-	run        = testkit.Run
 	readText   = testkit.ReadText
 )
-
-// start runs a program until the end of the test and returns a function that
-// tells what it has said so far.
-func start(t *testing.T, dir string, env []string, name string, args ...string) func() string {
-	t.Helper()
-	return testkit.Start(t, dir, env, name, args...).Said
-}
 
 // toolSHA is a hash of "secret1" (htpasswd -nbs bob secret1).
 const toolSHA = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="

@@ -47,6 +47,7 @@ func logText(logs *observer.ObservedLogs) string {
 }
 
 func TestLoggedFindingsAreCapped(t *testing.T) {
+	t.Parallel()
 	logger, logs := observed()
 	store := newUserStore("/f")
 	var text strings.Builder
@@ -59,32 +60,34 @@ func TestLoggedFindingsAreCapped(t *testing.T) {
 	}
 	table := store.current.Load().file
 	if table.InvalidCount != 25 || len(table.Invalid) != htfile.MaxFindings || table.DuplicateCount != 25 || len(table.Duplicates) != htfile.MaxFindings {
-		t.Errorf("%d/%d bad lines and %d/%d duplicates", len(table.Invalid), table.InvalidCount, len(table.Duplicates), table.DuplicateCount)
+		t.Errorf("got %d/%d invalid lines and %d/%d duplicates, want %d/25 of each",
+			len(table.Invalid), table.InvalidCount, len(table.Duplicates), table.DuplicateCount, htfile.MaxFindings)
 	}
 	if first := table.Invalid[0]; first.Line != 2 {
-		t.Errorf("first bad line: %d", first.Line)
+		t.Errorf("got line %d as the first invalid one, want 2", first.Line)
 	}
 	bad := logs.FilterMessageSnippet("bad line skipped")
 	dup := logs.FilterMessageSnippet("duplicate user")
 	if bad.Len() != htfile.MaxFindings || dup.Len() != htfile.MaxFindings {
-		t.Errorf("logged %d bad lines and %d duplicates", bad.Len(), dup.Len())
+		t.Errorf("got %d invalid lines and %d duplicates in the log, want %d of each", bad.Len(), dup.Len(), htfile.MaxFindings)
 	}
 	more := logs.FilterMessageSnippet("more lines").All()
 	if len(more) != 1 || more[0].ContextMap()["bad_lines"] != int64(25) || more[0].ContextMap()["duplicates"] != int64(25) {
-		t.Errorf("%v", more)
+		t.Errorf("got %v, want one line that counts 25 invalid lines and 25 duplicates", more)
 	}
 	if entry := bad.All()[0].ContextMap(); entry["file"] != "/f" || entry["line"] != int64(2) || entry["reason"] == "" {
-		t.Errorf("%v", entry)
+		t.Errorf("got %v, want file /f, line 2 and a reason", entry)
 	}
 	if weak := logs.FilterMessageSnippet("weak password hashes").All(); len(weak) != 1 ||
 		!maps.Equal(weak[0].ContextMap()["entries"].(map[string]int), map[string]int{"sha1": 1}) {
-		t.Errorf("%v", weak)
+		t.Errorf("got %v, want one warning that counts 1 of sha1", weak)
 	}
 }
 
 // TestWeakWarning changes a file again and again: the warning of weak hashes
 // comes when there is something new to say.
 func TestWeakWarning(t *testing.T) {
+	t.Parallel()
 	const strong = "carl:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n"
 	store := newUserStore("/f")
 	logger, logs := observed()
@@ -118,6 +121,7 @@ func TestWeakWarning(t *testing.T) {
 // TestNoHashIsLogged has hashes, and passwords, where people put them by
 // mistake.
 func TestNoHashIsLogged(t *testing.T) {
+	t.Parallel()
 	const (
 		canary = "CANARY"
 		salt   = "CANARYCANARYCANARYCANA"
@@ -148,7 +152,7 @@ func TestNoHashIsLogged(t *testing.T) {
 					logger, logs := observed()
 					err := newUserStore("/f").load(strings.ReplaceAll(test.text, "HASH", hash)+also, logger)
 					if text := fmt.Sprint(err, "\n", logText(logs)); strings.Contains(text, canary) {
-						t.Fatal(text)
+						t.Fatalf("got %q with part of a hash, want none", text)
 					}
 				}
 			}
@@ -157,6 +161,7 @@ func TestNoHashIsLogged(t *testing.T) {
 }
 
 func TestFindAcrossFiles(t *testing.T) {
+	t.Parallel()
 	first := storeOf(t, "alice:"+shaSecret1+"\nbob:!\ncarol:rubbish\ndave\n")
 	second := storeOf(t, "alice:"+apr1Secret2+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1+"\ndave:"+shaSecret1+"\neve:"+shaSecret1)
 	stores := userStores{first, second}
@@ -184,7 +189,7 @@ func TestFindAcrossFiles(t *testing.T) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 			if (user != "") != (test.want == resultPassed) || user != "" && user != test.user {
-				t.Errorf("user %q", user)
+				t.Errorf("got user %q, want %q if the password is right, else none", user, test.user)
 			}
 		})
 	}
@@ -192,43 +197,46 @@ func TestFindAcrossFiles(t *testing.T) {
 
 // TestHashAsPassword gives each user their own hash for a password.
 func TestHashAsPassword(t *testing.T) {
+	t.Parallel()
 	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "x", "*"} {
 		stores := userStores{storeOf(t, "alice:"+hash+"\nbob:"+shaSecret1)}
 		for _, password := range []string{hash, strings.TrimPrefix(hash, "!")} {
 			if got, _ := checkIn(t, stores, "alice", password, &cachePolicy{now: clock}); got == resultPassed {
-				t.Errorf("%q is a good password for %q", password, hash)
+				t.Errorf("password %q for hash %q: got %v, want another", password, hash, got)
 			}
 		}
 	}
 }
 
 func TestLoadKeepsTheVersionBefore(t *testing.T) {
+	t.Parallel()
 	logger, logs := observed()
 	store := storeOf(t, "alice:"+shaSecret1)
 	before := store.current.Load()
 	for _, text := range []string{"<html>\n", "alice:rubbish", "\x00"} {
 		err := store.load(text, logger)
 		if err == nil {
-			t.Errorf("%q: no error", text)
+			t.Errorf("%q: got no error, want one", text)
 		} else if strings.Contains(err.Error(), "rubbish") || strings.Contains(err.Error(), "html") {
-			t.Errorf("%q: content of the file in %v", text, err)
+			t.Errorf("%q: got error %q, want nothing of the file in it", text, err)
 		}
 		if store.current.Load() != before {
-			t.Fatalf("%q: the table is another", text)
+			t.Fatalf("%q: got another table, want the previous one", text)
 		}
 	}
 	if logs.Len() > 0 {
-		t.Error(logText(logs))
+		t.Errorf("got the log\n%s\nwant nothing", logText(logs))
 	}
 	if err := store.load("", logger); err != nil || len(store.current.Load().file.All) != 0 {
 		t.Error(err)
 	}
 	if logs.FilterMessageSnippet("names no user").Len() != 1 {
-		t.Error(logText(logs))
+		t.Errorf("got the log\n%s\nwant one line that the file names no user", logText(logs))
 	}
 }
 
 func TestGroupsOfSeveralFiles(t *testing.T) {
+	t.Parallel()
 	files := func(texts ...string) (all groupStores) {
 		for _, text := range texts {
 			store := newGroupStore("/g")
@@ -261,24 +269,25 @@ func TestGroupsOfSeveralFiles(t *testing.T) {
 	shared := files("a: alice\nb: alice\nc: alice", "d: alice")
 	first, second := shared.of("alice"), groupStores{shared[0], files("e: alice")[0]}.of("alice")
 	if !slices.Equal(first, []string{"a", "b", "c", "d"}) || !slices.Equal(second, []string{"a", "b", "c", "e"}) {
-		t.Errorf("handlers write into each other's groups: %q %q", first, second)
+		t.Errorf("got groups %q and %q, want a to d, and a, b, c, e: handlers write into each other's", first, second)
 	}
 }
 
 func TestGroupsKeepTheVersionBefore(t *testing.T) {
+	t.Parallel()
 	store := newGroupStore("/g")
 	logger, logs := observed()
 	if err := store.load("admins: alice\nrubbish CANARY", logger); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(logText(logs), "CANARY") || logs.FilterMessageSnippet("bad line").Len() != 1 {
-		t.Error(logText(logs))
+		t.Errorf("got the log\n%s\nwant one bad line, without its content", logText(logs))
 	}
 	if err := store.load("<html>", logger); err == nil || strings.Contains(err.Error(), "html") {
 		t.Error(err)
 	}
 	if got := (groupStores{store}).of("alice"); !slices.Equal(got, []string{"admins"}) {
-		t.Error(got)
+		t.Errorf("got groups %q, want those of the previous version: admins", got)
 	}
 }
 
@@ -302,11 +311,11 @@ func FuzzUsersLogIn(f *testing.F) {
 		}
 		table := store.current.Load()
 		if len(table.memories) != len(table.file.All) {
-			t.Errorf("got %d memories of %d users", len(table.memories), len(table.file.All))
+			t.Errorf("got %d memories, want one for each of %d users", len(table.memories), len(table.file.All))
 		}
 		for i := range table.memories {
 			if m := &table.memories[i]; m.verified.Load() != nil || m.clients.Load() != nil {
-				t.Errorf("%q is verified from the start", table.file.All[i].Name)
+				t.Errorf("%q: got a verified password or clients from the start, want none", table.file.All[i].Name)
 			}
 		}
 		for _, c := range table.file.Classes {
@@ -325,7 +334,7 @@ func FuzzUsersLogIn(f *testing.F) {
 					t.Errorf("%q, not usable: %v", e.Name, got)
 				}
 				if got == resultPassed && password != "" { // the hash of its own text is not what a fuzzer finds
-					t.Errorf("%q gets in with %q", e.Name, password)
+					t.Errorf("%q with password %q: got in, want a refusal", e.Name, password)
 				}
 			}
 		}

@@ -63,11 +63,6 @@ func (s userStores) awaitCurrent(ctx context.Context) {
 	}
 }
 
-// decoy picks the entry whose hash is computed for a user who cannot log in.
-func (h *Handler) decoy(user []byte) lookup {
-	return h.users.decoy(h.guard.settings().decoyKey(), user)
-}
-
 // warnOfShadowed says how many users of a file an earlier one decides on.
 func (s userStores) warnOfShadowed(logger *zap.Logger) {
 	for i := 1; i < len(s); i++ {

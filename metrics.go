@@ -2,39 +2,10 @@ package caddyhtpasswd
 
 import (
 	"errors"
-	"strconv"
-	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// statistics are what a guard counts for the metrics. They only grow.
-type statistics struct {
-	results [resultCount]atomic.Uint64
-
-	limitsExceeded [scopeCount]atomic.Uint64
-
-	// Comparisons with cached passwords: those that let somebody in, and the
-	// others, which only tests want to know.
-	hits, misses atomic.Uint64
-
-	hashTimes *prometheus.HistogramVec // hash computations, by format
-}
-
-func newStatistics() statistics {
-	return statistics{hashTimes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: metricNamespace,
-		Subsystem: metricSubsystem,
-		Name:      "hash_duration_seconds",
-		Help:      "Time that the computation of one password hash took.",
-		Buckets:   []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
-	}, []string{"format"})}
-}
-
-const (
-	metricNamespace = "caddy"
-	metricSubsystem = "htpasswd"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // metric is the description of one that is read when it is asked for.
@@ -63,13 +34,16 @@ var (
 	failuresMetric = newMetric(prometheus.CounterValue, "file_load_failures_total", "How often the file became one that can't be used, or so for another reason.", "file", "kind")
 )
 
-// collector reads the metrics. It is the same one for all configurations, so
-// that reloads don't begin anew.
-type collector struct{}
+// metrics collects the metrics. They are the same ones for all configurations,
+// so that reloads do not reset them.
+type metrics struct {
+	guard *guard
+	files func() []fileInUse
+}
 
 // register adds the metrics to the registry of a configuration.
-func register(registry *prometheus.Registry) error {
-	err := registry.Register(collector{})
+func (m *metrics) register(registry *prometheus.Registry) error {
+	err := registry.Register(m)
 	if _, twice := errors.AsType[prometheus.AlreadyRegisteredError](err); twice {
 		return nil
 	}
@@ -77,21 +51,21 @@ func register(registry *prometheus.Registry) error {
 }
 
 // Describe implements prometheus.Collector.
-func (collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, m := range []metric{
+func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
+	for _, metric := range []metric{
 		requestsMetric, hitsMetric, exceededMetric, slotsMetric, busyMetric, waitingMetric,
 		usersMetric, weakMetric, badLinesMetric, loadedMetric, goodMetric, failuresMetric,
 	} {
-		descs <- m.Desc
+		descs <- metric.Desc
 	}
-	sharedGuard.hashTimes.Describe(descs)
+	m.guard.hashTimes.Describe(descs)
 }
 
 // Collect implements prometheus.Collector.
-func (collector) Collect(metrics chan<- prometheus.Metric) {
-	g := sharedGuard
+func (m *metrics) Collect(collected chan<- prometheus.Metric) {
+	g := m.guard
 	send := func(m metric, value float64, labels ...string) {
-		metrics <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
+		collected <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
 	}
 	for result, name := range resultLabels {
 		send(requestsMetric, float64(g.results[result].Load()), name)
@@ -104,10 +78,10 @@ func (collector) Collect(metrics chan<- prometheus.Metric) {
 	send(slotsMetric, float64(g.settings().maxHashes))
 	send(busyMetric, float64(busy))
 	send(waitingMetric, float64(waiting))
-	g.hashTimes.Collect(metrics)
+	g.hashTimes.Collect(collected)
 
-	for _, f := range filesInUse() {
-		path := labelValue(f.Name())
+	for _, f := range m.files() {
+		path := shown.Label(f.Name())
 		if f.store != nil {
 			users, weak := f.users.file.Count()
 			send(usersMetric, float64(users), path)
@@ -122,13 +96,4 @@ func (collector) Collect(metrics chan<- prometheus.Metric) {
 		send(goodMetric, good, path, f.kind())
 		send(failuresMetric, float64(f.status.Failures), path, f.kind())
 	}
-}
-
-// labelValue returns a path as it is, or written in ASCII where it is not the
-// UTF-8 that labels must be.
-func labelValue(path string) string {
-	if !utf8.ValidString(path) {
-		return strconv.QuoteToASCII(path)
-	}
-	return path
 }

@@ -177,7 +177,7 @@ func TestMetricNames(t *testing.T) {
 	s.get("/", "ann", "wrong")
 	registry := prometheus.NewPedanticRegistry()
 	for range 2 { // as for two sites
-		must(t, register(registry))
+		must(t, process.metrics.register(registry))
 	}
 	families, err := registry.Gather()
 	must(t, err)
@@ -208,7 +208,7 @@ func TestOddPaths(t *testing.T) {
 	must(t, h.Provision(configContext(t)))
 	defer h.Cleanup()
 	registry := prometheus.NewPedanticRegistry()
-	must(t, register(registry))
+	must(t, process.metrics.register(registry))
 	if _, err := registry.Gather(); err != nil {
 		t.Error(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,24 +83,15 @@ type Handler struct {
 	users     userStores
 	names     []string // of the files of users, for their decoys
 	groups    groupStores
-	acquired  []any // keys in the pool
+	acquired  []any // keys in the pool of sources
 	exempt    caddyhttp.MatcherSets
 	cache     cachePolicy
-	guard     *guard
+	shared    *shared
+	guard     *guard // of shared
 	challenge string // where the realm has no placeholders
 	warnOfXFF func() // once
 	answer    errorAnswer
 	logger    *zap.Logger
-}
-
-// Require names who may pass: any of the users, and the members of any of the
-// groups.
-type Require struct {
-	// Names of users.
-	Users []string `json:"users,omitempty"`
-
-	// Names of groups in the group files.
-	Groups []string `json:"groups,omitempty"`
 }
 
 // Cache says how long a verified password is remembered. What is kept is a
@@ -127,7 +117,11 @@ const defaultRealm = "Restricted"
 
 // Provision checks the settings and reads the files.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger, h.guard, h.answer = ctx.Logger(), sharedGuard, newErrorAnswer(ctx)
+	if h.shared == nil { // tests have their own
+		h.shared = process
+	}
+	h.guard = h.shared.guard
+	h.logger, h.answer = ctx.Logger(), newErrorAnswer(ctx, h.guard)
 	h.warnOfXFF = sync.OnceFunc(func() {
 		h.logger.Warn("trusted_proxies without trusted_proxies_strict: clients can forge the address that failed log-ins are counted by; " +
 			"add trusted_proxies_strict beside it, in the global option servers")
@@ -209,22 +203,31 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 // a reload of the configuration must not pass over a broken one.
 func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
-		store, name, err := acquire(h, name, newUserStore)
+		file, err := acquire(&h.shared.sources, name, newUserStore, h.logger)
+		h.toRelease(file.key)
 		if err != nil {
 			return fmt.Errorf("file %w%s", err, howToCreate(err))
 		}
-		store.name.add(name)
-		h.users, h.names = append(h.users, store), append(h.names, name)
+		file.store.name.add(file.name)
+		h.users, h.names = append(h.users, file.store), append(h.names, file.name)
 	}
 	h.users.warnOfShadowed(h.logger)
 	for _, name := range h.GroupFiles {
-		store, _, err := acquire(h, name, newGroupStore)
+		file, err := acquire(&h.shared.sources, name, newGroupStore, h.logger)
+		h.toRelease(file.key)
 		if err != nil {
 			return fmt.Errorf("group_file %w", err)
 		}
-		h.groups = append(h.groups, store)
+		h.groups = append(h.groups, file.store)
 	}
 	return nil
+}
+
+// toRelease notes what Cleanup has to release.
+func (h *Handler) toRelease(key any) {
+	if key != nil {
+		h.acquired = append(h.acquired, key)
+	}
 }
 
 // Cleanup lets go of the files.
@@ -235,7 +238,7 @@ func (h *Handler) Cleanup() error {
 	h.names = nil
 	var errs []error
 	for _, key := range h.acquired {
-		_, err := files.Delete(key)
+		_, err := h.shared.sources.pool.Delete(key)
 		errs = append(errs, err)
 	}
 	h.acquired = nil
@@ -339,9 +342,6 @@ var (
 	errNotRequired  = errors.New("the user is not among those required")
 )
 
-// statusClientGone is what nginx logs, and Caddy answers, when the client went away.
-const statusClientGone = 499
-
 // unauthorized asks for a password.
 func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	if mayForgeAddress(r) {
@@ -382,18 +382,6 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login
 func retryAfter(wait time.Duration) string {
 	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
-
-// admits reports whether a user in these groups may pass.
-// A nil Require admits everybody.
-func (q *Require) admits(user string, groups []string) bool {
-	return q == nil || slices.Contains(q.Users, user) ||
-		slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(q.Groups, g) })
-}
-
-const (
-	userPlaceholder   = "http.auth.user.id"
-	groupsPlaceholder = "http.auth.user.groups"
-)
 
 // identify tells what comes behind who the user is.
 func (h *Handler) identify(r *http.Request, user any, groups []string) {

@@ -16,7 +16,7 @@ import (
 // failedLogins is how many requests were answered as failed logins.
 func failedLogins() (n uint64) {
 	for _, r := range []result{resultWrongPassword, resultUnknownUser, resultDeniedUser, resultThrottled, resultOverloaded, resultForbidden} {
-		n += sharedGuard.results[r].Load()
+		n += process.guard.results[r].Load()
 	}
 	return n
 }
@@ -59,7 +59,7 @@ func TestAddAndLogIn(t *testing.T) {
 			if strings.Contains(s.log(), "log-in failed") {
 				t.Error("a failed login is logged")
 			}
-			if counts := sharedGuard.counts(); counts != [scopeCount]int{} {
+			if counts := process.guard.counts(); counts != [scopeCount]int{} {
 				t.Errorf("spent: %v, want nothing", counts)
 			}
 		})

@@ -24,16 +24,16 @@ const (
 // put makes settings active until the end of a test.
 func put(t *testing.T, poll time.Duration) *settings {
 	t.Helper()
-	active := &settings{poll: poll, keys: keyring.NewRing(&fallbackKeys), logger: zap.NewNop()}
-	running.start(active)
-	t.Cleanup(func() { running.stop(active) })
+	active := &settings{poll: poll, keys: keyring.NewRing(&process.keys), logger: zap.NewNop()}
+	process.active.start(active)
+	t.Cleanup(func() { process.active.stop(active) })
 	return active
 }
 
 // TestFollowSettings makes other settings active: who follows a file learns of it.
 func TestFollowSettings(t *testing.T) {
 	one := put(t, time.Hour)
-	settings, changed := followSettings()
+	settings, changed := process.sources.followSettings()
 	if settings.Poll != time.Hour || settings.Logger != one.logger {
 		t.Errorf("got a poll of %s, want %s, and the logger of the app", settings.Poll, time.Hour)
 	}
@@ -44,7 +44,7 @@ func TestFollowSettings(t *testing.T) {
 	}
 	two := put(t, time.Minute)
 	<-changed
-	if settings, _ := followSettings(); settings.Poll != time.Minute || settings.Logger != two.logger {
+	if settings, _ := process.sources.followSettings(); settings.Poll != time.Minute || settings.Logger != two.logger {
 		t.Errorf("got a poll of %s, want %s, and the logger of the other app", settings.Poll, time.Minute)
 	}
 }

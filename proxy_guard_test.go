@@ -449,7 +449,10 @@ func TestProxyLogIsBounded(t *testing.T) {
 		{"504", "server " + silent.Listener.Addr().String() + "\ntransport http {\nresponse_header_timeout 1ms\n}", "504"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s := startServer(t, `{
+			s := startServer(t, "")
+			now := time.Now() // the rate is not what this is about
+			process = newShared(func() time.Time { return now })
+			must(t, s.reload(`{
 				http_port {http}
 				upstream app {
 					`+row.group+`
@@ -457,11 +460,9 @@ func TestProxyLogIsBounded(t *testing.T) {
 			}
 			http://127.0.0.1:{http} {
 				proxy_pass app
-			}`)
+			}`))
 			secret := "Authorization: Basic c2VjcmV0OnNlY3JldA==\r\nX-Fill: " + strings.Repeat("x", 10000) + "\r\n"
 			address := fmt.Sprintf("127.0.0.1:%d", s.http)
-			now := time.Now() // the rate is not what this is about
-			sharedGuard = newGuard(running.get, func() time.Time { return now })
 			ask := func() string {
 				return sendHTTP1(t, address, "GET /uri HTTP/1.1\r\nHost: "+address+"\r\n"+secret+"\r\n")
 			}

@@ -50,7 +50,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 			t.Fatalf("%+v", a)
 		}
 	}
-	known := sharedGuard.hashCount()
+	known := process.guard.hashCount()
 	if err := s.reload(caddyfile(1)); err != nil { // the first reload starts what then stays
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
-	if n := sharedGuard.hashCount() - known; n != 0 {
+	if n := process.guard.hashCount() - known; n != 0 {
 		t.Errorf("%d hashes computed for passwords that were verified", n)
 	}
 	eventually(t, "the last configuration serves", func() bool {
@@ -208,7 +208,7 @@ func TestRefusedReload(t *testing.T) {
 			if failed != 0 {
 				t.Errorf("%d hashes computed: a verified password was forgotten", failed)
 			}
-			if got := running.get().poll; got != time.Second {
+			if got := process.active.get().poll; got != time.Second {
 				t.Errorf("poll: got %s, want %s", got, time.Second)
 			}
 			for name, want := range map[string][2]int{"users": {1, 0}, "other": {}, "groups": {}, "missing": {}} {
@@ -228,7 +228,7 @@ func TestRefusedReload(t *testing.T) {
 			s.client.CloseIdleConnections()
 			return s.get("/", "alice", "secret").body == "new"
 		})
-		if got := running.get().poll; got != 9*time.Second {
+		if got := process.active.get().poll; got != 9*time.Second {
 			t.Errorf("poll: got %s, want %s", got, 9*time.Second)
 		}
 	})
@@ -322,7 +322,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 	}
 	respond ok`))
 	var file *pooledFile[*userStore]
-	files.Range(func(_, value any) bool {
+	process.sources.pool.Range(func(_, value any) bool {
 		if f, ok := value.(*pooledFile[*userStore]); ok && f.Name() == filepath.Join(s.dir, "users") {
 			file = f
 		}
@@ -338,7 +338,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 				t.Fatal(err)
 			}
 			begun, end := make(chan struct{}, 10), make(chan struct{}) // what the file says then is tried, too
-			sharedGuard.verify = func(class crypt.Class, hash string, password []byte) bool {
+			process.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
 				begun <- struct{}{}
 				<-end
 				return class.Verify(hash, password)

@@ -64,6 +64,11 @@ func (g requestGate) MatchWithError(r *http.Request) (bool, error) {
 	return true, nil
 }
 
+const (
+	userPlaceholder   = "http.auth.user.id"
+	groupsPlaceholder = "http.auth.user.groups"
+)
+
 // noUser provides the placeholders that nobody has set.
 func noUser(key string) (any, bool) {
 	return "", key == userPlaceholder || key == groupsPlaceholder

@@ -25,10 +25,6 @@ const (
 	loadPause = time.Minute
 )
 
-// fallbackKeys are those of the process. They stand in for the keys of a
-// configuration until its own are there.
-var fallbackKeys keyring.Fallback
-
 // provisionSecret takes the configured secret. It does not look into the
 // storage, which "caddy validate" must leave as it is.
 func (a *App) provisionSecret(ctx caddy.Context) error {

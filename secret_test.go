@@ -265,7 +265,7 @@ func TestValidateMakesNoSecret(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info.Mode(), err)
 	}
-	if !bytes.Equal(running.get().decoyKey(), found.Subkey(keyring.DecoysPurpose)) {
+	if !bytes.Equal(process.active.get().decoyKey(), found.Subkey(keyring.DecoysPurpose)) {
 		t.Error("the stored secret is not used")
 	}
 	if log := s.log(); strings.Contains(log, string(found)) {
@@ -284,7 +284,7 @@ func TestSecretAcrossReloads(t *testing.T) {
 	}
 	check := func(when string, want keyring.Secret) {
 		t.Helper()
-		if !bytes.Equal(running.get().decoyKey(), want.Subkey(keyring.DecoysPurpose)) {
+		if !bytes.Equal(process.active.get().decoyKey(), want.Subkey(keyring.DecoysPurpose)) {
 			t.Errorf("%s: another key", when)
 		}
 		checkStatus(t, s.get("/", "alice", "secret"), 200, "")

@@ -1,12 +1,15 @@
 package caddyhtpasswd
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
@@ -19,6 +22,23 @@ type settings struct {
 	poll      time.Duration
 	keys      *keyring.Ring
 	logger    *zap.Logger // of the app
+}
+
+// appName is the key of the app in the JSON configuration, and the name of
+// the global option and of the directive in the Caddyfile.
+const appName = "htpasswd"
+
+const defaultPoll = 5 * time.Second
+
+// defaultMaxHashes leaves half of the processors to everything else.
+func defaultMaxHashes() int { return max(runtime.GOMAXPROCS(0)/2, 1) }
+
+// defaultSettings are those of an app that says nothing.
+func defaultSettings(fallback *keyring.Fallback) *settings {
+	return &settings{
+		limits: defaultLimits, maxHashes: defaultMaxHashes(), poll: defaultPoll,
+		keys: keyring.NewRing(fallback), logger: caddy.Log().Named(appName),
+	}
 }
 
 // scope is what a rate limit counts failed logins by.
@@ -51,7 +71,7 @@ func (s *settings) decoyKey() []byte { return s.keys.Keys().Decoys }
 // last and not stopped yet. A reload starts the new app before it stops the old
 // one, and may give the new one up after all.
 type activeSettings struct {
-	fallback func() *settings // those that hold while no app runs
+	fallback func() *settings // returns those that hold while no app runs
 	current  atomic.Pointer[settings]
 
 	mu      sync.Mutex

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -122,34 +121,6 @@ func (l *foundLogin) warn(logger *zap.Logger) {
 		logger.Warn("htpasswd protects this one path only; to protect everything below it, end the path with a star",
 			append(placeFields(&l.Place), zap.String("path", l.ExactPath), zap.String("write", l.ExactPath+"*"))...)
 	}
-}
-
-// warnOfNobody warns of names in require that no file has. It is said when the
-// configuration is loaded only: files may change in the course of a removal.
-func (h *Handler) warnOfNobody() {
-	if h.Require == nil {
-		return
-	}
-	users := slices.DeleteFunc(slices.Clone(h.Require.Users), func(user string) bool { return h.users.find([]byte(user)).entry.exists() })
-	if len(users) > 0 {
-		h.logger.Warn("require names users who are in no password file", zap.Strings("users", users), zap.Strings("files", h.Files))
-	}
-	groups := slices.DeleteFunc(slices.Clone(h.Require.Groups), h.groups.haveMembers)
-	if len(groups) > 0 {
-		h.logger.Warn("require names groups that have no members", zap.Strings("groups", groups), zap.Strings("group_files", h.GroupFiles))
-	}
-}
-
-// haveMembers reports whether anybody is in the group.
-func (s groupStores) haveMembers(group string) bool {
-	for _, store := range s {
-		for _, groups := range store.current.Load().Of {
-			if slices.Contains(groups, group) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // checkTLS warns of a server on which no request can bring a password.

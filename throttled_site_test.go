@@ -245,7 +245,7 @@ func TestMoreHashes(t *testing.T) {
 	}
 	s := site(t, nil, map[string]string{"users": alice}, config(1))
 	held, end := make(chan struct{}, 2), make(chan struct{})
-	sharedGuard.verify = func(crypt.Class, string, []byte) bool {
+	process.guard.verify = func(crypt.Class, string, []byte) bool {
 		held <- struct{}{}
 		<-end
 		return false
@@ -256,7 +256,7 @@ func TestMoreHashes(t *testing.T) {
 	}
 	<-held
 	eventually(t, "one waits", func() bool {
-		_, waiting := sharedGuard.queue.State()
+		_, waiting := process.guard.queue.State()
 		return waiting == 1
 	})
 	app := &App{MaxHashes: 2}

@@ -63,7 +63,8 @@ type UpstreamGroup struct {
 	// known of it does not outlive a reload. Default: none listed.
 	Servers map[string]UpstreamServer `json:"servers,omitempty"`
 
-	recoveries map[string]*serverRecovery // acquired from serverRecoveries
+	shared     *shared
+	recoveries map[string]*serverRecovery // acquired from shared.servers
 	planning   sync.Mutex
 	plan       atomic.Pointer[upstreamPlan]
 }
@@ -94,11 +95,8 @@ func (*UpstreamGroup) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// serverRecoveries has what slow_start knows of servers, by address, for all
-// configurations: a reload must not bring a server back at once.
-var serverRecoveries = caddy.NewUsagePool()
-
-// serverRecovery is an entry of serverRecoveries.
+// serverRecovery is what slow_start knows of a server. All configurations share
+// it: a reload must not bring a server back at once.
 type serverRecovery struct{ balance.Recovery }
 
 // Destruct implements caddy.Destructor.
@@ -112,9 +110,12 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	if g.SlowStart == 0 {
 		return nil
 	}
+	if g.shared == nil { // tests have their own
+		g.shared = process
+	}
 	g.recoveries = make(map[string]*serverRecovery)
 	for dial := range g.Servers {
-		recovery, _, err := serverRecoveries.LoadOrNew(dial, func() (caddy.Destructor, error) { return new(serverRecovery), nil })
+		recovery, _, err := g.shared.servers.LoadOrNew(dial, func() (caddy.Destructor, error) { return new(serverRecovery), nil })
 		if err != nil {
 			return err
 		}
@@ -127,7 +128,7 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 func (g *UpstreamGroup) Cleanup() error {
 	var errs []error
 	for dial := range g.recoveries {
-		_, err := serverRecoveries.Delete(dial)
+		_, err := g.shared.servers.Delete(dial)
 		errs = append(errs, err)
 	}
 	g.recoveries = nil

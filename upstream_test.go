@@ -370,7 +370,7 @@ func TestSlowStartOutlivesReload(t *testing.T) {
 			if err := g.Cleanup(); err != nil {
 				t.Fatal(err)
 			}
-			if _, held := serverRecoveries.References("a"); held {
+			if _, held := process.servers.References("a"); held {
 				t.Error("after the last configuration: got a recovery that is still held, want none")
 			}
 		})

@@ -9,16 +9,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 )
 
-// verdict is what a check of credentials came to.
-type verdict struct {
-	result   result
-	user     any  // with resultPassed: the name as it stands in the file, a string
-	repeated bool // it was known already, or came of another attempt's hash
-}
-
-// isCheap reports whether a refusal took no hash.
-func (v verdict) isCheap() bool { return v.repeated || v.result == resultMalformed }
-
 // cachePolicy is how long a handler trusts verified passwords.
 type cachePolicy struct {
 	off    bool
@@ -56,6 +46,11 @@ func (a *attempt) pretend(decoy lookup) {
 	if decoy.entry.exists() {
 		a.lookup.store, a.lookup.table = decoy.store, decoy.table
 	}
+}
+
+// decoy picks the entry whose hash is computed for a user who cannot log in.
+func (h *Handler) decoy(user []byte) lookup {
+	return h.users.decoy(h.guard.settings().decoyKey(), user)
 }
 
 // chooseWork sets whose hash is to be computed. A decoy is chosen for every
@@ -208,18 +203,6 @@ func (h *Handler) throttled(a *attempt, guesses int) error {
 	return nil
 }
 
-// attemptKey says whose hash is computed for which password. Attempts with equal
-// keys share one hash. An attempt that cannot succeed shares none with one that can.
-type attemptKey struct {
-	failure     result
-	store, work *userStore
-	hash        string
-	user        string
-	digest      digest
-	cacheOff    bool
-	maxAge      time.Duration
-}
-
 func (h *Handler) keyOf(a *attempt) attemptKey {
 	return attemptKey{
 		a.lookup.failure(), a.lookup.store, a.work.store, a.work.entry.Hash, string(a.credentials.user), a.credentials.digest,
@@ -341,7 +324,7 @@ func (h *Handler) fail(a *attempt) {
 	exceeded := h.guard.count(&a.keys)
 	h.logFailure(a.ip, a.credentials.user, verdict{result: a.lookup.failure()})
 	for _, s := range exceeded {
-		h.guard.noteExceeded(s, a)
+		h.guard.noteExceeded(s, a.keys[s], a.ip, a.credentials.user, &a.lookup)
 		h.logExceeded(a.ip, a.credentials.user, s)
 	}
 }

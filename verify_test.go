@@ -44,7 +44,7 @@ func credentialsOf(user, password string) *credentials {
 
 // freely is a guard that lets everybody guess, and compute as they like.
 var freely = newGuard(func() *settings {
-	return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&fallbackKeys), logger: zap.NewNop()}
+	return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&process.keys), logger: zap.NewNop()}
 }, clock)
 
 // handlerOf returns a handler for files.
@@ -172,7 +172,7 @@ func TestCheck(t *testing.T) {
 		{"a right password is hashed once", file, on, []step{
 			{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 0}, {"alice", "secret1", resultPassed, 0},
 		}},
-		{"T9 a wrong password doesn't evict the right one", file, on, []step{
+		{"a wrong password doesn't evict the right one", file, on, []step{
 			{"alice", "secret1", resultPassed, 1}, {"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret1", resultPassed, 0},
 			{"bob", "secret1", resultWrongPassword, 1}, {"mallory", "secret1", resultUnknownUser, 1}, {"alice", "", resultWrongPassword, 1},
 			{"alice", "secret1", resultPassed, 0},
@@ -180,20 +180,20 @@ func TestCheck(t *testing.T) {
 		{"a wrong password is not remembered as right", file, on, []step{
 			{"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret2", resultWrongPassword, 0}, {"alice", "secret1", resultPassed, 1},
 		}},
-		{"what one user has shown is nothing for another", "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret1, on, []step{
+		{"a password cached for one user is not another's", "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret1, on, []step{
 			{"alice", "secret1", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}, {"bob", "secret2", resultWrongPassword, 1},
 		}},
 		{"cache off: a hash each time", file, off, []step{
 			{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 1}, {"alice", "secret2", resultWrongPassword, 1},
 		}},
-		{"T7 one hash for a name that can't log in, known or not", file, on, []step{
+		{"one hash for a user who cannot log in, known or not", file, on, []step{
 			{"mallory", "x", resultUnknownUser, 1}, {"mallory", "x", resultUnknownUser, 0}, {"carol", "x", resultDeniedUser, 1}, {"dave", "rubbish", resultDeniedUser, 1},
 			{"dave", "secret1", resultDeniedUser, 1}, {"", "", resultUnknownUser, 1}, {"Alice", "secret1", resultUnknownUser, 1},
 		}},
-		{"T7 the same with the cache off", file, off, []step{{"mallory", "x", resultUnknownUser, 1}, {"carol", "x", resultDeniedUser, 1}, {"dave", "x", resultDeniedUser, 1}}},
-		{"F1 an empty file: no hash", "", on, []step{{"alice", "secret1", resultUnknownUser, 0}}},
-		{"F9 only locked accounts: no hash", "alice:!\nbob:*", on, []step{{"alice", "!", resultDeniedUser, 0}, {"mallory", "x", resultUnknownUser, 0}}},
-		{"R7 over 72 bytes with bcrypt the first 72 decide",
+		{"one hash for a user who cannot log in, with the cache off", file, off, []step{{"mallory", "x", resultUnknownUser, 1}, {"carol", "x", resultDeniedUser, 1}, {"dave", "x", resultDeniedUser, 1}}},
+		{"an empty file: no hash", "", on, []step{{"alice", "secret1", resultUnknownUser, 0}}},
+		{"only locked accounts: no hash", "alice:!\nbob:*", on, []step{{"alice", "!", resultDeniedUser, 0}, {"mallory", "x", resultUnknownUser, 0}}},
+		{"over 72 bytes with bcrypt the first 72 decide",
 			"alice:" + bcrypt4P72, on, []step{
 				{"alice", strings.Repeat("p", 71), resultWrongPassword, 1}, {"alice", strings.Repeat("p", 72), resultPassed, 1},
 				{"alice", strings.Repeat("p", 73), resultPassed, 1}, {"alice", strings.Repeat("p", 73), resultPassed, 0},
@@ -236,13 +236,13 @@ func TestMaxAge(t *testing.T) {
 		hashes int64
 	}{
 		{"the first time", 0, 1},
-		{"just before it is too old", age - 1, 0},
-		{"at that moment", age, 0},
-		{"after it", age + 1, 1},
-		{"it is new again", 2*age + 1, 0},
-		{"T11 the clock jumps back", -age, 0},
-		{"T11 the clock jumps ahead", 1000 * age, 1},
-		{"T11 and back once more", 0, 0},
+		{"just before max_age", age - 1, 0},
+		{"at max_age", age, 0},
+		{"just after max_age", age + 1, 1},
+		{"max_age after the second computation", 2*age + 1, 0},
+		{"the clock jumps back", -age, 0},
+		{"the clock jumps ahead", 1000 * age, 1},
+		{"the clock jumps back once more", 0, 0},
 	} {
 		now = start.Add(test.at)
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, test.hashes}})
@@ -278,19 +278,19 @@ func TestMemoryAcrossVersions(t *testing.T) {
 		name, after string
 		steps       []step
 	}{
-		{"X2 another user's line", "zoe:" + shaSecret1 + "\nbob:" + bcrypt5Secret2 + "\nalice:" + bcrypt4Secret1 + ":comment",
+		{"another user's line changed", "zoe:" + shaSecret1 + "\nbob:" + bcrypt5Secret2 + "\nalice:" + bcrypt4Secret1 + ":comment",
 			[]step{{"alice", "secret1", resultPassed, 0}, {"bob", "secret2", resultPassed, 1}}},
-		{"X4 another password", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret2,
+		{"another password", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret2,
 			[]step{{"alice", "secret1", resultWrongPassword, 1}, {"alice", "secret2", resultPassed, 1}, {"bob", "secret2", resultPassed, 0}}},
-		{"X4 the lines of two users exchanged", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret1,
+		{"the lines of two users exchanged", "alice:" + bcrypt4Secret2 + "\nbob:" + bcrypt4Secret1,
 			[]step{{"alice", "secret1", resultWrongPassword, 1}, {"bob", "secret2", resultWrongPassword, 1}, {"alice", "secret2", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}}},
-		{"X4 another hash of the same password", "alice:" + bcrypt4Secret1b + "\nbob:" + bcrypt4Secret2,
+		{"another hash of the same password", "alice:" + bcrypt4Secret1b + "\nbob:" + bcrypt4Secret2,
 			[]step{{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 0}}},
-		{"X4 removed", "bob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultUnknownUser, 1}, {"bob", "secret2", resultPassed, 0}}},
-		{"X4 locked", "alice:!" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
-		{"X4 shadowed by a bad line", "alice:\x00\nalice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
-		{"X4 renamed", "ALICE:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"ALICE", "secret1", resultPassed, 1}, {"alice", "secret1", resultUnknownUser, 1}}},
-		{"X4 emptied", "", []step{{"alice", "secret1", resultUnknownUser, 0}}},
+		{"user removed", "bob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultUnknownUser, 1}, {"bob", "secret2", resultPassed, 0}}},
+		{"user locked", "alice:!" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
+		{"user shadowed by an invalid line", "alice:\x00\nalice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
+		{"user renamed", "ALICE:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"ALICE", "secret1", resultPassed, 1}, {"alice", "secret1", resultUnknownUser, 1}}},
+		{"file emptied", "", []step{{"alice", "secret1", resultUnknownUser, 0}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := storeOf(t, before)
@@ -300,7 +300,7 @@ func TestMemoryAcrossVersions(t *testing.T) {
 			runSteps(t, stores, m, test.steps)
 		})
 	}
-	t.Run("X4 removed and back", func(t *testing.T) {
+	t.Run("user removed and added again", func(t *testing.T) {
 		store := storeOf(t, before)
 		stores, m := userStores{store}, &cachePolicy{now: clock}
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
@@ -308,7 +308,7 @@ func TestMemoryAcrossVersions(t *testing.T) {
 		reloadStore(t, store, before)
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 	})
-	t.Run("X2 a version that is refused", func(t *testing.T) {
+	t.Run("a version that is refused", func(t *testing.T) {
 		store := storeOf(t, before)
 		stores, m := userStores{store}, &cachePolicy{now: clock}
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
@@ -328,15 +328,15 @@ func TestSwapWhileHashing(t *testing.T) {
 		want                result
 		hashes              int64
 	}{
-		{"X4 password changed", "alice:" + bcrypt6Secret1, "alice:" + bcrypt4Secret2, "secret1", resultWrongPassword, 2},
-		{"X4 removed", "alice:" + bcrypt6Secret1, "bob:" + shaSecret1, "secret1", resultUnknownUser, 2},
-		{"X4 removed, someone else has the same hash", "alice:" + bcrypt6Secret1, "bob:" + bcrypt6Secret1, "secret1", resultUnknownUser, 2},
-		{"X4 emptied", "alice:" + bcrypt6Secret1, "", "secret1", resultUnknownUser, 1},
-		{"X4 locked", "alice:" + bcrypt6Secret1, "alice:!" + bcrypt6Secret1, "secret1", resultDeniedUser, 1},
-		{"X4 a bad line", "alice:" + bcrypt6Secret1, "alice:rubbish\nbob:" + shaSecret1, "secret1", resultDeniedUser, 2},
-		{"X4 another hash of the same password", "alice:" + bcrypt6Secret1, "alice:" + apr1Secret1, "secret1", resultPassed, 2},
-		{"X4 another line", "alice:" + bcrypt6Secret1, "bob:!\nalice:" + bcrypt6Secret1, "secret1", resultPassed, 1},
-		{"X4 a wrong password stays wrong", "alice:" + bcrypt6Secret1, "alice:" + bcrypt6Secret1 + "\nbob:!", "secret2", resultWrongPassword, 1},
+		{"password changed", "alice:" + bcrypt6Secret1, "alice:" + bcrypt4Secret2, "secret1", resultWrongPassword, 2},
+		{"user removed", "alice:" + bcrypt6Secret1, "bob:" + shaSecret1, "secret1", resultUnknownUser, 2},
+		{"user removed, another user has the same hash", "alice:" + bcrypt6Secret1, "bob:" + bcrypt6Secret1, "secret1", resultUnknownUser, 2},
+		{"file emptied", "alice:" + bcrypt6Secret1, "", "secret1", resultUnknownUser, 1},
+		{"user locked", "alice:" + bcrypt6Secret1, "alice:!" + bcrypt6Secret1, "secret1", resultDeniedUser, 1},
+		{"line of the user becomes invalid", "alice:" + bcrypt6Secret1, "alice:rubbish\nbob:" + shaSecret1, "secret1", resultDeniedUser, 2},
+		{"another hash of the same password", "alice:" + bcrypt6Secret1, "alice:" + apr1Secret1, "secret1", resultPassed, 2},
+		{"same line at another place", "alice:" + bcrypt6Secret1, "bob:!\nalice:" + bcrypt6Secret1, "secret1", resultPassed, 1},
+		{"a wrong password stays wrong", "alice:" + bcrypt6Secret1, "alice:" + bcrypt6Secret1 + "\nbob:!", "secret2", resultWrongPassword, 1},
 	} {
 		for _, off := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, cache off: %v", test.name, off), func(t *testing.T) {
@@ -365,7 +365,7 @@ func TestSwapWhileHashing(t *testing.T) {
 			})
 		}
 	}
-	t.Run("F4 a file further up begins to name the user", func(t *testing.T) {
+	t.Run("a file further up begins to name the user", func(t *testing.T) {
 		first, second := storeOf(t, ""), storeOf(t, "alice:"+bcrypt6Secret1)
 		stores, m := userStores{first, second}, &cachePolicy{now: clock}
 		ctx := whenWaiting(t.Context(), func() { reloadStore(t, first, "alice:!") })
@@ -373,7 +373,7 @@ func TestSwapWhileHashing(t *testing.T) {
 			t.Error(got)
 		}
 	})
-	t.Run("X4 remembered", func(t *testing.T) { // no hash, and so no moment in between
+	t.Run("password changed while cached", func(t *testing.T) { // no hash, and so no moment in between
 		store := storeOf(t, "alice:"+bcrypt4Secret1)
 		stores, m := userStores{store}, &cachePolicy{now: clock}
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
@@ -382,8 +382,8 @@ func TestSwapWhileHashing(t *testing.T) {
 	})
 }
 
-// TestSwapsUnderLoad is F25: alice is in every version, bob's password is
-// that of one of two, carol comes and goes.
+// TestSwapsUnderLoad loads two versions of a file, alternating, while clients
+// log in: alice is in both, bob's password is another in each, carol is in one.
 func TestSwapsUnderLoad(t *testing.T) {
 	versions := [2]string{
 		"alice:" + shaSecret1 + "\nbob:" + apr1Secret1 + "\ncarol:" + shaSecret1,
@@ -420,7 +420,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 						ok = ok || got == o
 					}
 					if !ok {
-						t.Errorf("F25 %s with %s: %v", who.user, who.password, got)
+						t.Errorf("%s with %s: %v", who.user, who.password, got)
 						return
 					}
 				}
@@ -435,21 +435,22 @@ func TestSwapsUnderLoad(t *testing.T) {
 	runSteps(t, stores, &cachePolicy{now: clock}, []step{{"bob", "secret4", resultWrongPassword, 1}, {"carol", "secret4", resultWrongPassword, 1}})
 }
 
-// TestNothingShared is X6: the same user in two files, down to the same line.
+// TestNothingShared has the same user in two files, down to the same line: a
+// password verified with one file says nothing about the other.
 func TestNothingShared(t *testing.T) {
 	m := &cachePolicy{now: clock}
-	t.Run("X6 other passwords", func(t *testing.T) {
+	t.Run("other passwords", func(t *testing.T) {
 		one, two := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}, userStores{storeOf(t, "alice:"+bcrypt4Secret2)}
 		runSteps(t, one, m, []step{{"alice", "secret1", resultPassed, 1}, {"alice", "secret2", resultWrongPassword, 1}})
 		runSteps(t, two, m, []step{{"alice", "secret1", resultWrongPassword, 1}, {"alice", "secret2", resultPassed, 1}})
 		runSteps(t, one, m, []step{{"alice", "secret1", resultPassed, 0}})
 	})
-	t.Run("X6 the same line", func(t *testing.T) {
+	t.Run("the same line", func(t *testing.T) {
 		one, two := userStores{storeOf(t, "alice:"+bcrypt4Secret1)}, userStores{storeOf(t, "alice:"+bcrypt4Secret1)}
 		runSteps(t, one, m, []step{{"alice", "secret1", resultPassed, 1}})
 		runSteps(t, two, m, []step{{"alice", "secret1", resultPassed, 1}})
 	})
-	t.Run("X6 the same line at the same time", func(t *testing.T) {
+	t.Run("the same line at the same time", func(t *testing.T) {
 		one, two := storeOf(t, "alice:"+bcrypt4Secret1), storeOf(t, "alice:"+bcrypt4Secret1)
 		release := hold(t, userStores{one}, "alice", "secret1")
 		within(t, "the other file waits for the computation of this one", func() {
@@ -525,7 +526,7 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+bcrypt4Secret1)
 	stores := userStores{store}
 	release := hold(t, stores, "alice", "secret1")
-	within(t, "T7 others don't wait for alice", func() {
+	within(t, "others don't wait for alice", func() {
 		runSteps(t, stores, m, []step{
 			{"alice", "secret2", resultWrongPassword, 1},
 			{"bob", "secret1", resultPassed, 1},
@@ -550,9 +551,9 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	}
 }
 
-// TestUnknownNames is the last part of T7: an unknown name, though it brings
-// the very password of its decoy, gets nothing from its memory and leaves
-// nothing there.
+// TestUnknownNames has unknown and invalid users send the very password of
+// their decoy: they get nothing from what is cached for it, and leave nothing
+// there.
 func TestUnknownNames(t *testing.T) {
 	for _, m := range []cachePolicy{{now: clock}, {now: clock, off: true}} {
 		store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+apr1Secret1+"\nlocked:!\nbad:rubbish")
@@ -561,17 +562,17 @@ func TestUnknownNames(t *testing.T) {
 			for _, password := range []string{"secret1", "wrong"} {
 				n := hashesIn(func() {
 					if got, user := checkIn(t, stores, name, password, &m); got != resultUnknownUser && got != resultDeniedUser || user != "" {
-						t.Errorf("T7 %q: %v %q", name, got, user)
+						t.Errorf("%q: %v %q", name, got, user)
 					}
 				})
 				if n != 1 {
-					t.Errorf("T7 %q: %d hashes", name, n)
+					t.Errorf("%q: %d hashes", name, n)
 				}
 			}
 		}
 		for i, user := range store.current.Load().file.All {
 			if store.current.Load().memories[i].verified.Load() != nil {
-				t.Errorf("T7 %q remembers the password of another", user.Name)
+				t.Errorf("%q remembers the password of another", user.Name)
 			}
 		}
 		runSteps(t, stores, &cachePolicy{now: clock}, []step{{"alice", "secret1", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}})
@@ -579,6 +580,7 @@ func TestUnknownNames(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for o := resultUnchecked; o <= resultPassed; o++ {
 		if s := o.String(); s == "" || seen[s] {
@@ -616,8 +618,10 @@ func TestVerifiedHoldsNoFile(t *testing.T) {
 	}
 }
 
-// TestWarnOfShadowed is F4 across files.
+// TestWarnOfShadowed has users whose lines in the second file are without
+// effect, since an earlier file has them.
 func TestWarnOfShadowed(t *testing.T) {
+	t.Parallel()
 	logger, logs := observed()
 	one, two := storeOf(t, "alice:!\nbob:rubbish\nzoe:"+shaSecret1), storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1)
 	userStores{one, two}.warnOfShadowed(logger)

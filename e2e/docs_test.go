@@ -73,7 +73,7 @@ func TestDocsConfigurations(t *testing.T) {
 func TestDocsLinks(t *testing.T) {
 	parallel(t)
 	links := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
-	for _, page := range append(docsPages(t), "../README.md") {
+	for _, page := range append(docsPages(t), "../README.md", "../CONTRIBUTING.md") {
 		for _, m := range links.FindAllStringSubmatch(readText(t, page), -1) {
 			if strings.Contains(m[1], "://") {
 				continue

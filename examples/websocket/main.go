@@ -1,5 +1,6 @@
-// An application with a WebSocket, for the example: a page at / that opens it,
-// and /socket, which sends back what comes, with the user's name before it.
+// Command websocket is the application of an example. It has a page at / that
+// opens a WebSocket, and /socket, which sends back what comes with the user's name
+// before it.
 package main
 
 import (

@@ -1,7 +1,7 @@
 //go:build !unix || aix || dragonfly || solaris
 
-// Package atomicfile changes files that others read at any moment. It can't do
-// that on this system.
+// Package atomicfile replaces files that others read at any moment. On this
+// system there is no way to do so: Open and Look return an error.
 package atomicfile
 
 import (
@@ -12,10 +12,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// KeepGroup is the group of a new file that gets the one of whoever makes it.
+// KeepGroup stands for the group that the system gives a new file.
 const KeepGroup = -1
 
-// File is a file that nobody else changes by this package at the same time.
+// File is never returned.
 type File struct{}
 
 // Open returns an error: owner and access rights could not be kept.

@@ -12,6 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const (
+	// lockTime is how long to wait for others that write in the same
+	// directory. Each takes milliseconds.
+	lockTime = time.Minute
+
+	// lockRetry is how long to wait between two attempts to lock.
+	lockRetry = 5 * time.Millisecond
+)
+
 // lockTarget returns what writers of the file lock. That is the directory,
 // since the file itself gets replaced. In a sticky directory that others can
 // write, they must not keep each other waiting: there it is the file. For a new

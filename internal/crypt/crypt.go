@@ -1,6 +1,19 @@
-// Package crypt knows the password hash formats found in htpasswd files: it
-// checks their syntax, verifies passwords against them, and makes hashes of
-// those that htpasswd makes, and of argon2id.
+// Package crypt knows the formats of password hashes in htpasswd files. It checks
+// their syntax, verifies passwords, and makes hashes of the formats that Apache's
+// htpasswd makes, and of argon2id.
+//
+// Parse reads a hash and returns its Class, Class.Verify compares a password with
+// it, and Make makes a new one.
+//
+// The package promises:
+//
+//   - Time and memory of a verification are bounded. Parse refuses a hash that
+//     takes more than about a second and 256 MiB, and a password of more than
+//     MaxPasswordLen bytes matches nothing.
+//   - Every hash of a class takes the same work for passwords of the same length.
+//     Digests are compared in constant time.
+//   - No hash and no password makes the package panic.
+//   - No error holds anything of a hash or a password.
 package crypt
 
 import (
@@ -10,8 +23,8 @@ import (
 	"strings"
 )
 
-// MaxPasswordLen is the longest password, in bytes, that can match any hash:
-// without a limit the work would grow with whatever a client sends.
+// MaxPasswordLen is the length in bytes of the longest password that can match a
+// hash. Without a limit the work would grow with what a client sends.
 const MaxPasswordLen = 1024
 
 // libcryptMaxPasswordLen is the longest that can match a hash of a format
@@ -97,7 +110,7 @@ func (c Class) String() string {
 // each format stands what its work depends on; TestWorkIsOfTheClass counts it.
 //
 // With every format the work also depends on the length of the password that is
-// tried. Whoever tries it chooses that, and it is the same for every hash of a class.
+// tried. The client chooses that, and it is the same for every hash of a class.
 type work struct {
 	cost               string
 	saltLen, digestLen int

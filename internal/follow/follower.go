@@ -97,11 +97,11 @@ type Settings struct {
 	Logger *zap.Logger
 }
 
-// Status says how it stands with a source.
+// Status is the state of a source.
 type Status struct {
 	LoadedAt time.Time // when the active version was loaded; zero: never
 	Failure  string    // what is wrong with the source, logged once; "": nothing
-	Failures int       // how often Failure became another one, "" aside
+	Failures int       // how often there was a new Failure
 }
 
 // New returns a Follower that has not read the source yet. Reload does.
@@ -118,7 +118,8 @@ func New(source Source, options Options) *Follower {
 // Name returns the name of the source.
 func (f *Follower) Name() string { return f.source.Name() }
 
-// Status returns how it stands. It does not block while the source is read.
+// Status returns the state of the source. It does not block while the source is
+// read.
 func (f *Follower) Status() Status {
 	if status := f.published.Load(); status != nil {
 		return *status
@@ -148,7 +149,7 @@ func (f *Follower) run() {
 	defer close(f.done) // last: then nothing is left
 	renewer, _ := f.source.(Renewer)
 	if renewer != nil {
-		defer renewer.Close()
+		defer func() { _ = renewer.Close() }() // nobody could do anything about an error
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -602,3 +602,29 @@ func TestModeWarning(t *testing.T) {
 		t.Errorf("at the start: %d warnings", n)
 	}
 }
+
+// TestIsRacy is how fresh a change has to be that the next one can have the
+// same time.
+func TestIsRacy(t *testing.T) {
+	t.Parallel()
+	whole := time.Unix(1_700_000_000, 0)
+	fraction := whole.Add(123 * time.Millisecond)
+	for _, test := range []struct {
+		name    string
+		changed time.Time
+		age     time.Duration
+		want    bool
+	}{
+		{"it has just changed", fraction, 0, true},
+		{"it changed a settling time ago", fraction, SettleTime, false},
+		{"it changed a moment less ago", fraction, SettleTime - 1, true},
+		{"a clock is ahead a little", fraction, -SettleTime + 1, true},
+		{"a clock is far ahead", fraction, -time.Hour, false},
+		{"its file system knows whole seconds only", whole, 2 * time.Second, true},
+		{"its file system knows whole seconds only, and it is old enough", whole, 2*time.Second + SettleTime, false},
+	} {
+		if got := isRacy(test.changed.UnixNano(), test.changed.Add(test.age)); got != test.want {
+			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
+		}
+	}
+}

@@ -215,21 +215,34 @@ func TestNoFalseOrphans(t *testing.T) {
 		sig.linked = false
 		return sig, err
 	}
+	readUnlinked := func(path string) (string, signature, fs.FileMode, error) {
+		text, sig, mode, err := readFile(path)
+		sig.linked = false
+		return text, sig, mode, err
+	}
 	t.Run("a file system that reports no links at all", func(t *testing.T) {
 		w := watchText(t, fileA)
 		w.isLinked = false
 		w.stat = unlinked
-		w.fetch = func(path string) (string, signature, fs.FileMode, error) {
-			text, sig, mode, err := readFile(path)
-			sig.linked = false
-			return text, sig, mode, err
-		}
+		w.fetch = readUnlinked
 		w.pass(testPoll)
 		must(t, w.Reload(w.logger))
 		replace(t, w.path, fileB)
 		w.pass(testPoll)
 		w.serves("replaced", "alice", "bob")
 		w.logged("replaced", msgNew)
+	})
+	t.Run("a file that had links loses them: that is a true orphan, mount or not", func(t *testing.T) {
+		w := watchText(t, fileA)
+		w.stat, w.fetch = unlinked, readUnlinked
+		w.pass(testPoll)
+		if got := w.Status().Failure; got != errOrphaned.Error() {
+			t.Errorf("failure is %q, want %q", got, errOrphaned)
+		}
+		w.logged("without links", msgFail)
+		w.stat, w.fetch = sign, readFile
+		w.pass(testPoll)
+		w.logged("with links again", msgGood)
 	})
 	t.Run("replaced while it was looked at", func(t *testing.T) {
 		w := watchText(t, fileA)
@@ -243,11 +256,7 @@ func TestNoFalseOrphans(t *testing.T) {
 		w.pass(testPoll)
 		w.logged("once")
 		w.stat = sign
-		w.fetch = func(path string) (string, signature, fs.FileMode, error) {
-			text, sig, mode, err := readFile(path)
-			sig.linked = false
-			return text, sig, mode, err
-		}
+		w.fetch = readUnlinked
 		must(t, w.Reload(w.logger))
 		w.logged("reload")
 	})

@@ -96,7 +96,7 @@ func (f *followed) heard() {
 	eventually(f.t, "the settings are known", func() bool {
 		f.running.mu.Lock()
 		defer f.running.mu.Unlock()
-		return f.running.changed != nil
+		return f.changed != nil
 	})
 }
 

@@ -4,7 +4,7 @@
 // A Follower decides when to read, and what to do when the source cannot be
 // read. What a text means is the business of Options.Load. How to read, and
 // how to tell versions apart without reading, is the business of the Source.
-// A File is one. A source in a database is another.
+// A File is one. Text from a database would be another.
 //
 // A Follower promises:
 //
@@ -15,9 +15,9 @@
 //     must have stood still for SettleTime, unless the source knows that it is
 //     complete. A version that never stands still is read after MaxSettle.
 //   - A text that becomes empty is active after EmptyGrace, not before.
-//   - A version that has not changed is not read again.
-//   - Nobody waits without end. Await returns after LookTime, or MaxSettle
-//     later while a change is pending, whatever the source does.
+//   - A version that has not changed is not read again, unless it is racy.
+//   - No caller of Await waits without end. It returns after LookTime, or
+//     MaxSettle later while a change is pending, whatever the source does.
 //
 // To use it, make a Follower with New, call Reload, which reads the source and
 // starts to follow it, and in the end Close.
@@ -76,8 +76,8 @@ type Completer interface {
 type Judge interface {
 	// Doubt returns why version v, which Fetch has returned last, is most likely
 	// not meant to replace the loaded one. isEmpty says that its text is empty and
-	// the loaded text is not. Whoever calls Reload wants v all the same: then
-	// it is not called.
+	// the loaded text is not. Reload does not call Doubt: it was asked to load
+	// what there is.
 	Doubt(v, loaded Version, isEmpty bool) error
 
 	// Confirm returns what is wrong with version v although it is loaded. It is called
@@ -86,7 +86,7 @@ type Judge interface {
 	Confirm(v Version) error
 }
 
-// A Warner is a Source of which there can be something to warn of.
+// A Warner is a Source that can have something to warn of.
 type Warner interface {
 	// Warn logs what there is to warn of in the version that Fetch has
 	// returned last. It does not repeat itself at each version.

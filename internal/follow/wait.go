@@ -12,13 +12,12 @@ import (
 // for ever.
 const LookTime = 2 * time.Second
 
-// Await waits until the source has been looked at once more, and a change
-// that was found is loaded, refused, or has been waited for in vain. It is for
-// who is about to refuse something because of a version that may be outdated,
-// such as a login. It returns early when ctx is done.
+// Await waits until the source has been looked at once more, and a change that
+// was found is loaded or refused. Call it before something such as a login is
+// refused by a version that may be outdated. It returns early when ctx is done.
 //
 // It waits for LookTime at most, or MaxSettle more while a change is pending.
-// Once that was in vain it does not wait at all until a look comes to its end.
+// Once that time was not enough, it does not wait at all until a look has ended.
 func (f *Follower) Await(ctx context.Context) {
 	looked := f.nextLook()
 	notify(f.wake)

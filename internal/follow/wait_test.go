@@ -160,7 +160,7 @@ func TestAwaitCurrent(t *testing.T) {
 					if took := time.Since(start); took != want {
 						t.Errorf("login %d waits for %s, want %s", i+1, took, want)
 					}
-					if got := f.store.firstUser(); i == 0 && got != test.serves {
+					if got := f.firstUser(); i == 0 && got != test.serves {
 						t.Errorf("the first user is %s, want %s", got, test.serves)
 					}
 				}
@@ -171,7 +171,7 @@ func TestAwaitCurrent(t *testing.T) {
 				time.Sleep(testPoll)
 				replace(t, f.path, "carol:"+hash)
 				f.Await(t.Context())
-				if got := f.store.firstUser(); got != "carol" {
+				if got := f.firstUser(); got != "carol" {
 					t.Errorf("when it is over, the first user is %s, want carol", got)
 				}
 			})
@@ -244,9 +244,9 @@ func TestSettledAtTheLastMoment(t *testing.T) {
 		}()
 		synctest.Wait()
 		f.end(f.begin()) // a look that finds the change
-		time.Sleep(LookTime - 1)
+		time.Sleep(LookTime - time.Millisecond)
 		f.pending.Store(false) // it has been read, and the look is almost over
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		<-waits
 		if f.inVain.Load() {
 			t.Error("the wait is said to have been in vain")

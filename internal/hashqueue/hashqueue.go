@@ -1,7 +1,7 @@
 // Package hashqueue runs expensive computations, such as password hashes, a few
 // at a time and in a fair order.
 //
-// A [Queue] promises:
+// Make one [Queue] with [New], and call [Queue.Do] for each [Task]. It promises:
 //
 //   - At most Config.Workers tasks run at a time.
 //   - Clients take turns, one task each. A client with many tasks makes the

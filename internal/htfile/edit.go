@@ -8,7 +8,7 @@ import "strings"
 // hash stay, and so does everything else, bytes that mean nothing included.
 //
 // The name has to pass CheckName, and hash can have no colon, no line end and no
-// whitespace around it. Whoever wants to be sure parses what comes out.
+// whitespace around it. To be sure, parse the result.
 func SetUser(text, name, hash string) (edited string, found int) {
 	return edit(text, name, hash, false)
 }

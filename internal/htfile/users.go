@@ -35,8 +35,8 @@ type User struct {
 	State State
 }
 
-// State says whether a user can log in at all. One who cannot is in the table
-// all the same, so that no later line, and no later file, lets them in.
+// State says whether a user can log in at all. A user who cannot is in the table
+// as well, so that no later line, and no later file, lets them in.
 type State uint8
 
 const (
@@ -62,8 +62,8 @@ func Parse(text string) (*Users, error) {
 	return ParseLines(text, func(*Line) {})
 }
 
-// ParseLines is Parse for who wants to see each line, too. The line belongs to
-// the caller of see only until see returns.
+// ParseLines is like Parse, and calls see for each line. The line is valid only
+// until see returns.
 func ParseLines(text string, see func(*Line)) (*Users, error) {
 	n := min(strings.Count(text, "\n")+1, len(text)/minLineLen+1)
 	u := &Users{All: make([]User, 0, n), index: make(map[string]uint32, n)}

@@ -241,6 +241,7 @@ func FuzzParse(f *testing.F) {
 		"\uFEFFalice:" + shaSecret1 + "\r\nbob:" + apr1Secret1 + ":comment\r\n\r\n# x\r\nalice:*",
 		"a:" + bcrypt4Secret1 + "\nb:" + bcrypt5Secret2 + "\nc:" + shaSecret1 + "\nd:plain\ne\n:f",
 		"\xff\xfea\x00:\x00!\x00\n\x00", "<html>\n<p>a: b</p>", "\x00\n\x00:\x00", strings.Repeat("a", 256) + ":" + shaSecret1,
+		"a:" + strings.ReplaceAll(bcrypt4Secret1, "$", "$$"),
 		"a:$5$rounds=1000$salt$x\nb:$6$rounds=999999999$salt$x\na:" + shaSecret1,
 	} {
 		f.Add(text)
@@ -259,8 +260,10 @@ func FuzzParse(f *testing.F) {
 		if err == nil && table.InvalidCount > 0 && table.Valid == 0 {
 			t.Error("accepted, though no line is good")
 		}
-		if err != nil && len(err.Error()) > 200 {
-			t.Error("long error:", err)
+		if err != nil {
+			if problem, _, _ := strings.Cut(err.Error(), "; each $ of the hash is doubled"); len(problem) > 200 { // the hint behind it is always the same
+				t.Error("long error:", err)
+			}
 		}
 	})
 }

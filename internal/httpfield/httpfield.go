@@ -1,12 +1,14 @@
-// Package httpfield is about the names of HTTP header fields as applications take
-// them, and about values that this program writes.
+// Package httpfield compares the names of HTTP header fields as applications do,
+// and removes fields that a client must not send.
 //
 // An application behind a proxy need not tell "X-User" from "X_User": CGI, FastCGI
-// and WSGI turn both into HTTP_X_USER, and others are as generous. A field that says
-// who the user is must therefore be removed in each spelling, and from every place
-// where a client can put it: the header, the trailers, and the Connection header,
-// by which a client could have the field removed that the proxy has set. [Same] says
-// which spellings are meant, [Remove] and [FilterTrailers] remove them.
+// and WSGI turn both into HTTP_X_USER, and others do alike. So a field that says who
+// the user is must be removed in each spelling. And it must be removed from every
+// place where a client can put it: the header, the trailers, and the Connection
+// header, by which a client could have the field removed that the proxy has set.
+//
+// [Same] says which spellings are meant. [Remove] and [FilterTrailers] remove them.
+// [Set] and [BasicChallenge] are for fields that this program writes.
 package httpfield
 
 import (

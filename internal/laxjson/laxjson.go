@@ -1,11 +1,11 @@
-// Package laxjson reads parts of JSON that others wrote and that nobody has
-// validated yet.
+// Package laxjson reads parts of JSON that was not validated yet.
 //
 // No function returns an error: what is not as expected reads as absent. That
-// suits a program that looks through the configuration of another one, which
+// suits a program that looks through the configuration of another program, which
 // validates it itself and says what is wrong.
 //
-// No function changes the text that it is given. Results may share its memory.
+// No function changes the text that it is given, and no text makes one panic.
+// Results may share memory with the text.
 package laxjson
 
 import (

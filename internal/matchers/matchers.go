@@ -1,12 +1,14 @@
-// Package matchers says which requests the matcher sets of a route are for, by
-// their JSON in a configuration of Caddy's HTTP server.
+// Package matchers says which requests the matcher sets of a route match, by their
+// JSON in a configuration of Caddy's HTTP server.
 //
-// No matcher is loaded and no request is needed. So the package can judge a
-// configuration before it is used, and matchers that it does not know. Where it
-// is not certain, it says so: see [Reach]. A set that [Set.Reach] says matches
-// every request surely does; a set that does may be taken for one that does not.
+// No matcher is loaded, and no request is needed. So the package can judge a
+// configuration before it is used, and matchers that it does not know.
 //
-// JSON that Caddy will refuse is no error here, and reads as limited or empty.
+// It promises that [ReachEverything] is certain: every request matches such a set.
+// The reverse does not hold. A set that matches every request can have a smaller
+// [Reach], where the package cannot tell.
+//
+// JSON that Caddy will refuse is no error here. It reads as limited or empty.
 package matchers
 
 import (

@@ -45,8 +45,8 @@ func (r Reach) String() string {
 // Reach says what the set can let through. Only requests that can log in count:
 // those are encrypted, or with allowHTTP all requests.
 //
-// Names of hosts are limited here, although every client of a site may give
-// them. Whoever knows the names of the site has to compare: see [Set.Hosts].
+// A matcher of hosts has ReachLimited, although every client of a site can give
+// the names. A caller that knows the names of the site can compare them: see [Set.Hosts].
 func (s Set) Reach(allowHTTP bool) Reach {
 	reach := ReachEverything
 	for name, config := range s {

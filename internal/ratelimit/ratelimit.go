@@ -1,5 +1,12 @@
 // Package ratelimit counts events by key, such as failed logins by client, in
 // memory that never grows.
+//
+// Make one Counter for each kind of key. Before an event, ask Counter.Wait whether
+// the Limit of its key is exceeded. Afterwards count it with Counter.Add. The time
+// is always an argument.
+//
+// What a Counter promises when there are more keys than it has room for is said
+// there.
 package ratelimit
 
 import (
@@ -35,7 +42,7 @@ const (
 //
 // The keys must be of a hash that nobody outside can predict, and not 0. They
 // fall into sets of eight. In a full set, the key with the fewest events makes
-// room for a new one. So whoever causes events for ever new keys loses only what
+// room for a new one. So a flood of events for ever new keys displaces only what
 // the same flood has just counted: for a key with n events to be forgotten, all
 // others of its set must have n events, too.
 //

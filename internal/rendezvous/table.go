@@ -50,9 +50,9 @@ type Choice struct {
 	// Score is the score of the winner. It is +Inf for a table without candidates.
 	Score float64
 
-	common *Candidate // nil if it is one of rare
-	rare   rareTree
-	number uint64 // for the descent in rare
+	common *Candidate // nil if the winner is a rare one
+	rare   *rareTree  // nil if it is a common one
+	number uint64     // for the search in rare
 }
 
 // Choose chooses a candidate for a number. The salt tells this table's candidates
@@ -68,7 +68,7 @@ func (t *Table) Choose(number, salt uint64) Choice {
 	if len(t.rare) > 0 {
 		number ^= Mix(rareKey ^ salt)
 		if score := Score(number, t.rare.weight()); score < best.Score {
-			best = Choice{Score: score, rare: t.rare, number: number}
+			best = Choice{Score: score, rare: &t.rare, number: number}
 		}
 	}
 	return best

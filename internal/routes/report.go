@@ -55,7 +55,7 @@ type EarlyUse struct {
 	Verdict     UseVerdict
 }
 
-// UseVerdict says how sure it is that an early use is a mistake.
+// UseVerdict says how certain it is that an early use is a mistake.
 type UseVerdict int
 
 const (

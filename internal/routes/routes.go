@@ -16,8 +16,8 @@
 // is [UseMayNameUser], which deserves a warning at most.
 //
 // The walk takes time and memory in proportion to the size of the configuration,
-// also if named routes invoke each other or themselves. So some of what it
-// collects has a limit, beyond which the walk knows less and reports less.
+// even if named routes invoke each other or themselves. So some of what it
+// collects has a limit. Beyond it the walk knows less and reports less.
 //
 // It cannot know
 //   - what handlers of other modules do: they may verify a user, rewrite the

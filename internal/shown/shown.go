@@ -1,6 +1,13 @@
-// Package shown writes texts that somebody else has chosen, such as the names
-// of files and users, into messages: so that a terminal shows them as what they
-// are, and so that a shell takes them as one argument.
+// Package shown writes texts that somebody else has chosen, such as the names of
+// files and users, into messages.
+//
+// It promises that a terminal shows such a text as what it is: no text drives the
+// terminal, adds a line, hides a part of itself or passes for another one. And a
+// shell takes it as one argument, which is no option. Texts without anything of
+// that kind stay as they are.
+//
+// Use Text in messages, Short in logs, JSON for output that is JSON, and Argument
+// in commands that a message shows.
 package shown
 
 import (
@@ -25,7 +32,8 @@ func Text(text string) string {
 	return text
 }
 
-// Escape escapes what Text is about, but line ends, without quotes around.
+// Escape escapes the same characters as Text, except for line ends, and adds no
+// quotation marks.
 func Escape(text string) string {
 	if strings.IndexFunc(text, isHarmful) < 0 && utf8.ValidString(text) {
 		return text
@@ -44,7 +52,8 @@ func Escape(text string) string {
 	return b.String()
 }
 
-// JSON escapes the same in a text that is JSON. There it stands in strings only.
+// JSON escapes the same characters in a text that is JSON. They can be in its
+// strings only.
 func JSON(text string) string {
 	var b strings.Builder
 	for _, c := range text {
@@ -121,4 +130,13 @@ func Short[T string | []byte](text T) string {
 		}
 	}
 	return Text(first) + "..."
+}
+
+// Label returns a path as it is, or written in ASCII where it is not the
+// UTF-8 that labels must be.
+func Label(path string) string {
+	if !utf8.ValidString(path) {
+		return strconv.QuoteToASCII(path)
+	}
+	return path
 }

@@ -269,11 +269,11 @@ func (s *Server) Do(r *http.Request) Answer {
 
 // Send sends a request and reads the answer to its end.
 func Send(client *http.Client, r *http.Request) (Answer, error) {
-	resp, err := client.Do(r)
+	resp, err := client.Do(r) //nolint:gosec // a test says to whom
 	if err != nil {
 		return Answer{}, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it has been read
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return Answer{}, err
@@ -306,7 +306,7 @@ func (s *Server) Raw(text string) (a Answer, interim int) {
 	Must(s.T, err)
 	method, _, _ := strings.Cut(text, " ")
 	for r := bufio.NewReader(c); ; interim++ {
-		resp, err := http.ReadResponse(r, &http.Request{Method: method})
+		resp, err := http.ReadResponse(r, &http.Request{Method: method}) //nolint:bodyclose // the connection is closed
 		if err != nil {
 			s.T.Fatalf("%v, after %q", err, text)
 		}

@@ -1,5 +1,10 @@
-// Package testkit has what the tests here and those in e2e share: real
-// programs, ports that are free, waiting for what others do.
+// Package testkit has what the tests of several packages share: a Caddy under test
+// (Server), the same beside a real nginx or Apache (Twins), an application that
+// remembers what reaches it (Witness), real programs (Process), free ports, and
+// waiting for what others do (Eventually).
+//
+// It knows nothing of Caddy's code: a Server is given one by its test. Everything
+// that is started ends with the test.
 package testkit
 
 import (
@@ -23,8 +28,8 @@ func Must(t testing.TB, err error) {
 // than they take, also on a machine that has other things to do.
 const patience = time.Minute
 
-// Eventually waits until ok, at most for the time that a change of a file may
-// take and then some.
+// Eventually waits until ok returns true, for a minute at most. Then the test
+// fails, and says what it has waited for.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

@@ -4,7 +4,7 @@
 //
 // [SetUp] makes a command of cobra the tool. What a text means, and how it is
 // edited, is in package htfile; how a file is replaced while others read it, in
-// package atomicfile. Here is what is between them and a person: flags,
+// package atomicfile. This package is between them and a person: flags,
 // passwords from terminals, pipes and arguments, messages and exit codes.
 //
 // What holds whatever the flags say:

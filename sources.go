@@ -2,7 +2,8 @@ package caddyhtpasswd
 
 import (
 	"cmp"
-	"context"
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,30 +16,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// files holds the followed files of all configurations, running or about to.
-// Who names the same path shares one, across reloads too: that is how
-// verified passwords outlive them.
-var files = caddy.NewUsagePool()
-
-// store is what a file means: it gets the text of each new version.
-type store interface {
-	*userStore | *groupStore
-	load(text string, logger *zap.Logger) error
-	follow(f *follow.Follower)
-}
-
-// followed is the part of a store that knows its file.
-type followed struct {
-	file *follow.Follower // nil for none
-}
-
-func (s *followed) follow(f *follow.Follower) { s.file = f }
-
-// awaitCurrent waits until the file is read, if it has changed.
-func (s *followed) awaitCurrent(ctx context.Context) {
-	if s.file != nil {
-		s.file.Await(ctx)
-	}
+// sources holds the followed files of all configurations, running or about to.
+type sources struct {
+	pool   *caddy.UsagePool
+	active *activeSettings
 }
 
 // poolKey is the key of a file in the pool. A file read as users and as
@@ -56,17 +37,17 @@ func (f *pooledFile[S]) Destruct() error { return f.Close() }
 
 // followSettings returns the settings that are active for all followed files,
 // and a channel that is closed when others are.
-func followSettings() (follow.Settings, <-chan struct{}) {
-	active, changed := running.watch()
+func (s *sources) followSettings() (follow.Settings, <-chan struct{}) {
+	active, changed := s.active.watch()
 	return follow.Settings{Poll: active.poll, Logger: active.logger}, changed
 }
 
 // followOptions returns the options of what is followed, whatever its source is.
-func followOptions(load func(text string, logger *zap.Logger) error) follow.Options {
+func (s *sources) followOptions(load func(text string, logger *zap.Logger) error) follow.Options {
 	return follow.Options{
 		Load:     load,
 		IsEmpty:  func(text string) bool { return !htfile.HasLines(text) },
-		Settings: followSettings,
+		Settings: s.followSettings,
 	}
 }
 
@@ -80,30 +61,30 @@ type fileInUse struct {
 	groups *htfile.Groups
 }
 
-// filesInUse returns all files that were loaded, by path and kind.
-func filesInUse() []fileInUse {
-	var inUse []fileInUse
-	files.Range(func(_, value any) bool {
+// inUse returns all files that were loaded, by path and kind.
+func (s *sources) inUse() []fileInUse {
+	var files []fileInUse
+	s.pool.Range(func(_, value any) bool {
 		var f fileInUse
 		// The status comes first: a file that is loaded according to it is.
 		switch file := value.(type) {
 		case *pooledFile[*userStore]:
 			if f.Follower = file.Follower; f.isLoaded() {
 				f.store, f.users = file.store, file.store.current.Load()
-				inUse = append(inUse, f)
+				files = append(files, f)
 			}
 		case *pooledFile[*groupStore]:
 			if f.Follower = file.Follower; f.isLoaded() {
 				f.groups = file.store.current.Load()
-				inUse = append(inUse, f)
+				files = append(files, f)
 			}
 		}
 		return true
 	})
-	slices.SortFunc(inUse, func(a, b fileInUse) int {
+	slices.SortFunc(files, func(a, b fileInUse) int {
 		return cmp.Or(strings.Compare(a.Name(), b.Name()), strings.Compare(a.kind(), b.kind()))
 	})
-	return inUse
+	return files
 }
 
 // isLoaded takes the status, and reports whether the file was ever loaded.
@@ -126,36 +107,56 @@ func (f *fileInUse) findings() *htfile.Findings {
 	return &f.groups.Findings
 }
 
-// acquire returns what the file of that name means for h, read a moment ago, and
-// the name with its placeholders replaced.
-func acquire[S store](h *Handler, name string, newStore func(path string) S) (S, string, error) {
-	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
-	if err != nil {
-		return nil, "", err
-	}
-	s, err := acquirePath(h, name, newStore)
-	if err != nil && htfile.IsTextNotPath(name) {
-		return nil, "", errTextAsPath
-	}
-	return s, name, err
+// acquired is a file in use by a handler.
+type acquired[S store] struct {
+	store S
+	name  string // as configured, with placeholders replaced
+	key   any    // to release it with
 }
 
-func acquirePath[S store](h *Handler, name string, newStore func(path string) S) (S, error) {
+// acquire returns the file of a name in the configuration, read a moment ago.
+// Handlers that name the same path share one, across reloads too: that is how
+// verified passwords outlive them. Unless key is nil, the file must be released,
+// also after an error.
+func acquire[S store](s *sources, name string, newStore func(path string) S, logger *zap.Logger) (acquired[S], error) {
+	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
+	if err != nil {
+		return acquired[S]{}, err
+	}
+	a, err := acquirePath(s, name, newStore, logger)
+	if err != nil && htfile.IsTextNotPath(name) {
+		err = errTextAsPath
+	}
+	a.name = name
+	return a, err
+}
+
+func acquirePath[S store](s *sources, name string, newStore func(path string) S, logger *zap.Logger) (acquired[S], error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
-		return nil, err
+		return acquired[S]{}, err
 	}
 	key := poolKey[S]{path}
-	value, _, err := files.LoadOrNew(key, func() (caddy.Destructor, error) {
-		s := newStore(path)
-		file := follow.New(follow.NewFile(path), followOptions(s.load))
-		s.follow(file)
-		return &pooledFile[S]{file, s}, nil
+	value, _, err := s.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
+		store := newStore(path)
+		file := follow.New(follow.NewFile(path), s.followOptions(store.load))
+		store.follow(file)
+		return &pooledFile[S]{file, store}, nil
 	})
 	if err != nil {
-		return nil, err
+		return acquired[S]{}, err
 	}
-	h.acquired = append(h.acquired, key) // from here on there is something to clean up
 	file := value.(*pooledFile[S])
-	return file.store, file.Reload(h.logger)
+	return acquired[S]{store: file.store, key: key}, file.Reload(logger)
+}
+
+// errTextAsPath is for a value of 'file' that must not be shown.
+var errTextAsPath = errors.New("value looks like the text of a password file (not shown here); expected the path of a file with that text, such as /etc/caddy/.htpasswd")
+
+// howToCreate says what to do about a password file that is not there.
+func howToCreate(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "; create it with: caddy htpasswd -c <file> <user>"
+	}
+	return ""
 }

@@ -42,11 +42,11 @@ func TestTextAsPath(t *testing.T) {
 				must(t, os.WriteFile(filepath.Join(s.dir, "users"), []byte("ann:"+toolSHA+"\n"), 0o600))
 				err := s.reload("https://localhost:{https} {\n\thtpasswd {\n\t\t" + subdirective + "\n\t}\n\trespond ok\n}")
 				if err == nil || !strings.Contains(err.Error(), "looks like the text of a password file (not shown here); expected the path") {
-					t.Fatalf("got error %v", err)
+					t.Fatalf("got error %v, want one that says it looks like the text of a password file", err)
 				}
 				for _, secret := range []string{"canary", hash[10:20], toolSHA, "alice"} {
 					if strings.Contains(err.Error(), secret) {
-						t.Errorf("the error shows %q: %v", secret, err)
+						t.Errorf("got %q in the error %v, want nothing of the text", secret, err)
 					}
 				}
 			}
@@ -56,6 +56,7 @@ func TestTextAsPath(t *testing.T) {
 
 // TestNobodyCanLogIn: there is one warning for a file with which nobody can log in.
 func TestNobodyCanLogIn(t *testing.T) {
+	t.Parallel()
 	const empty, locked = "file names no user: nobody in it can log in", "no user in the file can log in"
 	for text, want := range map[string]string{
 		"":                              empty,

@@ -1,0 +1,357 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// architecturePage says which packages there are, and which imports which.
+const architecturePage = "../docs/architecture.md"
+
+// goPackage is what go list says of a package.
+type goPackage struct {
+	Dir, ImportPath, Name     string
+	GoFiles, IgnoredGoFiles   []string // the latter are for other systems, and can be tests
+	TestGoFiles, XTestGoFiles []string
+	Imports                   []string // of GoFiles
+}
+
+// packagesIn lists the packages of the module in a directory.
+func packagesIn(t *testing.T, dir string) []goPackage {
+	t.Helper()
+	list := exec.Command("go", "list", "-json=Dir,ImportPath,Name,GoFiles,IgnoredGoFiles,TestGoFiles,XTestGoFiles,Imports", "./...")
+	list.Dir = dir
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packages []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// module is the path of the plugin's module.
+const module = "github.com/seed10b5b978/caddy-htpasswd"
+
+// pathInModule returns the path of a package as the page names it, "" for a
+// package of another module.
+func pathInModule(importPath string) string {
+	if importPath == module {
+		return "caddyhtpasswd"
+	}
+	path, _ := strings.CutPrefix(importPath, module+"/")
+	if path == importPath {
+		return ""
+	}
+	return path
+}
+
+// TestArchitectureArrows compares the arrows of the picture with the imports, and
+// the rows of the table with the packages.
+func TestArchitectureArrows(t *testing.T) {
+	t.Parallel()
+	text := readText(t, architecturePage)
+	arrows, rows := arrowsIn(t, text), packageRows(text)
+	imports, packages := make(map[string]bool), make(map[string]bool)
+	for _, p := range packagesIn(t, root) {
+		from := pathInModule(p.ImportPath)
+		packages[from] = true
+		for _, path := range p.Imports {
+			if to := pathInModule(path); to != "" {
+				imports[from+" --> "+to] = true
+			}
+		}
+	}
+	if len(imports) == 0 || len(arrows) == 0 || len(rows) == 0 {
+		t.Fatalf("found %d imports, %d arrows, %d rows, want some of each", len(imports), len(arrows), len(rows))
+	}
+	compareSets(t, arrows, imports, "the picture has an arrow that is no import", "the picture has no arrow for the import")
+	compareSets(t, rows, packages, "the table has a row that is no package", "the table has no row for the package")
+}
+
+// compareSets reports what only one of two sets has.
+func compareSets(t *testing.T, page, code map[string]bool, onlyPage, onlyCode string) {
+	t.Helper()
+	for _, item := range slices.Sorted(maps.Keys(page)) {
+		if !code[item] {
+			t.Errorf("%s: %s: %s", architecturePage, onlyPage, item)
+		}
+	}
+	for _, item := range slices.Sorted(maps.Keys(code)) {
+		if !page[item] {
+			t.Errorf("%s: %s: %s", architecturePage, onlyCode, item)
+		}
+	}
+}
+
+// arrowsIn returns the arrows of the first picture of a page, by the labels of
+// their nodes: lines such as "a --> b & c", and nodes such as a["path"].
+func arrowsIn(t *testing.T, page string) map[string]bool {
+	t.Helper()
+	_, picture, found := strings.Cut(page, "```mermaid\n")
+	picture, _, closed := strings.Cut(picture, "```")
+	if !found || !closed {
+		t.Fatalf("%s has no picture", architecturePage)
+	}
+	labels := make(map[string]string)
+	for _, m := range regexp.MustCompile(`(\w+)\["([^"]+)"\]`).FindAllStringSubmatch(picture, -1) {
+		labels[m[1]] = m[2]
+	}
+	arrows := make(map[string]bool)
+	for line := range strings.Lines(picture) {
+		from, to, isArrow := strings.Cut(strings.TrimSpace(line), " --> ")
+		if !isArrow {
+			continue
+		}
+		for _, from := range strings.Split(from, " & ") {
+			for _, to := range strings.Split(to, " & ") {
+				if labels[from] == "" || labels[to] == "" {
+					t.Errorf("%s: a node of %q has no label", architecturePage, line)
+				}
+				arrows[labels[from]+" --> "+labels[to]] = true
+			}
+		}
+	}
+	return arrows
+}
+
+// packageRows returns the packages that the table of the section "Packages" names.
+func packageRows(page string) map[string]bool {
+	_, section, _ := strings.Cut(page, "\n## Packages\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := make(map[string]bool)
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(section, -1) {
+		rows[m[1]] = true
+	}
+	return rows
+}
+
+// TestArchitectureNames looks for the names of the code and of its files that the
+// page mentions, but for those of things that are to come.
+func TestArchitectureNames(t *testing.T) {
+	t.Parallel()
+	text, _, found := strings.Cut(readText(t, architecturePage), "\n## Where new things go\n")
+	if !found {
+		t.Fatalf("%s does not say where new things go", architecturePage)
+	}
+	files, names := declaredNames(t, packagesIn(t, root), false)
+	checkNames(t, architecturePage, text, files, names)
+}
+
+// TestContributingNames does the same for CONTRIBUTING.md, which mentions tests,
+// too.
+func TestContributingNames(t *testing.T) {
+	t.Parallel()
+	const page = "../CONTRIBUTING.md"
+	files, names := declaredNames(t, slices.Concat(packagesIn(t, root), packagesIn(t, ".")), true)
+	checkNames(t, page, readText(t, page), files, names)
+}
+
+// checkNames reports names of files and of the code that are in a page, but not
+// in the code. Those of the code are recognized by a dot or a capital letter.
+func checkNames(t *testing.T, page, text string, files, names map[string]bool) {
+	t.Helper()
+	isName := regexp.MustCompile(`^(?:\w+\.\w+(?:\.\w+)?|\w*[a-z]\w*[A-Z]\w*|[A-Z]\w*[a-z]\w*)$`)
+	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(text, -1) {
+		switch name := m[1]; {
+		case strings.HasSuffix(name, ".go"):
+			if !files[name] {
+				t.Errorf("%s: there is no file %s", page, name)
+			}
+		case strings.Contains(name, "_") || strings.HasSuffix(name, ".md") || strings.HasSuffix(name, ".txt"):
+		case isName.MatchString(name) && !names[name]:
+			t.Errorf("%s: nothing is declared as %s; name methods like Type.method", page, name)
+		}
+	}
+}
+
+// declaredNames returns the source files of packages, by their names and their
+// paths in the module, and the names that they declare: Name, Type.method and
+// Type.field, and the same after the name of the package.
+func declaredNames(t *testing.T, packages []goPackage, withTests bool) (files, names map[string]bool) {
+	t.Helper()
+	files, names = make(map[string]bool), make(map[string]bool)
+	for _, p := range packages {
+		parsed := parseFiles(t, p)
+		if withTests {
+			maps.Copy(parsed, parse(t, p.Dir, slices.Concat(p.TestGoFiles, p.XTestGoFiles)))
+		}
+		for name, file := range parsed {
+			files[name], files[pathInModule(p.ImportPath)+"/"+name] = true, true
+			for _, d := range declarationsIn(file) {
+				names[d.name], names[p.Name+"."+d.name] = true, true
+			}
+		}
+	}
+	return files, names
+}
+
+// parseFiles parses the files of a package, without tests.
+func parseFiles(t *testing.T, p goPackage) map[string]*ast.File {
+	t.Helper()
+	isTest := func(name string) bool { return strings.HasSuffix(name, "_test.go") }
+	return parse(t, p.Dir, slices.DeleteFunc(slices.Concat(p.GoFiles, p.IgnoredGoFiles), isTest))
+}
+
+// parse parses files of a directory.
+func parse(t *testing.T, dir string, names []string) map[string]*ast.File {
+	t.Helper()
+	files := make(map[string]*ast.File)
+	for _, name := range names {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = file
+	}
+	return files
+}
+
+// declaration is a name that a file declares.
+type declaration struct {
+	name    string // methods, fields of structs and methods of interfaces: Type.name
+	comment string // "" if it has none
+	isField bool   // of a struct, whose name can say enough
+	isValue bool   // a constant or a variable, which can share its comment with others
+}
+
+// declarationsIn returns the declarations of a file.
+func declarationsIn(file *ast.File) []declaration {
+	var found []declaration
+	for _, decl := range file.Decls {
+		switch d := decl.(type) {
+		case *ast.FuncDecl:
+			name := d.Name.Name
+			if d.Recv != nil {
+				name = receiver(d.Recv.List[0].Type) + "." + name
+			}
+			found = append(found, declaration{name: name, comment: d.Doc.Text()})
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				found = append(found, declarationsOf(spec, d.Doc.Text())...)
+			}
+		}
+	}
+	return found
+}
+
+// declarationsOf returns the declarations of a type, of constants or variables.
+func declarationsOf(spec ast.Spec, above string) []declaration {
+	var found []declaration
+	switch s := spec.(type) {
+	case *ast.TypeSpec:
+		found = append(found, declaration{name: s.Name.Name, comment: above + s.Doc.Text()})
+		var parts *ast.FieldList
+		isField := false
+		switch typ := s.Type.(type) {
+		case *ast.StructType:
+			parts, isField = typ.Fields, true
+		case *ast.InterfaceType:
+			parts = typ.Methods
+		default:
+			return found
+		}
+		for _, part := range parts.List {
+			for _, name := range part.Names {
+				found = append(found, declaration{name: s.Name.Name + "." + name.Name, comment: part.Doc.Text() + part.Comment.Text(), isField: isField})
+			}
+		}
+	case *ast.ValueSpec:
+		for _, name := range s.Names {
+			found = append(found, declaration{name: name.Name, comment: above + s.Doc.Text() + s.Comment.Text(), isValue: true})
+		}
+	}
+	return found
+}
+
+// receiver returns the name of the type of a receiver.
+func receiver(typ ast.Expr) string {
+	switch typ := typ.(type) {
+	case *ast.StarExpr:
+		return receiver(typ.X)
+	case *ast.IndexExpr:
+		return receiver(typ.X)
+	case *ast.IndexListExpr:
+		return receiver(typ.X)
+	case *ast.Ident:
+		return typ.Name
+	}
+	return ""
+}
+
+// TestPackageComments reads the comment above the name of each package.
+func TestPackageComments(t *testing.T) {
+	t.Parallel()
+	for _, p := range slices.Concat(packagesIn(t, root), packagesIn(t, ".")) {
+		if len(p.GoFiles) == 0 {
+			continue // it has tests only
+		}
+		begin := "Package " + p.Name + " "
+		if p.Name == "main" {
+			begin = "Command " + filepath.Base(p.Dir) + " "
+		}
+		hasComment := false
+		for name, file := range parseFiles(t, p) {
+			if file.Doc == nil {
+				continue
+			}
+			hasComment = true
+			if !strings.HasPrefix(file.Doc.Text(), begin) {
+				t.Errorf("%s of %s: the comment of the package begins %.40q, want %q", name, p.ImportPath, file.Doc.Text(), begin)
+			}
+		}
+		if !hasComment {
+			t.Errorf("%s has no comment, want one that begins %q", p.ImportPath, begin)
+		}
+	}
+}
+
+// TestExportedNamesHaveComments looks at what packages under internal/ export, but
+// for the fields of structs.
+func TestExportedNamesHaveComments(t *testing.T) {
+	t.Parallel()
+	for _, p := range packagesIn(t, filepath.Join(root, "internal")) {
+		for file, parsed := range parseFiles(t, p) {
+			for _, d := range declarationsIn(parsed) {
+				name := d.name[strings.LastIndexByte(d.name, '.')+1:]
+				if d.isField || !isExported(d.name) {
+					continue
+				}
+				switch begin := regexp.MustCompile(`^(?:An? |The )?` + name + `\b`); {
+				case d.comment == "":
+					t.Errorf("%s of %s: %s has no comment", file, p.ImportPath, d.name)
+				case !d.isValue && !begin.MatchString(d.comment):
+					t.Errorf("%s of %s: the comment of %s begins %.40q, want the name", file, p.ImportPath, d.name, d.comment)
+				}
+			}
+		}
+	}
+}
+
+// isExported reports whether all parts of a name are exported.
+func isExported(name string) bool {
+	for part := range strings.SplitSeq(name, ".") {
+		if !ast.IsExported(part) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,284 @@
+package caddyhtpasswd
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
+)
+
+// More than one htpasswd on the way of a request.
+func TestTwoHandlers(t *testing.T) {
+	app, auth := testkit.NewWitness(t), testkit.NewWitness(t)
+	s := site(t, app, map[string]string{
+		"site":   alice + bobSecret + carol,
+		"admins": aliceOther + bobSecret,
+		"same":   alice,
+	}, strings.ReplaceAll(https(`
+	handle_errors {
+		reverse_proxy {app}
+	}
+	htpasswd {
+		file {dir}/site
+		user_header X-User
+		realm Site
+	}
+	handle /admin/* {
+		htpasswd {
+			file {dir}/admins
+			user_header X-User
+			realm Admins
+		}
+		reverse_proxy {app}
+	}
+	htpasswd /overlap/* {
+		file {dir}/admins
+		realm Admins
+	}
+	handle /overlap/* {
+		reverse_proxy {app}
+	}
+	handle /samefile/* {
+		htpasswd {
+			file {dir}/site
+			require user alice
+			user_header X-Admin
+		}
+		reverse_proxy {app}
+	}
+	handle /keepinner/* {
+		htpasswd {
+			file {dir}/site
+			keep_authorization
+		}
+		reverse_proxy {app}
+	}
+	handle /exemptinner/* {
+		htpasswd {
+			file {dir}/admins
+			exempt path_regexp ^/exempt
+			user_header X-User
+		}
+		reverse_proxy {app}
+	}
+	handle /three/* {
+		route {
+			htpasswd {
+				file {dir}/site
+			}
+			htpasswd {
+				file {dir}/site
+				exempt path_regexp ^/exempt
+				user_header X-User
+			}
+			reverse_proxy {app}
+		}
+	}
+	handle /exemptother/* {
+		htpasswd {
+			file {dir}/admins
+			exempt path_regexp ^/exempt
+			user_header X-Admin
+		}
+		reverse_proxy {app}
+	}
+	handle /between/* {
+		route {
+			request_header Authorization "Basic dXA6c3RyZWFt"
+			request_header X-Other "other"
+			htpasswd {
+				file {dir}/site
+				user_header X-Admin
+			}
+			reverse_proxy {app}
+		}
+	}
+	handle /changed/* {
+		route {
+			request_header X-User "somebody else"
+			htpasswd {
+				file {dir}/site
+				user_header X-User
+			}
+			reverse_proxy {app}
+		}
+	}
+	handle /vars/* {
+		route {
+			vars htpasswd.login "Basic Ym9iOnNlY3JldA=="
+			htpasswd {
+				file {dir}/admins
+				realm Admins
+			}
+			reverse_proxy {app}
+		}
+	}
+	handle /forward/* {
+		forward_auth {auth} {
+			uri /check
+			copy_headers X-Role
+		}
+		reverse_proxy {app}
+	}
+	handle {
+		reverse_proxy {app}
+	}`), "{auth}", auth.Listener.Addr().String()))
+	for _, row := range []struct {
+		name, path, user, password string
+		status                     int
+		realm                      string
+		want                       http.Header // of these fields, what the application gets
+	}{
+		{"site only", "/", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"nobody", "/admin/x", "", "", 401, "Site", nil},
+		{"good for both", "/admin/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
+		{"good for the site only", "/admin/x", "carol", "carols", 401, "Admins", nil},
+		{"same name, password of the site", "/admin/x", "alice", "secret", 401, "Admins", nil},
+		{"same name, password of the admins", "/admin/x", "alice", "other", 401, "Site", nil},
+		{"overlapping: good for both", "/overlap/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
+		{"overlapping: good for one only", "/overlap/x", "alice", "other", 401, "", nil},
+		{"same file twice, required", "/samefile/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}}},
+		{"same file twice, not required", "/samefile/x", "bob", "secret", 403, "", nil},
+		{"keep_authorization in the inner one only", "/keepinner/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"the inner one exempt: the outer one's user", "/exemptinner/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"the inner one exempt, with a field of its own", "/exemptother/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"one without user_header between", "/three/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"credentials for the application set between", "/between/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}, "Authorization": {"Basic dXA6c3RyZWFt"}}},
+		{"forged between: the inner one still says who it is", "/changed/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"variable overwritten: fails closed", "/vars/x", "bob", "secret", 401, "Admins", nil},
+		{"forward_auth behind", "/forward/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := s.in(t)
+			app.Taken()
+			auth.Taken()
+			r := s.request("GET", row.path, nil)
+			r.Header["X-User"] = []string{"root"}
+			switch row.path {
+			case "/samefile/x", "/between/x", "/exemptother/x":
+				r.Header["X-Admin"] = []string{"root"}
+			}
+			if row.user != "" {
+				r.SetBasicAuth(row.user, row.password)
+			}
+			a := s.do(r)
+			got := app.One(t) // of an error, too, since handle_errors leads there
+			if row.status == 200 {
+				checkStatus(t, a, 200, "")
+			}
+			if row.status != 200 {
+				if got.Header["Authorization"] != nil {
+					t.Errorf("the application got %q", got.Header["Authorization"])
+				}
+				if slices.Contains(got.Header["X-User"], "root") {
+					t.Errorf("the application got %q", got.Header["X-User"])
+				}
+				if row.realm != "" && a.header.Get("Www-Authenticate") != `Basic realm="`+row.realm+`", charset="UTF-8"` {
+					t.Errorf("challenge %q", a.header.Values("Www-Authenticate"))
+				}
+				if row.status == 403 && a.header.Get("Www-Authenticate") != "" {
+					t.Errorf("challenge %q", a.header.Values("Www-Authenticate"))
+				}
+				return
+			}
+			for _, field := range []string{"X-User", "X-Admin", "Authorization"} {
+				if !slices.Equal(got.Header[field], row.want[field]) {
+					t.Errorf("the application got %s: %q, not %q", field, got.Header[field], row.want[field])
+				}
+			}
+			if strings.HasPrefix(row.path, "/forward/") {
+				if asked := auth.One(t); asked.Header.Get("X-User") != "alice" || asked.Header["Authorization"] != nil {
+					t.Errorf("forward_auth got %v", asked.Header)
+				}
+			}
+		})
+	}
+	t.Run("keep_authorization in both, and in the outer one only", func(t *testing.T) {
+		s := site(t, app, map[string]string{"site": alice}, https(`
+	htpasswd {
+		file {dir}/site
+		keep_authorization
+	}
+	handle /both {
+		htpasswd {
+			file {dir}/site
+			keep_authorization
+		}
+		reverse_proxy {app}
+	}
+	handle /outer {
+		htpasswd {
+			file {dir}/site
+		}
+		reverse_proxy {app}
+	}`))
+		app.Taken()
+		checkStatus(t, s.get("/both", "alice", "secret"), 200, "")
+		if got := app.One(t); got.Header.Get("Authorization") != basic("alice", "secret") {
+			t.Errorf("%q", got.Header)
+		}
+		checkStatus(t, s.get("/outer", "alice", "secret"), 200, "")
+		if got := app.One(t); got.Header["Authorization"] != nil {
+			t.Errorf("%q", got.Header)
+		}
+	})
+}
+
+// A user in two files is two users.
+func TestTwoFiles(t *testing.T) {
+	s := site(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, https(`
+	handle /one {
+		htpasswd {
+			file {dir}/one
+		}
+		respond one
+	}
+	handle /two {
+		htpasswd {
+			file {dir}/two
+		}
+		respond two
+	}
+	handle /onetwo {
+		htpasswd {
+			file {dir}/one {dir}/two
+		}
+		respond onetwo
+	}
+	handle /off {
+		htpasswd {
+			file {dir}/one
+			cache off
+		}
+		respond off
+	}`))
+	for _, row := range []struct {
+		name, path, user, password string
+		status                     int
+		hashes                     int64
+	}{
+		{"one", "/one", "alice", "secret", 200, 1},
+		{"one, remembered", "/one", "alice", "secret", 200, 0},
+		{"the password of one in two", "/two", "alice", "secret", 401, 1},
+		{"two", "/two", "alice", "other", 200, 1},
+		{"two, remembered", "/two", "alice", "other", 200, 0},
+		{"the password of two in one", "/one", "alice", "other", 401, 1},
+		{"both files: the first decides, as before", "/onetwo", "alice", "other", 401, 0},
+		{"both files: remembered with the file", "/onetwo", "alice", "secret", 200, 0},
+		{"both files: user of the second", "/onetwo", "carol", "carols", 200, 1},
+		{"user of the second in the first", "/one", "carol", "carols", 401, 1},
+		{"cache off: computed though remembered", "/off", "alice", "secret", 200, 1},
+		{"cache off: computed again", "/off", "alice", "secret", 200, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := s.in(t)
+			var a answer
+			if n := hashes(func() { a = s.get(row.path, row.user, row.password) }); n != row.hashes {
+				t.Errorf("%d hashes computed, not %d", n, row.hashes)
+			}
+			checkStatus(t, a, row.status, restricted)
+		})
+	}
+}
