@@ -406,3 +406,38 @@ func TestCountedInTheFileThatDecides(t *testing.T) {
 		}
 	})
 }
+
+// TestSitesWithOtherCachesShareNoResult has two sites with one file wait for a
+// turn with the same right password, which was verified an hour ago. For the first
+// one that is enough. The other one must not pass without a hash because of it.
+func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
+	for name, cache := range map[string]cachePolicy{
+		"without a cache":            {now: time.Now, off: true},
+		"with a shorter max_age":     {now: time.Now, maxAge: time.Minute},
+		"with the same as the first": {now: time.Now},
+	} {
+		t.Run(name, func(t *testing.T) {
+			underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+				h.expect("198.51.100.1", "alice", "secret1", good)
+				time.Sleep(time.Hour)
+				other := &flooded{handlerOf(h.users, &cache), t, h.store}
+				other.guard = h.guard
+				h.busy()
+				before := h.spent().hashes
+				var group sync.WaitGroup
+				for i, site := range []*flooded{h, other} {
+					group.Go(func() { site.expect(fmt.Sprint("192.0.2.", i), "alice", "secret1", good) })
+					synctest.Wait()
+				}
+				group.Wait()
+				want := int64(2) // the one that keeps the slot busy, and one of the other site
+				if !cache.off && cache.maxAge == 0 {
+					want = 1
+				}
+				if n := h.spent().hashes - before; n != want {
+					t.Errorf("got %d hashes, want %d", n, want)
+				}
+			})
+		})
+	}
+}
