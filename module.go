@@ -248,17 +248,17 @@ func (h *Handler) Cleanup() error {
 // ServeHTTP lets the request pass to next, or answers why it may not.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	exempt, err := h.isExempt(r)
-	sent := r.Header[headerAuthorization]
-	login := takeLogin(r, sent)
-	h.removeForged(r, login)
+	values := r.Header[headerAuthorization]
+	sent := takeCredentials(r, values)
+	h.removeForged(r, sent)
 	decided := resultExempt
 	switch {
 	case err != nil:
 		decided = resultUnchecked
-		h.logError(login.clientIP(), "exempt: matcher failed", err)
+		h.logError(sent.clientIP(), "exempt: matcher failed", err)
 		err = caddyhttp.Error(http.StatusInternalServerError, errNotMatched)
 	case !exempt:
-		decided, err = h.authenticate(w, r, login)
+		decided, err = h.authenticate(w, r, sent)
 	}
 	h.guard.results[decided].Add(1)
 	if decided != resultPassed {
@@ -268,7 +268,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.answer.write(w, r, err)
 	}
 	if h.KeepAuthorization {
-		httpfield.Set(r.Header, headerAuthorization, sent)
+		httpfield.Set(r.Header, headerAuthorization, values)
 	}
 	return next.ServeHTTP(w, r)
 }
@@ -281,35 +281,25 @@ func (h *Handler) isExempt(r *http.Request) (bool, error) {
 	return h.exempt.AnyMatchWithError(r)
 }
 
-// removeForged removes what the client may have sent to pass for somebody.
-func (h *Handler) removeForged(r *http.Request, login *login) {
-	if h.UserHeader != "" && login.userHeader != h.UserHeader { // else a handler further up has set it
-		httpfield.Remove(r.Header, h.UserHeader)
-	}
-	if r.Trailer != nil {
-		httpfield.FilterTrailers(r, h.UserHeader)
-	}
-}
-
 // authenticate returns no error if, and only if, the request may pass. Then
 // the request says who the user is.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) (result, error) {
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sentAuthorization) (result, error) {
 	if !h.AllowHTTP && !isEncrypted(r) {
-		h.logNotEncrypted(login.clientIP(), r)
+		h.logNotEncrypted(sent.clientIP(), r)
 		return resultNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
 	}
-	if len(login.sent) > 1 {
-		h.logAmbiguous(login.clientIP(), r)
+	if len(sent.values) > 1 {
+		h.logAmbiguous(sent.clientIP(), r)
 		return resultAmbiguous, caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
 	}
-	if len(login.sent) == 0 || !isBasic(login.sent[0]) {
+	if len(sent.values) == 0 || !isBasic(sent.values[0]) {
 		return resultNoCredentials, h.unauthorized(w, r) // no failure either
 	}
-	c := parseCredentials(login.sent[0])
+	c := parseCredentials(sent.values[0])
 	defer c.release()
-	v, err := h.check(r.Context(), login.clientIP(), c)
+	v, err := h.check(r.Context(), sent.clientIP(), c)
 	if err != nil {
-		return h.unchecked(w, r, login, err)
+		return h.unchecked(w, r, sent, err)
 	}
 	if v.result != resultPassed {
 		if v.isCheap() {
@@ -324,12 +314,12 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 		groups = h.groups.of(name)
 	}
 	if !h.Require.admits(name, groups) {
-		h.logRefusal(cheapLines, login.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
+		h.logRefusal(cheapLines, sent.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
 		return resultForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
 	if h.UserHeader != "" {
-		login.userHeader = h.UserHeader
+		sent.userHeader = h.UserHeader
 	}
 	return resultPassed, nil
 }
@@ -358,14 +348,14 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 
 // unchecked is for credentials that were not checked to the end: it can't be
 // said whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login, err error) (result, error) {
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, sent *sentAuthorization, err error) (result, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
 		return resultThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
-		h.logRefusal(overloadedLines, login.clientIP(), nil, "login refused: too many password checks are waiting")
+		h.logRefusal(overloadedLines, sent.clientIP(), nil, "login refused: too many password checks are waiting")
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
 		return resultOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
@@ -373,7 +363,7 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login
 	if r.Context().Err() != nil {
 		return resultClientGone, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
 	}
-	h.logError(login.clientIP(), "password check failed", err)
+	h.logError(sent.clientIP(), "password check failed", err)
 	return resultUnchecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
@@ -381,30 +371,6 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login
 // section 10.2.3).
 func retryAfter(wait time.Duration) string {
 	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
-}
-
-// identify tells what comes behind who the user is.
-func (h *Handler) identify(r *http.Request, user any, groups []string) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Set(userPlaceholder, user)
-	if len(h.groups) > 0 {
-		repl.Set(groupsPlaceholder, strings.Join(groups, ","))
-	}
-	if h.UserHeader != "" {
-		r.Header[h.UserHeader] = []string{user.(string)}
-	}
-}
-
-// identifyNobody empties the placeholders, unless a handler further up has
-// verified the user. Caddy leaves unknown placeholders as text, which an
-// upstream would take for the name of a user.
-func (h *Handler) identifyNobody(r *http.Request) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	for _, name := range []string{userPlaceholder, groupsPlaceholder} {
-		if _, isSet := repl.Get(name); !isSet {
-			repl.Set(name, "")
-		}
-	}
 }
 
 // Interface guards

@@ -342,16 +342,16 @@ func TestTakeLogin(t *testing.T) {
 				header = authorization(slices.Clone(row.first)...)
 			}
 			r := handlerRequest(true, header)
-			one := takeLogin(r, r.Header["Authorization"])
-			if !slices.Equal(one.sent, row.first) || !slices.Equal(r.Header["Authorization"], row.left) {
-				t.Errorf("took %q, left %q", one.sent, r.Header["Authorization"])
+			one := takeCredentials(r, r.Header["Authorization"])
+			if !slices.Equal(one.values, row.first) || !slices.Equal(r.Header["Authorization"], row.left) {
+				t.Errorf("took %q, left %q", one.values, r.Header["Authorization"])
 			}
 			if row.between != nil {
 				r.Header["Authorization"] = row.between
 			}
-			two := takeLogin(r, r.Header["Authorization"])
-			if !slices.Equal(two.sent, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
-				t.Errorf("further down: took %q, left %q", two.sent, r.Header["Authorization"])
+			two := takeCredentials(r, r.Header["Authorization"])
+			if !slices.Equal(two.values, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
+				t.Errorf("further down: took %q, left %q", two.values, r.Header["Authorization"])
 			}
 			if two != one {
 				t.Error("not the same log-in")
@@ -370,7 +370,7 @@ func TestTakeLogin(t *testing.T) {
 	bare := httptest.NewRequest("GET", "/", nil) // without Caddy's variables
 	bare.Header.Set("Authorization", "Basic a")
 	bare.TLS = new(tls.ConnectionState)
-	if l := takeLogin(bare, bare.Header["Authorization"]); !slices.Equal(l.sent, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
+	if l := takeCredentials(bare, bare.Header["Authorization"]); !slices.Equal(l.values, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
 		t.Errorf("%q", bare.Header)
 	}
 }

@@ -3,8 +3,10 @@ package caddyhtpasswd
 import (
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
@@ -124,7 +126,7 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 	}, members)}
 	switch balance.Method(g.Balance) {
 	case balance.MethodIPHash:
-		plan.keyOf = clientAddress
+		plan.keyOf = func(r *http.Request) string { return clientIP(r.Context()) }
 	case balance.MethodHash:
 		plan.keyOf = newHashKey(g.HashKey).of
 	}
@@ -173,6 +175,36 @@ func (p *upstreamPlan) fits(pool reverseproxy.UpstreamPool) bool {
 		}
 	}
 	return true
+}
+
+// hashKey is the text that a request is hashed by, with placeholders.
+type hashKey struct {
+	text        string
+	placeholder string // if text is just one
+}
+
+func newHashKey(text string) hashKey {
+	k := hashKey{text: text}
+	if strings.HasPrefix(text, "{") && strings.IndexByte(text, '}') == len(text)-1 {
+		k.placeholder = text[1 : len(text)-1]
+	}
+	return k
+}
+
+// of returns the key of a request.
+func (k hashKey) of(r *http.Request) string {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if k.placeholder != "" {
+		value, _ := repl.GetString(k.placeholder)
+		return value
+	}
+	return repl.ReplaceAll(k.text, "")
+}
+
+// hasPlaceholder reports whether a key differs from request to request.
+func hasPlaceholder(key string) bool {
+	_, rest, open := strings.Cut(key, "{")
+	return open && strings.IndexByte(rest, '}') > 0
 }
 
 // Interface guard
