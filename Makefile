@@ -41,7 +41,7 @@ check:
 	$(GO) mod verify
 	$(GO) vet ./...
 
-# Under the race detector, the tests of crypt compute fewer hashes.
+# Under the race detector, some tests repeat less.
 unit:
 	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
 	PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./internal/crypt

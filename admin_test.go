@@ -199,12 +199,13 @@ func TestAdminForget(t *testing.T) {
 // TestFilesInUse asks for the files while others come and go.
 func TestFilesInUse(t *testing.T) {
 	path, groups := writeFile(t, metricsUsers), writeFile(t, "staff: ann\n")
+	ctx := configContext(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range 200 {
 			h := &Handler{Files: []string{path}, GroupFiles: []string{groups}}
-			if err := h.Provision(configContext(t)); err != nil {
+			if err := h.Provision(ctx); err != nil {
 				t.Error(err)
 			}
 			if err := h.Cleanup(); err != nil {

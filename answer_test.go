@@ -193,7 +193,7 @@ func TestSubrouteHandlesErrors(t *testing.T) {
 // Caddy's own, without headers, before the handler hears of it.
 func TestLogIsBoundedForEachStatus(t *testing.T) {
 	const (
-		requests = 2000
+		requests = 1000
 		workers  = 16
 		canary   = "canary-of-a-header"
 	)

@@ -192,6 +192,7 @@ func TestMistakesShowNoSecret(t *testing.T) {
 // TestProxySubdirectivesAreCaddys asks Caddy: what errors list is there, and
 // what they tell to write otherwise is not.
 func TestProxySubdirectivesAreCaddys(t *testing.T) {
+	t.Parallel()
 	isUnknown := func(name string) bool {
 		_, err := adapted(":80 {\nreverse_proxy a {\n" + name + "\n}\n}\n")
 		return err != nil && strings.Contains(err.Error(), "unrecognized subdirective "+name+",")

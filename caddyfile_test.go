@@ -41,6 +41,7 @@ func handlers(config any) []map[string]any {
 }
 
 func TestCaddyfile(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, block, want string }{
 		{"file", "file /etc/htpasswd", `{"files": ["/etc/htpasswd"]}`},
 		{"files", `file a "b c" ./d`, `{"files": ["a", "b c", "./d"]}`},
@@ -101,6 +102,7 @@ func TestCaddyfile(t *testing.T) {
 }
 
 func TestCaddyfileOption(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, option, want string }{
 		{"poll", "htpasswd {\npoll 1m\n}", `{"poll": 60000000000}`},
 		{"least poll", "htpasswd {\npoll 100ms\n}", `{"poll": 100000000}`},
@@ -139,6 +141,7 @@ func TestCaddyfileOption(t *testing.T) {
 
 // Every error says what is wrong, where, and what was expected.
 func TestCaddyfileErrors(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name, text string // the text begins in line 3
 		line       string
@@ -309,6 +312,7 @@ func checkCaddyfileError(t *testing.T, err error, line string, want []string) {
 }
 
 func TestDirectiveOrder(t *testing.T) {
+	t.Parallel()
 	config, err := adapted(`example.com {
 	respond last
 	reverse_proxy localhost:1

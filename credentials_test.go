@@ -17,6 +17,7 @@ func encoded(userAndPassword string) string {
 }
 
 func TestParseCredentials(t *testing.T) {
+	t.Parallel()
 	const secret = "YWxpY2U6c2VjcmV0" // alice:secret, without padding
 	pass1024, user255 := strings.Repeat("p", 1024), strings.Repeat("u", 255)
 	for _, test := range []struct {
@@ -103,6 +104,7 @@ func TestParseCredentials(t *testing.T) {
 }
 
 func TestIsBasic(t *testing.T) {
+	t.Parallel()
 	for header, want := range map[string]bool{
 		"": false, "basi": false, "basic": true, "Basic ": true, "bAsIc x": true, "BASIC\tx": true,
 		"Basic,": false, "Basic=": false, "Basic\x00": false, "Basic\u00a0x": false, "Digest x": false, " basic x": false,
@@ -115,6 +117,7 @@ func TestIsBasic(t *testing.T) {
 
 // TestDigest is what passwords are told apart by.
 func TestDigest(t *testing.T) {
+	t.Parallel()
 	of := func(password string) digest {
 		c := parseCredentials("Basic " + encoded("alice:"+password))
 		defer c.release()

@@ -41,6 +41,7 @@ func (h *flooded) swapWhileHashing(versions ...string) {
 // login. Only what the login is answered in the end is counted, spent and
 // logged: nothing for one that gets in, one failure for one that does not.
 func TestNothingBeforeTheDecision(t *testing.T) {
+	t.Parallel()
 	const (
 		home  = "192.0.2.1"
 		other = "carol:" + shaSecret1 + "\n"
@@ -108,6 +109,7 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 // TestSharedBeforeTheDecision has several wait for one hash, while the user is
 // added: each gets in, and nothing is counted for any of them.
 func TestSharedBeforeTheDecision(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, "carol:"+shaSecret1, func(t *testing.T, h *flooded) {
 		logger, logs := observed()
 		h.logger = logger
@@ -134,6 +136,7 @@ func TestSharedBeforeTheDecision(t *testing.T) {
 // TestGoneBeforeTheDecision is a recognized client whose guess was compared
 // with a line that has changed when the client goes away.
 func TestGoneBeforeTheDecision(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", good)
@@ -164,6 +167,7 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 // TestFileThatNeverRests changes the line of a user during every hash: the
 // login ends, with no answer about the password and nothing counted.
 func TestFileThatNeverRests(t *testing.T) {
+	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			logger, logs := observed()

@@ -31,6 +31,7 @@ func fileOf(counts map[string]int) string {
 }
 
 func TestDecoys(t *testing.T) {
+	t.Parallel()
 	const names = 10_000
 	for _, test := range []struct {
 		name  string
@@ -84,6 +85,7 @@ func TestDecoys(t *testing.T) {
 
 // TestDecoysArePinned has decoys that servers of all versions must agree on.
 func TestDecoysArePinned(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ name, text, want string }{
 		{"a few classes", fileOf(map[string]int{bcrypt4Secret1: 3, apr1Secret1: 2, shaSecret1: 1}), "bcrypt04 bcrypt04 bcrypt04 apr1 apr1 apr1 bcrypt04 apr1"},
 		{"many classes", fileOfClasses(slices.Repeat([]int{1, 2}, 500)), "sha256crypt1381 sha256crypt1483 sha256crypt1065 sha256crypt1233 sha256crypt1426 sha256crypt1243 sha256crypt1701 sha256crypt1429"},
@@ -105,6 +107,7 @@ func TestDecoysArePinned(t *testing.T) {
 // TestManyDecoyClasses has far more classes than are weighed one by one, some
 // with many entries and most with few: names fall on all of them as entries do.
 func TestManyDecoyClasses(t *testing.T) {
+	t.Parallel()
 	const names = 40_000
 	for _, test := range []struct {
 		name  string
@@ -165,6 +168,7 @@ func fileOfClasses(counts []int) string {
 // TestDecoyStays has files before and after an edit: most names keep the decoy that
 // they had, so that the time of a login does not tell unknown users from others.
 func TestDecoyStays(t *testing.T) {
+	t.Parallel()
 	const names = 10_000
 	decoys := func(text string) []string {
 		s := newUserStore("/decoys") // each time anew, as after a restart

@@ -179,6 +179,7 @@ func TestAdminExceededUnderSpray(t *testing.T) {
 
 // TestExceededNotesAreBounded keeps the notes that still say something.
 func TestExceededNotesAreBounded(t *testing.T) {
+	t.Parallel()
 	var n exceededNotes
 	current := func(key uint64) bool { return key != 7 }
 	for key := range uint64(notedLimits) {

@@ -84,6 +84,7 @@ func TestExemptEverything(t *testing.T) {
 
 // TestExemptInCaddyfile has those that are found where they stand.
 func TestExemptInCaddyfile(t *testing.T) {
+	t.Parallel()
 	for _, exempt := range []string{"protocol https", "path_regexp .*", "path_regexp any ^/", "expression true", "not path", "remote_ip 0.0.0.0/0 ::/0", "path /x *"} {
 		_, err := adapted("https://localhost {\nhtpasswd {\nfile a\nexempt " + exempt + "\n}\n}\n")
 		if err == nil || !strings.Contains(err.Error(), "exempt") {

@@ -20,6 +20,7 @@ import (
 // each budget that is used up, and under a flood a bounded number, with a
 // count of the rest.
 func TestFailureLog(t *testing.T) {
+	t.Parallel()
 	logger, logs := observed()
 	lines := func(message string) (n int) {
 		for _, entry := range logs.TakeAll() {

@@ -24,6 +24,7 @@ func settingsOf(a *App) func() *settings {
 }
 
 func TestClient(t *testing.T) {
+	t.Parallel()
 	g := newGuard(settingsOf(new(App)), clock)
 	for _, test := range []struct {
 		name, one, two string
@@ -56,6 +57,7 @@ func TestClient(t *testing.T) {
 }
 
 func TestWaitForLimits(t *testing.T) {
+	t.Parallel()
 	now := clock()
 	settings := &App{Throttle: &Throttle{
 		Login:  &Budget{Failures: 2, Window: 60e9},
@@ -121,6 +123,7 @@ func TestWaitForLimits(t *testing.T) {
 }
 
 func TestCountReportsExceededLimits(t *testing.T) {
+	t.Parallel()
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{
 		Login: &Budget{Failures: 2}, Client: &Budget{Off: true}, User: &Budget{Failures: 3},
 	}}), clock)
@@ -136,6 +139,7 @@ func TestCountReportsExceededLimits(t *testing.T) {
 }
 
 func TestLimitKeys(t *testing.T) {
+	t.Parallel()
 	g := newGuard(settingsOf(new(App)), clock)
 	one, two := storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1), storeOf(t, "alice:"+shaSecret1)
 	of := func(client uint64, user string, stores ...*userStore) (k limitKeys) {
@@ -167,6 +171,7 @@ func TestLimitKeys(t *testing.T) {
 }
 
 func TestWrongPasswords(t *testing.T) {
+	t.Parallel()
 	p := new(wrongPasswords)
 	sum := func(i int) *digest {
 		d := digest{}
@@ -232,6 +237,7 @@ func FuzzClient(f *testing.F) {
 
 // TestPace is about refusals without a hash: so many a second, and more wait.
 func TestPace(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuard(settingsOf(new(App)), time.Now)
 		second := refusalsPerCore * runtime.GOMAXPROCS(0)

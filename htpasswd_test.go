@@ -47,6 +47,7 @@ func logText(logs *observer.ObservedLogs) string {
 }
 
 func TestLoggedFindingsAreCapped(t *testing.T) {
+	t.Parallel()
 	logger, logs := observed()
 	store := newUserStore("/f")
 	var text strings.Builder
@@ -86,6 +87,7 @@ func TestLoggedFindingsAreCapped(t *testing.T) {
 // TestWeakWarning changes a file again and again: the warning of weak hashes
 // comes when there is something new to say.
 func TestWeakWarning(t *testing.T) {
+	t.Parallel()
 	const strong = "carl:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n"
 	store := newUserStore("/f")
 	logger, logs := observed()
@@ -119,6 +121,7 @@ func TestWeakWarning(t *testing.T) {
 // TestNoHashIsLogged has hashes, and passwords, where people put them by
 // mistake.
 func TestNoHashIsLogged(t *testing.T) {
+	t.Parallel()
 	const (
 		canary = "CANARY"
 		salt   = "CANARYCANARYCANARYCANA"
@@ -158,6 +161,7 @@ func TestNoHashIsLogged(t *testing.T) {
 }
 
 func TestFindAcrossFiles(t *testing.T) {
+	t.Parallel()
 	first := storeOf(t, "alice:"+shaSecret1+"\nbob:!\ncarol:rubbish\ndave\n")
 	second := storeOf(t, "alice:"+apr1Secret2+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1+"\ndave:"+shaSecret1+"\neve:"+shaSecret1)
 	stores := userStores{first, second}
@@ -193,6 +197,7 @@ func TestFindAcrossFiles(t *testing.T) {
 
 // TestHashAsPassword gives each user their own hash for a password.
 func TestHashAsPassword(t *testing.T) {
+	t.Parallel()
 	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "x", "*"} {
 		stores := userStores{storeOf(t, "alice:"+hash+"\nbob:"+shaSecret1)}
 		for _, password := range []string{hash, strings.TrimPrefix(hash, "!")} {
@@ -204,6 +209,7 @@ func TestHashAsPassword(t *testing.T) {
 }
 
 func TestLoadKeepsTheVersionBefore(t *testing.T) {
+	t.Parallel()
 	logger, logs := observed()
 	store := storeOf(t, "alice:"+shaSecret1)
 	before := store.current.Load()
@@ -230,6 +236,7 @@ func TestLoadKeepsTheVersionBefore(t *testing.T) {
 }
 
 func TestGroupsOfSeveralFiles(t *testing.T) {
+	t.Parallel()
 	files := func(texts ...string) (all groupStores) {
 		for _, text := range texts {
 			store := newGroupStore("/g")
@@ -267,6 +274,7 @@ func TestGroupsOfSeveralFiles(t *testing.T) {
 }
 
 func TestGroupsKeepTheVersionBefore(t *testing.T) {
+	t.Parallel()
 	store := newGroupStore("/g")
 	logger, logs := observed()
 	if err := store.load("admins: alice\nrubbish CANARY", logger); err != nil {

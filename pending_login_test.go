@@ -104,6 +104,7 @@ func (h *flooded) followTestSource(text string) (*testSource, *observer.Observed
 // before anything has noticed: the new version decides, however the previous
 // one would have refused the login, and nothing is counted or logged on the way.
 func TestJudgedByThePendingVersion(t *testing.T) {
+	t.Parallel()
 	const home = "192.0.2.1"
 	for _, test := range []struct {
 		name            string
@@ -175,6 +176,7 @@ func TestJudgedByThePendingVersion(t *testing.T) {
 // TestPendingHoldsNoSlot has logins wait for a change while others need the
 // only worker slot.
 func TestPendingHoldsNoSlot(t *testing.T) {
+	t.Parallel()
 	other := storeOf(t, "bob:"+shaSecret1)
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("alice:" + shaSecret1)
@@ -201,6 +203,7 @@ func TestPendingHoldsNoSlot(t *testing.T) {
 // TestOneWait rewrites the line of a user without end: a login waits for the
 // source once, however often the line is another one by then.
 func TestOneWait(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("alice:" + shaSecret1)
 		source.atLook(func(s *testSource) error {
@@ -221,6 +224,7 @@ func TestOneWait(t *testing.T) {
 // TestNoLookForWhoIsIn counts what a request with a cached password does to
 // the source: nothing.
 func TestNoLookForWhoIsIn(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("alice:" + shaSecret1)
 		h.expect("192.0.2.1", "alice", "secret1", good)
@@ -247,6 +251,7 @@ func neverHashed(t *testing.T) func(crypt.Class, string, []byte) bool {
 // TestFailsWhileTheSourceHangs is a login while the server of a source is gone: it is
 // judged by the version that is loaded, after a bounded wait.
 func TestFailsWhileTheSourceHangs(t *testing.T) {
+	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		h.guard.verify = neverHashed(t)
 		source, logs := h.followTestSource("alice:!\n")

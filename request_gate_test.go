@@ -196,6 +196,7 @@ func rawStatus(t *testing.T, port int, text string) int {
 
 // TestGateLeavesForwardProxies: CONNECT is what a forward proxy is there for.
 func TestGateLeavesForwardProxies(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name         string
 		allowConnect bool

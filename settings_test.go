@@ -3,6 +3,7 @@ package caddyhtpasswd
 import "testing"
 
 func TestActiveSettings(t *testing.T) {
+	t.Parallel()
 	none := new(settings)
 	a, b, c := &settings{poll: 1}, &settings{poll: 2}, &settings{poll: 3}
 	for _, test := range []struct {
@@ -48,6 +49,7 @@ func TestActiveSettings(t *testing.T) {
 }
 
 func TestActiveSettingsAreWatched(t *testing.T) {
+	t.Parallel()
 	none, a, b := new(settings), new(settings), new(settings)
 	s := activeSettings{fallback: func() *settings { return none }}
 	for i, change := range []func(){

@@ -15,6 +15,7 @@ import (
 // TestLoggedNameIsShown: no name that a client sends drives the terminal of who
 // reads the log.
 func TestLoggedNameIsShown(t *testing.T) {
+	t.Parallel()
 	core, logs := observer.New(zap.WarnLevel)
 	logger := zap.New(core)
 	for name, want := range testkit.HarmfulNames {

@@ -81,6 +81,7 @@ func sameJSON(t *testing.T, got, want string) {
 }
 
 func TestAdaptWholeGroup(t *testing.T) {
+	t.Parallel()
 	config, err := adaptCaddyfile("", `{
 	upstream web {
 		server 10.0.0.1:8001 weight=5 max_conns=100
@@ -152,6 +153,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 
 // What nginx does when nothing is said, and what may be said.
 func TestAdaptFailDefaults(t *testing.T) {
+	t.Parallel()
 	const both = "server a\nserver b\n"
 	for _, tt := range []struct{ group, directive, want string }{
 		{"server a", "", ``},
@@ -199,6 +201,7 @@ const plainWeb = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_pol
 
 // Lines from different places stay lines, whatever their numbers are.
 func TestAdaptPlaces(t *testing.T) {
+	t.Parallel()
 	block := `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["g"],"X-S":["s"]}}},"rewrite":{"method":"PUT"},"handle_response":[{"routes":[{"handle":[{"handler":"static_response","body":"x"}]}]}],` + plainWeb + `}`
 	const groupLines = "header_up X-G g\n\t\thandle_response {\n\t\t\trespond x\n\t\t}\n"
 	for name, tt := range map[string]struct {
@@ -244,6 +247,7 @@ func TestAdaptPlaces(t *testing.T) {
 }
 
 func TestJoinLines(t *testing.T) {
+	t.Parallel()
 	token := func(line int, text string) caddyfile.Token {
 		return caddyfile.Token{File: "Caddyfile", Line: line, Text: text}
 	}
@@ -276,6 +280,7 @@ func TestJoinLines(t *testing.T) {
 }
 
 func TestUpstreamErrors(t *testing.T) {
+	t.Parallel()
 	for block, want := range map[string][]string{
 		// the group's line is 2, the block begins on line 3
 		"":                                         {"upstream web: expected at least one line 'server <address>', found none", ":2"},
@@ -377,6 +382,7 @@ func TestUpstreamErrors(t *testing.T) {
 }
 
 func TestProxyPassErrors(t *testing.T) {
+	t.Parallel()
 	for directive, want := range map[string][]string{
 		// the directive is on line 15
 		"proxy_pass":                                     {"expected the name of an upstream group, found nothing", ":15"},
@@ -470,6 +476,7 @@ func checkError(t *testing.T, text string, err error, want []string) {
 
 // TestServerAddresses are addresses with a slash that is no path.
 func TestServerAddresses(t *testing.T) {
+	t.Parallel()
 	for address, want := range map[string]string{
 		"unix//run/web.sock":     "unix//run/web.sock",
 		"unix+h2c//run/web.sock": "unix//run/web.sock",

@@ -580,6 +580,7 @@ func TestUnknownNames(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for o := resultUnchecked; o <= resultPassed; o++ {
 		if s := o.String(); s == "" || seen[s] {
@@ -620,6 +621,7 @@ func TestVerifiedHoldsNoFile(t *testing.T) {
 // TestWarnOfShadowed has users whose lines in the second file are without
 // effect, since an earlier file has them.
 func TestWarnOfShadowed(t *testing.T) {
+	t.Parallel()
 	logger, logs := observed()
 	one, two := storeOf(t, "alice:!\nbob:rubbish\nzoe:"+shaSecret1), storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1)
 	userStores{one, two}.warnOfShadowed(logger)

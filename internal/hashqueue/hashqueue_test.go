@@ -68,8 +68,8 @@ func checkIdle(t testing.TB, q *Queue[string, string]) {
 	}
 }
 
-// TestClientsTakeTurns lets checks wait while the only slot is taken, and looks at the
-// order in which they get it.
+// TestClientsTakeTurns lets tasks wait while the only worker is busy, and looks at
+// the order in which they start.
 func TestClientsTakeTurns(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -79,7 +79,7 @@ func TestClientsTakeTurns(t *testing.T) {
 	}{
 		{"one client", "a1 a2 a3", "", "a1 a2 a3"},
 		{"two by turns", "a1 a2 a3 b1 b2", "", "a1 b1 a2 b2 a3"},
-		{"who comes later with one goes before the rest of the others", "a1 a2 a3 a4 b1 c1", "", "a1 b1 c1 a2 a3 a4"},
+		{"a client that comes later with one task goes before the rest of the others", "a1 a2 a3 a4 b1 c1", "", "a1 b1 c1 a2 a3 a4"},
 		{"without failures first", "a1 a2 b1 b2 c1", "a", "b1 c1 b2 a1 a2"},
 		{"but every eighth turn", "a1 a2 b1 c1 d1 e1 f1 g1 h1 i1 j1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 a2"},
 		{"by turns among those with failures", "a1 a2 b1 b2 c1", "ab", "c1 a1 b1 a2 b2"},
@@ -113,7 +113,7 @@ func TestClientsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestClientIsDemotedWhileItWaits is a client that fails while many of its checks wait.
+// TestClientIsDemotedWhileItWaits demotes a client while many of its tasks wait.
 func TestClientIsDemotedWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(1)
@@ -133,7 +133,7 @@ func TestClientIsDemotedWhileItWaits(t *testing.T) {
 		}
 		group.Wait()
 		if got := strings.Join(order, ""); got != "1222221111" {
-			t.Error(got)
+			t.Errorf("got the order %s, want %s", got, "1222221111")
 		}
 		checkIdle(t, q)
 	})
@@ -189,13 +189,13 @@ func TestWorkersChanged(t *testing.T) {
 		}
 		synctest.Wait()
 		if ran != 1 {
-			t.Fatalf("%d run", ran)
+			t.Fatalf("got %d running, want 1", ran)
 		}
 		set(3)
 		q.WorkersChanged()
 		synctest.Wait()
 		if ran != 3 {
-			t.Errorf("%d run with more slots", ran)
+			t.Errorf("got %d running with more workers, want 3", ran)
 		}
 		set(1)
 		group.Wait()
@@ -203,7 +203,7 @@ func TestWorkersChanged(t *testing.T) {
 	})
 }
 
-// TestEqualTasksShareOneRun is about equal checks: one computation, whose turn ever it is.
+// TestEqualTasksShareOneRun: they run once, whichever turn comes first.
 func TestEqualTasksShareOneRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
@@ -231,18 +231,18 @@ func TestEqualTasksShareOneRun(t *testing.T) {
 		start := time.Now()
 		group.Wait()
 		if ran != 1 || owners.Load() != 1 || time.Since(start) != 500*time.Millisecond {
-			t.Errorf("%d computations, %d of their own, after %s", ran, owners.Load(), time.Since(start))
+			t.Errorf("got %d runs, %d results that are not shared, after %s, want 1, 1 and 500ms", ran, owners.Load(), time.Since(start))
 		}
 		checkIdle(t, q)
 	})
 }
 
-// TestWaitEnds is about those who give up before their turn comes.
+// TestWaitEnds is about tasks that are given up before their turn comes.
 func TestWaitEnds(t *testing.T) {
 	errGone := errors.New("gone")
 	for _, test := range []struct {
 		name  string
-		busy  time.Duration // how long the slot is taken
+		busy  time.Duration // how long the worker is busy
 		gone  time.Duration // when the client goes away; 0: never
 		hash  time.Duration
 		took  time.Duration
@@ -268,11 +268,11 @@ func TestWaitEnds(t *testing.T) {
 				start := time.Now()
 				_, _, err := q.Do(ctx, taskOf(2, "mine", test.hash, &ran))
 				if took := time.Since(start); !errors.Is(err, test.err) || took != test.took || ran != test.begun {
-					t.Errorf("%v after %s with %d computations, want %v after %s with %d", err, took, ran, test.err, test.took, test.begun)
+					t.Errorf("%v after %s with %d runs, want %v after %s with %d", err, took, ran, test.err, test.took, test.begun)
 				}
 				time.Sleep(20 * time.Second)
 				if ran != test.begun {
-					t.Error("computed for nobody")
+					t.Errorf("got %d runs later, want %d: it ran for nobody", ran, test.begun)
 				}
 				checkIdle(t, q)
 			})
@@ -283,13 +283,13 @@ func TestWaitEnds(t *testing.T) {
 		cancel(errGone)
 		q, ran := queueOf(1), 0
 		if _, _, err := q.Do(ctx, taskOf(1, "mine", 0, &ran)); !errors.Is(err, errGone) || ran != 0 {
-			t.Error(err, ran)
+			t.Errorf("got error %v and %d runs, want %v and none", err, ran, errGone)
 		}
 	})
 }
 
-// TestOthersStayWhenOneLeaves is T10: whoever goes away takes nobody along who asked for
-// the same, not even the one whose turn it was.
+// TestOthersStayWhenOneLeaves: a task that is given up takes no equal one along,
+// whichever of them it was that started.
 func TestOthersStayWhenOneLeaves(t *testing.T) {
 	errGone := errors.New("gone")
 	for _, when := range []string{"waiting", "running"} {
@@ -314,11 +314,11 @@ func TestOthersStayWhenOneLeaves(t *testing.T) {
 					group.Wait()
 					for i, err := range errs {
 						if i == who && !errors.Is(err, errGone) || i != who && err != nil {
-							t.Errorf("%d: %v", i, err)
+							t.Errorf("task %d: got error %v, want one only for task %d", i, err, who)
 						}
 					}
 					if ran != 1 {
-						t.Errorf("%d computations", ran)
+						t.Errorf("got %d runs, want 1", ran)
 					}
 					checkIdle(t, q)
 				})
@@ -327,8 +327,8 @@ func TestOthersStayWhenOneLeaves(t *testing.T) {
 	}
 }
 
-// TestRunGoesOnWhenAllLeave has everybody leave whom a computation is for, and another one
-// come who asks for the same: it is still the one computation.
+// TestRunGoesOnWhenAllLeave gives up the only task of a run, and adds an equal one:
+// it shares the run.
 func TestRunGoesOnWhenAllLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
@@ -345,7 +345,7 @@ func TestRunGoesOnWhenAllLeave(t *testing.T) {
 	})
 }
 
-// TestPanicsDoNotAddUp has each of ten computations panic after six seconds: whoever
+// TestPanicsDoNotAddUp has each of ten runs panic after six seconds: a task that
 // waits for more than testMaxWait does not wait for all of them.
 func TestPanicsDoNotAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -371,7 +371,7 @@ func TestPanicsDoNotAddUp(t *testing.T) {
 	})
 }
 
-// TestStartRefuses is about budgets that are used up while checks wait.
+// TestStartRefuses is about a limit that is exceeded while tasks wait.
 func TestStartRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
@@ -397,14 +397,14 @@ func TestStartRefuses(t *testing.T) {
 		start := time.Now()
 		group.Wait()
 		if took := time.Since(start); ran != 10 || took != 1010*time.Millisecond {
-			t.Errorf("%d computations in %s", ran, took)
+			t.Errorf("got %d runs in %s, want 10 in 1.01s", ran, took)
 		}
 		checkIdle(t, q)
 	})
 }
 
-// TestPanic is T10: a panic is an error of the one whose turn it was, with
-// nothing of the password in it, and the others get their own answer.
+// TestPanicIsAnErrorOfOneTask: the task that started gets an error without the
+// value of the panic, and the others get results of their own.
 func TestPanicIsAnErrorOfOneTask(t *testing.T) {
 	const canary = "CANARY"
 	for name, panics := range map[string]func(password []byte){
@@ -445,7 +445,7 @@ func TestPanicIsAnErrorOfOneTask(t *testing.T) {
 				}
 				group.Wait()
 				if failed.Load() != 1 || good.Load() != 9 || ran != 2 {
-					t.Errorf("%d failed, %d are good, %d computations", failed.Load(), good.Load(), ran)
+					t.Errorf("got %d errors, %d results, %d runs, want 1, 9 and 2", failed.Load(), good.Load(), ran)
 				}
 				checkIdle(t, q)
 			})
@@ -453,8 +453,8 @@ func TestPanicIsAnErrorOfOneTask(t *testing.T) {
 	}
 }
 
-// TestRoomIsBounded is about more checks than there is room for: who floods gets no
-// more in, others do, up to twice as many.
+// TestRoomIsBounded is about more tasks than there is room for: a client that
+// floods gets no more in, others do, up to twice as many.
 func TestRoomIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(0) // nobody's turn comes
@@ -481,13 +481,13 @@ func TestRoomIsBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		if q.waiting != 2*manyWaiting || results["a"] != 5 || results["b"] != 7 {
-			t.Errorf("%d wait, %v are refused", q.waiting, results)
+			t.Errorf("got %d waiting and %v refused, want %d, 5 and 7", q.waiting, results, 2*manyWaiting)
 		}
 		cancel()
 		group.Wait()
 		checkIdle(t, q)
 	})
-	t.Run("who joins a computation needs none", func(t *testing.T) {
+	t.Run("a task that joins a run needs no room", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q := queueOf(1)
 			var group sync.WaitGroup
@@ -499,18 +499,18 @@ func TestRoomIsBounded(t *testing.T) {
 			}
 			synctest.Wait()
 			if _, _, err := q.Do(t.Context(), taskOf(1, "same", time.Second, new(int))); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 			cancel()
 			group.Wait()
-			synctest.Wait() // a check that had begun when all left it
+			synctest.Wait() // a run that had begun when all left it
 			checkIdle(t, q)
 		})
 	})
 }
 
-// FuzzQueue lets checks come, go and end in any order, and looks that each is
-// answered once, and that nothing is left behind.
+// FuzzQueue lets tasks come, go and end in any order: each gets its own result
+// once, and nothing is left behind.
 func FuzzQueue(f *testing.F) {
 	f.Add([]byte("abcABCxyz0129"), uint8(1))
 	f.Add([]byte("aaaaaaaabbbbbbbbcccccccc"), uint8(2))
@@ -561,7 +561,7 @@ func FuzzQueue(f *testing.F) {
 			}
 			group.Wait()
 			if most.Load() > int32(workers) {
-				t.Errorf("%d at once in %d slots", most.Load(), workers)
+				t.Errorf("got %d at once, want at most %d", most.Load(), workers)
 			}
 			for _, cancel := range cancels {
 				cancel()

@@ -2,8 +2,10 @@ package ratelimit
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -133,20 +135,143 @@ func TestForget(t *testing.T) {
 	}
 }
 
-func TestAddIsExactInParallel(t *testing.T) {
+func TestForgetLeavesOtherKeys(t *testing.T) {
 	t.Parallel()
+	c := New(start)
+	keys := []uint64{1, 1 + setCount, 1 + 2*setCount} // in one set
+	for _, key := range keys {
+		c.Add(key, start, time.Minute)
+	}
+	if !c.Forget(keys[1]) {
+		t.Error("got no event to forget, want one")
+	}
+	for i, want := range []int{1, 0, 1} {
+		if n := c.Peek(keys[i]); n != want {
+			t.Errorf("key %d: got %d events, want %d", i+1, n, want)
+		}
+	}
+}
+
+// TestKeysYieldsAllSlots fills the first set, and the last one.
+func TestKeysYieldsAllSlots(t *testing.T) {
+	t.Parallel()
+	c, want := New(start), make(map[uint64]bool)
+	for i := range uint64(setSize) {
+		for _, key := range []uint64{(i + 1) * setCount, i*setCount + setCount - 1} {
+			c.Add(key, start, time.Minute)
+			want[key] = true
+		}
+	}
+	got := make(map[uint64]bool)
+	for key := range c.Keys {
+		got[key] = true
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got the keys %v, want %v", got, want)
+	}
+	calls := 0
+	c.Keys(func(uint64) bool { calls++; return false })
+	if calls != 1 {
+		t.Errorf("got %d calls of a yield that returns false, want 1", calls)
+	}
+}
+
+// repeat calls f with 0, 1, 2 and so on for half a second, at most two million
+// times: often enough that it overlaps with what others do at the same time, also
+// on a busy machine.
+func repeat(f func(i uint64)) {
+	end := time.Now().Add(time.Second / 2)
+	for i := range uint64(2_000_000) {
+		if f(i); i%1000 == 0 && time.Now().After(end) {
+			return
+		}
+	}
+}
+
+// The next three tests are not parallel, so that all processors are free for
+// the goroutines of each.
+
+func TestAddIsExactInParallel(t *testing.T) {
 	c, key := New(start), rand.Uint64()
+	var added atomic.Int64
 	var group sync.WaitGroup
-	for range 8 {
+	for range 4 {
 		group.Go(func() {
-			for range 1000 {
+			repeat(func(uint64) {
 				c.Add(key, start, time.Minute)
-			}
+				added.Add(1)
+			})
 		})
 	}
 	group.Wait()
-	if n, _ := c.Count(key, start, time.Minute); n != 8000 || c.Peek(key) != 8000 {
-		t.Errorf("got %d, and %d by Peek, want 8000", n, c.Peek(key))
+	want := int(added.Load())
+	if n, _ := c.Count(key, start, time.Minute); n != want || c.Peek(key) != want {
+		t.Errorf("got %d, and %d by Peek, want %d", n, c.Peek(key), want)
+	}
+}
+
+// TestForgetIsExactInParallel forgets a key again and again while it has events:
+// whenever there were some to forget, the next one is the first again.
+func TestForgetIsExactInParallel(t *testing.T) {
+	c, key := New(start), rand.Uint64()
+	firsts, forgotten := 0, 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		repeat(func(uint64) {
+			if c.Add(key, start, time.Minute) == 1 {
+				firsts++
+			}
+		})
+	}()
+	for isDone := false; !isDone; {
+		select {
+		case <-done:
+			isDone = true
+		default:
+		}
+		if c.Forget(key) {
+			forgotten++
+		}
+	}
+	if firsts != forgotten {
+		t.Errorf("the count began %d times, and ended %d times, want as often", firsts, forgotten)
+	}
+}
+
+// TestReadersMixUpNoKeys reads the count of a key that has one event, or none,
+// while it takes the place of a key with three, and loses it to another such key.
+func TestReadersMixUpNoKeys(t *testing.T) {
+	c := New(start)
+	for i := range uint64(setSize - 1) { // of these none makes room
+		for range 10 {
+			c.Add(1+i*setCount, start, time.Minute)
+		}
+	}
+	var current atomic.Uint64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		repeat(func(i uint64) {
+			key := 1 + (100+2*i)*setCount
+			current.Store(key) // another one each time, of which there is no event yet
+			c.Add(key, start, time.Minute)
+			for range 3 {
+				c.Add(key+setCount, start, time.Minute)
+			}
+		})
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		for range 100 {
+			if n := c.Peek(current.Load()); n > 1 {
+				t.Fatalf("got %d events of a key that never had more than one", n)
+			}
+		}
 	}
 }
 
