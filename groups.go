@@ -1,7 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"context"
 	"slices"
 	"sync/atomic"
 
@@ -35,13 +34,6 @@ func (s *groupStore) load(text string, logger *zap.Logger) error {
 // groupStores are the group files of one handler.
 type groupStores []*groupStore
 
-// awaitCurrent waits until the files are read that have changed.
-func (s groupStores) awaitCurrent(ctx context.Context) {
-	for _, store := range s {
-		store.awaitCurrent(ctx)
-	}
-}
-
 // of returns the groups that user is in, by any of the files, sorted.
 func (s groupStores) of(user string) []string {
 	if len(s) == 0 {
@@ -56,4 +48,16 @@ func (s groupStores) of(user string) []string {
 		}
 	}
 	return groups
+}
+
+// haveMembers reports whether anybody is in the group.
+func (s groupStores) haveMembers(group string) bool {
+	for _, store := range s {
+		for _, groups := range store.current.Load().Of {
+			if slices.Contains(groups, group) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -1,8 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"context"
-
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
@@ -54,13 +52,6 @@ func (l lookup) equals(other lookup) bool {
 		return l.entry.exists() == other.entry.exists()
 	}
 	return l.store == other.store && l.entry.State == other.entry.State && l.entry.Hash == other.entry.Hash
-}
-
-// awaitCurrent waits until the files are read that have changed.
-func (s userStores) awaitCurrent(ctx context.Context) {
-	for _, store := range s {
-		store.awaitCurrent(ctx)
-	}
 }
 
 // warnOfShadowed says how many users of a file an earlier one decides on.

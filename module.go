@@ -310,7 +310,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 	name := v.user.(string)
 	groups := h.groups.of(name)
 	if !h.Require.admits(name, groups) && len(h.groups) > 0 {
-		h.groups.awaitCurrent(r.Context())
+		awaitCurrent(r.Context(), h.groups)
 		groups = h.groups.of(name)
 	}
 	if !h.Require.admits(name, groups) {

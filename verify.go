@@ -110,7 +110,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 			return v, nil
 		}
 		if round == 0 { // once: what changes from then on has changed after the login came
-			if h.users.awaitCurrent(ctx); !h.isCurrent(&a) {
+			if awaitCurrent(ctx, h.users); !h.isCurrent(&a) {
 				a.closeGuess()
 				continue
 			}
