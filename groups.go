@@ -9,8 +9,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// groupStore is the live group table of one file: the last version that could be
-// used.
+// groupStore is the live group table of one file: the version that was loaded last.
 type groupStore struct {
 	path    string
 	current atomic.Pointer[htfile.Groups]
@@ -20,7 +19,7 @@ type groupStore struct {
 func newGroupStore(path string) *groupStore { return &groupStore{path: path} }
 
 // load parses text and swaps the table in. After an error the previous version
-// stays.
+// stays active.
 func (s *groupStore) load(text string, logger *zap.Logger) error {
 	next, err := htfile.ParseGroups(text)
 	if err != nil {

@@ -83,7 +83,7 @@ func isIPv4(ip string) bool {
 }
 
 // set sets the keys for a client, and for the name that l was looked up with.
-// The hash is part of them: the limits of an entry that changes begin anew.
+// The hash is part of them: the limits of an entry that changes start again.
 func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 	name := l.entry.recognized().nameKey(g)
 	if name == 0 {
@@ -98,10 +98,10 @@ func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 // loginKey is the key of a client and a name together.
 func loginKey(name, client uint64) uint64 { return rendezvous.Mix(name ^ client) }
 
-// applies reports whether the limit of a scope holds. Clients recognized for the
-// user's current password are held to the login limit alone, so that a flood from
-// elsewhere can't stop them; if there is none, to the client's. Without an address
-// only the name can be told apart.
+// applies reports whether the limit of a scope holds. Recognized clients are held to
+// the login limit alone, so that a flood from elsewhere cannot stop them. If there is
+// no login limit, they are held to the client limit. Clients without an address are
+// held to the user limit alone, since nothing tells one from another.
 func (k *limitKeys) applies(s scope, isRecognized bool, limits *[scopeCount]ratelimit.Limit) bool {
 	switch {
 	case k[scopeClient] == noClient:

@@ -54,7 +54,7 @@ func (l lookup) equals(other lookup) bool {
 	return l.store == other.store && l.entry.State == other.entry.State && l.entry.Hash == other.entry.Hash
 }
 
-// warnOfShadowed says how many users of a file an earlier one decides on.
+// warnOfShadowed warns of users in a file whom an earlier file has already.
 func (s userStores) warnOfShadowed(logger *zap.Logger) {
 	for i := 1; i < len(s); i++ {
 		shadowed := 0

@@ -1,10 +1,10 @@
-// Package caddyhtpasswd puts HTTP endpoints behind user name and password,
-// as nginx does with auth_basic and auth_basic_user_file, for the Caddy web
-// server: passwords over TLS only, each hashed once and not at every request,
-// files followed live. It also brings named upstream groups.
+// Package caddyhtpasswd implements HTTP Basic authentication against htpasswd
+// files for the Caddy web server, as nginx does with auth_basic and
+// auth_basic_user_file. It reads passwords over TLS only, caches those that it has
+// verified, and reloads files when they change. It also has named upstream groups.
 //
-// The way of a request is Handler.ServeHTTP and what that calls; the way of a
-// changed file begins at internal/follow.
+// A request begins at Handler.ServeHTTP, a changed file at internal/follow.
+// docs/architecture.md shows the way of both.
 package caddyhtpasswd
 
 import (
@@ -33,9 +33,9 @@ func init() {
 // an htpasswd file (HTTP Basic authentication, RFC 7617).
 //
 // Passwords are asked for, and read, over encrypted connections only. A
-// password that was right is not hashed again until the user's line in the
-// file changes. The files are followed: a change takes effect without a
-// reload, and a version that can't be used leaves the one before in force.
+// verified password is not hashed again until the user's line in the file
+// changes. A file that changes takes effect without a reload of the
+// configuration. If a new version cannot be loaded, the previous one stays active.
 //
 // For requests that pass with a password, these placeholders are set; for
 // exempt ones they are empty:
@@ -64,24 +64,24 @@ type Handler struct {
 	// matcher sets. Default: none.
 	ExemptRaw caddyhttp.RawMatcherSets `json:"exempt,omitempty" caddy:"namespace=http.matchers"`
 
-	// The request header field that tells what comes behind who the user is.
-	// What a client sends under that name never gets through. Default: none.
+	// The request header field that passes the user's name to the upstream. What
+	// a client sends under that name is removed. Default: none.
 	UserHeader string `json:"user_header,omitempty"`
 
 	// Whether to pass the Authorization header on. By default Basic credentials
-	// are removed from the request: what comes behind has no use for the password.
+	// are removed from the request: the upstream has no use for the password.
 	KeepAuthorization bool `json:"keep_authorization,omitempty"`
 
 	// Whether to accept passwords over connections that are not encrypted, where
 	// anyone on the way can read them. Default: false.
 	AllowHTTP bool `json:"allow_http,omitempty"`
 
-	// How long a verified password is remembered. Default: until the line of its
-	// user changes.
+	// How long a verified password is cached. Default: until the line of its user
+	// changes.
 	Cache *Cache `json:"cache,omitempty"`
 
 	users     userStores
-	names     []string // of the files of users, for their decoys
+	names     []string // of the files in users, for their decoys
 	groups    groupStores
 	acquired  []any // keys in the pool of sources
 	exempt    caddyhttp.MatcherSets
@@ -94,14 +94,14 @@ type Handler struct {
 	logger    *zap.Logger
 }
 
-// Cache says how long a verified password is remembered. What is kept is a
-// keyed digest of it, in memory only.
+// Cache says how long a verified password is cached. What is cached is a keyed
+// digest of the password, in memory only.
 type Cache struct {
 	// Whether to compute the hash at every request. This is slow: with the usual
 	// hashes a processor core manages some tens or hundreds of requests a second.
 	Off bool `json:"off,omitempty"`
 
-	// How long to remember a password. Default: until the line of its user changes.
+	// How long to cache a password. Default: until the line of its user changes.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
@@ -199,8 +199,8 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 	return h.exempt.FromInterface(sets)
 }
 
-// provisionFiles reads all files anew, the ones that are in use already too:
-// a reload of the configuration must not pass over a broken one.
+// provisionFiles reads all files, also those that are in use already: a reload of
+// the configuration must not accept a broken one.
 func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
 		file, err := acquire(&h.shared.sources, name, newUserStore, h.logger)
@@ -230,7 +230,7 @@ func (h *Handler) toRelease(key any) {
 	}
 }
 
-// Cleanup lets go of the files.
+// Cleanup releases the files.
 func (h *Handler) Cleanup() error {
 	for i, name := range h.names {
 		h.users[i].name.remove(name)
@@ -293,7 +293,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 		return resultAmbiguous, caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
 	}
 	if len(sent.values) == 0 || !isBasic(sent.values[0]) {
-		return resultNoCredentials, h.unauthorized(w, r) // no failure either
+		return resultNoCredentials, h.unauthorized(w, r) // not a failed login
 	}
 	c := parseCredentials(sent.values[0])
 	defer c.release()
@@ -346,8 +346,8 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)
 }
 
-// unchecked is for credentials that were not checked to the end: it can't be
-// said whether they are right.
+// unchecked answers credentials that were not checked to the end: it is not known
+// whether they are right.
 func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, sent *sentAuthorization, err error) (result, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())

@@ -19,7 +19,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		return nil
 	}
 	if !markClientBody(r) {
-		return nil // what one server has read of it can't be sent to the next: the error of that one stands
+		return nil // what one server has read cannot be sent to the next: the error of the first server stands
 	}
 	plan := g.plan.Load()
 	if plan == nil || !plan.fits(pool) {
@@ -59,9 +59,9 @@ func chosenOf(pool reverseproxy.UpstreamPool, index int) *reverseproxy.Upstream 
 }
 
 // Caddy's retry loop asks for a server again and again with the same request,
-// of which each pass through a handler has a copy of its own. What is remembered
-// in between stands among its variables: the copy, the last server, and from the
-// first retry on all of them.
+// of which each pass through a handler has a copy of its own. What is kept in
+// between is among the request's variables: the copy, the last server, and from the
+// first retry on all servers that were tried.
 const (
 	triedForVar  = "upstream_group.request"
 	lastTriedVar = "upstream_group.last"
@@ -101,7 +101,7 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 	// the first server of each would get them all.
 	var start uint64
 	if old != nil {
-		start = rand.Uint64() //nolint:gosec // any turn will do
+		start = rand.Uint64() //nolint:gosec // any start will do
 	}
 	plan := g.newPlan(pool, start)
 	g.plan.Store(plan)
