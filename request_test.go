@@ -342,16 +342,16 @@ func TestTakeLogin(t *testing.T) {
 				header = authorization(slices.Clone(row.first)...)
 			}
 			r := handlerRequest(true, header)
-			one := takeLogin(r, r.Header["Authorization"])
-			if !slices.Equal(one.sent, row.first) || !slices.Equal(r.Header["Authorization"], row.left) {
-				t.Errorf("took %q and left %q, want %q and %q", one.sent, r.Header["Authorization"], row.first, row.left)
+			one := takeCredentials(r, r.Header["Authorization"])
+			if !slices.Equal(one.values, row.first) || !slices.Equal(r.Header["Authorization"], row.left) {
+				t.Errorf("took %q and left %q, want %q and %q", one.values, r.Header["Authorization"], row.first, row.left)
 			}
 			if row.between != nil {
 				r.Header["Authorization"] = row.between
 			}
-			two := takeLogin(r, r.Header["Authorization"])
-			if !slices.Equal(two.sent, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
-				t.Errorf("further down: took %q and left %q, want %q and %q", two.sent, r.Header["Authorization"], row.sent, row.further)
+			two := takeCredentials(r, r.Header["Authorization"])
+			if !slices.Equal(two.values, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
+				t.Errorf("further down: took %q and left %q, want %q and %q", two.values, r.Header["Authorization"], row.values, row.further)
 			}
 			if two != one {
 				t.Error("further down: got another login, want the same")
@@ -370,8 +370,8 @@ func TestTakeLogin(t *testing.T) {
 	bare := httptest.NewRequest("GET", "/", nil) // without Caddy's variables
 	bare.Header.Set("Authorization", "Basic a")
 	bare.TLS = new(tls.ConnectionState)
-	if l := takeLogin(bare, bare.Header["Authorization"]); !slices.Equal(l.sent, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
-		t.Errorf("took %q and left %q, want %q and nothing", l.sent, bare.Header, "Basic a")
+	if l := takeCredentials(bare, bare.Header["Authorization"]); !slices.Equal(l.values, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
+		t.Errorf("took %q and left %q, want %q and nothing", l.values, bare.Header, "Basic a")
 	}
 }
 
