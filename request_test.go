@@ -351,7 +351,7 @@ func TestTakeLogin(t *testing.T) {
 			}
 			two := takeCredentials(r, r.Header["Authorization"])
 			if !slices.Equal(two.values, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
-				t.Errorf("further down: took %q and left %q, want %q and %q", two.values, r.Header["Authorization"], row.values, row.further)
+				t.Errorf("further down: took %q and left %q, want %q and %q", two.values, r.Header["Authorization"], row.sent, row.further)
 			}
 			if two != one {
 				t.Error("further down: got another login, want the same")
