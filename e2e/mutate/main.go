@@ -1,4 +1,4 @@
-// Mutate checks the tests of a login. It makes single faults in the code, one at
+// Command mutate checks the tests of a login. It makes single faults in the code, one at
 // a time, and runs the tests that are about it. A fault that no test notices is
 // either none, or the sign of a missing test.
 //
