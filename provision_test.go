@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -66,6 +67,10 @@ func TestProvisionRefuses(t *testing.T) {
 	}
 	good, good2, broken, groups := write("good", alice), write("good2", bob), write("broken", "<html>\n"), write("groups", "g: alice\n")
 	missing := dir + "/missing"
+	text, err := filepath.Abs("alice:secret")
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv("HTPASSWD_TEST", good)
 	for _, row := range []struct {
 		name, json, want string
@@ -77,6 +82,8 @@ func TestProvisionRefuses(t *testing.T) {
 		{"first file missing", `{"files": ["MISSING", "GOOD"]}`, missing + ": no such file"},
 		{"directory", `{"files": ["DIR"]}`, "is a folder"},
 		{"empty name", `{"files": [""]}`, "is a folder"},
+		{"text in place of a path", `{"files": ["GOOD", "alice:secret"]}`, "looks like the text of a password file"},
+		{"text in place of the path of a group file", `{"files": ["GOOD"], "group_files": ["alice:secret"]}`, "looks like the text of a password file"},
 		{"broken file", `{"files": ["GOOD", "GOOD2", "BROKEN"]}`, broken + ": none of its 1 lines"},
 		{"missing group file", `{"files": ["GOOD", "GOOD2"], "group_files": ["GROUPS", "MISSING"]}`, missing + ": no such file"},
 		{"broken group file", `{"files": ["GOOD"], "group_files": ["BROKEN"]}`, broken + ": none of its 1 lines"},
@@ -103,12 +110,12 @@ func TestProvisionRefuses(t *testing.T) {
 		{"unknown setting", `{"files": ["GOOD"], "exemptions": []}`, "exemptions"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			text := strings.NewReplacer("GOOD2", good2, "GOOD", good, "BROKEN", broken, "MISSING", missing, "GROUPS", groups, "DIR", dir).Replace(row.json)
-			_, err := ctx.LoadModuleByID("http.handlers.htpasswd", []byte(text))
+			config := strings.NewReplacer("GOOD2", good2, "GOOD", good, "BROKEN", broken, "MISSING", missing, "GROUPS", groups, "DIR", dir).Replace(row.json)
+			_, err := ctx.LoadModuleByID("http.handlers.htpasswd", []byte(config))
 			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "htpasswd") {
 				t.Errorf("%v, not an error about %q", err, row.want)
 			}
-			for _, path := range []string{good, good2, broken, groups, missing, dir} {
+			for _, path := range []string{good, good2, broken, groups, missing, dir, text} {
 				if n := references(path); n != [2]int{} {
 					t.Errorf("%s is held %v times, want none", path, n)
 				}

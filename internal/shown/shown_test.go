@@ -1,9 +1,13 @@
 package shown
 
 import (
+	"encoding/json"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
@@ -102,4 +106,45 @@ func TestShort(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzShown shows any text in every way: there is nothing in it that drives a
+// terminal, and no text passes for another one.
+func FuzzShown(f *testing.F) {
+	for _, text := range []string{"", "alice", "\"", "a\nb", "\x1b[2J", "\u202e", "\xff\xfe", strings.Repeat("x", 63) + "€", strings.Repeat("\xe2", 70), "-rf", "it's", "\u0085\u2028"} {
+		f.Add(text)
+	}
+	isPrintable := func(text string) bool {
+		return utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for name, got := range map[string]string{"Text": Text(text), "Short": Short(text), "Argument": Argument(text)} {
+			if !isPrintable(got) {
+				t.Errorf("%s of %q: got %q, want printable characters only", name, text, got)
+			}
+		}
+		if got := Text(text); got != text {
+			if before, err := strconv.Unquote(got); err != nil || before != text {
+				t.Errorf("Text of %q: got %q, want the text or the text quoted", text, got)
+			}
+		}
+		if got, want := Short([]byte(text)), Short(text); got != want {
+			t.Errorf("Short of %q: got %q of bytes, want %q as of a string", text, got, want)
+		}
+		if cut, isCut := strings.CutSuffix(Short(text), "..."); isCut && len(text) > 64 && len(cut) > 2+4*64 {
+			t.Errorf("Short of %q: got %d bytes, want 64 at most, escaped", text, len(cut))
+		}
+		if !utf8.ValidString(Label(text)) {
+			t.Errorf("Label of %q: got %q, want UTF-8", text, Label(text))
+		}
+		encoded, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got string
+		_ = json.Unmarshal(encoded, &want)
+		if err := json.Unmarshal([]byte(JSON(string(encoded))), &got); err != nil || got != want || !isPrintable(JSON(string(encoded))) {
+			t.Errorf("JSON of %q: got %q (error %v), want %q in printable characters", text, got, err, want)
+		}
+	})
 }
