@@ -441,3 +441,28 @@ func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 		})
 	}
 }
+
+// TestCacheOffKeepsNothing logs in on a site without a cache: nothing is kept of
+// the password, so another site with the same file has to hash it.
+func TestCacheOffKeepsNothing(t *testing.T) {
+	store := storeOf(t, "alice:"+shaSecret1)
+	runSteps(t, userStores{store}, &cachePolicy{now: clock, off: true}, []step{{"alice", "secret1", resultPassed, 1}})
+	if store.current.Load().find([]byte("alice")).verified.Load() != nil {
+		t.Error("the password is cached")
+	}
+	runSteps(t, userStores{store}, &cachePolicy{now: clock}, []step{{"alice", "secret1", resultPassed, 1}})
+}
+
+// TestOldPasswordIsNoHit logs in with a cached password that is too old: it was
+// compared, but that is no login without a hash.
+func TestOldPasswordIsNoHit(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		h.cache.maxAge = time.Minute
+		h.expect("192.0.2.1", "alice", "secret1", good)
+		time.Sleep(time.Hour)
+		h.expect("192.0.2.1", "alice", "secret1", good)
+		if hits, misses := h.guard.hits.Load(), h.guard.misses.Load(); hits != 0 || misses == 0 {
+			t.Errorf("got %d hits and %d misses, want none and some", hits, misses)
+		}
+	})
+}
