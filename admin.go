@@ -31,7 +31,7 @@ func init() {
 //	POST   /htpasswd/reload            read all files now
 //	GET    /htpasswd/throttle          which limits are exceeded
 //	GET    /htpasswd/throttle/<name>   those of a client (an address) or user
-//	DELETE /htpasswd/throttle          forget all failed log-ins
+//	DELETE /htpasswd/throttle          forget all failed logins
 //	DELETE /htpasswd/throttle/<name>   forget those of a client (an address) or user
 //
 // No answer has a password or a hash in it.
@@ -103,12 +103,11 @@ type adminFile struct {
 	// BadLines are the first of those that are skipped, BadLineCount their number.
 	BadLines     []htfile.Finding `json:"bad_lines"`
 	BadLineCount int              `json:"bad_line_count"`
-	// LastLoad is when the version that is in force was loaded.
+	// LastLoad is when the active version was loaded.
 	LastLoad time.Time `json:"last_load"`
-	// LastError is what is wrong with the file now; if nothing, it is absent.
+	// LastError is what is wrong with the file now; absent if nothing is.
 	LastError string `json:"last_error,omitempty"`
-	// Failures is how often the file became one that can't be used, or so for
-	// another reason.
+	// Failures counts failed loads of the file, each reason once.
 	Failures int `json:"failures"`
 }
 
@@ -185,8 +184,8 @@ const (
 	reloadFailed    reloadResult = "failed"    // it cannot be loaded; the previous version stays active
 )
 
-// reload reads all files that are in use. The status is 500 if one of them
-// can't be used.
+// reload reads all files that are in use. The status is 500 if one of them cannot
+// be loaded.
 func (a *adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	status, reloads := http.StatusOK, []adminReload{}
 	logger := a.shared.active.get().logger

@@ -1,7 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -102,10 +101,4 @@ func plainError(err error) string {
 	const most = 200 // bytes; it can quote what the client sent
 	text := err.Error()
 	return text[:min(len(text), most)]
-}
-
-// clientIP returns the client's address as Caddy sees it, "" where there is none.
-func clientIP(ctx context.Context) string {
-	address, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
-	return address
 }

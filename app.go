@@ -23,16 +23,16 @@ const minPoll = 100 * time.Millisecond
 // App holds the settings that all sites of the process share. It need not be
 // configured: everything has a default.
 type App struct {
-	// How many log-ins may fail before no more are checked for a while.
+	// Limits on failed logins.
 	Throttle *Throttle `json:"throttle,omitempty"`
 
-	// How many password hashes are computed at a time. Whoever needs one more
-	// waits for their turn. Default: half the processor cores, at least 1.
+	// How many password hashes are computed at a time. Further ones are queued.
+	// Default: half the processor cores, at least 1.
 	MaxHashes int `json:"max_hashes,omitempty"`
 
 	// How often to look at the password and group files where the operating
 	// system gives no notice of a change: network file systems, the target of
-	// a symlink rewritten elsewhere, a folder made anew. Default: 5s; at least
+	// a symlink rewritten elsewhere, a directory that was replaced. Default: 5s; at least
 	// 100ms. Below 400ms it makes no difference.
 	Poll caddy.Duration `json:"poll,omitempty"`
 
@@ -55,21 +55,21 @@ type App struct {
 }
 
 // Throttle bounds how many passwords can be guessed. A wrong password and an
-// unknown user count as one failure for each of the budgets; the same wrong
-// password again does not. While one of them is used up, no password is
-// looked at, and the answer is 429 with Retry-After.
+// unknown user count as one failed login for each of the limits; the same wrong
+// password again does not. While a limit is exceeded, no password is checked, and
+// the answer is 429 with Retry-After.
 type Throttle struct {
 	// For one client and one user together. Default: 10 failures in 1m.
 	Login *Budget `json:"login,omitempty"`
 
-	// For one client, by its address, with whatever user names. An IPv6 /64 is
-	// one client. Default: 30 failures in 1m.
+	// For one client, by its address, with any user names. An IPv6 /64 is one
+	// client. Default: 30 failures in 1m.
 	Client *Budget `json:"client,omitempty"`
 
-	// For one user name within its file, from wherever. Clients that have
-	// verified the user's current password are not held to it, nor to the one
-	// for clients. It begins anew when the user's line changes. Default: 100
-	// failures in 1h.
+	// For one user name within its file, from any client. Recognized clients, which
+	// have verified the user's current password, are not held to this limit, nor to
+	// the one for clients. It starts again when the user's line changes. Default:
+	// 100 failures in 1h.
 	User *Budget `json:"user,omitempty"`
 }
 

@@ -29,9 +29,9 @@ func (h *flooded) busy() {
 func (h *flooded) expectAtOnce(ip, user, password, want string) {
 	h.t.Helper()
 	h.busy()
-	start, before := time.Now(), h.spent().hashes
+	start, before := time.Now(), h.cost().hashes
 	h.expect(ip, user, password, want)
-	if took, n := time.Since(start), h.spent().hashes-before; took != 0 || n != 0 {
+	if took, n := time.Since(start), h.cost().hashes-before; took != 0 || n != 0 {
 		h.t.Errorf("%s from %s with %q: got the answer after %s and %d hashes, want it at once", user, ip, password, took, n)
 	}
 	time.Sleep(hashTime)
@@ -45,13 +45,13 @@ func TestRefusalsNeedNoTurn(t *testing.T) {
 	const home = "192.0.2.1"
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!\n", func(t *testing.T, h *flooded) {
 		for _, user := range []string{"alice", "locked", "nobody"} {
-			want := map[string]string{"alice": wrong, "locked": resultDeniedUser.String(), "nobody": nobody}[user]
+			want := map[string]string{"alice": loginWrong, "locked": resultDeniedUser.String(), "nobody": loginUnknown}[user]
 			h.expect(home, user, "old", want)
 			h.expectAtOnce(home, user, "old", want) // known to be wrong
 			for i := range 9 {
 				h.login(home, user, fmt.Sprint("guess", i))
 			}
-			h.expectAtOnce(home, user, "guess", overBudget)
+			h.expectAtOnce(home, user, "guess", loginThrottled)
 		}
 	})
 }
@@ -65,11 +65,11 @@ func TestLimitsWhereNobodyCanLogIn(t *testing.T) {
 			for i := range 100 {
 				r.add(h.login("192.0.2.1", user, fmt.Sprint("guess", i)))
 			}
-			if n := r.count[overBudget]; n != 90 {
+			if n := r.count[loginThrottled]; n != 90 {
 				t.Errorf("%s: got %d of 100 guesses refused because of the limit, want 90: %v", user, n, r.count)
 			}
 		}
-		if n := h.spent().hashes; n != 0 {
+		if n := h.cost().hashes; n != 0 {
 			t.Errorf("got %d hashes, want none", n)
 		}
 	})
@@ -117,14 +117,14 @@ func TestMalformedCredentialsAreLogged(t *testing.T) {
 func TestRepeatedWrongPasswordLeavesNoGuess(t *testing.T) {
 	const home = "192.0.2.1"
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
-		h.expect(home, "alice", "secret1", good)
+		h.expect(home, "alice", "secret1", loginPassed)
 		for range 100 {
-			h.expect(home, "alice", "old", wrong)
+			h.expect(home, "alice", "old", loginWrong)
 		}
 		if n := h.openGuesses(); n != 0 {
 			t.Errorf("%d guesses are open, want none", n)
 		}
-		h.expect(home, "alice", "secret1", good)
+		h.expect(home, "alice", "secret1", loginPassed)
 	})
 }
 
@@ -137,7 +137,7 @@ func TestGuessEndsWhenAnotherFileDecides(t *testing.T) {
 		source, _ := h.followTestSource("bob:" + shaSecret1)
 		second := storeOf(t, "alice:"+shaSecret1)
 		h.users, h.store = append(h.users, second), second
-		h.expect(home, "alice", "secret1", good)
+		h.expect(home, "alice", "secret1", loginPassed)
 		source.change("alice:!", true)
 		h.expect(home, "alice", "guess", resultDeniedUser.String())
 		if n := h.openGuesses(); n != 0 {
@@ -162,7 +162,7 @@ func TestGoneWithNothingCompared(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 				h.cache.maxAge = time.Minute
-				h.expect(home, "alice", "secret1", good)
+				h.expect(home, "alice", "secret1", loginPassed)
 				time.Sleep(test.wait)
 				h.busy()
 				ctx, cancel := context.WithCancel(t.Context())
@@ -217,7 +217,7 @@ func TestHashOutlivesItsRequest(t *testing.T) {
 		}
 		other.release()
 		before = neverHashed(t)
-		h.expect("192.0.2.1", "alice", "secret1", good)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 	})
 }
 
@@ -250,12 +250,12 @@ func TestNewLineNeedsNoOldHash(t *testing.T) {
 		reloadStore(t, h.store, "alice:"+shaSecret1)
 		time.Sleep(hashTime / 2)
 		start := time.Now()
-		h.expect("192.0.2.2", "alice", "secret1", good)
+		h.expect("192.0.2.2", "alice", "secret1", loginPassed)
 		if took := time.Since(start); took != hashTime {
 			t.Errorf("the login took %s, want %s", took, hashTime)
 		}
-		if got := <-first; got != good {
-			t.Errorf("the first login: got %s, want %s", got, good)
+		if got := <-first; got != loginPassed {
+			t.Errorf("the first login: got %s, want %s", got, loginPassed)
 		}
 	})
 }
@@ -315,7 +315,7 @@ func TestReloadForgetsNothing(t *testing.T) {
 				reloadStore(t, store, texts[1])
 			}()
 			time.Sleep(time.Duration(i) * 10 * time.Microsecond) // some of them in the midst of it
-			checkIn(t, userStores{store}, "first", "secret1", m)
+			checkLogin(t, userStores{store}, "first", "secret1", m)
 			<-done
 			runSteps(t, userStores{store}, m, []step{{"first", "secret1", resultPassed, 0}})
 			if t.Failed() {
@@ -339,7 +339,7 @@ func TestPasswordOfTheOldLineIsNotCached(t *testing.T) {
 		return clock()
 	}}
 	for range 2 {
-		if got, _ := checkIn(t, userStores{store}, "alice", "secret1", m); got != resultWrongPassword {
+		if got, _ := checkLogin(t, userStores{store}, "alice", "secret1", m); got != resultWrongPassword {
 			t.Errorf("got %v, want %v", got, resultWrongPassword)
 		}
 	}
@@ -360,7 +360,7 @@ func TestRepeatedOfAnotherSite(t *testing.T) {
 		other.guard, other.logger = h.guard, logger
 		var group sync.WaitGroup
 		for _, site := range []*flooded{h, other} {
-			group.Go(func() { site.expect("192.0.2.1", "alice", "old", wrong) })
+			group.Go(func() { site.expect("192.0.2.1", "alice", "old", loginWrong) })
 		}
 		group.Wait()
 		lines, repeated := logs.FilterMessage("log-in failed"), logs.FilterField(zap.Bool("repeated", true))
@@ -379,7 +379,7 @@ func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
 	underFlood(t, &App{Throttle: &Throttle{User: &Budget{Failures: 20}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		guess := func(from, n int) (refused int) {
 			for i := range n {
-				if h.login(fmt.Sprint("192.0.2.", from+i), "alice", fmt.Sprint("guess", from+i)) == overBudget {
+				if h.login(fmt.Sprint("192.0.2.", from+i), "alice", fmt.Sprint("guess", from+i)) == loginThrottled {
 					refused++
 				}
 			}
@@ -388,7 +388,7 @@ func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
 		if n := guess(0, 15); n != 0 {
 			t.Errorf("%d guesses refused, want none", n)
 		}
-		h.expect("198.51.100.1", "alice", "secret1", good)
+		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 		if n := guess(15, 15); n != 10 {
 			t.Errorf("%d of 15 more guesses refused, want 10 at a limit of 20", n)
 		}
@@ -402,7 +402,7 @@ func TestCountedInTheFileThatDecides(t *testing.T) {
 	underFlood(t, &App{}, "bob:!", func(t *testing.T, h *flooded) {
 		h.users = append(h.users, storeOf(t, "alice:"+shaSecret1))
 		h.swapWhileHashing("alice:" + shaSecret1)
-		h.expect("192.0.2.1", "alice", "guess", wrong)
+		h.expect("192.0.2.1", "alice", "guess", loginWrong)
 		var keys limitKeys
 		decides := h.users.find([]byte("alice"))
 		keys.set(h.guard, h.guard.client("192.0.2.1"), &decides, []byte("alice"))
@@ -428,15 +428,15 @@ func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
-				h.expect("198.51.100.1", "alice", "secret1", good)
+				h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 				time.Sleep(time.Hour)
 				other := &flooded{handlerOf(h.users, &cache), t, h.store}
 				other.guard = h.guard
 				h.busy()
-				before := h.spent().hashes
+				before := h.cost().hashes
 				var group sync.WaitGroup
 				for i, site := range []*flooded{h, other} {
-					group.Go(func() { site.expect(fmt.Sprint("192.0.2.", i), "alice", "secret1", good) })
+					group.Go(func() { site.expect(fmt.Sprint("192.0.2.", i), "alice", "secret1", loginPassed) })
 					synctest.Wait()
 				}
 				group.Wait()
@@ -444,7 +444,7 @@ func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 				if !cache.off && cache.maxAge == 0 {
 					want = 1
 				}
-				if n := h.spent().hashes - before; n != want {
+				if n := h.cost().hashes - before; n != want {
 					t.Errorf("got %d hashes, want %d", n, want)
 				}
 			})
@@ -468,9 +468,9 @@ func TestCacheOffKeepsNothing(t *testing.T) {
 func TestOldPasswordIsNoHit(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.cache.maxAge = time.Minute
-		h.expect("192.0.2.1", "alice", "secret1", good)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 		time.Sleep(time.Hour)
-		h.expect("192.0.2.1", "alice", "secret1", good)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 		if hits, misses := h.guard.hits.Load(), h.guard.misses.Load(); hits != 0 || misses == 0 {
 			t.Errorf("got %d hits and %d misses, want none and some", hits, misses)
 		}
@@ -484,7 +484,7 @@ func TestAllFilesAreWaitedFor(t *testing.T) {
 		source, _ := h.followTestSource("bob:" + shaSecret1)
 		h.users = userStores{storeOf(t, "carol:"+shaSecret1), h.store}
 		source.change("alice:"+shaSecret1, true)
-		h.expect("192.0.2.1", "alice", "secret1", good)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 	})
 }
 
@@ -493,14 +493,14 @@ func TestAllFilesAreWaitedFor(t *testing.T) {
 func TestHashedOftenIsRecognizedOnce(t *testing.T) {
 	underFlood(t, &App{Throttle: &Throttle{User: &Budget{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.cache.maxAge = time.Minute
-		h.expect("198.51.100.1", "alice", "secret1", good)
+		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 		for range 2 * recognizedPlaces {
 			time.Sleep(time.Hour)
-			h.expect("198.51.100.2", "alice", "secret1", good)
+			h.expect("198.51.100.2", "alice", "secret1", loginPassed)
 		}
-		h.expect("192.0.2.1", "alice", "guess", wrong) // exceeds the user's limit
-		h.expect("192.0.2.2", "alice", "secret1", overBudget)
-		h.expect("198.51.100.1", "alice", "secret1", good)
+		h.expect("192.0.2.1", "alice", "guess", loginWrong) // exceeds the user's limit
+		h.expect("192.0.2.2", "alice", "secret1", loginThrottled)
+		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 	})
 }
 
@@ -509,8 +509,8 @@ func TestHashedOftenIsRecognizedOnce(t *testing.T) {
 func TestRecognizedWithoutAddress(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 2 * recognizedPlaces {
-			h.expect(fmt.Sprint("198.51.100.", i), "alice", "secret1", good)
+			h.expect(fmt.Sprint("198.51.100.", i), "alice", "secret1", loginPassed)
 		}
-		h.expectAtOnce("", "alice", "secret1", good)
+		h.expectAtOnce("", "alice", "secret1", loginPassed)
 	})
 }

@@ -20,7 +20,7 @@ const (
 )
 
 // digest is the HMAC-SHA-256 of a password, with a key of this process. It
-// stands for the password wherever one is remembered or compared.
+// stands for the password wherever one is kept or compared.
 type digest [sha256.Size]byte
 
 // digestKey is the key of all digests.
@@ -37,7 +37,7 @@ type credentials struct {
 	user      []byte // part of decoded
 	password  []byte // part of decoded
 	digest    digest // of the password
-	malformed bool   // then these are not to be used, except to log the user
+	malformed bool   // then none of them may be used, except to log the user
 
 	used    int // of encoded
 	encoded [maxEncodedLen]byte
@@ -52,10 +52,10 @@ var credentialsPool = sync.Pool{New: func() any {
 }}
 
 // parseCredentials reads the value of an Authorization header of the Basic
-// scheme (RFC 7617). More blanks after the scheme and base64 without padding
+// scheme (RFC 7617). More whitespace after the scheme and base64 without padding
 // are accepted, as nginx and Apache do. Malformed are credentials without a
 // colon, with control characters, with a user name over 255 bytes or a
-// password over 1,024. What it returns is to be released.
+// password over 1,024. The credentials that it returns must be released.
 func parseCredentials(header string) *credentials {
 	c := credentialsPool.Get().(*credentials)
 	c.malformed = !isBasic(header) || !c.decode(header[len(basicScheme):])
@@ -73,14 +73,14 @@ const basicScheme = "Basic"
 func isBasic(header string) bool {
 	const n = len(basicScheme)
 	return len(header) >= n && (header[:n] == basicScheme || strings.EqualFold(header[:n], basicScheme)) &&
-		(len(header) == n || isHeaderBlank(header[n])) // else it is another that begins like it
+		(len(header) == n || isHeaderSpace(header[n])) // else it is another that begins like it
 }
 
-func isHeaderBlank(c byte) bool { return c == ' ' || c == '\t' }
+func isHeaderSpace(c byte) bool { return c == ' ' || c == '\t' }
 
-// trimHeaderBlanks returns s from its first character that is no blank on.
-func trimHeaderBlanks(s string) string {
-	for s != "" && isHeaderBlank(s[0]) {
+// trimHeaderSpace returns s without the whitespace before it.
+func trimHeaderSpace(s string) string {
+	for s != "" && isHeaderSpace(s[0]) {
 		s = s[1:]
 	}
 	return s
@@ -88,8 +88,8 @@ func trimHeaderBlanks(s string) string {
 
 // decode fills in user and password and reports whether they are well-formed.
 func (c *credentials) decode(encoded string) bool {
-	encoded = trimHeaderBlanks(encoded)
-	for encoded != "" && (isHeaderBlank(encoded[len(encoded)-1]) || encoded[len(encoded)-1] == '=') {
+	encoded = trimHeaderSpace(encoded)
+	for encoded != "" && (isHeaderSpace(encoded[len(encoded)-1]) || encoded[len(encoded)-1] == '=') {
 		encoded = encoded[:len(encoded)-1]
 	}
 	if len(encoded) > maxEncodedLen {
@@ -108,7 +108,7 @@ func (c *credentials) decode(encoded string) bool {
 	return !htfile.HasControl(user) && !htfile.HasControl(password)
 }
 
-// clone returns a copy for what goes on when the request is over. It is to be
+// clone returns a copy for a hash that may outlive the request. It must be
 // released, too.
 func (c *credentials) clone() *credentials {
 	d := credentialsPool.Get().(*credentials)

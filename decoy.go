@@ -25,9 +25,9 @@ func newDecoyTable(classes []htfile.Class) rendezvous.Table {
 	return rendezvous.NewTable(candidates)
 }
 
-// decoy picks an entry for a name that can't log in, by weighted rendezvous
-// hashing over the classes of the files. Names fall on classes as entries do. The
-// same name falls always on the same class, on every server with the same key and
+// decoy picks an entry for a user who cannot log in, by weighted rendezvous hashing
+// over the classes of the files. A class gets the share of names that it has of the
+// entries. A name always gets the same class, on every server with the same key and
 // names of files, and an edit of a file moves few names. Where nobody can log in
 // there is no decoy.
 func (s userStores) decoy(key []byte, user []byte) (best lookup) {
@@ -57,7 +57,7 @@ func decoyNumber(key, user []byte) uint64 {
 // configuration can have the file at different paths. A file has only one at a
 // time, for all sites, or else an unknown name would be counted in one file on one
 // site and in another on the next. Where configurations have several names for
-// it, the least is taken. That holds for a configuration from when it is
+// a file, the least is taken. The names of a configuration count from when it is
 // provisioned, even if it is then refused.
 type sourceName struct {
 	key atomic.Uint64 // places the file's classes among those of others

@@ -16,16 +16,16 @@ import (
 // and the address of the client, for each scope.
 const notedLimits = 100
 
-// exceededNotes remember whose limits were exceeded last. The counters hold
-// keyed hashes only, so nobody could tell from them who is refused. What is
-// noted says only whom a key means: whether a limit is still exceeded, and until
-// when, the counters alone decide. A note without a count is never shown.
+// exceededNotes keep the names and addresses whose limits were exceeded last. The
+// counters have keyed hashes only, which do not show who is refused. A note says
+// only which client and user a key stands for. Whether a limit is still exceeded,
+// and until when, the counters alone decide. A note without a count is never shown.
 type exceededNotes struct {
 	mu    sync.Mutex
 	notes []exceededNote // the oldest first, at most notedLimits
 }
 
-// exceededNote is whom a key of the counters means.
+// exceededNote is the client and the user that a key of the counters stands for.
 type exceededNote struct {
 	key  uint64
 	ip   string // as in the log; "" if the limit is not of one client
@@ -33,15 +33,14 @@ type exceededNote struct {
 	file string // that names the user; "" for an unknown user
 }
 
-// add notes whom a key means whose limit was just exceeded. Where there is no
-// room, it takes the place of a note that isCurrent no longer holds for, or else
-// of the oldest one.
-func (n *exceededNotes) add(note exceededNote, isCurrent func(key uint64) bool) {
+// add adds the note of a limit that was just exceeded. If there is no room, it
+// replaces a note for whose key isExceeded returns false, or else the oldest one.
+func (n *exceededNotes) add(note exceededNote, isExceeded func(key uint64) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	stale := slices.IndexFunc(n.notes, func(old exceededNote) bool { return old.key == note.key })
 	if stale < 0 && len(n.notes) == notedLimits {
-		stale = max(slices.IndexFunc(n.notes, func(old exceededNote) bool { return !isCurrent(old.key) }), 0)
+		stale = max(slices.IndexFunc(n.notes, func(old exceededNote) bool { return !isExceeded(old.key) }), 0)
 	}
 	if stale >= 0 {
 		n.notes = slices.Delete(n.notes, stale, stale+1)
@@ -60,8 +59,8 @@ func (n *exceededNotes) byKey() map[uint64]exceededNote {
 	return notes
 }
 
-// noteExceeded remembers whose limit was just exceeded, by the same name and
-// address as in the log.
+// noteExceeded notes the client and the user of a limit that was just exceeded, by
+// the same name and address as in the log.
 func (g *guard) noteExceeded(s scope, key uint64, ip string, user []byte, l *lookup) {
 	note := exceededNote{key: key}
 	if s != scopeUser {
@@ -81,7 +80,7 @@ func (g *guard) exceededFor(s scope, key uint64) time.Duration {
 	return g.failures[s].Wait(key, g.now(), g.settings().limits[s], 0)
 }
 
-// exceededLimit is a limit of which somebody is refused at the moment.
+// exceededLimit is a limit that is exceeded at the moment.
 type exceededLimit struct {
 	Limit scope `json:"limit"` // login, client or user
 	// ClientIP is the address that is refused, or one of the same /64; absent
@@ -98,8 +97,8 @@ type exceededLimit struct {
 // adminExceeded is the part of answers that says who is refused.
 type adminExceeded struct {
 	Exceeded []exceededLimit `json:"exceeded"`
-	// NotListed is how many other limits are exceeded, of which it is not known
-	// any more whom they mean.
+	// NotListed is how many other limits are exceeded. Their clients and users are
+	// no longer known.
 	NotListed int `json:"exceeded_not_listed"`
 
 	counts [scopeCount]int // of all, listed or not
@@ -145,7 +144,7 @@ func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.
 	for s, key := range keys {
 		left := g.exceededFor(s, key)
 		note, isNoted := notes[s][key]
-		if left == 0 || seen[s][key] || isNoted && !g.means(s, note) {
+		if left == 0 || seen[s][key] || isNoted && !g.isCurrentNote(s, note) {
 			continue
 		}
 		seen[s][key] = true
@@ -177,10 +176,10 @@ func (l *exceededLimit) name() string {
 	return *l.User
 }
 
-// means reports whether a note still says whom its key means. The key of a user
-// is another one when the user's line has changed: then nobody is refused any
-// more because of the old one, although its window goes on.
-func (g *guard) means(s scope, note exceededNote) bool {
+// isCurrentNote reports whether the key of a note is still that of its client and user.
+// A user whose line changes gets another key. Then the old key refuses nobody any
+// more, although its window goes on.
+func (g *guard) isCurrentNote(s scope, note exceededNote) bool {
 	if s == scopeClient {
 		return true
 	}

@@ -8,13 +8,13 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// logFailure writes the one line about a log-in that failed.
+// logFailure writes the one line about a failed login.
 func (h *Handler) logFailure(ip string, user []byte, v verdict) {
 	kind, fields := failureLines, []zap.Field{zap.String("reason", resultReasons[v.result])}
 	if v.isCheap() {
 		kind = cheapLines
 	}
-	if v.repeated { // no guess: the same as before
+	if v.repeated { // not a new guess
 		fields = append(fields, zap.Bool("repeated", true))
 	}
 	h.logRefusal(kind, ip, user, "log-in failed", fields...)

@@ -1,7 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"context"
 	"slices"
 	"sync/atomic"
 
@@ -10,8 +9,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// groupStore is the live group table of one file: the last version that could be
-// used.
+// groupStore is the live group table of one file: the version that was loaded last.
 type groupStore struct {
 	path    string
 	current atomic.Pointer[htfile.Groups]
@@ -21,7 +19,7 @@ type groupStore struct {
 func newGroupStore(path string) *groupStore { return &groupStore{path: path} }
 
 // load parses text and swaps the table in. After an error the previous version
-// stays.
+// stays active.
 func (s *groupStore) load(text string, logger *zap.Logger) error {
 	next, err := htfile.ParseGroups(text)
 	if err != nil {
@@ -34,13 +32,6 @@ func (s *groupStore) load(text string, logger *zap.Logger) error {
 
 // groupStores are the group files of one handler.
 type groupStores []*groupStore
-
-// awaitCurrent waits until the files are read that have changed.
-func (s groupStores) awaitCurrent(ctx context.Context) {
-	for _, store := range s {
-		store.awaitCurrent(ctx)
-	}
-}
 
 // of returns the groups that user is in, by any of the files, sorted.
 func (s groupStores) of(user string) []string {
@@ -56,4 +47,16 @@ func (s groupStores) of(user string) []string {
 		}
 	}
 	return groups
+}
+
+// haveMembers reports whether anybody is in the group.
+func (s groupStores) haveMembers(group string) bool {
+	for _, store := range s {
+		for _, groups := range store.current.Load().Of {
+			if slices.Contains(groups, group) {
+				return true
+			}
+		}
+	}
+	return false
 }

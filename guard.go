@@ -2,15 +2,19 @@ package caddyhtpasswd
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"hash/maphash"
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
@@ -79,7 +83,7 @@ func isIPv4(ip string) bool {
 }
 
 // set sets the keys for a client, and for the name that l was looked up with.
-// The hash is part of them: the limits of an entry that changes begin anew.
+// The hash is part of them: the limits of an entry that changes start again.
 func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 	name := l.entry.recognized().nameKey(g)
 	if name == 0 {
@@ -94,10 +98,10 @@ func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 // loginKey is the key of a client and a name together.
 func loginKey(name, client uint64) uint64 { return rendezvous.Mix(name ^ client) }
 
-// applies reports whether the limit of a scope holds. Clients recognized for the
-// user's current password are held to the login limit alone, so that a flood from
-// elsewhere can't stop them; if there is none, to the client's. Without an address
-// only the name can be told apart.
+// applies reports whether the limit of a scope holds. Recognized clients are held to
+// the login limit alone, so that a flood from elsewhere cannot stop them. If there is
+// no login limit, they are held to the client limit. Clients without an address are
+// held to the user limit alone, since nothing tells one from another.
 func (k *limitKeys) applies(s scope, isRecognized bool, limits *[scopeCount]ratelimit.Limit) bool {
 	switch {
 	case k[scopeClient] == noClient:
@@ -145,7 +149,8 @@ func (g *guard) count(keys *limitKeys) (exceeded []scope) {
 	return exceeded
 }
 
-// hash is the one place where passwords are hashed, and counted by format.
+// hash is the one place where the passwords of logins are hashed. It counts the
+// time by format.
 func (g *guard) hash(class crypt.Class, hash string, password []byte) bool {
 	start := time.Now()
 	defer func() { g.hashTimes.WithLabelValues(class.Format.Name).Observe(time.Since(start).Seconds()) }()
@@ -161,9 +166,9 @@ func (g *guard) hasFailed(client uint64) bool {
 	return n > 0
 }
 
-// refusalsPerCore is how many logins a second are refused without a hash.
-// Whoever is refused at once asks again at once: a flood must not fill the
-// processors with refusals either. More of them wait.
+// refusalsPerCore is how many logins a second are refused without a hash. Further
+// ones wait. A client that is refused at once asks again at once, and a flood must
+// not fill the processors with refusals either.
 const refusalsPerCore = 1000
 
 // awaitRefusal waits until a login may be refused. It is over at once if that
@@ -175,9 +180,73 @@ func (g *guard) awaitRefusal(ctx context.Context) {
 }
 
 // throttledError is the error of a login that is refused because of a limit. It
-// does not say which: whoever reads it could be the attacker.
+// does not say which, since its reader could be the attacker.
 type throttledError struct {
 	wait time.Duration // until it is no longer exceeded
 }
 
 func (*throttledError) Error() string { return "too many failed log-ins" }
+
+// wrongPasswords are recent wrong passwords. A client that sends one again, such
+// as a phone with an outdated saved password, gets the same answer without a hash.
+// The array has a fixed size: later passwords replace earlier ones. Passwords tried
+// for unknown users are in it, too.
+type wrongPasswords [1 << 16]atomic.Uint64
+
+// at returns the place of a password tried for a name, and the mark that the
+// place has if the password is known to be wrong. Both are parts of keyed hashes,
+// of 80 bits together.
+func (p *wrongPasswords) at(name uint64, sum *digest) (place *atomic.Uint64, mark uint64) {
+	mark = rendezvous.Mix(name ^ binary.BigEndian.Uint64(sum[:8]))
+	return &p[rendezvous.Mix(mark^binary.BigEndian.Uint64(sum[8:]))%uint64(len(p))], max(mark, 1)
+}
+
+func (p *wrongPasswords) has(name uint64, sum *digest) bool {
+	place, mark := p.at(name, sum)
+	return place.Load() == mark
+}
+
+func (p *wrongPasswords) add(name uint64, sum *digest) {
+	place, mark := p.at(name, sum)
+	place.Store(mark)
+}
+
+// verdict is what a check of credentials came to.
+type verdict struct {
+	result   result
+	user     any  // with resultPassed: the name as it stands in the file, a string
+	repeated bool // the result was known already, or is of another attempt's hash
+}
+
+// isCheap reports whether a refusal took no hash.
+func (v verdict) isCheap() bool { return v.repeated || v.result == resultMalformed }
+
+// attemptKey says whose hash is computed for which password. Attempts with equal
+// keys share one hash. An attempt that cannot succeed shares none with one that can.
+type attemptKey struct {
+	failure     result
+	store, work *userStore
+	hash        string
+	user        string
+	digest      digest
+	cacheOff    bool
+	maxAge      time.Duration
+}
+
+// hashQueue is the queue of attempts for hashes.
+type hashQueue = hashqueue.Queue[attemptKey, verdict]
+
+// maxWait is how long a login waits for a hash, and a refusal for its time.
+const maxWait = 10 * time.Second
+
+func (g *guard) newQueue(maxWait time.Duration) *hashQueue {
+	return hashqueue.New[attemptKey, verdict](hashqueue.Config{
+		Workers:   func() int { return g.settings().maxHashes },
+		MaxWait:   maxWait,
+		IsDemoted: g.hasFailed,
+	})
+}
+
+// errOverloaded is for logins that waited too long for a hash, or found no room
+// in the queue.
+var errOverloaded = errors.New("too many passwords are waiting to be checked; try again later")

@@ -15,16 +15,16 @@ import (
 )
 
 // userTable is one version of an htpasswd file as it is served: what its text
-// says, and what is remembered of each user. It is made once and swapped whole;
-// only the memories in it change afterwards.
+// says, and what the process has learned of each user. It is made once and swapped
+// whole; only the memories in it change afterwards.
 type userTable struct {
 	file     *htfile.Users
 	memories []userMemory // of each of file.All, by the same position
 	decoys   rendezvous.Table
 }
 
-// parseUsers makes a table of the text of an htpasswd file. Nothing is
-// remembered of its users yet.
+// parseUsers makes a table of the text of an htpasswd file. No password is cached
+// yet, and no client is recognized.
 func parseUsers(text string) (*userTable, error) {
 	file, err := htfile.Parse(text)
 	if err != nil {
@@ -33,8 +33,8 @@ func parseUsers(text string) (*userTable, error) {
 	return &userTable{file, make([]userMemory, len(file.All)), newDecoyTable(file.Classes)}, nil
 }
 
-// entry is a user of a table: their line in the file, and what is remembered of
-// them. The zero entry is of no user.
+// entry is a user of a table: the user's line in the file, and the user's memory.
+// The zero entry is of no user.
 type entry struct {
 	*htfile.User
 	*userMemory
@@ -43,9 +43,9 @@ type entry struct {
 // exists reports whether e is the entry of a user.
 func (e entry) exists() bool { return e.User != nil }
 
-// userMemory is what is remembered of a user while the process runs. Both
-// parts hold for the hash of the user's line, and are nil at first. There is
-// one for every user of a file, so it has to stay small.
+// userMemory is what the process has learned of a user: the cached password and
+// the recognized clients. Both are for the hash of the user's line, and nil at
+// first. There is one for every user of a file, so it must stay small.
 type userMemory struct {
 	verified atomic.Pointer[verification]
 	clients  atomic.Pointer[recognizedClients]
@@ -102,7 +102,7 @@ func (t *userTable) at(position uint32) entry {
 	return entry{&t.file.All[position], &t.memories[position]}
 }
 
-// find returns the entry of user, the zero entry if the file does not name them.
+// find returns the entry of user, the zero entry if the file has no such user.
 func (t *userTable) find(user []byte) entry {
 	i := t.file.Index(user)
 	if i < 0 {
@@ -111,8 +111,8 @@ func (t *userTable) find(user []byte) entry {
 	return entry{&t.file.All[i], &t.memories[i]}
 }
 
-// inherit takes over what old remembers of users whose name and hash are still
-// the same.
+// inherit takes over the cached passwords and recognized clients of users whose
+// name and hash are the same in the old table.
 func (t *userTable) inherit(old *userTable) {
 	for i := range old.memories {
 		v, clients := old.memories[i].verified.Load(), old.memories[i].clients.Load()
@@ -149,15 +149,15 @@ func (m *userMemory) recognized() *recognizedClients {
 
 // recognize notes that a client has verified the current password.
 func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
-	known := m.clients.Load()
-	if known == nil {
-		known = &recognizedClients{guard: g, name: name}
-		if !m.clients.CompareAndSwap(nil, known) {
-			known = m.clients.Load()
+	recognized := m.clients.Load()
+	if recognized == nil {
+		recognized = &recognizedClients{guard: g, name: name}
+		if !m.clients.CompareAndSwap(nil, recognized) {
+			recognized = m.clients.Load()
 		}
 	}
-	if known.place(client) < 0 {
-		known.clients[(known.added.Add(1)-1)%recognizedPlaces].Store(client)
+	if recognized.place(client) < 0 {
+		recognized.clients[(recognized.added.Add(1)-1)%recognizedPlaces].Store(client)
 	}
 }
 
@@ -166,8 +166,7 @@ func (e entry) cache(sum *digest, at time.Time) {
 	e.verified.Store(&verification{*sum, at, strings.Clone(e.Name)})
 }
 
-// userStore is the live user table of one file: the last version that could be
-// used.
+// userStore is the live user table of one file: the version that was loaded last.
 type userStore struct {
 	path    string
 	key     uint64 // tells this file's users from those of others, in this process
@@ -186,7 +185,7 @@ func newUserStore(path string) *userStore {
 var storeSeed = maphash.MakeSeed()
 
 // load parses text and swaps the table in. After an error the previous version
-// stays.
+// stays active.
 func (s *userStore) load(text string, logger *zap.Logger) error {
 	next, err := parseUsers(text)
 	if err != nil {

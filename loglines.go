@@ -21,7 +21,7 @@ type lineKind uint8
 
 const (
 	failureLines    lineKind = iota // a failed login was counted
-	cheapLines                      // none was: malformed credentials, a password that is known to be wrong
+	cheapLines                      // no failed login was counted: malformed credentials, a password that is known to be wrong
 	exceededLines                   // a rate limit is exceeded
 	insecureLines                   // a request over plain HTTP
 	overloadedLines                 // no room in the hash queue

@@ -1,8 +1,6 @@
 package caddyhtpasswd
 
 import (
-	"context"
-
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
@@ -56,14 +54,7 @@ func (l lookup) equals(other lookup) bool {
 	return l.store == other.store && l.entry.State == other.entry.State && l.entry.Hash == other.entry.Hash
 }
 
-// awaitCurrent waits until the files are read that have changed.
-func (s userStores) awaitCurrent(ctx context.Context) {
-	for _, store := range s {
-		store.awaitCurrent(ctx)
-	}
-}
-
-// warnOfShadowed says how many users of a file an earlier one decides on.
+// warnOfShadowed warns of users in a file whom an earlier file has already.
 func (s userStores) warnOfShadowed(logger *zap.Logger) {
 	for i := 1; i < len(s); i++ {
 		shadowed := 0

@@ -1,10 +1,10 @@
-// Package caddyhtpasswd puts HTTP endpoints behind user name and password,
-// as nginx does with auth_basic and auth_basic_user_file, for the Caddy web
-// server: passwords over TLS only, each hashed once and not at every request,
-// files followed live. It also brings named upstream groups.
+// Package caddyhtpasswd implements HTTP Basic authentication against htpasswd
+// files for the Caddy web server, as nginx does with auth_basic and
+// auth_basic_user_file. It reads passwords over TLS only, caches those that it has
+// verified, and reloads files when they change. It also has named upstream groups.
 //
-// The way of a request is Handler.ServeHTTP and what that calls; the way of a
-// changed file begins at internal/follow.
+// A request begins at Handler.ServeHTTP, a changed file at internal/follow.
+// docs/architecture.md shows the way of both.
 package caddyhtpasswd
 
 import (
@@ -33,9 +33,9 @@ func init() {
 // an htpasswd file (HTTP Basic authentication, RFC 7617).
 //
 // Passwords are asked for, and read, over encrypted connections only. A
-// password that was right is not hashed again until the user's line in the
-// file changes. The files are followed: a change takes effect without a
-// reload, and a version that can't be used leaves the one before in force.
+// verified password is not hashed again until the user's line in the file
+// changes. A file that changes takes effect without a reload of the
+// configuration. If a new version cannot be loaded, the previous one stays active.
 //
 // For requests that pass with a password, these placeholders are set; for
 // exempt ones they are empty:
@@ -64,24 +64,24 @@ type Handler struct {
 	// matcher sets. Default: none.
 	ExemptRaw caddyhttp.RawMatcherSets `json:"exempt,omitempty" caddy:"namespace=http.matchers"`
 
-	// The request header field that tells what comes behind who the user is.
-	// What a client sends under that name never gets through. Default: none.
+	// The request header field that passes the user's name to the upstream. What
+	// a client sends under that name is removed. Default: none.
 	UserHeader string `json:"user_header,omitempty"`
 
 	// Whether to pass the Authorization header on. By default Basic credentials
-	// are removed from the request: what comes behind has no use for the password.
+	// are removed from the request: the upstream has no use for the password.
 	KeepAuthorization bool `json:"keep_authorization,omitempty"`
 
 	// Whether to accept passwords over connections that are not encrypted, where
 	// anyone on the way can read them. Default: false.
 	AllowHTTP bool `json:"allow_http,omitempty"`
 
-	// How long a verified password is remembered. Default: until the line of its
-	// user changes.
+	// How long a verified password is cached. Default: until the line of its user
+	// changes.
 	Cache *Cache `json:"cache,omitempty"`
 
 	users     userStores
-	names     []string // of the files of users, for their decoys
+	names     []string // of the files in users, for their decoys
 	groups    groupStores
 	acquired  []any // keys in the pool of sources
 	exempt    caddyhttp.MatcherSets
@@ -94,14 +94,14 @@ type Handler struct {
 	logger    *zap.Logger
 }
 
-// Cache says how long a verified password is remembered. What is kept is a
-// keyed digest of it, in memory only.
+// Cache says how long a verified password is cached. What is cached is a keyed
+// digest of the password, in memory only.
 type Cache struct {
 	// Whether to compute the hash at every request. This is slow: with the usual
 	// hashes a processor core manages some tens or hundreds of requests a second.
 	Off bool `json:"off,omitempty"`
 
-	// How long to remember a password. Default: until the line of its user changes.
+	// How long to cache a password. Default: until the line of its user changes.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
@@ -199,8 +199,8 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 	return h.exempt.FromInterface(sets)
 }
 
-// provisionFiles reads all files anew, the ones that are in use already too:
-// a reload of the configuration must not pass over a broken one.
+// provisionFiles reads all files, also those that are in use already: a reload of
+// the configuration must not accept a broken one.
 func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
 		file, err := acquire(&h.shared.sources, name, newUserStore, h.logger)
@@ -230,7 +230,7 @@ func (h *Handler) toRelease(key any) {
 	}
 }
 
-// Cleanup lets go of the files.
+// Cleanup releases the files.
 func (h *Handler) Cleanup() error {
 	for i, name := range h.names {
 		h.users[i].name.remove(name)
@@ -248,17 +248,17 @@ func (h *Handler) Cleanup() error {
 // ServeHTTP lets the request pass to next, or answers why it may not.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	exempt, err := h.isExempt(r)
-	sent := r.Header[headerAuthorization]
-	login := takeLogin(r, sent)
-	h.removeForged(r, login)
+	values := r.Header[headerAuthorization]
+	sent := takeCredentials(r, values)
+	h.removeForged(r, sent)
 	decided := resultExempt
 	switch {
 	case err != nil:
 		decided = resultUnchecked
-		h.logError(login.clientIP(), "exempt: matcher failed", err)
+		h.logError(sent.clientIP(), "exempt: matcher failed", err)
 		err = caddyhttp.Error(http.StatusInternalServerError, errNotMatched)
 	case !exempt:
-		decided, err = h.authenticate(w, r, login)
+		decided, err = h.authenticate(w, r, sent)
 	}
 	h.guard.results[decided].Add(1)
 	if decided != resultPassed {
@@ -268,7 +268,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.answer.write(w, r, err)
 	}
 	if h.KeepAuthorization {
-		httpfield.Set(r.Header, headerAuthorization, sent)
+		httpfield.Set(r.Header, headerAuthorization, values)
 	}
 	return next.ServeHTTP(w, r)
 }
@@ -281,35 +281,25 @@ func (h *Handler) isExempt(r *http.Request) (bool, error) {
 	return h.exempt.AnyMatchWithError(r)
 }
 
-// removeForged removes what the client may have sent to pass for somebody.
-func (h *Handler) removeForged(r *http.Request, login *login) {
-	if h.UserHeader != "" && login.userHeader != h.UserHeader { // else a handler further up has set it
-		httpfield.Remove(r.Header, h.UserHeader)
-	}
-	if r.Trailer != nil {
-		httpfield.FilterTrailers(r, h.UserHeader)
-	}
-}
-
 // authenticate returns no error if, and only if, the request may pass. Then
 // the request says who the user is.
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *login) (result, error) {
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sentAuthorization) (result, error) {
 	if !h.AllowHTTP && !isEncrypted(r) {
-		h.logNotEncrypted(login.clientIP(), r)
+		h.logNotEncrypted(sent.clientIP(), r)
 		return resultNotEncrypted, caddyhttp.Error(http.StatusForbidden, errNotEncrypted)
 	}
-	if len(login.sent) > 1 {
-		h.logAmbiguous(login.clientIP(), r)
+	if len(sent.values) > 1 {
+		h.logAmbiguous(sent.clientIP(), r)
 		return resultAmbiguous, caddyhttp.Error(http.StatusBadRequest, errAmbiguous)
 	}
-	if len(login.sent) == 0 || !isBasic(login.sent[0]) {
-		return resultNoCredentials, h.unauthorized(w, r) // no failure either
+	if len(sent.values) == 0 || !isBasic(sent.values[0]) {
+		return resultNoCredentials, h.unauthorized(w, r) // not a failed login
 	}
-	c := parseCredentials(login.sent[0])
+	c := parseCredentials(sent.values[0])
 	defer c.release()
-	v, err := h.check(r.Context(), login.clientIP(), c)
+	v, err := h.check(r.Context(), sent.clientIP(), c)
 	if err != nil {
-		return h.unchecked(w, r, login, err)
+		return h.unchecked(w, r, sent, err)
 	}
 	if v.result != resultPassed {
 		if v.isCheap() {
@@ -320,16 +310,16 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, login *lo
 	name := v.user.(string)
 	groups := h.groups.of(name)
 	if !h.Require.admits(name, groups) && len(h.groups) > 0 {
-		h.groups.awaitCurrent(r.Context())
+		awaitCurrent(r.Context(), h.groups)
 		groups = h.groups.of(name)
 	}
 	if !h.Require.admits(name, groups) {
-		h.logRefusal(cheapLines, login.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
+		h.logRefusal(cheapLines, sent.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
 		return resultForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
 	if h.UserHeader != "" {
-		login.userHeader = h.UserHeader
+		sent.userHeader = h.UserHeader
 	}
 	return resultPassed, nil
 }
@@ -356,16 +346,16 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)
 }
 
-// unchecked is for credentials that were not checked to the end: it can't be
-// said whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login, err error) (result, error) {
+// unchecked answers credentials that were not checked to the end: it is not known
+// whether they are right.
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, sent *sentAuthorization, err error) (result, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
 		return resultThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
-		h.logRefusal(overloadedLines, login.clientIP(), nil, "login refused: too many password checks are waiting")
+		h.logRefusal(overloadedLines, sent.clientIP(), nil, "login refused: too many password checks are waiting")
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
 		return resultOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
@@ -373,7 +363,7 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login
 	if r.Context().Err() != nil {
 		return resultClientGone, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
 	}
-	h.logError(login.clientIP(), "password check failed", err)
+	h.logError(sent.clientIP(), "password check failed", err)
 	return resultUnchecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
@@ -381,30 +371,6 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, login *login
 // section 10.2.3).
 func retryAfter(wait time.Duration) string {
 	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
-}
-
-// identify tells what comes behind who the user is.
-func (h *Handler) identify(r *http.Request, user any, groups []string) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	repl.Set(userPlaceholder, user)
-	if len(h.groups) > 0 {
-		repl.Set(groupsPlaceholder, strings.Join(groups, ","))
-	}
-	if h.UserHeader != "" {
-		r.Header[h.UserHeader] = []string{user.(string)}
-	}
-}
-
-// identifyNobody empties the placeholders, unless a handler further up has
-// verified the user. Caddy leaves unknown placeholders as text, which an
-// upstream would take for the name of a user.
-func (h *Handler) identifyNobody(r *http.Request) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	for _, name := range []string{userPlaceholder, groupsPlaceholder} {
-		if _, isSet := repl.Get(name); !isSet {
-			repl.Set(name, "")
-		}
-	}
 }
 
 // Interface guards

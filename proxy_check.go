@@ -14,7 +14,6 @@ import (
 // the status that the client is answered with.
 
 var (
-	errConnect        = errors.New("no CONNECT to a group of servers")
 	errProtocol       = errors.New("the servers do not speak the protocol that is asked for")
 	errFieldSize      = errors.New("field too long for FastCGI")
 	errContentLength  = errors.New("the Content-Length is not that of the body")

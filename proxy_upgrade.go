@@ -9,9 +9,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
-// headerUpgrade is the field by which a client asks for another protocol.
-const headerUpgrade = "Upgrade"
-
 // checkConnect refuses CONNECT, but for a WebSocket over HTTP/2 or HTTP/3,
 // which reverse_proxy sends to the server as one over HTTP/1.1. The body of
 // another CONNECT would be sent without any framing, as if it were requests.

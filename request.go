@@ -1,6 +1,8 @@
 package caddyhtpasswd
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,60 +19,61 @@ const (
 	headerChallenge      = "Www-Authenticate"
 	headerForwardedProto = "X-Forwarded-Proto"
 	headerRetryAfter     = "Retry-After"
+	headerUpgrade        = "Upgrade"
 )
 
-// login is what the client sent as Authorization. It stays with the request
-// when the header is gone, for another htpasswd handler further down, among
-// Caddy's variables of the request: there it costs next to nothing. Whoever
-// asks for that variable gets nothing to see, for it holds a password.
-type login struct {
-	sent       []string // values of the header
+// sentAuthorization is what the client sent as Authorization. It stays with the
+// request when the header is gone, for another htpasswd handler further down. It
+// is one of Caddy's variables of the request, where it costs next to nothing. The
+// variable shows no text, since it holds a password.
+type sentAuthorization struct {
+	values     []string // of the header
 	userHeader string   // the field that a handler has set to the user's name
 	vars       map[string]any
 }
 
 // clientIP returns the client's address as Caddy sees it, by trusted_proxies, or
 // "" where there is none. A field for it would make each request's allocation larger.
-func (l *login) clientIP() string {
-	address, _ := l.vars[caddyhttp.ClientIPVarKey].(string)
+func (s *sentAuthorization) clientIP() string {
+	address, _ := s.vars[caddyhttp.ClientIPVarKey].(string)
 	return address
 }
 
-const loginVar = "htpasswd.login"
+const sentAuthorizationVar = "htpasswd.login"
 
 // Format implements fmt.Formatter.
-func (*login) Format(fmt.State, rune) {}
+func (*sentAuthorization) Format(fmt.State, rune) {}
 
 // String implements fmt.Stringer, and so what placeholders show.
-func (*login) String() string { return "" }
+func (*sentAuthorization) String() string { return "" }
 
-// takeLogin takes Basic credentials out of the request, given the values of
-// its Authorization header. They leave it in place, not in a copy: the routes
-// that handle errors see the same header, and can lead to another server. Where
-// a handler further up has taken them, those are the client's, and of the
-// header only what is left of them goes.
-func takeLogin(r *http.Request, values []string) *login {
+// takeCredentials takes Basic credentials out of the request, given the values of
+// its Authorization header. The header is changed in place, not in a copy: the
+// routes that handle errors see the same header, and can lead to another server.
+// Where a handler further up has taken the client's credentials already, only
+// those are taken again. Others were added on the way, and stay.
+func takeCredentials(r *http.Request, values []string) *sentAuthorization {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	l, behind := vars[loginVar].(*login)
-	if !behind {
-		l = &login{sent: values, vars: vars}
+	sent, isTaken := vars[sentAuthorizationVar].(*sentAuthorization)
+	if !isTaken {
+		sent = &sentAuthorization{values: values, vars: vars}
 		if vars != nil {
-			vars[loginVar] = l
+			vars[sentAuthorizationVar] = sent
 		}
 	}
 	if len(values) == 0 {
-		return l
+		return sent
 	}
-	clients := func(v string) bool { // HTTP/2 leaves blanks before the value, HTTP/1.1 takes them off again further down
-		return isBasic(trimHeaderBlanks(v)) && (!behind || slices.Contains(l.sent, v))
+	isClients := func(v string) bool { // HTTP/2 leaves whitespace before the value, HTTP/1.1 removes it further down
+		return isBasic(trimHeaderSpace(v)) && (!isTaken || slices.Contains(sent.values, v))
 	}
 	if len(values) > 1 {
-		values = slices.DeleteFunc(slices.Clone(values), clients)
-	} else if clients(values[0]) {
+		values = slices.DeleteFunc(slices.Clone(values), isClients)
+	} else if isClients(values[0]) {
 		values = nil
 	}
 	httpfield.Set(r.Header, headerAuthorization, values)
-	return l
+	return sent
 }
 
 // isEncrypted reports whether nobody between the client and here could read
@@ -94,6 +97,12 @@ func isEncrypted(r *http.Request) bool {
 	return true
 }
 
+// clientIP returns the client's address as Caddy sees it, "" where there is none.
+func clientIP(ctx context.Context) string {
+	address, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	return address
+}
+
 func isFromTrustedProxy(r *http.Request) bool {
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	return trusted
@@ -105,4 +114,25 @@ func isFromTrustedProxy(r *http.Request) bool {
 func mayForgeAddress(r *http.Request) bool {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return server != nil && server.TrustedProxiesStrict == 0 && isFromTrustedProxy(r)
+}
+
+// connectProtocol returns the protocol that an extended CONNECT asks for, over
+// HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220), "" for another CONNECT.
+func connectProtocol(r *http.Request) string {
+	switch {
+	case r.ProtoMajor == 2:
+		return r.Header.Get(":protocol")
+	case r.ProtoMajor == 3 && !strings.HasPrefix(r.Proto, "HTTP/"):
+		return r.Proto
+	}
+	return ""
+}
+
+// errConnect is for a CONNECT that would carry other requests.
+var errConnect = errors.New("no CONNECT to a group of servers")
+
+// withoutBody takes the body off a request. The server still reads what is left
+// of it.
+func withoutBody(r *http.Request) {
+	r.Body, r.ContentLength, r.TransferEncoding, r.Trailer = http.NoBody, 0, nil, nil
 }

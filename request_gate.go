@@ -64,16 +64,6 @@ func (g requestGate) MatchWithError(r *http.Request) (bool, error) {
 	return true, nil
 }
 
-const (
-	userPlaceholder   = "http.auth.user.id"
-	groupsPlaceholder = "http.auth.user.groups"
-)
-
-// noUser provides the placeholders that nobody has set.
-func noUser(key string) (any, bool) {
-	return "", key == userPlaceholder || key == groupsPlaceholder
-}
-
 // namesH2C reports whether an Upgrade field asks for HTTP/2, which clients no
 // longer do (RFC 9113, section 3.1). An upstream that grants it would get
 // requests that Caddy does not see.
@@ -87,30 +77,12 @@ func isWebSocket(r *http.Request) bool {
 	return r.URL.Path != "" && connectProtocol(r) == "websocket"
 }
 
-// connectProtocol returns the protocol that an extended CONNECT asks for, over
-// HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220), "" for another CONNECT.
-func connectProtocol(r *http.Request) string {
-	switch {
-	case r.ProtoMajor == 2:
-		return r.Header.Get(":protocol")
-	case r.ProtoMajor == 3 && !strings.HasPrefix(r.Proto, "HTTP/"):
-		return r.Proto
-	}
-	return ""
-}
-
 // disarm leaves nothing of a refused request that the routes which handle errors
 // could pass on: no target, no header, no body.
 func disarm(r *http.Request) {
 	setRootPath(r)
 	clear(r.Header)
 	withoutBody(r)
-}
-
-// withoutBody takes the body off a request. The server still reads what is left
-// of it.
-func withoutBody(r *http.Request) {
-	r.Body, r.ContentLength, r.TransferEncoding, r.Trailer = http.NoBody, 0, nil, nil
 }
 
 // setRootPath sets the path to "/", for routes that handle errors too: Caddy

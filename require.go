@@ -38,15 +38,3 @@ func (h *Handler) warnOfNobody() {
 		h.logger.Warn("require names groups that have no members", zap.Strings("groups", groups), zap.Strings("group_files", h.GroupFiles))
 	}
 }
-
-// haveMembers reports whether anybody is in the group.
-func (s groupStores) haveMembers(group string) bool {
-	for _, store := range s {
-		for _, groups := range store.current.Load().Of {
-			if slices.Contains(groups, group) {
-				return true
-			}
-		}
-	}
-	return false
-}

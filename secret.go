@@ -21,7 +21,7 @@ const (
 	maxStartWait = 2 * time.Second
 	// loadTimeout is how long one look into the storage may take.
 	loadTimeout = 30 * time.Second
-	// loadPause is how long to wait after one that has failed.
+	// loadPause is how long to wait after a look that has failed.
 	loadPause = time.Minute
 )
 

@@ -9,11 +9,19 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// store is what a file means: it gets the text of each new version.
+// store is what a file means, its users or its groups: it gets the text of each
+// new version.
 type store interface {
-	*userStore | *groupStore
 	load(text string, logger *zap.Logger) error
 	follow(f *follow.Follower)
+	awaitCurrent(ctx context.Context)
+}
+
+// awaitCurrent waits until those of the files are read that have changed.
+func awaitCurrent[S store](ctx context.Context, stores []S) {
+	for _, s := range stores {
+		s.awaitCurrent(ctx)
+	}
 }
 
 // followed is the part of a store that knows its file.

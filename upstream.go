@@ -57,10 +57,10 @@ type UpstreamGroup struct {
 	// be tried again. Default: false, when all have been tried they are tried again.
 	EachOnce bool `json:"each_once,omitempty"`
 
-	// What there is to say about single servers, by their address exactly as
-	// it stands in the upstream's `dial`. A server that is not listed here
-	// has weight 1 and is neither a backup nor down; with `slow_start`, what is
-	// known of it does not outlive a reload. Default: none listed.
+	// Settings of single servers, by the address exactly as in the upstream's
+	// `dial`. A server that is not listed here has weight 1, and is neither a
+	// backup nor down; with `slow_start`, its state does not outlive a reload.
+	// Default: none listed.
 	Servers map[string]UpstreamServer `json:"servers,omitempty"`
 
 	shared     *shared
@@ -124,7 +124,7 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	return nil
 }
 
-// Cleanup lets go of what slow_start knows.
+// Cleanup releases what slow_start knows of the servers.
 func (g *UpstreamGroup) Cleanup() error {
 	var errs []error
 	for dial := range g.recoveries {
@@ -193,12 +193,11 @@ func (*UpstreamGroup) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"define the group with the global option 'upstream <group> { server <address> ... }', and use it with the directive 'proxy_pass <group>'")
 }
 
-// markClientBody has what goes wrong while the body of the request is read
-// told from what goes wrong with the server. Caddy takes both for a failure of
-// the server, and with passive checks, which groups have unless told
-// otherwise, any client could take all servers out by breaking off uploads.
-// It reports false for a body that has been read from already; one that is
-// buffered is a new one at each try.
+// markClientBody marks the errors of reading the request's body, which Caddy would
+// take for failures of the server. With passive health checks, which groups have by
+// default, any client could take all servers out by breaking off uploads. It returns
+// false for a body that has been read from already. A buffered body is a new one at
+// each attempt.
 func markClientBody(r *http.Request) bool {
 	if r.Body == nil || r.Body == http.NoBody {
 		return true

@@ -3,8 +3,10 @@ package caddyhtpasswd
 import (
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
@@ -17,7 +19,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		return nil
 	}
 	if !markClientBody(r) {
-		return nil // what one server has read of it can't be sent to the next: the error of that one stands
+		return nil // what one server has read cannot be sent to the next: the error of the first server stands
 	}
 	plan := g.plan.Load()
 	if plan == nil || !plan.fits(pool) {
@@ -57,9 +59,9 @@ func chosenOf(pool reverseproxy.UpstreamPool, index int) *reverseproxy.Upstream 
 }
 
 // Caddy's retry loop asks for a server again and again with the same request,
-// of which each pass through a handler has a copy of its own. What is remembered
-// in between stands among its variables: the copy, the last server, and from the
-// first retry on all of them.
+// of which each pass through a handler has a copy of its own. What is kept in
+// between is among the request's variables: the copy, the last server, and from the
+// first retry on all servers that were tried.
 const (
 	triedForVar  = "upstream_group.request"
 	lastTriedVar = "upstream_group.last"
@@ -99,7 +101,7 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 	// the first server of each would get them all.
 	var start uint64
 	if old != nil {
-		start = rand.Uint64() //nolint:gosec // any turn will do
+		start = rand.Uint64() //nolint:gosec // any start will do
 	}
 	plan := g.newPlan(pool, start)
 	g.plan.Store(plan)
@@ -124,7 +126,7 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 	}, members)}
 	switch balance.Method(g.Balance) {
 	case balance.MethodIPHash:
-		plan.keyOf = clientAddress
+		plan.keyOf = func(r *http.Request) string { return clientIP(r.Context()) }
 	case balance.MethodHash:
 		plan.keyOf = newHashKey(g.HashKey).of
 	}
@@ -173,6 +175,36 @@ func (p *upstreamPlan) fits(pool reverseproxy.UpstreamPool) bool {
 		}
 	}
 	return true
+}
+
+// hashKey is the text that a request is hashed by, with placeholders.
+type hashKey struct {
+	text        string
+	placeholder string // if text is just one
+}
+
+func newHashKey(text string) hashKey {
+	k := hashKey{text: text}
+	if strings.HasPrefix(text, "{") && strings.IndexByte(text, '}') == len(text)-1 {
+		k.placeholder = text[1 : len(text)-1]
+	}
+	return k
+}
+
+// of returns the key of a request.
+func (k hashKey) of(r *http.Request) string {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if k.placeholder != "" {
+		value, _ := repl.GetString(k.placeholder)
+		return value
+	}
+	return repl.ReplaceAll(k.text, "")
+}
+
+// hasPlaceholder reports whether a key differs from request to request.
+func hasPlaceholder(key string) bool {
+	_, rest, open := strings.Cut(key, "{")
+	return open && strings.IndexByte(rest, '}') > 0
 }
 
 // Interface guard

@@ -110,7 +110,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 			return v, nil
 		}
 		if round == 0 { // once: what changes from then on has changed after the login came
-			if h.users.awaitCurrent(ctx); !h.isCurrent(&a) {
+			if awaitCurrent(ctx, h.users); !h.isCurrent(&a) {
 				a.closeGuess()
 				continue
 			}
@@ -248,8 +248,8 @@ func (h *Handler) awaitHash(ctx context.Context, a *attempt) (verdict, error) {
 				return nil, err
 			}
 			own := *a
-			own.credentials = a.credentials.clone() // those of the request are used again when it is over
-			a.guess = nil                           // is the hash's now
+			own.credentials = a.credentials.clone() // the request's own are reused when it is over
+			a.guess = nil                           // belongs to the hash now
 			return func() verdict {
 				defer own.credentials.release()
 				defer own.closeGuess()
@@ -275,9 +275,9 @@ func (h *Handler) refusal(a *attempt) error {
 	return h.throttled(a, a.othersGuesses())
 }
 
-// abandon ends an attempt without an answer to its guess. Whoever goes away has
-// learned that the password is wrong all the same: that is counted, but not if
-// it was compared with a line that has changed.
+// abandon ends an attempt without an answer to its guess. A client that goes away
+// could still learn that the password is wrong. So the guess is counted, but not if
+// the password was compared with a line that has changed.
 func (h *Handler) abandon(a *attempt, err error) {
 	if a.guess != nil && !errors.Is(err, errStale) && h.isCurrent(a) {
 		h.fail(a)

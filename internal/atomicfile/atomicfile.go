@@ -168,9 +168,6 @@ func look(path string) (*File, error) {
 	return f, nil
 }
 
-// Path returns the path of the file itself, behind symlinks.
-func (f *File) Path() string { return f.path }
-
 // Exists reports whether the file existed when it was opened.
 func (f *File) Exists() bool { return f.old != nil }
 

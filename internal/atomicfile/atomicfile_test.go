@@ -248,7 +248,7 @@ func TestSameFileByTwoNames(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*lockRetry)
 	defer cancel()
 	if second, err := Open(ctx, dir+"/link/../f", func() {}); err == nil {
-		t.Errorf("both have %s and %s", first.Path(), second.Path())
+		t.Errorf("both have %s and %s", first.path, second.path)
 	}
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 2 {
 		t.Errorf("%v, %v", names, err)
@@ -271,7 +271,7 @@ func TestMovedWhileWaiting(t *testing.T) {
 			return
 		}
 		defer second.Close()
-		got <- second.Path()
+		got <- second.path
 	}()
 	<-waits
 	must(t, os.Remove(link))

@@ -46,8 +46,8 @@ func (f *File) removeLeftovers() {
 	}
 }
 
-// isOurs reports whether a temporary file belongs to this user, or to the owner
-// of the file, to whom a new version is given before it is in its place.
+// isOurs reports whether a temporary file belongs to this user, or to the owner of
+// the file. A new version gets that owner before it is put in place.
 func (f *File) isOurs(name string) bool {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(f.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {

@@ -40,7 +40,7 @@ type Server interface {
 	Available() bool
 
 	// Healthy reports whether the server passes its health checks. Only slow
-	// start looks at it: a full server does not begin anew.
+	// start looks at it: a full server does not start again.
 	Healthy() bool
 
 	// NumRequests returns how many requests the server has at the moment.
@@ -83,7 +83,7 @@ type Settings struct {
 	// all servers are tried once more when all have been tried.
 	EachOnce bool
 
-	// Start says at which turn of its order a method begins that has one.
+	// Start is the turn at which a method begins that has an order.
 	Start uint64
 }
 

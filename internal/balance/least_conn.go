@@ -6,8 +6,8 @@ import (
 )
 
 // leastConn chooses the member with the fewest requests at the moment, in
-// proportion to the weights; of several, by smooth weighted round robin, as
-// nginx does.
+// proportion to the weights. Among equal members it chooses by smooth weighted
+// round robin, as nginx does.
 type leastConn struct {
 	mu sync.Mutex
 	weights

@@ -22,7 +22,7 @@ type Request struct {
 }
 
 // Tried are the servers that a request was sent to already. They are told by their
-// addresses, since a proxy may look up its servers anew for each try. The zero
+// addresses, since a proxy may look up its servers again for each try. The zero
 // value has none. It is for one goroutine at a time.
 type Tried struct {
 	addresses []string

@@ -95,7 +95,7 @@ func benchmarkVerify(b *testing.B, v vector, reference string) {
 // BenchmarkDearest is the most that one verification can take: hashes of the
 // highest costs there are, and the longest passwords.
 func BenchmarkDearest(b *testing.B) {
-	for _, hash := range dearest {
+	for _, hash := range mostExpensive {
 		c := mustParse(b, hash)
 		b.Run(c.Format.Name+"/"+c.Cost, func(b *testing.B) {
 			b.ReportAllocs()
@@ -114,9 +114,9 @@ func BenchmarkDearest(b *testing.B) {
 	}
 }
 
-// dearest are hashes at the bounds of what Parse accepts. Of formats with more
+// mostExpensive are hashes at the bounds of what Parse accepts. Of formats with more
 // than one number there is one for each corner.
-var dearest = []string{
+var mostExpensive = []string{
 	"$2b$14$" + bcrypt53,
 	"$argon2id$v=19$m=262144,t=3,p=1$" + argonEnd,
 	"$argon2id$v=19$m=262144,t=3,p=255$" + argonEnd,

@@ -13,9 +13,6 @@ import (
 // all would count, or that no hash of the format can match.
 var ErrPasswordTooLong = errors.New("the password is too long")
 
-// ErrCost is wrapped by Make's error for a cost that Parse would refuse.
-var ErrCost = errors.New("the cost is out of range")
-
 // maker is how hashes of a format are made.
 type maker struct {
 	// The cost in whatever the format counts: bcrypt's logarithm, or rounds.
@@ -57,7 +54,7 @@ func CheckCost(format string, cost int) error {
 	case !ok:
 		return fmt.Errorf("%w: no hashes of it are made", ErrUnknownFormat)
 	case cost != 0 && (cost < m.minCost || cost > m.maxCost):
-		return fmt.Errorf("%w: for %s it is from %d to %d", ErrCost, format, m.minCost, m.maxCost)
+		return fmt.Errorf("the cost is out of range: for %s it is from %d to %d", format, m.minCost, m.maxCost)
 	}
 	return nil
 }

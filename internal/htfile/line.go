@@ -32,8 +32,8 @@ func (l *Line) judge() {
 	l.State, l.Class = StateUsable, class
 }
 
-// splitLine takes a line apart. Where there is a problem, name is whom the line
-// means, and "" if that cannot be told or cannot be a user's name.
+// splitLine takes a line apart. Where there is a problem, name is the user whom the
+// line is for, and "" if that is unclear or cannot be a user's name.
 func splitLine(line string) (name, hash, problem string) {
 	name, rest, found := strings.Cut(line, ":")
 	switch {

@@ -1,0 +1,57 @@
+package caddyhtpasswd
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
+)
+
+// What other handlers and the upstream are told about the user: two placeholders,
+// and the header field of user_header. They must never say what a client made up.
+
+const (
+	userPlaceholder   = "http.auth.user.id"
+	groupsPlaceholder = "http.auth.user.groups"
+)
+
+// noUser provides the placeholders that nobody has set.
+func noUser(key string) (any, bool) {
+	return "", key == userPlaceholder || key == groupsPlaceholder
+}
+
+// removeForged removes the user header and forbidden trailers that the client sent.
+func (h *Handler) removeForged(r *http.Request, sent *sentAuthorization) {
+	if h.UserHeader != "" && sent.userHeader != h.UserHeader { // else another handler has set it
+		httpfield.Remove(r.Header, h.UserHeader)
+	}
+	if r.Trailer != nil {
+		httpfield.FilterTrailers(r, h.UserHeader)
+	}
+}
+
+// identify tells the handlers behind, and the upstream, who the user is.
+func (h *Handler) identify(r *http.Request, user any, groups []string) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Set(userPlaceholder, user)
+	if len(h.groups) > 0 {
+		repl.Set(groupsPlaceholder, strings.Join(groups, ","))
+	}
+	if h.UserHeader != "" {
+		r.Header[h.UserHeader] = []string{user.(string)}
+	}
+}
+
+// identifyNobody empties the placeholders, unless another handler has verified
+// the user before. Caddy leaves unknown placeholders as text, which an
+// upstream would take for the name of a user.
+func (h *Handler) identifyNobody(r *http.Request) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for _, name := range []string{userPlaceholder, groupsPlaceholder} {
+		if _, isSet := repl.Get(name); !isSet {
+			repl.Set(name, "")
+		}
+	}
+}
