@@ -275,26 +275,36 @@ func TestReloadForgetsNothing(t *testing.T) {
 	m := &cachePolicy{now: clock}
 	t.Run("when it was verified before", func(t *testing.T) {
 		store := storeOf(t, texts[0])
-		logIn := []step{{"first", "secret1", resultPassed, 0}, {"last", "secret1", resultPassed, 0}}
-		for _, s := range logIn {
-			checkLogin(t, userStores{store}, s.user, s.password, m)
+		h := handlerOf(userStores{store}, m)
+		users := []*credentials{credentialsOf("first", "secret1"), credentialsOf("last", "secret1")}
+		logIn := func() {
+			for _, c := range users {
+				if v, err := h.check(t.Context(), "", c); v.result != resultPassed || err != nil {
+					t.Errorf("%s: got %v, error %v, want it to pass", c.user, v.result, err)
+				}
+			}
 		}
+		logIn()
 		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for i := range 100 {
-				reloadStore(t, store, texts[(i+1)%2])
+		hashes := hashesIn(func() {
+			go func() {
+				defer close(done)
+				for i := range 100 {
+					reloadStore(t, store, texts[(i+1)%2])
+				}
+			}()
+			for isDone := false; !isDone; {
+				select {
+				case <-done:
+					isDone = true
+				default:
+				}
+				logIn()
 			}
-		}()
-		for isDone := false; !isDone && !t.Failed(); {
-			select {
-			case <-done:
-				isDone = true
-			default:
-			}
-			runSteps(t, userStores{store}, m, logIn)
+		})
+		if hashes != 0 {
+			t.Errorf("got %d hashes, want none: the passwords were forgotten", hashes)
 		}
-		<-done
 	})
 	t.Run("when it is verified meanwhile", func(t *testing.T) {
 		for i := range 100 {
@@ -440,4 +450,67 @@ func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCacheOffKeepsNothing logs in on a site without a cache: nothing is kept of
+// the password, so another site with the same file has to hash it.
+func TestCacheOffKeepsNothing(t *testing.T) {
+	store := storeOf(t, "alice:"+shaSecret1)
+	runSteps(t, userStores{store}, &cachePolicy{now: clock, off: true}, []step{{"alice", "secret1", resultPassed, 1}})
+	if store.current.Load().find([]byte("alice")).verified.Load() != nil {
+		t.Error("the password is cached")
+	}
+	runSteps(t, userStores{store}, &cachePolicy{now: clock}, []step{{"alice", "secret1", resultPassed, 1}})
+}
+
+// TestOldPasswordIsNoHit logs in with a cached password that is too old: it was
+// compared, but that is no login without a hash.
+func TestOldPasswordIsNoHit(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		h.cache.maxAge = time.Minute
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+		time.Sleep(time.Hour)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+		if hits, misses := h.guard.hits.Load(), h.guard.misses.Load(); hits != 0 || misses == 0 {
+			t.Errorf("got %d hits and %d misses, want none and some", hits, misses)
+		}
+	})
+}
+
+// TestAllFilesAreWaitedFor changes the second of two files, and has somebody log
+// in before anything has noticed: that file is waited for, too.
+func TestAllFilesAreWaitedFor(t *testing.T) {
+	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
+		source, _ := h.followTestSource("bob:" + shaSecret1)
+		h.users = userStores{storeOf(t, "carol:"+shaSecret1), h.store}
+		source.change("alice:"+shaSecret1, true)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+	})
+}
+
+// TestHashedOftenIsRecognizedOnce has one client log in with a hash again and
+// again. It takes one place among the recognized clients, and no other is driven out.
+func TestHashedOftenIsRecognizedOnce(t *testing.T) {
+	underFlood(t, &App{Throttle: &Throttle{User: &Budget{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		h.cache.maxAge = time.Minute
+		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
+		for range 2 * recognizedPlaces {
+			time.Sleep(time.Hour)
+			h.expect("198.51.100.2", "alice", "secret1", loginPassed)
+		}
+		h.expect("192.0.2.1", "alice", "guess", loginWrong) // exceeds the user's limit
+		h.expect("192.0.2.2", "alice", "secret1", loginThrottled)
+		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
+	})
+}
+
+// TestRecognizedWithoutAddress fills all places of recognized clients: where
+// clients have no address, they need none of them.
+func TestRecognizedWithoutAddress(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		for i := range 2 * recognizedPlaces {
+			h.expect(fmt.Sprint("198.51.100.", i), "alice", "secret1", loginPassed)
+		}
+		h.expectAtOnce("", "alice", "secret1", loginPassed)
+	})
 }

@@ -85,7 +85,7 @@ func TestWaitForLimits(t *testing.T) {
 		{"client elsewhere", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(3, 8), false, 0, 0, 0},
 		{"user", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), false, 0, 3600e9, 3570e9},
 		{"user, not for those who have been here", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), true, 0, 0, 0},
-		{"login and user: who has been here waits for the login's only", []*limitKeys{at(1, 2), at(3, 2), at(7, 2), at(7, 2)}, at(7, 2), true, 0, 60e9, 30e9},
+		{"all limits: who has been here waits for the login's only", []*limitKeys{at(1, 2), at(7, 2), at(7, 2), at(7, 2)}, at(7, 2), true, 0, 60e9, 30e9},
 		{"login off: who has been here is held to the client's", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, -1, 120e9, 90e9},
 		{"the longest of two", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2), at(7, 2)}, at(7, 2), false, 0, 3600e9, 3570e9},
 		{"no address: only the user", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 2), false, 0, 0, 0},
@@ -136,6 +136,34 @@ func TestCountReportsExceededLimits(t *testing.T) {
 	}
 	if !g.hasFailed(rendezvous.Mix(2)) || g.hasFailed(rendezvous.Mix(4)) || g.hasFailed(noClient) {
 		t.Error("without a limit: got another answer than that the client of key 2 has failed, and no other")
+	}
+}
+
+// TestCountWithoutAddress: where clients have no address, only the user's limit
+// can be exceeded, since all of them would be one client.
+func TestCountWithoutAddress(t *testing.T) {
+	two := &Budget{Failures: 2}
+	g := newGuard(settingsOf(&App{Throttle: &Throttle{two, two, two}}), clock)
+	at := limitKeys{rendezvous.Mix(1), noClient, rendezvous.Mix(3)}
+	for i, want := range [][]scope{nil, {scopeUser}, nil} {
+		if got := g.count(&at); !slices.Equal(got, want) {
+			t.Errorf("failed login %d exceeds the limits %v, want %v", i+1, got, want)
+		}
+	}
+	if got, want := g.counts(), [scopeCount]int{scopeUser: 3}; got != want {
+		t.Errorf("got %v failed logins, want %v", got, want)
+	}
+}
+
+// TestWaitIsTheLongest exceeds two limits, of which the first one lasts longer.
+func TestWaitIsTheLongest(t *testing.T) {
+	g := newGuard(settingsOf(&App{Throttle: &Throttle{
+		Login: &Budget{Failures: 1, Window: 3600e9}, Client: &Budget{Failures: 1, Window: 60e9}, User: &Budget{Failures: 1, Window: 60e9},
+	}}), clock)
+	at := limitKeys{rendezvous.Mix(1), rendezvous.Mix(2), rendezvous.Mix(3)}
+	g.count(&at)
+	if wait := g.wait(&at, false, 0); wait != time.Hour {
+		t.Errorf("got a wait of %s, want %s", wait, time.Hour)
 	}
 }
 

@@ -5,7 +5,7 @@
 //	go run ./mutate                      all of them, in e2e
 //	go run ./mutate -only 'turn|queue'   those whose package or fault matches
 //	go run ./mutate -stages 2            without the tests that take long
-//	go run ./mutate -list                what there is
+//	go run ./mutate -list                what there is, and whether its text is in the code
 //
 // The faults are in tables: ratelimit.go, hashqueue.go and login.go. All of a
 // package are built into one test binary, see binary; the environment variable
@@ -18,6 +18,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -103,6 +104,7 @@ func run(only string, list bool, stages int) error {
 		}
 	}
 	total := make(map[string]int)
+	var problems []error
 	for _, t := range targets {
 		var chosen []mutation
 		for _, m := range t.mutations {
@@ -115,8 +117,14 @@ func run(only string, list bool, stages int) error {
 			continue
 		}
 		if list {
+			sources, err := parseDir(filepath.Join("..", t.dir))
+			if err != nil {
+				return err
+			}
 			for _, m := range chosen {
+				_, err := findPlace(sources, m.old)
 				fmt.Printf("%s: %s\n", t.dir, m.fault)
+				problems = append(problems, err)
 			}
 			continue
 		}
@@ -125,11 +133,11 @@ func run(only string, list bool, stages int) error {
 		}
 	}
 	if list {
-		return nil
+		return errors.Join(problems...)
 	}
 	fmt.Printf("\n%d killed, %d survived, %d equivalent, %d not compiled\n", total[killed], total[survived], total[equivalent], total[notCompiled])
 	if total[survived]+total[notCompiled] > 0 {
-		return fmt.Errorf("write a test for what survived, or say in the table why it is equivalent")
+		return errors.New("write a test for what survived, or say in the table why it is equivalent")
 	}
 	return nil
 }
