@@ -27,7 +27,7 @@ func init() {
 // adminAPI is the part of Caddy's admin API that shows and governs what all
 // sites of the process share:
 //
-//	GET    /htpasswd                   the files, limits, who exceeded one, and hashing slots
+//	GET    /htpasswd                   the files, the limits, who exceeded one, and the hash queue
 //	POST   /htpasswd/reload            read all files now
 //	GET    /htpasswd/throttle          which limits are exceeded
 //	GET    /htpasswd/throttle/<name>   those of a client (an address) or user
@@ -111,6 +111,7 @@ type adminFile struct {
 	Failures int `json:"failures"`
 }
 
+// adminLimit is a limit, and how many exceed it.
 type adminLimit struct {
 	// Off says that there is no limit.
 	Off      bool   `json:"off,omitempty"`
@@ -120,6 +121,7 @@ type adminLimit struct {
 	Exceeded int `json:"used_up"`
 }
 
+// adminSlots are the worker slots of the hash queue, and how many logins wait for one.
 type adminSlots struct {
 	Max     int `json:"max"`
 	InUse   int `json:"in_use"`
