@@ -5,6 +5,7 @@
 # make bench-flood  what a flood of wrong passwords does, beside nginx and basic_auth
 # make lint         golangci-lint, where it can be had
 # make fuzz         each fuzz target for a minute
+# make mutate       single faults in the code of a login: which one does no test notice? 15 minutes
 
 GO      ?= go
 PLUGIN  := github.com/seed10b5b978/caddy-htpasswd
@@ -17,7 +18,7 @@ TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light ap
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz
+.PHONY: test tools check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate
 
 test: tools check unit-and-e2e xcaddy
 
@@ -95,3 +96,6 @@ fuzz:
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime 1m $$package || exit 1; \
 		done; \
 	done
+
+mutate:
+	cd e2e && $(GO) run ./mutate

@@ -23,7 +23,7 @@ func TestErrorRoutesSeeNoUser(t *testing.T) {
 	handle_errors {
 		respond "{err.status_code} user=[{http.auth.user.id}] groups=[{http.auth.user.groups}]"
 	}`
-	s := site(t, nil, map[string]string{"users": alice + bobSecret, "groups": "staff: alice"}, `
+	s := startSite(t, nil, map[string]string{"users": alice + bobSecret, "groups": "staff: alice"}, `
 	{
 		http_port {http}
 		htpasswd {
@@ -36,7 +36,7 @@ func TestErrorRoutesSeeNoUser(t *testing.T) {
 		}
 		respond ok
 	}
-	`+https(errorRoute+`
+	`+httpsSite(errorRoute+`
 	htpasswd {
 		file {dir}/users
 		group_file {dir}/groups
@@ -87,7 +87,7 @@ func TestErrorRoutesSeeNoUser(t *testing.T) {
 // not know as text, on the ways to an application that pass no htpasswd, too.
 func TestPlaceholdersOfTheUserAreNeverText(t *testing.T) {
 	const answer = `respond "user=[{http.auth.user.id}] groups=[{http.auth.user.groups}] other=[{http.auth.user.other}]"`
-	s := site(t, nil, map[string]string{"users": alice, "open": "", "private": ""}, https(`
+	s := startSite(t, nil, map[string]string{"users": alice, "open": "", "private": ""}, httpsSite(`
 	root {dir}
 	handle_errors {
 		`+answer+`
@@ -122,7 +122,7 @@ func TestPlaceholdersOfTheUserAreNeverText(t *testing.T) {
 // TestErrorRoutesRunAsCaddyRunsThem checks what the handler does in Caddy's
 // place when it ends a request with an error.
 func TestErrorRoutesRunAsCaddyRunsThem(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice}, https(`
+	s := startSite(t, nil, map[string]string{"users": alice}, httpsSite(`
 	handle_errors 401 {
 		@page path /page/*
 		respond @page "{err.status_code} at {http.request.uri}"
@@ -170,7 +170,7 @@ func TestErrorRoutesRunAsCaddyRunsThem(t *testing.T) {
 func TestSubrouteHandlesErrors(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
-	config, err := s.adapt(https("route {\n htpasswd {\n file {dir}/users\n}\n respond ok\n}"))
+	config, err := s.adapt(httpsSite("route {\n htpasswd {\n file {dir}/users\n}\n respond ok\n}"))
 	must(t, err)
 	// The handler "subroute" that "route" became gets error routes.
 	before, after, found := strings.Cut(string(config), `"handler":"subroute"`)
@@ -249,7 +249,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			if row.prepare != nil {
 				row.prepare(process.guard)
 			}
-			must(t, s.reload(https(row.directive)))
+			must(t, s.reload(httpsSite(row.directive)))
 			before, began := len(s.log()), time.Now()
 			var wg sync.WaitGroup
 			for w := range workers {
@@ -293,7 +293,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 		})
 	}
 	t.Run("403 over plain HTTP", func(t *testing.T) {
-		s := site(t, nil, map[string]string{"users": alice}, "{\nhttp_port {http}\n}\nhttp://localhost:{http} {"+protected+"\n}")
+		s := startSite(t, nil, map[string]string{"users": alice}, "{\nhttp_port {http}\n}\nhttp://localhost:{http} {"+protected+"\n}")
 		before := len(s.log())
 		for range 300 {
 			if a := s.plain("/", nil); a.status != http.StatusForbidden {
@@ -351,7 +351,7 @@ func TestCausesOfPlainHTTPAreTold(t *testing.T) {
 			if row.trusted {
 				options += "servers {\ntrusted_proxies static 127.0.0.1/8 ::1\ntrusted_proxies_strict\n}\n"
 			}
-			s := site(t, nil, map[string]string{"users": alice}, "{\n"+options+"}\nhttp://localhost:{http} {\nhtpasswd {\nfile {dir}/users\n}\nrespond ok\n}")
+			s := startSite(t, nil, map[string]string{"users": alice}, "{\n"+options+"}\nhttp://localhost:{http} {\nhtpasswd {\nfile {dir}/users\n}\nrespond ok\n}")
 			if a := s.plain("/", row.header); a.status != http.StatusForbidden {
 				t.Fatalf("status %d, want 403", a.status)
 			}
@@ -362,10 +362,10 @@ func TestCausesOfPlainHTTPAreTold(t *testing.T) {
 	}
 }
 
-// The challenge outlives what the administrator does about errors.
+// TestHandleErrors: the challenge stays, whatever handle_errors does.
 func TestHandleErrors(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice, "401.html": "<h1>Please log in</h1>"}, https(`
+	s := startSite(t, app, map[string]string{"users": alice, "401.html": "<h1>Please log in</h1>"}, httpsSite(`
 	root {dir}
 	handle_errors 401 {
 		@page header X-Page yes

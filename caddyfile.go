@@ -227,7 +227,7 @@ func errDirectiveArgument(t caddyfile.Token) error {
 		return errorContext("").at(t, "unexpected argument: %w", errTextAsPath)
 	}
 	return errorContext("").unexpected(t, "argument", fmt.Sprintf("put the file inside the block: file %s; "+
-		"only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected", t.Text))
+		"only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected", withoutSecrets(t.Text)))
 }
 
 // directiveParser reads the block of one directive into its handler.
@@ -240,9 +240,9 @@ type directiveParser struct {
 func (p *directiveParser) parse(subdirective string) (err error) {
 	switch h := p.handler; subdirective {
 	case "file":
-		h.Files, err = p.s.arguments("one or more paths")
+		h.Files, err = p.parsePaths()
 	case "group_file":
-		h.GroupFiles, err = p.s.arguments("one or more paths")
+		h.GroupFiles, err = p.parsePaths()
 	case "realm":
 		h.Realm, err = p.s.argument("a text, in quotes if it contains whitespace")
 		if err == nil && htfile.HasControl(h.Realm) {
@@ -265,6 +265,18 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		err = p.parseExempt()
 	}
 	return err
+}
+
+// parsePaths reads the paths of files. With a semicolon behind it, the text of a
+// file is refused before it is read as a path, and must not be shown either.
+func (p *directiveParser) parsePaths() ([]string, error) {
+	ahead := *p.Dispenser
+	for _, t := range ahead.RemainingArgsAsTokens() {
+		if strings.HasSuffix(t.Text, ";") && htfile.IsTextNotPath(t.Text) {
+			return nil, p.s.lineContext().at(t, "%w", errTextAsPath)
+		}
+	}
+	return p.s.arguments("one or more paths")
 }
 
 func (p *directiveParser) parseCache() (*Cache, error) {

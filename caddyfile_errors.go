@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -76,12 +77,34 @@ func (c errorContext) checkSemicolon(tokens ...caddyfile.Token) error {
 	return nil
 }
 
-// quoted is how errors show a text of the configuration: in quotes, on one line.
+// quoted is how errors show a text of the configuration: in quotes, on one line,
+// and without what may be a secret.
 func quoted(text string) string {
+	text = withoutSecrets(text)
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		text = strings.Trim(strconv.Quote(text), `"`)
 	}
 	return "'" + text + "'"
+}
+
+// secretParts match the parts of a text that may be secrets. The first group of
+// each is what is shown.
+var secretParts = []*regexp.Regexp{
+	// A password hash, or a password in a format of package crypt, whole or not.
+	regexp.MustCompile(`(?is)()(?:\$(?:[0-9][a-z]?|g?y|apr1|argon2[a-z]*|scrypt|pbkdf2[-a-z0-9]*)\$|\{(?:plain|s?sha[0-9]*|smd5|md5|crypt)\}).*`),
+	// The value of an Authorization header.
+	regexp.MustCompile(`(?is)^((?:[a-z-]+: *)?(?:basic|bearer|digest) ).*`),
+	// The user of a URL, from the scheme or the beginning on.
+	regexp.MustCompile(`(?is)^([a-z0-9+.-]*://|)[^/?#@]*:[^/?#]*@`),
+}
+
+// withoutSecrets returns a text of the configuration without password hashes and
+// credentials. They can be in any place by mistake, and errors get into logs.
+func withoutSecrets(text string) string {
+	for _, part := range secretParts {
+		text = part.ReplaceAllString(text, "${1}(not shown)")
+	}
+	return text
 }
 
 // errorAt is an error with the token's file, line and chain of imports.

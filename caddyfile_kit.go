@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -58,7 +59,12 @@ func (s *subdirectives) unknown() error {
 	if err := s.context.checkSemicolon(s.name); err != nil {
 		return err
 	}
-	return s.context.unrecognized(s.name, "subdirective", s.name.Text, s.known...)
+	// What follows a name is its value, such as that of "secret=...".
+	name := s.name.Text
+	if end := strings.IndexAny(name, "=:"); end >= 0 {
+		name = name[:end+1] + "..."
+	}
+	return s.context.unrecognized(s.name, "subdirective", name, s.known...)
 }
 
 // once notes something that can be there once in the block.

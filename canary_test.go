@@ -15,7 +15,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// Neither a password nor its hash is written anywhere.
+// TestCanary: neither a password nor its hash is written anywhere.
 func TestCanary(t *testing.T) {
 	const password = "canary-PaSSw0rd-7f3a"
 	const hash = "$2y$04$Mo1mims8ECyupLmpCqtd/ejufvSwEGYP3DBry1e6ELHoaGIy33Awm"
@@ -99,7 +99,7 @@ http://localhost:{http} {
 }`
 	for _, option := range []string{"", "log_credentials"} {
 		t.Run(option, func(t *testing.T) {
-			s := site(t, app, map[string]string{"users": aliceCanary + bob}, strings.Replace(caddyfile, "LOGCREDENTIALS", option, 1))
+			s := startSite(t, app, map[string]string{"users": aliceCanary + bob}, strings.Replace(caddyfile, "LOGCREDENTIALS", option, 1))
 			good := basic("alice", password)
 			encoded := good[len("Basic "):]
 			var answers []string

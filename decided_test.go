@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
@@ -38,7 +37,7 @@ func (h *flooded) swapWhileHashing(versions ...string) {
 }
 
 // TestNothingBeforeTheDecision swaps the file while a hash is computed for a
-// login. Only what the login is answered in the end is counted, spent and
+// login. Only what the login is answered in the end is counted and
 // logged: nothing for one that gets in, one failure for one that does not.
 func TestNothingBeforeTheDecision(t *testing.T) {
 	t.Parallel()
@@ -56,51 +55,51 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 		hashes         int64
 		logged         []string // reasons
 	}{
-		{"an unknown user is added", other, false, []string{other + "alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"an unknown user is added to an empty file", "dave:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"an unknown user is added with another password", other, false, []string{other + "alice:" + apr1Secret2}, "alice", "secret1", wrong, 2, []string{resultReasons[resultWrongPassword]}},
-		{"a password is reset to the one that is sent", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"a password is reset to another one", "alice:" + apr1Secret2, false, []string{"alice:" + bcrypt4Secret2}, "alice", "secret1", wrong, 2, []string{resultReasons[resultWrongPassword]}},
-		{"a locked user is unlocked", "alice:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"an invalid line is fixed", "alice:rubbish\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", good, 2, nil},
-		{"a user is removed", "alice:" + shaSecret1 + "\n" + other, false, []string{other}, "alice", "secret1", nobody, 2, []string{resultReasons[resultUnknownUser]}},
-		{"the last user is removed", "alice:" + shaSecret1, false, []string{""}, "alice", "secret1", nobody, 1, []string{resultReasons[resultUnknownUser]}},
-		{"the file changes twice", other, false, []string{"alice:" + apr1Secret2, "alice:" + shaSecret1}, "alice", "secret1", good, 3, nil},
-		{"the file changes and changes back", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1, "alice:" + apr1Secret2}, "alice", "secret1", wrong, 3, []string{resultReasons[resultWrongPassword]}},
-		{"the line of another user changes", "alice:" + shaSecret1, false, []string{"alice:" + shaSecret1 + "\n" + other}, "alice", "secret2", wrong, 1, []string{resultReasons[resultWrongPassword]}},
-		{"a recognized client comes with the password that is set", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret2", good, 2, nil},
-		{"a recognized client comes with a wrong password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret3", wrong, 2, []string{resultReasons[resultWrongPassword]}},
+		{"an unknown user is added", other, false, []string{other + "alice:" + shaSecret1}, "alice", "secret1", loginPassed, 2, nil},
+		{"an unknown user is added to an empty file", "dave:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", loginPassed, 2, nil},
+		{"an unknown user is added with another password", other, false, []string{other + "alice:" + apr1Secret2}, "alice", "secret1", loginWrong, 2, []string{resultReasons[resultWrongPassword]}},
+		{"a password is reset to the one that is sent", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1}, "alice", "secret1", loginPassed, 2, nil},
+		{"a password is reset to another one", "alice:" + apr1Secret2, false, []string{"alice:" + bcrypt4Secret2}, "alice", "secret1", loginWrong, 2, []string{resultReasons[resultWrongPassword]}},
+		{"a locked user is unlocked", "alice:!\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", loginPassed, 2, nil},
+		{"an invalid line is fixed", "alice:rubbish\n" + other, false, []string{"alice:" + shaSecret1}, "alice", "secret1", loginPassed, 2, nil},
+		{"a user is removed", "alice:" + shaSecret1 + "\n" + other, false, []string{other}, "alice", "secret1", loginUnknown, 2, []string{resultReasons[resultUnknownUser]}},
+		{"the last user is removed", "alice:" + shaSecret1, false, []string{""}, "alice", "secret1", loginUnknown, 1, []string{resultReasons[resultUnknownUser]}},
+		{"the file changes twice", other, false, []string{"alice:" + apr1Secret2, "alice:" + shaSecret1}, "alice", "secret1", loginPassed, 3, nil},
+		{"the file changes and changes back", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1, "alice:" + apr1Secret2}, "alice", "secret1", loginWrong, 3, []string{resultReasons[resultWrongPassword]}},
+		{"the line of another user changes", "alice:" + shaSecret1, false, []string{"alice:" + shaSecret1 + "\n" + other}, "alice", "secret2", loginWrong, 1, []string{resultReasons[resultWrongPassword]}},
+		{"a recognized client comes with the password that is set", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret2", loginPassed, 2, nil},
+		{"a recognized client comes with a wrong password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret3", loginWrong, 2, []string{resultReasons[resultWrongPassword]}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			underFlood(t, &App{}, test.before, func(t *testing.T, h *flooded) {
 				if test.isKnown {
-					h.expect(home, "alice", "secret1", good)
+					h.expect(home, "alice", "secret1", loginPassed)
 				}
 				logger, logs := observed()
 				h.logger = logger
-				before := h.spent().hashes
+				before := h.cost().hashes
 				h.swapWhileHashing(test.versions...)
 				h.expect(home, test.user, test.password, test.want)
-				if got := h.spent().hashes - before; got != test.hashes {
-					t.Errorf("%d hashes, want %d", got, test.hashes)
+				if got := h.cost().hashes - before; got != test.hashes {
+					t.Errorf("got %d hashes, want %d", got, test.hashes)
 				}
 				var reasons []string
 				for _, entry := range logs.FilterMessageSnippet("log-in failed").All() {
 					reasons = append(reasons, entry.ContextMap()["reason"].(string))
 				}
 				if fmt.Sprint(reasons) != fmt.Sprint(test.logged) {
-					t.Errorf("logged %v, want %v", reasons, test.logged)
+					t.Errorf("got %v in the log, want %v", reasons, test.logged)
 				}
 				n := len(test.logged)
 				if got, want := h.guard.counts(), [scopeCount]int{n, n, n}; got != want {
-					t.Errorf("spent %v, want %v", got, want)
+					t.Errorf("got failed logins counted %v, want %v", got, want)
 				}
 				if n := h.openGuesses(); n != 0 {
-					t.Errorf("%d guesses are open, want none", n)
+					t.Errorf("got %d open guesses, want none", n)
 				}
 				// What was refused once is not held against it when it is right.
 				reloadStore(t, h.store, "alice:"+apr1Secret1+"\nbob:!")
-				h.expect(home, "alice", "secret1", good)
+				h.expect(home, "alice", "secret1", loginPassed)
 			})
 		})
 	}
@@ -120,12 +119,12 @@ func TestSharedBeforeTheDecision(t *testing.T) {
 			go func() { answers <- h.login(fmt.Sprint("192.0.2.", i), "alice", "secret1") }()
 		}
 		for range n {
-			if got := <-answers; got != good {
-				t.Errorf("%s, want %s", got, good)
+			if got := <-answers; got != loginPassed {
+				t.Errorf("got %s, want %s", got, loginPassed)
 			}
 		}
-		if got := h.spent().hashes; got != 2 {
-			t.Errorf("%d hashes, want 2", got)
+		if got := h.cost().hashes; got != 2 {
+			t.Errorf("got %d hashes, want 2", got)
 		}
 		if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
 			t.Errorf("got failed logins counted %v and logged\n%s\nwant none", got, logText(logs))
@@ -139,9 +138,9 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
-			h.expect("192.0.2.1", "alice", "secret1", good)
-			synctest.Wait()                                                                                                       // the slot is free again
-			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&process.keys)} } // without workers no turn ever comes
+			h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+			synctest.Wait()                                                                                                        // the slot is free again
+			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&unlimitedKeys)} } // without workers no turn ever comes
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				c := credentialsOf("alice", "secret2")
@@ -155,10 +154,10 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 			cancel()
 			synctest.Wait()
 			if got := h.guard.counts(); got != want {
-				t.Errorf("%q: spent %v, want %v", name, got, want)
+				t.Errorf("%q: got failed logins counted %v, want %v", name, got, want)
 			}
 			if n := h.openGuesses(); n != 0 {
-				t.Errorf("%q: %d guesses are open, want none", name, n)
+				t.Errorf("%q: got %d open guesses, want none", name, n)
 			}
 		})
 	}
@@ -179,8 +178,8 @@ func TestFileThatNeverRests(t *testing.T) {
 			h.swapWhileHashing(versions...)
 			start := time.Now()
 			h.expect("192.0.2.1", "alice", password, errOverloaded.Error())
-			if got := h.spent().hashes; got != maxRounds || time.Since(start) != maxRounds*hashTime {
-				t.Errorf("%d hashes in %s, want %d", got, time.Since(start), maxRounds)
+			if got := h.cost().hashes; got != maxRounds || time.Since(start) != maxRounds*hashTime {
+				t.Errorf("got %d hashes in %s, want %d", got, time.Since(start), maxRounds)
 			}
 			if got := h.guard.counts(); got != [scopeCount]int{} || logs.Len() != 0 {
 				t.Errorf("got failed logins counted %v and logged\n%s\nwant none", got, logText(logs))

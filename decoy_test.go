@@ -228,9 +228,10 @@ func reversedLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Whoever the name belongs to, there is one hash and one answer.
+// TestSameAnswer: known, unknown, locked and invalid users with a wrong password
+// take one hash and get one answer.
 func TestSameAnswer(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, https(`
+	s := startSite(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, httpsSite(`
 	handle_errors {
 		respond "{err.status_code} {err.status_text} {err.message} {err.trace} {http.auth.user.id}"
 	}
@@ -241,13 +242,13 @@ func TestSameAnswer(t *testing.T) {
 	for version, client := range s.clients() {
 		var first answer
 		for _, row := range []struct{ name, user string }{
-			{"known user", "alice"}, {"unknown user", "nobody"}, {"locked user", "mallory"}, {"bad line", "bad"}, {"empty user", ""},
+			{"known user", "alice"}, {"unknown user", "nobody"}, {"locked user", "mallory"}, {"user of an invalid line", "bad"}, {"empty user", ""},
 			{"user name of 255 bytes", strings.Repeat("u", 255)},
 		} {
 			t.Run(row.name+", "+version, func(t *testing.T) {
 				var a answer
 				if computed := hashes(func() { a = s.in(t, client).send("/", authorization(basic(row.user, "wrong by "+version))) }); computed != 1 {
-					t.Errorf("%d hashes computed, not one", computed)
+					t.Errorf("got %d hashes, want 1", computed)
 				}
 				checkStatus(t, a, 401, restricted)
 				a.header.Del("Date")
@@ -255,10 +256,10 @@ func TestSameAnswer(t *testing.T) {
 					first = a
 				}
 				if a.body != first.body || !maps.EqualFunc(a.header, first.header, slices.Equal) {
-					t.Errorf("%+v, not as for a known user: %+v", a, first)
+					t.Errorf("got %+v, want what a known user gets: %+v", a, first)
 				}
 				if strings.Contains(a.body, row.user) && row.user != "" {
-					t.Errorf("user in the answer: %q", a.body)
+					t.Errorf("got %q, want no user in it", a.body)
 				}
 			})
 		}
@@ -266,10 +267,10 @@ func TestSameAnswer(t *testing.T) {
 	t.Run("one hash for the right password, then none", func(t *testing.T) {
 		s := s.in(t)
 		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 1 {
-			t.Errorf("%d hashes computed, not one", n)
+			t.Errorf("got %d hashes, want 1", n)
 		}
 		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "secret"), 200, "") }); n != 0 {
-			t.Errorf("%d hashes computed, not none", n)
+			t.Errorf("got %d hashes, want none", n)
 		}
 	})
 }

@@ -82,7 +82,7 @@ func TestAdminExceeded(t *testing.T) {
 	start := time.Now()
 	process.guard.now = func() time.Time { return start.Add(time.Duration(offset.Load())) }
 	s.write("users", metricsUsers)
-	s.write("more", "eve:"+toolSHA+"\n")
+	s.write("more", "eve:"+shaSecret1+"\n")
 	must(t, s.reload(exceededSite))
 
 	s.failFrom("192.0.2.1", "bob", 1)

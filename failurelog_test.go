@@ -17,7 +17,7 @@ import (
 )
 
 // TestFailureLog is about what is written: one line for each failure and for
-// each budget that is used up, and under a flood a bounded number, with a
+// each limit that is exceeded, and under a flood a bounded number, with a
 // count of the rest.
 func TestFailureLog(t *testing.T) {
 	t.Parallel()
@@ -33,13 +33,13 @@ func TestFailureLog(t *testing.T) {
 	settings := &App{Throttle: &Throttle{Client: &Limit{Off: true}, User: &Limit{Off: true}}}
 	underFlood(t, settings, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.logger = logger
-		h.expect("192.0.2.1", "alice", "guess", wrong)
+		h.expect("192.0.2.1", "alice", "guess", loginWrong)
 		got := logs.All()[0].ContextMap()
 		want := map[string]any{"client_ip": "192.0.2.1", "user": "alice", "reason": resultReasons[resultWrongPassword], "realm": "Restricted"}
 		if logs.Len() != 1 || !maps.Equal(got, want) {
 			t.Errorf("first failed login: got %d lines, the first with %v, want 1 with %v", logs.Len(), got, want)
 		}
-		h.expect("192.0.2.1", "alice", "guess", wrong)
+		h.expect("192.0.2.1", "alice", "guess", loginWrong)
 		if got := logs.All()[1].ContextMap(); got["repeated"] != true || got["reason"] != resultReasons[resultWrongPassword] {
 			t.Errorf("same password again: got %v, want it repeated, reason %q", got, resultReasons[resultWrongPassword])
 		}
@@ -92,11 +92,11 @@ func TestFailureLog(t *testing.T) {
 	})
 }
 
-// The application's failures aren't the user's.
+// TestDeadApplication: a failure of the application is no failed login.
 func TestDeadApplication(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
-	s := site(t, nil, map[string]string{"users": alice}, https(`
+	s := startSite(t, nil, map[string]string{"users": alice}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}

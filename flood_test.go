@@ -109,7 +109,7 @@ func (h *flooded) openGuesses() (n int32) {
 	return n
 }
 
-// results counts what came of many log-ins.
+// results counts what came of many logins.
 type results struct {
 	mu    sync.Mutex
 	count map[string]int
@@ -124,18 +124,18 @@ func (r *results) add(result string) {
 	r.count[result]++
 }
 
-// spent is what a flood has cost.
-type spent struct{ hashes, comparisons int64 }
+// cost is what a flood has cost so far.
+type cost struct{ hashes, comparisons int64 }
 
-func (h *flooded) spent() spent {
-	return spent{h.guard.hashCount(), int64(h.guard.hits.Load() + h.guard.misses.Load())}
+func (h *flooded) cost() cost {
+	return cost{h.guard.hashCount(), int64(h.guard.hits.Load() + h.guard.misses.Load())}
 }
 
 const (
-	wrong      = "wrong_password"
-	good       = "ok"
-	nobody     = "unknown_user"
-	overBudget = "throttled"
+	loginWrong     = "wrong_password"
+	loginPassed    = "ok"
+	loginUnknown   = "unknown_user"
+	loginThrottled = "throttled"
 )
 
 // TestGuessing sends ten thousand wrong passwords, from one address and from many,
@@ -151,7 +151,7 @@ func TestGuessing(t *testing.T) {
 		name     string
 		settings App
 		from, as func(i int) string
-		budget   int64
+		limit    int64
 		verified bool // alice has logged in before, from home
 		home     string
 	}{
@@ -160,9 +160,9 @@ func TestGuessing(t *testing.T) {
 		{"one user who has never been here", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
 		{"one user, no such name", App{}, at("192.0.2.1"), at("nobody"), 10, true, "192.0.2.99"},
 		{"one user, locked", App{}, at("192.0.2.1"), at("locked"), 10, true, "192.0.2.99"},
-		{"a budget of one", App{Throttle: &Throttle{Login: &Limit{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
+		{"a limit of one", App{Throttle: &Throttle{Login: &Limit{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
 		{"three slots", App{MaxHashes: 3}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
-		{"no address: the user's budget", App{}, at(""), at("alice"), 100, true, ""},
+		{"no address: the limit of the user", App{}, at(""), at("alice"), 100, true, ""},
 		{"one user, many addresses", App{}, numbered("192.0.%d.%d"), at("alice"), 100, true, "198.51.100.1"},
 		{"no such user, many addresses", App{}, numbered("192.0.%d.%d"), at("nobody"), 100, true, "198.51.100.1"},
 		{"many users, one address", App{}, at("192.0.2.1"), numbered("user%d%d"), 30, true, "192.0.2.99"},
@@ -174,9 +174,9 @@ func TestGuessing(t *testing.T) {
 				settings := test.settings
 				underFlood(t, &settings, "alice:"+shaSecret1+"\nlocked:!\n", func(t *testing.T, h *flooded) {
 					if test.verified {
-						h.expect(test.home, "alice", "secret1", good)
+						h.expect(test.home, "alice", "secret1", loginPassed)
 					}
-					before := h.spent()
+					before := h.cost()
 					var r results
 					var group sync.WaitGroup
 					for i := range n {
@@ -188,28 +188,28 @@ func TestGuessing(t *testing.T) {
 						}
 					}
 					group.Wait()
-					after := h.spent()
-					most := test.budget
+					after := h.cost()
+					most := test.limit
 					if atOnce {
 						most += int64(settings.MaxHashes) - 1 // those under way
 					}
-					if got := after.hashes - before.hashes; got < test.budget || got > most {
-						t.Errorf("got %d hashes, want %d to %d", got, test.budget, most)
+					if got := after.hashes - before.hashes; got < test.limit || got > most {
+						t.Errorf("got %d hashes, want %d to %d", got, test.limit, most)
 					}
 					if got := after.comparisons - before.comparisons; got > most+int64(settings.MaxHashes) {
 						t.Errorf("got %d comparisons, want at most %d", got, most+int64(settings.MaxHashes))
 					}
-					if got := r.count[overBudget]; got < n-int(most) || got > n-int(test.budget) {
-						t.Errorf("got %v, want %d to %d of %q", r.count, n-int(most), n-int(test.budget), overBudget)
+					if got := r.count[loginThrottled]; got < n-int(most) || got > n-int(test.limit) {
+						t.Errorf("got %v, want %d to %d of %q", r.count, n-int(most), n-int(test.limit), loginThrottled)
 					}
 					// The right password is no better than a guess, but where it was verified before.
 					if test.as(0) == "alice" && test.as(1) == "alice" {
-						h.expect(test.from(n+1), "alice", "secret1", overBudget)
+						h.expect(test.from(n+1), "alice", "secret1", loginThrottled)
 						if test.verified && test.home != test.from(0) {
-							h.expect(test.home, "alice", "secret1", good)
+							h.expect(test.home, "alice", "secret1", loginPassed)
 						}
 						time.Sleep(time.Hour)
-						h.expect(test.from(n+1), "alice", "secret1", good)
+						h.expect(test.from(n+1), "alice", "secret1", loginPassed)
 					}
 				})
 			})
@@ -231,8 +231,8 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 		const home = "192.0.2.99"
 		logger, logs := observed()
 		h.logger = logger
-		h.expect(home, "alice", "secret1", good)
-		before := h.spent()
+		h.expect(home, "alice", "secret1", loginPassed)
+		before := h.cost()
 		for i := range 1000 {
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
@@ -245,7 +245,7 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(time.Minute / 2)
-		if got := h.spent().comparisons - before.comparisons; got != 10 {
+		if got := h.cost().comparisons - before.comparisons; got != 10 {
 			t.Errorf("got %d comparisons, want 10", got)
 		}
 		if got := logs.FilterMessage("log-in failed").Len(); got != 10 {
@@ -254,32 +254,32 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 		if n := h.openGuesses(); n != 0 {
 			t.Errorf("got %d guesses that stay open, want none", n)
 		}
-		h.expect(home, "alice", "secret1", overBudget)
+		h.expect(home, "alice", "secret1", loginThrottled)
 	})
 }
 
 // TestTurnBeforeOpenGuesses is a turn that comes before those of as many open
-// guesses as the budget has: there is no room for one more.
+// guesses as the limit has: there is no room for one more.
 func TestTurnBeforeOpenGuesses(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
-		h.expect(home, "alice", "secret1", good)
+		h.expect(home, "alice", "secret1", loginPassed)
 		known := h.users.find([]byte("alice")).entry.recognized()
 		guesses := &known.guesses[known.place(h.guard.client(home))]
 		guesses.Add(10) // compared, and then held up on their way to the queue
-		before := h.spent()
-		h.expect(home, "alice", "guess", overBudget)
-		h.expect(home, "alice", "secret1", overBudget)
-		if after := h.spent(); after != before {
-			t.Errorf("got %+v, want nothing spent since %+v", after, before)
+		before := h.cost()
+		h.expect(home, "alice", "guess", loginThrottled)
+		h.expect(home, "alice", "secret1", loginThrottled)
+		if after := h.cost(); after != before {
+			t.Errorf("got %+v, want no cost since %+v", after, before)
 		}
 		guesses.Add(-1)
-		h.expect(home, "alice", "secret1", good)
-		h.expect(home, "alice", "guess", wrong)
-		h.expect(home, "alice", "secret1", overBudget)
+		h.expect(home, "alice", "secret1", loginPassed)
+		h.expect(home, "alice", "guess", loginWrong)
+		h.expect(home, "alice", "secret1", loginThrottled)
 		guesses.Add(-9)
-		h.expect(home, "alice", "secret1", good)
+		h.expect(home, "alice", "secret1", loginPassed)
 	})
 }
 
@@ -288,29 +288,29 @@ func TestTurnBeforeOpenGuesses(t *testing.T) {
 func TestKnownClientNeedsNoTurn(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
-		h.expect("192.0.2.1", "alice", "secret1", good)
-		h.expect("", "alice", "secret1", good) // without an address
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+		h.expect("", "alice", "secret1", loginPassed) // without an address
 		done := make(chan string)
 		go func() { done <- h.login("192.0.2.7", "nobody", "x") }()
 		synctest.Wait()
 		start := time.Now()
 		for range 200 {
-			h.expect("192.0.2.1", "alice", "secret1", good)
-			h.expect("", "alice", "secret1", good)
+			h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+			h.expect("", "alice", "secret1", loginPassed)
 		}
 		if took := time.Since(start); took != 0 || h.openGuesses() != 0 {
 			t.Errorf("got %s and %d open guesses, want no wait and none", took, h.openGuesses())
 		}
-		// The guesses of one known client are nothing to another.
+		// The guesses of one recognized client are nothing to another.
 		<-done
-		h.expect("192.0.2.2", "alice", "secret1", good)
+		h.expect("192.0.2.2", "alice", "secret1", loginPassed)
 		var group sync.WaitGroup
 		for i := range 10 {
 			group.Go(func() { h.login("192.0.2.1", "alice", fmt.Sprint("guess", i)) })
 		}
 		synctest.Wait()
 		start = time.Now()
-		h.expect("192.0.2.2", "alice", "secret1", good)
+		h.expect("192.0.2.2", "alice", "secret1", loginPassed)
 		if took := time.Since(start); took != 0 {
 			t.Errorf("a recognized client: got a wait of %s for the guesses of another, want none", took)
 		}
@@ -319,22 +319,22 @@ func TestKnownClientNeedsNoTurn(t *testing.T) {
 }
 
 // TestSharedIsAGuess has somebody wait for a hash that another one asked for:
-// their own budgets decide whether they learn of it.
+// their own limits decide whether they learn of it.
 func TestSharedIsAGuess(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {
 		underFlood(t, &App{MaxHashes: 2, Throttle: &Throttle{Login: &Limit{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			first, second := make(chan string), make(chan string)
-			go h.login("192.0.2.2", "alice", "guess") // uses up the budget of the second one
+			go h.login("192.0.2.2", "alice", "guess") // exceeds the limit of the second one
 			time.Sleep(hashTime / 2)
 			go func() { first <- h.login("192.0.2.1", "alice", password) }()
 			synctest.Wait()
 			go func() { second <- h.login("192.0.2.2", "alice", password) }()
-			want := map[string]string{"secret1": good, "wrong": wrong}[password]
-			if one, two := <-first, <-second; one != want || two != overBudget {
-				t.Errorf("%s: got %q and %q, want %q and %q", password, one, two, want, overBudget)
+			want := map[string]string{"secret1": loginPassed, "wrong": loginWrong}[password]
+			if one, two := <-first, <-second; one != want || two != loginThrottled {
+				t.Errorf("%s: got %q and %q, want %q and %q", password, one, two, want, loginThrottled)
 			}
-			if n := h.spent().hashes; n != 2 {
+			if n := h.cost().hashes; n != 2 {
 				t.Errorf("got %d hashes, want 2", n)
 			}
 		})
@@ -379,7 +379,7 @@ func TestTwoHandlersAreNoOracle(t *testing.T) {
 func TestMistypedUnderFlood(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
-		h.expect("192.0.2.1", "alice", "mistyped", wrong)
+		h.expect("192.0.2.1", "alice", "mistyped", loginWrong)
 		var stop atomic.Bool
 		var flood sync.WaitGroup
 		for i := range 40 {
@@ -391,7 +391,7 @@ func TestMistypedUnderFlood(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		start := time.Now()
-		h.expect("192.0.2.1", "alice", "secret1", good)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 		if took := time.Since(start); took > 10*hashTime {
 			t.Errorf("got in after %s, want at most %s", took, 10*hashTime)
 		}
@@ -406,7 +406,7 @@ func TestKnownClients(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nbob:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 9 {
-			h.expect(fmt.Sprint("198.51.100.", i), "alice", "secret1", good)
+			h.expect(fmt.Sprint("198.51.100.", i), "alice", "secret1", loginPassed)
 		}
 		flood := func() {
 			for i := range 101 {
@@ -414,26 +414,26 @@ func TestKnownClients(t *testing.T) {
 			}
 		}
 		flood()
-		h.expect("198.51.100.0", "alice", "secret1", overBudget) // the ninth took its place
-		h.expect("198.51.100.1", "alice", "secret1", good)
-		h.expect("198.51.100.8", "alice", "secret1", good)
-		h.expect("198.51.100.8", "alice", "guess", wrong)
-		// The client's own budget is no matter either, but for others from there.
+		h.expect("198.51.100.0", "alice", "secret1", loginThrottled) // the ninth took its place
+		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
+		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
+		h.expect("198.51.100.8", "alice", "guess", loginWrong)
+		// The client's own limit is no matter either, but for others from there.
 		for i := range 31 {
 			h.login("198.51.100.8", fmt.Sprint("user", i), "guess")
 		}
-		h.expect("198.51.100.8", "alice", "secret1", good)
-		h.expect("198.51.100.8", "bob", "secret1", overBudget)
+		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
+		h.expect("198.51.100.8", "bob", "secret1", loginThrottled)
 		// An edit of the file that leaves the entry as it is changes nothing.
 		reloadStore(t, h.store, "zoe:!\nalice:"+shaSecret1)
-		h.expect("198.51.100.8", "alice", "secret1", good)
-		h.expect("198.51.100.0", "alice", "secret1", overBudget)
-		// Another password clears the user's budgets, and nobody is known any more.
+		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
+		h.expect("198.51.100.0", "alice", "secret1", loginThrottled)
+		// Another password clears the user's limits, and no client is recognized any more.
 		reloadStore(t, h.store, "alice:"+apr1Secret2)
-		h.expect("198.51.100.0", "alice", "secret2", good)
+		h.expect("198.51.100.0", "alice", "secret2", loginPassed)
 		flood()
-		h.expect("198.51.100.1", "alice", "secret2", overBudget)
-		h.expect("198.51.100.0", "alice", "secret2", good)
+		h.expect("198.51.100.1", "alice", "secret2", loginThrottled)
+		h.expect("198.51.100.0", "alice", "secret2", loginPassed)
 	})
 }
 
@@ -442,43 +442,43 @@ func TestKnownWrong(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!", func(t *testing.T, h *flooded) {
 		for _, user := range []string{"alice", "nobody", "locked"} {
-			before := h.spent()
+			before := h.cost()
 			for i := range 1000 {
-				if got := h.login("192.0.2.1", user, "old"); got == good || got == overBudget {
+				if got := h.login("192.0.2.1", user, "old"); got == loginPassed || got == loginThrottled {
 					t.Fatalf("%s, time %d: got %q, want a wrong password that exceeds no limit", user, i, got)
 				}
 			}
-			if got := h.spent().hashes - before.hashes; got != 1 {
+			if got := h.cost().hashes - before.hashes; got != 1 {
 				t.Errorf("%s: got %d hashes, want 1", user, got)
 			}
 		}
 		var group sync.WaitGroup
-		before := h.spent()
+		before := h.cost()
 		for range 1000 {
 			group.Go(func() { h.login("192.0.2.1", "alice", "older") })
 		}
 		group.Wait()
-		if got := h.spent().hashes - before.hashes; got != 1 {
+		if got := h.cost().hashes - before.hashes; got != 1 {
 			t.Errorf("all at once: got %d hashes, want 1", got)
 		}
 		// Two sites with the same file, which share no computation.
 		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
 		other.guard = h.guard
-		before = h.spent()
+		before = h.cost()
 		for _, site := range []*flooded{h, other} {
 			group.Go(func() { site.login("192.0.2.1", "alice", "oldest") })
 		}
 		group.Wait()
-		if got := h.spent().hashes - before.hashes; got != 1 {
+		if got := h.cost().hashes - before.hashes; got != 1 {
 			t.Errorf("two sites at once: got %d hashes, want 1", got)
 		}
-		h.expect("192.0.2.1", "alice", "secret1", good) // nothing spent
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed) // no failed login is counted
 		reloadStore(t, h.store, "alice:"+apr1Secret2+"\nnobody:"+shaSecret1)
-		h.expect("192.0.2.1", "alice", "secret2", good)
-		h.expect("192.0.2.1", "alice", "secret1", wrong)
-		h.expect("192.0.2.1", "nobody", "secret1", good)
+		h.expect("192.0.2.1", "alice", "secret2", loginPassed)
+		h.expect("192.0.2.1", "alice", "secret1", loginWrong)
+		h.expect("192.0.2.1", "nobody", "secret1", loginPassed)
 		reloadStore(t, h.store, "alice:"+shaSecret1)
-		h.expect("192.0.2.1", "alice", "secret1", good) // right again the moment the file says so
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed) // right again the moment the file says so
 	})
 }
 
@@ -493,11 +493,11 @@ func TestPasswordChangeOpens(t *testing.T) {
 		for i := range 100 {
 			h.login(fmt.Sprint("192.0.3.", i), "alice", fmt.Sprint("guess", i))
 		}
-		h.expect("192.0.2.1", "alice", "secret2", overBudget)
-		h.expect("192.0.4.1", "alice", "secret2", overBudget)
+		h.expect("192.0.2.1", "alice", "secret2", loginThrottled)
+		h.expect("192.0.4.1", "alice", "secret2", loginThrottled)
 		reloadStore(t, h.store, "alice:"+apr1Secret2)
-		h.expect("192.0.2.1", "alice", "secret2", good)
-		h.expect("192.0.4.1", "alice", "secret2", good)
+		h.expect("192.0.2.1", "alice", "secret2", loginPassed)
+		h.expect("192.0.4.1", "alice", "secret2", loginPassed)
 	})
 	t.Run("while it waits for its turn", func(t *testing.T) {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -507,10 +507,10 @@ func TestPasswordChangeOpens(t *testing.T) {
 			go func() { done <- h.login("192.0.2.1", "alice", "secret2") }()
 			synctest.Wait()
 			reloadStore(t, h.store, "alice:"+apr1Secret2)
-			if got := <-done; got != good {
-				t.Errorf("got %q, want %q", got, good)
+			if got := <-done; got != loginPassed {
+				t.Errorf("got %q, want %q", got, loginPassed)
 			}
-			if got := h.spent().hashes; got != 2 {
+			if got := h.cost().hashes; got != 2 {
 				t.Errorf("got %d hashes, want 2", got)
 			}
 		})
@@ -546,11 +546,11 @@ func TestSprayFlat(t *testing.T) {
 	}
 	runtime.KeepAlive(h)
 	g.checkIdle(t)
-	(&flooded{h, t, nil}).expect("192.0.2.1", "alice", "secret1", good)
+	(&flooded{h, t, nil}).expect("192.0.2.1", "alice", "secret1", loginPassed)
 }
 
 // TestSameWork: with a file of mixed formats, known, unknown and locked
-// names take one hash each, of the formats alike, and are throttled alike.
+// users take one hash each, of the formats alike, and have the same limits.
 func TestSameWork(t *testing.T) {
 	t.Parallel()
 	const users = 300
@@ -565,12 +565,12 @@ func TestSameWork(t *testing.T) {
 			for i := range users {
 				user, ip := fmt.Sprint(kind, i), fmt.Sprintf("10.0.%d.%d", i>>8, i&255)
 				for guess := range 12 {
-					before := h.spent()
+					before := h.cost()
 					start := time.Now()
 					got := h.login(ip, user, fmt.Sprint("guess", guess))
-					hashes, took := h.spent().hashes-before.hashes, time.Since(start)
-					if (got == overBudget) != (guess >= 10) || hashes == 1 != (guess < 10) || took != time.Duration(hashes)*hashTime {
-						t.Fatalf("%s, guess %d: got %q with %d hashes in %s, want one hash for each of 10 guesses, then %q", user, guess, got, hashes, took, overBudget)
+					hashes, took := h.cost().hashes-before.hashes, time.Since(start)
+					if (got == loginThrottled) != (guess >= 10) || hashes == 1 != (guess < 10) || took != time.Duration(hashes)*hashTime {
+						t.Fatalf("%s, guess %d: got %q with %d hashes in %s, want one hash for each of 10 guesses, then %q", user, guess, got, hashes, took, loginThrottled)
 					}
 				}
 			}
@@ -579,7 +579,7 @@ func TestSameWork(t *testing.T) {
 				counts[format] /= 10
 			}
 			byFormat[kind] = counts
-			if n := h.spent().comparisons; n != 0 {
+			if n := h.cost().comparisons; n != 0 {
 				t.Errorf("got %d comparisons, want none: no password was verified", n)
 			}
 		})
@@ -610,9 +610,9 @@ func TestPeopleFirst(t *testing.T) {
 		off    bool
 		hashes int // until the last person is in
 	}{
-		{"no budgets", numbered("10.0.%d.%d"), true, 202 * 8 / 7},
+		{"no limits", numbered("10.0.%d.%d"), true, 202 * 8 / 7},
 		{"one address for all people", at("10.0.0.1"), true, 202 * 8 / 7},
-		{"with budgets", at("10.0.0.1"), false, 202},
+		{"with limits", at("10.0.0.1"), false, 202},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			settings := &App{MaxHashes: 2}
@@ -626,7 +626,7 @@ func TestPeopleFirst(t *testing.T) {
 				for i := range 32 {
 					flood.Go(func() {
 						for j := 0; !stop.Load(); j++ {
-							if h.login("192.0.2.1", "person0", fmt.Sprint(i, " guess ", j)) == overBudget {
+							if h.login("192.0.2.1", "person0", fmt.Sprint(i, " guess ", j)) == loginThrottled {
 								time.Sleep(10 * time.Millisecond) // the network takes its time
 							}
 						}
@@ -642,8 +642,8 @@ func TestPeopleFirst(t *testing.T) {
 					people.Go(func() { r.add(h.login(test.homes(i), fmt.Sprint("person", i), "secret1")) })
 				}
 				people.Wait()
-				if took := time.Since(start); took > time.Duration(test.hashes)*hashTime/2 || r.count[good] < 199 || len(r.count) != 1 {
-					t.Errorf("got %v after %s, want 199 or more of %q and nothing else within %s", r.count, took, good, time.Duration(test.hashes)*hashTime/2)
+				if took := time.Since(start); took > time.Duration(test.hashes)*hashTime/2 || r.count[loginPassed] < 199 || len(r.count) != 1 {
+					t.Errorf("got %v after %s, want 199 or more of %q and nothing else within %s", r.count, took, loginPassed, time.Duration(test.hashes)*hashTime/2)
 				}
 				stop.Store(true)
 				flood.Wait()
@@ -659,15 +659,15 @@ func TestPeopleFirst(t *testing.T) {
 				group.Go(func() {
 					start := time.Now()
 					got := h.login(fmt.Sprintf("10.0.%d.%d", i>>8, i&255), "nobody", fmt.Sprint(i))
-					if (got == errOverloaded.Error()) != (time.Since(start) == maxWait && got != nobody) {
-						t.Errorf("got %q after %s, want %q after exactly %s, else %q", got, time.Since(start), errOverloaded, maxWait, nobody)
+					if (got == errOverloaded.Error()) != (time.Since(start) == maxWait && got != loginUnknown) {
+						t.Errorf("got %q after %s, want %q after exactly %s, else %q", got, time.Since(start), errOverloaded, maxWait, loginUnknown)
 					}
 					r.add(got)
 				})
 			}
 			group.Wait()
-			if n := r.count[nobody]; n < 199 || n > 201 || len(r.count) != 2 {
-				t.Errorf("got %v, want 199 to 201 of %q and one other answer", r.count, nobody)
+			if n := r.count[loginUnknown]; n < 199 || n > 201 || len(r.count) != 2 {
+				t.Errorf("got %v, want 199 to 201 of %q and one other answer", r.count, loginUnknown)
 			}
 		})
 	})
@@ -683,14 +683,14 @@ func TestClockJumps(t *testing.T) {
 	for i := range 11 {
 		x.login("192.0.2.1", "alice", fmt.Sprint("guess", i))
 	}
-	x.expect("192.0.2.1", "alice", "secret1", overBudget)
+	x.expect("192.0.2.1", "alice", "secret1", loginThrottled)
 	for _, jump := range []time.Duration{-24 * time.Hour, 0, 24 * time.Hour, -10 * 365 * 24 * time.Hour} {
 		now = clock().Add(jump)
 		for i := range 11 {
 			x.login("192.0.2.1", "alice", fmt.Sprint("guess", jump, i))
 		}
-		x.expect("192.0.2.1", "alice", "secret1", overBudget)
+		x.expect("192.0.2.1", "alice", "secret1", loginThrottled)
 		now = now.Add(2 * time.Hour) // two windows, however the clock jumped
-		x.expect("192.0.2.1", "alice", "secret1", good)
+		x.expect("192.0.2.1", "alice", "secret1", loginPassed)
 	}
 }

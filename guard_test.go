@@ -85,6 +85,7 @@ func TestWaitForLimits(t *testing.T) {
 		{"client elsewhere", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(3, 8), false, 0, 0, 0},
 		{"user", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), false, 0, 3600e9, 3570e9},
 		{"user, not for those who have been here", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), true, 0, 0, 0},
+		{"login and user: who has been here waits for the login's only", []*limitKeys{at(1, 2), at(3, 2), at(7, 2), at(7, 2)}, at(7, 2), true, 0, 60e9, 30e9},
 		{"login off: who has been here is held to the client's", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, -1, 120e9, 90e9},
 		{"the longest of two", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2), at(7, 2)}, at(7, 2), false, 0, 3600e9, 3570e9},
 		{"no address: only the user", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 2), false, 0, 0, 0},
@@ -162,6 +163,15 @@ func TestLimitKeys(t *testing.T) {
 	if of(1, "alice", one) != before {
 		t.Error("another line edited: got other keys, want the same")
 	}
+	userStores{one}.find([]byte("alice")).entry.recognize(1, g, before[scopeUser])
+	if of(1, "alice", one) != before {
+		t.Error("a client that is recognized changes the keys of its user")
+	}
+	mine := g
+	if g = newGuard(g.settings, clock); of(1, "alice", one)[scopeUser] == before[scopeUser] {
+		t.Error("a guard takes the key of another one")
+	}
+	g = mine
 	for _, text := range []string{"alice:" + apr1Secret1, "alice:!", "bob:!"} {
 		reloadStore(t, one, text)
 		if now := of(1, "alice", one); now[scopeUser] == before[scopeUser] || now[scopeLogin] == before[scopeLogin] {

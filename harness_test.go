@@ -164,9 +164,6 @@ var (
 	readText   = testkit.ReadText
 )
 
-// toolSHA is a hash of "secret1" (htpasswd -nbs bob secret1).
-const toolSHA = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="
-
 // replace puts a new file in the place of another, as editors do.
 func replace(t testing.TB, path, text string) {
 	t.Helper()

@@ -142,7 +142,7 @@ func TestNoHashIsLogged(t *testing.T) {
 		{"no name and no colon, twice", "HASH\nHASH"},
 		{"a comment, but no name, twice", "HASH:Alice\nHASH:Alice"},
 		{"the line wrapped", "alice:\nHASH\nbob:\nHASH"},
-		{"a blank for the colon, twice", "alice HASH\nalice HASH"},
+		{"a space for the colon, twice", "alice HASH\nalice HASH"},
 		{"control character", "alice\tHASH\nali\x00ce:HASH"},
 		{"too long", "alice:HASH" + strings.Repeat(":HASH", 2000)},
 	} {
@@ -178,13 +178,13 @@ func TestFindAcrossFiles(t *testing.T) {
 		{"who is only in the second file", "eve", "secret1", resultPassed},
 		{"nobody", "mallory", "secret1", resultUnknownUser},
 		{"the hash as the password", "alice", shaSecret1, resultWrongPassword},
-		{"the hash as the password, bad line", "carol", "rubbish", resultDeniedUser},
+		{"the hash as the password, invalid line", "carol", "rubbish", resultDeniedUser},
 		{"the lock mark as the password", "bob", "!", resultDeniedUser},
 		{"no password", "bob", "", resultDeniedUser},
 		{"another case", "Alice", "secret1", resultUnknownUser},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, user := checkIn(t, stores, test.user, test.password, m)
+			got, user := checkLogin(t, stores, test.user, test.password, m)
 			if got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -201,7 +201,7 @@ func TestHashAsPassword(t *testing.T) {
 	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "x", "*"} {
 		stores := userStores{storeOf(t, "alice:"+hash+"\nbob:"+shaSecret1)}
 		for _, password := range []string{hash, strings.TrimPrefix(hash, "!")} {
-			if got, _ := checkIn(t, stores, "alice", password, &cachePolicy{now: clock}); got == resultPassed {
+			if got, _ := checkLogin(t, stores, "alice", password, &cachePolicy{now: clock}); got == resultPassed {
 				t.Errorf("password %q for hash %q: got %v, want another", password, hash, got)
 			}
 		}
@@ -291,7 +291,7 @@ func TestGroupsKeepTheVersionBefore(t *testing.T) {
 	}
 }
 
-// FuzzUsersLogIn: of whatever is in a file, nothing is remembered at first, and
+// FuzzUsersLogIn: of whatever is in a file, nothing is cached at first, and
 // nobody gets in with a text that stands in it.
 func FuzzUsersLogIn(f *testing.F) {
 	for _, text := range []string{
@@ -329,7 +329,7 @@ func FuzzUsersLogIn(f *testing.F) {
 				if htfile.HasControl(password) || len(password) > crypt.MaxPasswordLen {
 					continue
 				}
-				got, _ := checkIn(t, userStores{store}, e.Name, password, &cachePolicy{now: clock})
+				got, _ := checkLogin(t, userStores{store}, e.Name, password, &cachePolicy{now: clock})
 				if e.State != htfile.StateUsable && got != resultDeniedUser {
 					t.Errorf("%q, not usable: %v", e.Name, got)
 				}

@@ -8,10 +8,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// Who gets to see the password.
+// TestAuthorizationHeader is about who gets to see the password.
 func TestAuthorizationHeader(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice + bob}, https(`
+	s := startSite(t, app, map[string]string{"users": alice + bob}, httpsSite(`
 	handle_errors {
 		reverse_proxy {app}
 	}
@@ -86,7 +86,7 @@ func TestAuthorizationHeader(t *testing.T) {
 				}
 				a := s.in(t, client).send(row.path, header)
 				if row.status == 200 && a.status != 200 {
-					t.Errorf("status %d", a.status)
+					t.Errorf("got status %d, want 200", a.status)
 				}
 				if got := app.One(t); !slices.Equal(got.Header["Authorization"], row.want) {
 					t.Errorf("the application got %q, not %q", got.Header["Authorization"], row.want)
@@ -98,12 +98,12 @@ func TestAuthorizationHeader(t *testing.T) {
 		s := s.in(t)
 		for _, exempt := range []string{"", "yes"} {
 			if a := s.send("/echo", http.Header{"Authorization": {good}, "X-Exempt": {exempt}}); a.body != "[]" || a.status != 200 {
-				t.Errorf("%+v", a)
+				t.Errorf("got %+v, want status 200 and %q", a, "[]")
 			}
 		}
 	})
 	// HTTP/2 leaves white space where it is; whatever sends the request on over HTTP/1.1 takes it off.
-	t.Run("blank before the scheme, HTTP/2", func(t *testing.T) {
+	t.Run("whitespace before the scheme, HTTP/2", func(t *testing.T) {
 		s := s.in(t)
 		for _, row := range []struct {
 			path, exempt string
@@ -111,7 +111,7 @@ func TestAuthorizationHeader(t *testing.T) {
 			app.Taken()
 			a := s.send(row.path, http.Header{"Authorization": {" " + good}, "X-Exempt": {row.exempt}})
 			if got := app.One(t); got.Header["Authorization"] != nil {
-				t.Errorf("%d; the application got %q", a.status, got.Header["Authorization"])
+				t.Errorf("got status %d, and the application got Authorization %q, want none", a.status, got.Header["Authorization"])
 			}
 		}
 	})

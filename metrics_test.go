@@ -39,7 +39,7 @@ http://localhost:{http} {
 	respond ok
 }`
 
-const metricsUsers = "ann:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\nbob:" + toolSHA + "\ndora:*\nevil\n"
+const metricsUsers = "ann:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\nbob:" + shaSecret1 + "\ndora:*\nevil\n"
 
 // scrape returns the samples of the plugin by name and labels.
 func (s *server) scrape() map[string]float64 {
@@ -87,7 +87,7 @@ func TestMetrics(t *testing.T) {
 		plain("/"),
 	} {
 		if want := []int{401, 200, 200, 200, 200, 401, 401, 401, 400, 401, 403}[i]; status != want {
-			t.Errorf("answer %d: %d", i+1, status)
+			t.Errorf("answer %d: got status %d, want %d", i+1, status, want)
 		}
 	}
 	after := s.scrape()
@@ -130,14 +130,14 @@ func TestMetrics(t *testing.T) {
 	} {
 		got, ok := after[sample]
 		if !ok || got != want && (want != now || got < now-60 || got > now+60) {
-			t.Errorf("%s is %v, %v", sample, got, ok)
+			t.Errorf("%s: got %v (there: %t), want %v", sample, got, ok, want)
 		}
 	}
 
 	// What a bad file changes, and that reloads change nothing.
 	replace(t, s.dir+"/users", "<html>")
 	eventually(t, "the bad file is noticed", func() bool { return s.scrape()[`file_last_load_successful{file="/users",kind="users"}`] == 0 })
-	s.write("users", "ann:"+toolSHA+"\nbob:"+toolSHA+"\n")
+	s.write("users", "ann:"+shaSecret1+"\nbob:"+shaSecret1+"\n")
 	eventually(t, "the good one, too", func() bool {
 		return s.scrape()[`file_users{file="/users"}`] == 2 && s.scrape()[`file_bad_lines{file="/users",kind="users"}`] == 0
 	})
@@ -145,25 +145,25 @@ func TestMetrics(t *testing.T) {
 	must(t, s.reload(metricsSite+"\n# again"))
 	again := s.scrape()
 	if got := again[`file_load_failures_total{file="/users",kind="users"}`]; got != 1 {
-		t.Errorf("%v failures", got)
+		t.Errorf("after a reload: got %v failures to load, want 1", got)
 	}
 	if got := again[`requests_total{result="ok"}`]; got != after[`requests_total{result="ok"}`] {
-		t.Errorf("the count was %v, and is %v after a reload", after[`requests_total{result="ok"}`], got)
+		t.Errorf("after a reload: got %v requests, want %v as before", got, after[`requests_total{result="ok"}`])
 	}
 	if a := s.get("/", "ann", "secret1"); a.status != 403 || s.scrape()[`requests_total{result="forbidden"}`] != again[`requests_total{result="forbidden"}`]+1 {
-		t.Errorf("%d, and forbidden is not counted", a.status)
+		t.Errorf("got status %d, want 403 and one more that is forbidden", a.status)
 	}
 	for range 11 {
 		s.get("/", "bob", fmt.Sprint(time.Now()))
 	}
 	end := s.scrape()
 	if end[`requests_total{result="throttled"}`] == again[`requests_total{result="throttled"}`] || end[`budgets_used_up_total{budget="login"}`] == again[`budgets_used_up_total{budget="login"}`] {
-		t.Error("a budget that is used up is not counted")
+		t.Error("got the same counts of throttled requests and exceeded limits, want more")
 	}
 	text := s.get("/metrics", "", "").body
-	for _, secret := range []string{"secret1", toolSHA, "$2y$", "ann", "bob", "carl"} {
+	for _, secret := range []string{"secret1", shaSecret1, "$2y$", "ann", "bob", "carl"} {
 		if strings.Contains(text, secret) {
-			t.Errorf("%q is in the metrics", secret)
+			t.Errorf("got %q in the metrics, want nothing of users and passwords", secret)
 		}
 	}
 }
@@ -182,7 +182,7 @@ func TestMetricNames(t *testing.T) {
 	families, err := registry.Gather()
 	must(t, err)
 	if len(families) != 13 {
-		t.Errorf("%d metrics", len(families))
+		t.Errorf("got %d metrics, want 13", len(families))
 	}
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	must(t, err)
@@ -192,7 +192,7 @@ func TestMetricNames(t *testing.T) {
 	readme := readText(t, "README.md")
 	for _, family := range families {
 		if !regexp.MustCompile("(?m)^\\| .*`" + family.GetName() + "`").MatchString(readme) {
-			t.Errorf("%s is not in the README", family.GetName())
+			t.Errorf("got no row of %s in the README, want one", family.GetName())
 		}
 	}
 }

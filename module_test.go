@@ -15,7 +15,7 @@ import (
 
 func TestCredentials(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice + bob + userA + eve + juergenNFC + juergenNFD + juergenL1 + carol + locked1}, https(`
+	s := startSite(t, app, map[string]string{"users": alice + bob + userA + eve + juergenNFC + juergenNFD + juergenL1 + carol + locked1}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 		user_header X-User
@@ -44,7 +44,7 @@ func TestCredentials(t *testing.T) {
 		{"no colon", []string{"Basic " + base64.StdEncoding.EncodeToString([]byte("alicesecret"))}, 401, "", 0},
 		{"nothing but padding", []string{"Basic ===="}, 401, "", 0},
 		{"nothing but a colon", []string{basic("", "")}, 401, "", 1},
-		{"blank in the base64", []string{"Basic " + encoded[:4] + " " + encoded[4:]}, 401, "", 0},
+		{"space in the base64", []string{"Basic " + encoded[:4] + " " + encoded[4:]}, 401, "", 0},
 		{"parameters behind", []string{good + ", realm=x"}, 401, "", 0},
 		{"user name without end", []string{basic(strings.Repeat("u", 256), "x")}, 401, "", 0},
 		{"header of 12 kB", []string{"Basic " + strings.Repeat("QUFB", 3_000)}, 401, "", 0},
@@ -63,7 +63,7 @@ func TestCredentials(t *testing.T) {
 		{"right, then empty", []string{good, ""}, 400, "", 0},
 		{"three", []string{good, good, good}, 400, "", 0},
 		{"two in one line", []string{good + ", " + good}, 401, "", 0},
-		{"two in one line, no blank", []string{good + "," + good}, 401, "", 0},
+		{"two in one line, no space", []string{good + "," + good}, 401, "", 0},
 		{"a::b", []string{basic("a", ":b")}, 200, "a", 1},
 		{"a: and b", []string{basic("a:", "b")}, 200, "a", 1}, // the same bytes
 		{"empty password, wrong", []string{basic("alice", "")}, 401, "", 1},
@@ -83,11 +83,11 @@ func TestCredentials(t *testing.T) {
 		{"Latin-1", []string{basic("j\xfcrgen", "gr\xfcn")}, 200, "j\xfcrgen", 1},
 		{"Latin-1 user, UTF-8 password", []string{basic("j\xfcrgen", "grün")}, 401, "", 1},
 		{"other case of the user", []string{basic("Alice", "secret")}, 401, "", 1},
-		{"blank behind the user", []string{basic("alice ", "secret")}, 401, "", 1},
-		{"blank before the password", []string{basic("alice", " secret")}, 401, "", 1},
+		{"space behind the user", []string{basic("alice ", "secret")}, 401, "", 1},
+		{"space before the password", []string{basic("alice", " secret")}, 401, "", 1},
 		{"password of 1,024 bytes", []string{basic("alice", strings.Repeat("p", 1024))}, 401, "", 1},
 		{"password of 1,025 bytes", []string{basic("alice", strings.Repeat("p", 1025))}, 401, "", 0},
-		{"right, and blanks up to 1,025 bytes", []string{basic("alice", "secret"+strings.Repeat(" ", 1019))}, 401, "", 0},
+		{"right, and spaces up to 1,025 bytes", []string{basic("alice", "secret"+strings.Repeat(" ", 1019))}, 401, "", 0},
 		{"locked", []string{basic("mallory", "!")}, 401, "", 1},
 		{"the hash as the password", []string{basic("alice", strings.TrimSpace(alice[6:]))}, 401, "", 1},
 		{"unknown user", []string{basic("nobody", "secret")}, 401, "", 1},
@@ -103,7 +103,7 @@ func TestCredentials(t *testing.T) {
 				computed := hashes(func() { a = s.in(t, client).send("/", header) })
 				checkStatus(t, a, row.status, restricted)
 				if computed > row.hashes {
-					t.Errorf("%d hashes computed", computed)
+					t.Errorf("got %d hashes, want at most %d", computed, row.hashes)
 				}
 				if row.status != 200 {
 					app.None(t)
@@ -111,17 +111,17 @@ func TestCredentials(t *testing.T) {
 				}
 				got := app.One(t)
 				if user := got.Header["X-User"]; !slices.Equal(user, []string{row.user}) {
-					t.Errorf("the application was told %q", user)
+					t.Errorf("the application was told user %q, want %q", user, row.user)
 				}
 				if got.Header["Authorization"] != nil {
-					t.Errorf("the application got %q", got.Header["Authorization"])
+					t.Errorf("the application got Authorization %q, want none", got.Header["Authorization"])
 				}
 			})
 		}
 	}
 
 	// HTTP/1.1 takes white space around a value off, HTTP/2 leaves it.
-	t.Run("blanks around it", func(t *testing.T) {
+	t.Run("whitespace around it", func(t *testing.T) {
 		s := s.in(t)
 		app.Taken()
 		a, _ := s.raw("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: \t " + good + " \t\r\nConnection: close\r\n\r\n")
@@ -134,7 +134,7 @@ func TestCredentials(t *testing.T) {
 		for _, c := range []string{"\x00", "\x01", "\x0b", "\x7f", "\r", "\x1b"} {
 			a, _ := s.raw("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + good + c + "\r\nConnection: close\r\n\r\n")
 			if a.status != 400 && a.status != 401 {
-				t.Errorf("%q: %d", c, a.status)
+				t.Errorf("%q: got status %d, want 400 or 401", c, a.status)
 			}
 		}
 		app.None(t)
@@ -149,11 +149,11 @@ func TestCredentials(t *testing.T) {
 				found = strings.Contains(line, `"reason":"malformed credentials"`) && strings.Contains(line, `"user":"\"alice\\r\\n{\\\"level\\\"}\\x1b[31m`)
 			}
 			if !strings.HasPrefix(line, "{") || !strings.HasSuffix(line, "}\n") || strings.Contains(line, "\x1b") {
-				t.Errorf("not one line of JSON: %q", line)
+				t.Errorf("got %q, want one line of JSON", line)
 			}
 		}
 		if !found {
-			t.Errorf("no such line in %q", s.log()[before:])
+			t.Errorf("got no failed login with the user and the reason, want one, in %q", s.log()[before:])
 		}
 	})
 	t.Run("Proxy-Authorization", func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestCredentials(t *testing.T) {
 		checkStatus(t, a, 401, restricted)
 		a, _ = s.raw("GET / HTTP/1.1\r\nHost: alice:secret@localhost\r\nConnection: close\r\n\r\n")
 		if a.status == 200 && a.body != "" {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want another status or no body", a)
 		}
 		app.None(t)
 	})
@@ -192,9 +192,9 @@ func TestEveryFormat(t *testing.T) {
 		}
 	}
 	if len(formats) < 16 {
-		t.Fatalf("only %d formats", len(formats))
+		t.Fatalf("got %d formats, want 16 or more", len(formats))
 	}
-	s := site(t, nil, map[string]string{"users": users.String()}, https(`
+	s := startSite(t, nil, map[string]string{"users": users.String()}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}
@@ -202,9 +202,9 @@ func TestEveryFormat(t *testing.T) {
 	for format := range formats {
 		t.Run(format, func(t *testing.T) {
 			s := s.in(t)
-			for range 2 { // the second time from memory
+			for range 2 { // the second time the password is cached
 				if a := s.get("/", format, "secret"); a.status != 200 || a.body != format {
-					t.Errorf("right password: %+v", a)
+					t.Errorf("right password: got %+v, want status 200 and %q", a, format)
 				}
 			}
 			for _, wrong := range []string{"Secret", "secre", "secret ", "secreu", ""} {
@@ -213,15 +213,15 @@ func TestEveryFormat(t *testing.T) {
 		})
 	}
 	if log := s.log(); !strings.Contains(log, `"entries":{"descrypt":1,"md5crypt":1,"plain":1,"sha1":1}`) {
-		t.Error("no warning that counts the weak ones")
+		t.Errorf("got no warning that counts the weak hashes, want one:\n%s", log)
 	}
 }
 
-// The decision is the same for every method and way to send a body, and
+// TestMethods: the decision is the same for every method and way to send a body, and
 // nothing of the body goes anywhere before it.
 func TestMethods(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice}, https(`
+	s := startSite(t, app, map[string]string{"users": alice}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}
@@ -246,7 +246,7 @@ func TestMethods(t *testing.T) {
 					checkStatus(t, a, row.status, restricted)
 					if row.status == 200 {
 						if got := app.One(t); got.Method != method || r.Body != nil && got.Body != "content" {
-							t.Errorf("%+v", got)
+							t.Errorf("the application got %+v, want %s with the body that was sent", got, method)
 						}
 					} else {
 						app.None(t)
@@ -273,7 +273,7 @@ func TestMethods(t *testing.T) {
 				a, interim := s.raw(row.head + value + "\r\n" + row.body)
 				checkStatus(t, a, 401, restricted)
 				if interim != 0 {
-					t.Error("asked to go on")
+					t.Errorf("got %d interim answers, want none", interim)
 				}
 				app.None(t)
 			})
@@ -289,16 +289,16 @@ func TestMethods(t *testing.T) {
 		app.Taken()
 		checkStatus(t, s.in(t, client).do(r), 200, "")
 		if got := app.One(t); got.Body != "content" {
-			t.Errorf("%+v", got)
+			t.Errorf("the application got %+v, want the body %q", got, "content")
 		}
 	})
 }
 
-// A path that means the same to the application as a protected one is
+// TestPaths: a path that means the same to the application as a protected one is
 // protected, as far as the matcher goes; a whole site altogether.
 func TestPaths(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": alice}, `
+	s := startSite(t, app, map[string]string{"users": alice}, `
 https://localhost:{https} {
 	tls internal
 	handle /admin/* {
@@ -345,13 +345,13 @@ https://[::1]:{https} {
 	for _, path := range protected {
 		t.Run("handle /admin/*: "+path, func(t *testing.T) {
 			if a := raw("localhost", path); a.status != 401 && a.status != 400 {
-				t.Errorf("%d %s", a.status, a.body)
+				t.Errorf("got status %d %s, want 401 or 400", a.status, a.body)
 			}
 			app.None(t)
 		})
 		t.Run("htpasswd /admin/*: "+path, func(t *testing.T) {
 			if a := raw("[::1]", path); a.status != 401 && a.status != 400 {
-				t.Errorf("%d %s", a.status, a.body)
+				t.Errorf("got status %d %s, want 401 or 400", a.status, a.body)
 			}
 			app.None(t)
 		})
@@ -364,7 +364,7 @@ https://[::1]:{https} {
 			}
 			t.Run("whole site "+host+": "+path, func(t *testing.T) {
 				if a := raw(host, path); a.status != 401 && a.status != 400 {
-					t.Errorf("%d %s", a.status, a.body)
+					t.Errorf("got status %d %s, want 401 or 400", a.status, a.body)
 				}
 				app.None(t)
 			})
@@ -373,7 +373,7 @@ https://[::1]:{https} {
 	t.Run("handle fails closed for what it doesn't cover", func(t *testing.T) {
 		for _, path := range odd {
 			if a := raw("localhost", path); a.status == 200 && a.body != "open" && a.body != "" {
-				t.Errorf("%s: %+v", path, a)
+				t.Errorf("%s: got %+v, want no status 200 but for %q", path, a, "open")
 			}
 		}
 		app.None(t)
@@ -383,7 +383,7 @@ https://[::1]:{https} {
 		for _, path := range []string{"/admin/x", "//ADMIN/x", "/x/../admin/x"} {
 			a, _ := s.raw("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + basic("alice", "secret") + "\r\nConnection: close\r\n\r\n")
 			if got := app.One(t); a.status != 200 || got.URI != path {
-				t.Errorf("%+v, %+v", a, got)
+				t.Errorf("%s: got %+v and the application got %+v, want status 200 and the path", path, a, got)
 			}
 		}
 	})

@@ -115,27 +115,27 @@ func TestJudgedByThePendingVersion(t *testing.T) {
 		want            string
 		failures, lines int
 	}{
-		{"a user is added", "carol:" + shaSecret1, nil, "alice:" + shaSecret1, "alice", "secret1", good, 0, 0},
-		{"a user is added to a file without users", "# none\n", nil, "alice:" + shaSecret1, "alice", "secret1", good, 0, 0},
-		{"another user is added", "carol:" + shaSecret1, nil, "alice:" + shaSecret1, "bob", "secret1", nobody, 1, 1},
-		{"a password is reset", "alice:" + apr1Secret2, nil, "alice:" + shaSecret1, "alice", "secret1", good, 0, 0},
-		{"a password is reset, and the old one is sent by somebody who is not recognized", "alice:" + shaSecret1, nil, "alice:" + apr1Secret2, "alice", "secret1", wrong, 1, 1},
+		{"a user is added", "carol:" + shaSecret1, nil, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
+		{"a user is added to a file without users", "# none\n", nil, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
+		{"another user is added", "carol:" + shaSecret1, nil, "alice:" + shaSecret1, "bob", "secret1", loginUnknown, 1, 1},
+		{"a password is reset", "alice:" + apr1Secret2, nil, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
+		{"a password is reset, and the old one is sent by somebody who is not recognized", "alice:" + shaSecret1, nil, "alice:" + apr1Secret2, "alice", "secret1", loginWrong, 1, 1},
 		{"a password is reset, and the new one sent by a recognized client", "alice:" + apr1Secret2,
-			func(h *flooded) { h.expect(home, "alice", "secret2", good) }, "alice:" + shaSecret1, "alice", "secret1", good, 0, 0},
+			func(h *flooded) { h.expect(home, "alice", "secret2", loginPassed) }, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
 		{"the password that was wrong is right", "alice:" + apr1Secret2,
-			func(h *flooded) { h.expect(home, "alice", "secret1", wrong) }, "alice:" + shaSecret1, "alice", "secret1", good, 1, 1},
-		{"a locked user is unlocked", "alice:!\n", nil, "alice:" + shaSecret1, "alice", "secret1", good, 0, 0},
+			func(h *flooded) { h.expect(home, "alice", "secret1", loginWrong) }, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 1, 1},
+		{"a locked user is unlocked", "alice:!\n", nil, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
 		{"a password is reset when the limits are exceeded", "alice:" + apr1Secret2, func(h *flooded) {
 			for i := range 12 {
 				h.login(home, "alice", fmt.Sprint("guess", i))
 			}
-			h.expect(home, "alice", "secret2", overBudget)
-		}, "alice:" + shaSecret1, "alice", "secret1", good, 10, 11},
+			h.expect(home, "alice", "secret2", loginThrottled)
+		}, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 10, 11},
 		{"the limits are exceeded, and another user is added", "alice:" + apr1Secret2, func(h *flooded) {
 			for i := range 12 {
 				h.login(home, "alice", fmt.Sprint("guess", i))
 			}
-		}, "alice:" + apr1Secret2 + "\nbob:!", "alice", "secret2", overBudget, 10, 11},
+		}, "alice:" + apr1Secret2 + "\nbob:!", "alice", "secret2", loginThrottled, 10, 11},
 	} {
 		for _, isComplete := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, complete at once: %v", test.name, isComplete), func(t *testing.T) {
@@ -149,20 +149,20 @@ func TestJudgedByThePendingVersion(t *testing.T) {
 					}
 					source.change(test.after, isComplete)
 					start := time.Now()
-					before := h.spent().hashes
+					before := h.cost().hashes
 					h.expect(home, test.user, test.password, test.want)
-					most := time.Duration(h.spent().hashes-before) * hashTime
+					most := time.Duration(h.cost().hashes-before) * hashTime
 					if !isComplete {
 						most += follow.SettleTime
 					}
 					if took := time.Since(start); took != most {
 						t.Errorf("after %s, want %s", took, most)
 					}
-					if n := h.spent().hashes - before; n > 1 {
+					if n := h.cost().hashes - before; n > 1 {
 						t.Errorf("%d hashes, want at most 1", n)
 					}
 					if got := h.guard.counts()[scopeClient]; got != test.failures || logs.Len() != test.lines {
-						t.Errorf("%d failures spent, %d lines, want %d and %d:\n%s", got, logs.Len(), test.failures, test.lines, logText(logs))
+						t.Errorf("got %d failed logins counted and %d lines, want %d and %d:\n%s", got, logs.Len(), test.failures, test.lines, logText(logs))
 					}
 					if n := h.openGuesses(); n != 0 {
 						t.Errorf("%d guesses are open, want none", n)
@@ -192,7 +192,7 @@ func TestPendingHoldsNoSlot(t *testing.T) {
 			t.Errorf("%d slots taken, %d waiting, want none", busy, waiting)
 		}
 		start := time.Now()
-		site.expect("192.0.2.1", "bob", "secret1", good)
+		site.expect("192.0.2.1", "bob", "secret1", loginPassed)
 		if took := time.Since(start); took != hashTime {
 			t.Errorf("another site's login took %s, want %s", took, hashTime)
 		}
@@ -213,8 +213,8 @@ func TestOneWait(t *testing.T) {
 		for range 5 {
 			start := time.Now()
 			got := h.login("192.0.2.1", "alice", "wrong")
-			if took := time.Since(start); got != wrong || took > follow.MaxSettle+follow.LookTime+2*hashTime {
-				t.Errorf("%s after %s, want %s after at most %s and two hashes", got, took, wrong, follow.MaxSettle+follow.LookTime)
+			if took := time.Since(start); got != loginWrong || took > follow.MaxSettle+follow.LookTime+2*hashTime {
+				t.Errorf("%s after %s, want %s after at most %s and two hashes", got, took, loginWrong, follow.MaxSettle+follow.LookTime)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -227,11 +227,11 @@ func TestNoLookForWhoIsIn(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("alice:" + shaSecret1)
-		h.expect("192.0.2.1", "alice", "secret1", good)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 		synctest.Wait()
 		source.atLook(nil)
 		for range 100 {
-			h.expect("192.0.2.1", "alice", "secret1", good)
+			h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 		}
 		synctest.Wait()
 		if source.looks != 0 {
@@ -243,7 +243,7 @@ func TestNoLookForWhoIsIn(t *testing.T) {
 // neverHashed is for tests in which no hash may be computed.
 func neverHashed(t *testing.T) func(crypt.Class, string, []byte) bool {
 	return func(crypt.Class, string, []byte) bool {
-		t.Error("a hash is computed")
+		t.Error("got a hash computed, want none")
 		return false
 	}
 }
@@ -265,7 +265,7 @@ func TestFailsWhileTheSourceHangs(t *testing.T) {
 			}
 		}
 		if logs.FilterMessageSnippet("can't be used").Len() != 0 {
-			t.Error("a failure is logged that is not known yet")
+			t.Error("got a failed load in the log, want none: it is not known yet")
 		}
 	})
 }

@@ -42,7 +42,7 @@ func TestAddAndLogIn(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := siteWith(t, testkit.ServerOptions{DefaultLimits: true}, nil, map[string]string{"users": alice}, https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok"))
+			s := startSiteWith(t, testkit.ServerOptions{DefaultLimits: true}, nil, map[string]string{"users": alice}, httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok"))
 			var text strings.Builder
 			text.WriteString(alice)
 			for i := range test.times {
@@ -54,13 +54,13 @@ func TestAddAndLogIn(t *testing.T) {
 				}
 			}
 			if n := failedLogins(); n != 0 {
-				t.Errorf("%d failed logins are counted, want none", n)
+				t.Errorf("got %d failed logins, want none", n)
 			}
 			if strings.Contains(s.log(), "log-in failed") {
-				t.Error("a failed login is logged")
+				t.Error("got a failed login in the log, want none")
 			}
 			if counts := process.guard.counts(); counts != [scopeCount]int{} {
-				t.Errorf("spent: %v, want nothing", counts)
+				t.Errorf("got failed logins counted %v, want none", counts)
 			}
 		})
 	}
@@ -69,8 +69,8 @@ func TestAddAndLogIn(t *testing.T) {
 // TestJoinGroupAndPass adds a user to the group that is required, and has the
 // user come at once.
 func TestJoinGroupAndPass(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + bob, "groups": "staff: bob\n"},
-		https("\thtpasswd {\n\t\tfile {dir}/users\n\t\tgroup_file {dir}/groups\n\t\trequire group staff\n\t}\n\trespond ok"))
+	s := startSite(t, nil, map[string]string{"users": alice + bob, "groups": "staff: bob\n"},
+		httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t\tgroup_file {dir}/groups\n\t\trequire group staff\n\t}\n\trespond ok"))
 	checkStatus(t, s.get("/", "alice", "secret"), 403, "")
 	before := strings.Count(s.log(), "log-in failed")
 	replace(t, filepath.Join(s.dir, "groups"), "staff: bob alice\n")

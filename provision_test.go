@@ -53,8 +53,8 @@ func references(path string) [2]int {
 	return [2]int{users, groups}
 }
 
-// A handler whose settings or files are bad doesn't come into being, and
-// leaves nothing behind.
+// TestProvisionRefuses: a handler whose settings or files are bad is not
+// provisioned, and leaves nothing behind.
 func TestProvisionRefuses(t *testing.T) {
 	ctx := emptyContext(t)
 	dir := t.TempDir()
@@ -75,7 +75,7 @@ func TestProvisionRefuses(t *testing.T) {
 		{"missing file", `{"files": ["MISSING"]}`, missing + ": no such file"},
 		{"second file missing", `{"files": ["GOOD", "MISSING"]}`, missing + ": no such file"},
 		{"first file missing", `{"files": ["MISSING", "GOOD"]}`, missing + ": no such file"},
-		{"folder", `{"files": ["DIR"]}`, "is a folder"},
+		{"directory", `{"files": ["DIR"]}`, "is a folder"},
 		{"empty name", `{"files": [""]}`, "is a folder"},
 		{"broken file", `{"files": ["GOOD", "GOOD2", "BROKEN"]}`, broken + ": none of its 1 lines"},
 		{"missing group file", `{"files": ["GOOD", "GOOD2"], "group_files": ["GROUPS", "MISSING"]}`, missing + ": no such file"},
@@ -87,7 +87,7 @@ func TestProvisionRefuses(t *testing.T) {
 		{"realm with DEL", `{"files": ["GOOD"], "realm": "\u007f"}`, "realm"},
 		{"user_header Authorization", `{"files": ["GOOD"], "user_header": "AUTHORIZATION"}`, "user_header"},
 		{"user_header with an underscore for a field of its own", `{"files": ["GOOD"], "user_header": "Content_Length"}`, "user_header"},
-		{"user_header with a blank", `{"files": ["GOOD"], "user_header": "X User"}`, "user_header"},
+		{"user_header with a space", `{"files": ["GOOD"], "user_header": "X User"}`, "user_header"},
 		{"user_header with a line end", `{"files": ["GOOD"], "user_header": "X-User\r\nX-Evil: 1"}`, "user_header"},
 		{"user_header with a colon", `{"files": ["GOOD"], "user_header": "X-User:"}`, "user_header"},
 		{"require nothing", `{"files": ["GOOD"], "require": {}}`, "require"},
@@ -110,7 +110,7 @@ func TestProvisionRefuses(t *testing.T) {
 			}
 			for _, path := range []string{good, good2, broken, groups, missing, dir} {
 				if n := references(path); n != [2]int{} {
-					t.Errorf("%s is held %v times", path, n)
+					t.Errorf("%s is held %v times, want none", path, n)
 				}
 			}
 		})
@@ -147,7 +147,7 @@ func TestProvisionRefuses(t *testing.T) {
 		}
 		next := new(nextHandler)
 		if err := failing.ServeHTTP(httptest.NewRecorder(), handlerRequest(true, authorization(basic("nobody", "x"))), next); err == nil || next.calls > 0 {
-			t.Error("served")
+			t.Errorf("got error %v and %d calls of the next handler, want an error and none", err, next.calls)
 		}
 	})
 	t.Run("Cleanup without Provision", func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestProvisionRefuses(t *testing.T) {
 			t.Error(err)
 		}
 		if n := references(good); n != [2]int{3, 0} {
-			t.Error(n)
+			t.Errorf("%s is held %v times, want %v", good, n, [2]int{3, 0})
 		}
 		for range 2 {
 			if err := twice.Cleanup(); err != nil {
@@ -175,7 +175,7 @@ func TestProvisionRefuses(t *testing.T) {
 		write("good2", "<html>\n")
 		failing := &Handler{Files: []string{good2}}
 		if err := failing.Provision(ctx); err == nil {
-			t.Error("the broken file was taken")
+			t.Error("got no error for a broken file, want one")
 		}
 		if err := failing.Cleanup(); err != nil {
 			t.Error(err)
@@ -183,7 +183,7 @@ func TestProvisionRefuses(t *testing.T) {
 		check(1)
 		next := new(nextHandler)
 		if err := h.ServeHTTP(httptest.NewRecorder(), handlerRequest(true, authorization(basic("bob", "hunter2"))), next); err != nil || next.calls != 1 {
-			t.Errorf("%v: the version before doesn't serve on", err)
+			t.Errorf("got error %v and %d calls of the next handler, want none and one: the previous version serves on", err, next.calls)
 		}
 	})
 	t.Run("called without a server", func(t *testing.T) {
@@ -206,10 +206,10 @@ func TestProvisionRefuses(t *testing.T) {
 			if failure, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 				status = failure.StatusCode
 			} else if err != nil {
-				t.Error(row.name, err)
+				t.Errorf("%s: got error %v, want one with a status", row.name, err)
 			}
 			if status != row.status || (next.calls == 1) != (status == 200) || next.calls > 1 {
-				t.Errorf("%s: status %d, next called %d times", row.name, status, next.calls)
+				t.Errorf("%s: got status %d and %d calls of the next handler, want %d, and one call only with 200", row.name, status, next.calls, row.status)
 			}
 		}
 	})
@@ -221,7 +221,7 @@ func TestProvisionRefuses(t *testing.T) {
 			}
 			next := new(nextHandler)
 			if err := module.(*Handler).ServeHTTP(httptest.NewRecorder(), handlerRequest(true, http.Header{}), next); err == nil || next.calls > 0 {
-				t.Errorf("%q: open to all", exempt)
+				t.Errorf("%q: got error %v and %d calls of the next handler, want an error and none", exempt, err, next.calls)
 			}
 			if err := module.(*Handler).Cleanup(); err != nil {
 				t.Error(err)

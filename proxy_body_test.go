@@ -69,7 +69,7 @@ func TestProxyServerHangsUpOnSlowUpload(t *testing.T) {
 		select {
 		case <-hungUp:
 		case <-time.After(clientTimeout):
-			t.Fatal("no server got the request")
+			t.Fatal("got no server that took the request, want one")
 		}
 		time.Sleep(5 * slowUpload) // the client's slowness is what this is about
 		io.WriteString(c, "defghij")

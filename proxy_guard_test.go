@@ -22,7 +22,7 @@ import (
 )
 
 // groupServer is one of the servers of a group under test. It reads each
-// request to its end, and remembers it.
+// request to its end, and keeps it.
 type recordingServer struct {
 	name string
 
@@ -406,7 +406,7 @@ func TestProxyBlamesNoServerForClients(t *testing.T) {
 			}
 			for id := range n { // what comes late has come by now
 				if begun := g.begun(fmt.Sprint(id)); begun > 1 {
-					t.Errorf("request %d: the servers got it %d times", id, begun)
+					t.Errorf("request %d: the servers got it %d times, want once at most", id, begun)
 				}
 			}
 		})
@@ -423,11 +423,11 @@ func (g *guardedGroup) check(t *testing.T, row malformedRow, kind, front string,
 		for _, r := range g.taken() {
 			for name := range r.trailer {
 				if name != "X-Sum" {
-					t.Errorf("the server got the trailer %s", name)
+					t.Errorf("the server got the trailer %s, want X-Sum only", name)
 				}
 			}
 			if r.target != "" && strings.Contains(r.target, "secret") || strings.Contains(r.target, " ") {
-				t.Errorf("the server got the target %q", r.target)
+				t.Errorf("the server got the target %q, want none of another request", r.target)
 			}
 		}
 		g.isWhole(t)
@@ -478,14 +478,14 @@ func TestProxyLogIsBounded(t *testing.T) {
 					continue
 				}
 				if strings.Contains(line, "X-Fill") || strings.Contains(line, "c2VjcmV0") {
-					t.Fatalf("a line shows the header: %.200s", line)
+					t.Fatalf("got a line that shows the header, want none: %.200s", line)
 				}
 				if strings.Contains(line, "request to upstream group failed") {
 					lines++
 					length = max(length, len(line))
 					for _, field := range []string{`"status":50`, `"group":"app"`, `"client_ip":"127.0.0.1"`, `"method":"GET"`, `"uri":"/uri"`} {
 						if !strings.Contains(line, field) {
-							t.Fatalf("no %s in %s", field, line)
+							t.Fatalf("got no %s, want it in %s", field, line)
 						}
 					}
 				}

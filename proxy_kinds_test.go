@@ -56,14 +56,14 @@ func TestProxyKinds(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			get := runProxy(t, row.group)
 			if got := counted(answers(get, 6), row.want); got != row.want+"=6" {
-				t.Error(got)
+				t.Errorf("got answers %s, want %s=6", got, row.want)
 			}
 		})
 	}
 	t.Run("https without that CA", func(t *testing.T) {
 		get := runProxy(t, "server "+secure.URL)
 		if got := get(); !strings.HasPrefix(got, "502") {
-			t.Error(got)
+			t.Errorf("got %s, want 502", got)
 		}
 	})
 }
@@ -107,12 +107,12 @@ func TestProxyWebSocket(t *testing.T) {
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatal(resp, err)
+		t.Fatalf("got %v, error %v, want status 101", resp, err)
 	}
 	for _, line := range []string{"hello\n", "again\n"} {
 		fmt.Fprint(conn, line)
 		if got, err := r.ReadString('\n'); err != nil || got != strings.ToUpper(line) {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, error %v, want %q", got, err, strings.ToUpper(line))
 		}
 	}
 }
@@ -133,7 +133,7 @@ func TestProxyStreams(t *testing.T) {
 			came <- string(buffer)
 		}
 		if rest, err := io.ReadAll(r.Body); err != nil || len(rest) > 0 {
-			t.Errorf("then %q, %v", rest, err)
+			t.Errorf("then got %q, error %v, want the end of the body", rest, err)
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "first\n")
@@ -153,7 +153,7 @@ func TestProxyStreams(t *testing.T) {
 		for _, part := range []string{"one..", "two.."} {
 			io.WriteString(send, part)
 			if got := <-came; got != part {
-				t.Errorf("%q came, not %q", got, part)
+				t.Errorf("got %q, want %q", got, part)
 			}
 		}
 		send.Close()
@@ -165,10 +165,10 @@ func TestProxyStreams(t *testing.T) {
 	defer resp.Body.Close()
 	lines := bufio.NewReader(resp.Body)
 	if got, err := lines.ReadString('\n'); err != nil || got != "first\n" {
-		t.Fatalf("%q, %v", got, err)
+		t.Fatalf("got %q, error %v, want %q", got, err, "first\n")
 	}
 	close(read)
 	if got, err := lines.ReadString('\n'); err != nil || got != "second\n" {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("got %q, error %v, want %q", got, err, "second\n")
 	}
 }

@@ -78,7 +78,7 @@ func TestMalformedAsNginx(t *testing.T) {
 				seen[resp.Header.Get("X-Server")] = true
 			}
 			if !seen["a"] || !seen["b"] {
-				t.Errorf("then nginx asks only %v", seen)
+				t.Errorf("then nginx asks %v, want both servers", seen)
 			}
 		})
 	}

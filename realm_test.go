@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// What a browser shows can't be forged into something else.
+// TestRealm: what a browser shows as the realm cannot be forged.
 func TestRealm(t *testing.T) {
 	files := map[string]string{"users": alice}
-	s := site(t, nil, files, https(`
+	s := startSite(t, nil, files, httpsSite(`
 	route /quotes {
 		htpasswd {
 			file {dir}/users
@@ -68,7 +68,7 @@ func TestRealm(t *testing.T) {
 				a := s.in(t, client).send(row.path, header)
 				checkStatus(t, a, 401, `Basic realm="`+row.realm+`", charset="UTF-8"`)
 				if a.header["X-Evil"] != nil {
-					t.Error("header injected")
+					t.Errorf("got X-Evil %q, want none", a.header["X-Evil"])
 				}
 			})
 		}

@@ -35,7 +35,7 @@ func openFiles(t testing.TB) int {
 func TestReloadsUnderLoad(t *testing.T) {
 	const reloads, people = 20, 4
 	caddyfile := func(i int) string {
-		return fmt.Sprintf("{\n\tservers {\n\t\tprotocols h1 h2\n\t}\n\thtpasswd {\n\t\tpoll %ds\n\t}\n}\n", 1+i%3) + https(fmt.Sprintf(`
+		return fmt.Sprintf("{\n\tservers {\n\t\tprotocols h1 h2\n\t}\n\thtpasswd {\n\t\tpoll %ds\n\t}\n}\n", 1+i%3) + httpsSite(fmt.Sprintf(`
 	htpasswd {
 		file {dir}/users {dir}/more
 		group_file {dir}/groups
@@ -43,11 +43,11 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	respond "{http.auth.user.id}|{http.auth.user.groups}"`, i))
 	}
-	s := site(t, nil, map[string]string{"users": alice + userA, "more": bob + carol, "groups": "staff: alice bob\n"}, caddyfile(0))
+	s := startSite(t, nil, map[string]string{"users": alice + userA, "more": bob + carol, "groups": "staff: alice bob\n"}, caddyfile(0))
 	logins := [people][3]string{{"alice", "secret", "alice|staff"}, {"a", ":b", "a|"}, {"bob", "hunter2", "bob|staff"}, {"carol", "carols", "carol|"}}
 	for _, l := range logins {
 		if a := s.get("/", l[0], l[1]); a.status != 200 || a.body != l[2] {
-			t.Fatalf("%+v", a)
+			t.Fatalf("%s: got %+v, want status 200 and %q", l[0], a, l[2])
 		}
 	}
 	known := process.guard.hashCount()
@@ -98,7 +98,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 				body, err := io.ReadAll(resp.Body)
 				resp.Body.Close()
 				if err != nil || resp.StatusCode != 200 || string(body) != logins[i][2] {
-					t.Errorf("%d %q %v", resp.StatusCode, body, err)
+					t.Errorf("%s: got %d %q, error %v, want 200 %q", logins[i][0], resp.StatusCode, body, err, logins[i][2])
 					return
 				}
 				served.Add(1)
@@ -116,7 +116,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 	if n := process.guard.hashCount() - known; n != 0 {
-		t.Errorf("%d hashes computed for passwords that were verified", n)
+		t.Errorf("got %d hashes of passwords that were verified, want none", n)
 	}
 	eventually(t, "the last configuration serves", func() bool {
 		s.client.CloseIdleConnections()
@@ -124,7 +124,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	})
 	for path, want := range map[string][2]int{"users": {1, 0}, "more": {1, 0}, "groups": {0, 1}} {
 		if n := references(filepath.Join(s.dir, path)); n != want {
-			t.Errorf("%s is held %v times", path, n)
+			t.Errorf("%s is held %v times, want %v", path, n, want)
 		}
 	}
 	var g, f int
@@ -141,14 +141,14 @@ func TestReloadsUnderLoad(t *testing.T) {
 		})
 		for _, l := range [][3]string{logins[0], logins[1], logins[3]} {
 			if n := hashes(func() { checkStatus(t, s.get("/", l[0], l[1]), 200, "") }); n != 0 {
-				t.Errorf("%s: %d hashes computed", l[0], n)
+				t.Errorf("%s: got %d hashes, want none: the password is cached", l[0], n)
 			}
 		}
 		if a := s.get("/", "bob", "hunter2"); a.status != 401 {
-			t.Errorf("the old password: %+v", a)
+			t.Errorf("the old password: got %+v, want status 401", a)
 		}
 		if computed < 1 {
-			t.Error("the new password was never hashed")
+			t.Errorf("the new password: got %d hashes, want one or more", computed)
 		}
 	})
 	if err := caddy.Stop(); err != nil {
@@ -156,7 +156,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	for _, path := range []string{"users", "more", "groups"} {
 		if n := references(filepath.Join(s.dir, path)); n != [2]int{} {
-			t.Errorf("%s is held %v times after the end", path, n)
+			t.Errorf("%s is held %v times after the end, want none", path, n)
 		}
 	}
 }
@@ -166,9 +166,9 @@ func TestRefusedReload(t *testing.T) {
 	const old = "{\n\thtpasswd {\n\t\tpoll 1s\n\t}\n}\n"
 	const next = "{\n\thtpasswd {\n\t\tpoll 9s\n\t}\n}\n"
 	handler := func(realm, file string) string {
-		return https("\thtpasswd {\n\t\tfile " + file + "\n\t\trealm " + realm + "\n\t}\n\trespond " + realm)
+		return httpsSite("\thtpasswd {\n\t\tfile " + file + "\n\t\trealm " + realm + "\n\t}\n\trespond " + realm)
 	}
-	s := site(t, nil, map[string]string{"users": alice, "other": bob, "groups": "g: alice\n"}, old+handler("old", "{dir}/users"))
+	s := startSite(t, nil, map[string]string{"users": alice, "other": bob, "groups": "g: alice\n"}, old+handler("old", "{dir}/users"))
 	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -181,15 +181,15 @@ func TestRefusedReload(t *testing.T) {
 		users                         string // what is written into the file in use
 	}{
 		{"syntax error", "", strings.TrimSuffix(next+handler("new", "{dir}/users"), "}\n"), "Caddyfile", alice},
-		{"unknown subdirective", "", next + https("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
+		{"unknown subdirective", "", next + httpsSite("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
 		{"missing file", "", next + handler("new", "{dir}/missing"), "missing", alice},
 		{"missing second file", "", next + handler("new", "{dir}/other {dir}/users {dir}/missing"), "missing", alice},
-		{"missing group file", "", next + https("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
+		{"missing group file", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
 		{"port in use", "", next + handler("new", "{dir}/users") + busy, "address already in use", alice},
 		{"broken file that is in use", "", next + handler("new", "{dir}/users"), "none of its 1 lines", "<html>\n"},
 		{"broken file, another site good", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
 		{"settings of the app", "", "{\n\thtpasswd {\n\t\tpoll 1ms\n\t}\n}\n" + handler("new", "{dir}/users"), "poll", alice},
-		{"user_header", "", next + https("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
+		{"user_header", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -201,12 +201,12 @@ func TestRefusedReload(t *testing.T) {
 				a := s.get("/", "alice", "secret")
 				checkStatus(t, a, 200, "")
 				if a.body != "old" {
-					t.Errorf("%q serves", a.body)
+					t.Errorf("got %q, want the previous configuration to serve: %q", a.body, "old")
 				}
 				checkStatus(t, s.get("/", "", ""), 401, `Basic realm="old", charset="UTF-8"`)
 			})
 			if failed != 0 {
-				t.Errorf("%d hashes computed: a verified password was forgotten", failed)
+				t.Errorf("got %d hashes, want none: the password is cached", failed)
 			}
 			if got := process.active.get().poll; got != time.Second {
 				t.Errorf("poll: got %s, want %s", got, time.Second)
@@ -239,18 +239,18 @@ func TestRefusedStart(t *testing.T) {
 	for _, row := range []struct{ name, users, block, want string }{
 		{"missing", "", "file {dir}/missing", "no such file"},
 		{"broken", "<html>\n", "file {dir}/users", "none of its 1 lines"},
-		{"only bad lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
+		{"only invalid lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := startServer(t, "")
 			s.write("users", row.users)
-			err := s.reload(https("\thtpasswd {\n" + row.block + "\n}\nrespond open"))
+			err := s.reload(httpsSite("\thtpasswd {\n" + row.block + "\n}\nrespond open"))
 			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), s.dir) {
-				t.Errorf("%v", err)
+				t.Errorf("got error %v, want one with %q and a path in %s", err, row.want, s.dir)
 			}
 			if c, err := net.Dial("tcp", fmt.Sprintf("localhost:%d", s.port)); err == nil {
 				c.Close()
-				t.Error("something serves")
+				t.Errorf("port %d: got a connection, want none: nothing serves", s.port)
 			}
 		})
 	}
@@ -258,7 +258,7 @@ func TestRefusedStart(t *testing.T) {
 
 // From the moment the file says so, the old password is worth nothing.
 func TestPasswordChanged(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n\thtpasswd {\n\t\tpoll 500ms\n\t}\n}\n"+https(`
+	s := startSite(t, nil, map[string]string{"users": alice + bob}, "{\n\thtpasswd {\n\t\tpoll 500ms\n\t}\n}\n"+httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}
@@ -273,7 +273,7 @@ func TestPasswordChanged(t *testing.T) {
 		checkStatus(t, s.get("/", "alice", "other"), 200, "")
 		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
 		if n := hashes(func() { checkStatus(t, s.get("/", "bob", "hunter2"), 200, "") }); n != 0 {
-			t.Errorf("bob: %d hashes computed", n)
+			t.Errorf("bob: got %d hashes, want none", n)
 		}
 	})
 	t.Run("renamed over, user removed", func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestPasswordChanged(t *testing.T) {
 		}
 		eventually(t, "bob is out", func() bool { return s.get("/", "bob", "hunter2").status == 401 })
 		if n := hashes(func() { checkStatus(t, s.get("/", "alice", "other"), 200, "") }); n != 0 {
-			t.Errorf("alice: %d hashes computed", n)
+			t.Errorf("alice: got %d hashes, want none", n)
 		}
 	})
 	t.Run("locked", func(t *testing.T) {
@@ -302,11 +302,11 @@ func TestPasswordChanged(t *testing.T) {
 		checkStatus(t, s.get("/", "alice", "other"), 200, "")
 		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
 		checkStatus(t, s.get("/", "", ""), 401, restricted)
-		if err := s.reload(https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond new")); err == nil {
-			t.Error("a reload without the file was taken")
+		if err := s.reload(httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond new")); err == nil {
+			t.Error("got no error of a reload without the file, want one")
 		}
 		if a := s.get("/", "alice", "other"); a.status != 200 || a.body != "ok" {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want status 200 and %q of the previous configuration", a, "ok")
 		}
 		s.write("users", aliceOther+carol)
 		eventually(t, "it is good again", func() bool { return strings.Contains(s.log(), "file is good again") })
@@ -316,7 +316,7 @@ func TestPasswordChanged(t *testing.T) {
 
 // A password that was right when its hash was begun, and isn't when it is done.
 func TestPasswordChangedInFlight(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": slow + carol}, https(`
+	s := startSite(t, nil, map[string]string{"users": slow + carol}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 	}
@@ -329,7 +329,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 		return true
 	})
 	if file == nil {
-		t.Fatal("not in the pool")
+		t.Fatal("got no such file in the pool, want one")
 	}
 	for name, text := range map[string]string{"removed in flight": carol, "changed in flight": "slow" + carol[len("carol"):]} {
 		t.Run(name, func(t *testing.T) {
@@ -361,7 +361,7 @@ func TestPasswordChangedInFlight(t *testing.T) {
 			}
 			close(end)
 			if got := <-status; got != 401 {
-				t.Errorf("status %d", got)
+				t.Errorf("got status %d, want 401", got)
 			}
 		})
 	}

@@ -100,7 +100,7 @@ func TestTargetsThatAreNoPaths(t *testing.T) {
 					}
 				}
 				private.Range(func(line, _ any) bool {
-					t.Errorf("the application got %q", line)
+					t.Errorf("the application got %q, want nothing private", line)
 					return true
 				})
 				private.Clear()
@@ -126,7 +126,7 @@ func TestNoRequestCarriesOthers(t *testing.T) {
 	} {
 		t.Run(layout.name, func(t *testing.T) {
 			app := testkit.NewWitness(t)
-			s := site(t, app, map[string]string{"users": alice}, https(layout.directives))
+			s := startSite(t, app, map[string]string{"users": alice}, httpsSite(layout.directives))
 			address := fmt.Sprintf("localhost:%d", s.port)
 			host := ":authority: localhost"
 			for _, request := range []struct {
@@ -164,7 +164,8 @@ func TestNoRequestCarriesOthers(t *testing.T) {
 				}
 				for _, seen := range app.Taken() {
 					if !strings.HasPrefix(seen.URI, "/error/") || seen.Body != "" || seen.Header.Get("X-User") != "" || seen.Header.Get("X-Name") != "" {
-						t.Errorf("%s: the application got %s %s as %q, named %q, with %q", request.name, seen.Method, seen.URI, seen.Header.Get("X-User"), seen.Header.Get("X-Name"), seen.Body)
+						t.Errorf("%s: the application got %s %s as %q, named %q, with %q, want only error pages of nobody",
+							request.name, seen.Method, seen.URI, seen.Header.Get("X-User"), seen.Header.Get("X-Name"), seen.Body)
 					}
 				}
 			}
@@ -172,7 +173,7 @@ func TestNoRequestCarriesOthers(t *testing.T) {
 			_, _ = s.raw("GET /open HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: H2C\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
 			for _, seen := range app.Taken() {
 				if seen.Header.Get("Upgrade") != "" || seen.Header.Get("Http2-Settings") != "" {
-					t.Errorf("the application is asked to upgrade: %v", seen.Header)
+					t.Errorf("the application is asked to upgrade, want no such field: %v", seen.Header)
 				}
 			}
 		})
@@ -213,7 +214,7 @@ func TestGateLeavesForwardProxies(t *testing.T) {
 				t.Errorf("got %t, %v, want %t", got, err, test.want)
 			}
 			if test.want && *r.URL != before {
-				t.Errorf("the URL is now %v", r.URL)
+				t.Errorf("the URL is now %v, want %v", r.URL, &before)
 			}
 		})
 	}
@@ -222,7 +223,7 @@ func TestGateLeavesForwardProxies(t *testing.T) {
 		r.Method, r.ProtoMajor = http.MethodConnect, 2
 		r.Header[":protocol"] = []string{"websocket"}
 		if got, err := (requestGate{}).MatchWithError(r); !got || err != nil {
-			t.Errorf("got %t, %v", got, err)
+			t.Errorf("got %t, %v, want true and no error", got, err)
 		}
 	})
 }

@@ -39,7 +39,7 @@ https://localhost:{https} {
 	const field = "X-User-Name"
 	for _, options := range []string{"", "expected_underscore_headers X_User_Name X-User_Name x_user*", "expected_dot_headers X.User.Name X-User.Name", "expected_underscore_headers X_User.Name"} {
 		t.Run(options, func(t *testing.T) {
-			s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", options, 1))
+			s := startSite(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", options, 1))
 			good := "Authorization: " + basic("alice", "secret") + "\r\n"
 			for _, row := range []struct{ name, head, body string }{
 				{"nothing forged", "", ""},
@@ -86,17 +86,17 @@ https://localhost:{https} {
 						got := app.One(t)
 						checkIdentity(t, got, field, kind.want)
 						if strings.Contains(row.body, "X-Sum") && got.Trailer.Get("X-Sum") != "1" {
-							t.Errorf("the other trailer is lost: %v", got.Trailer)
+							t.Errorf("the application got trailers %v, want X-Sum: 1 too", got.Trailer)
 						}
 						if strings.Contains(row.body, "abc") && got.Body != "abc" {
-							t.Errorf("body: %q", got.Body)
+							t.Errorf("the application got body %q, want %q", got.Body, "abc")
 						}
 					})
 				}
 			}
 		})
 	}
-	s := site(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", "expected_underscore_headers X_User_Name", 1))
+	s := startSite(t, app, map[string]string{"users": alice}, strings.Replace(caddyfile, "OPTIONS", "expected_underscore_headers X_User_Name", 1))
 	for _, path := range []string{"/", "/exempt/x"} {
 		for _, announced := range []bool{true, false} {
 			t.Run(fmt.Sprintf("HTTP/2, %s, trailer announced: %t", path, announced), func(t *testing.T) {
@@ -118,7 +118,7 @@ https://localhost:{https} {
 				}
 				checkIdentity(t, got, field, want)
 				if got.Trailer.Get("X-Sum") != "1" || got.Body != "abc" {
-					t.Errorf("%+v", got)
+					t.Errorf("the application got %+v, want the trailer X-Sum: 1 and the body %q", got, "abc")
 				}
 			})
 		}
@@ -131,10 +131,10 @@ func checkIdentity(t *testing.T, got testkit.Witnessed, field string, want []str
 	t.Helper()
 	for name, values := range got.Header {
 		if name != field && squash(name) == squash(field) {
-			t.Errorf("the application got %s: %q", name, values)
+			t.Errorf("the application got %s: %q, want no other spelling of %s", name, values, field)
 		}
 		if slices.Contains(values, "root") {
-			t.Errorf("the application got %s: %q", name, values)
+			t.Errorf("the application got %s: %q, want nothing forged", name, values)
 		}
 	}
 	if !slices.Equal(got.Header[field], want) {
@@ -142,11 +142,11 @@ func checkIdentity(t *testing.T, got testkit.Witnessed, field string, want []str
 	}
 	for name, values := range got.Trailer {
 		if squash(name) == squash(field) || name == "Authorization" {
-			t.Errorf("the application got the trailer %s: %q", name, values)
+			t.Errorf("the application got the trailer %s: %q, want none of that name", name, values)
 		}
 	}
 	if got.Header["Authorization"] != nil {
-		t.Errorf("the application got %q", got.Header["Authorization"])
+		t.Errorf("the application got Authorization %q, want none", got.Header["Authorization"])
 	}
 }
 
@@ -213,13 +213,13 @@ http://127.0.0.1:{http} {
 				if row.status == 403 {
 					app.None(t)
 					if computed != 0 {
-						t.Errorf("%d hashes computed", computed)
+						t.Errorf("got %d hashes, want none", computed)
 					}
 				}
 			})
 		}
 	}
-	s := site(t, app, files, plain)
+	s := startSite(t, app, files, plain)
 	run(s, []row{
 		{"nothing", nil, 403},
 		{"right password", authorization(basic("alice", "secret")), 403},
@@ -273,10 +273,10 @@ http://127.0.0.1:{http} {
 		}
 		var a answer
 		if n := hashes(func() { a = s.plain("/x", authorization(basic("alice", "secret"))) }); n != 0 {
-			t.Errorf("%d hashes computed", n)
+			t.Errorf("got %d hashes, want none", n)
 		}
 		if a.status != 308 || !strings.HasPrefix(a.header.Get("Location"), "https://localhost") || a.header["Www-Authenticate"] != nil {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want a redirect to HTTPS without a challenge", a)
 		}
 	})
 }
@@ -305,12 +305,12 @@ func TestIsEncrypted(t *testing.T) {
 				caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, row.trusted)
 			}
 			if got := isEncrypted(r); got != row.want {
-				t.Error(got)
+				t.Errorf("got %t, want %t", got, row.want)
 			}
 		})
 	}
 	if r := httptest.NewRequest("GET", "/", nil); isEncrypted(r) {
-		t.Error("a request without Caddy's variables")
+		t.Error("a request without Caddy's variables: got true, want false")
 	}
 }
 
@@ -344,25 +344,25 @@ func TestTakeLogin(t *testing.T) {
 			r := handlerRequest(true, header)
 			one := takeCredentials(r, r.Header["Authorization"])
 			if !slices.Equal(one.values, row.first) || !slices.Equal(r.Header["Authorization"], row.left) {
-				t.Errorf("took %q, left %q", one.values, r.Header["Authorization"])
+				t.Errorf("took %q and left %q, want %q and %q", one.values, r.Header["Authorization"], row.first, row.left)
 			}
 			if row.between != nil {
 				r.Header["Authorization"] = row.between
 			}
 			two := takeCredentials(r, r.Header["Authorization"])
 			if !slices.Equal(two.values, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
-				t.Errorf("further down: took %q, left %q", two.values, r.Header["Authorization"])
+				t.Errorf("further down: took %q and left %q, want %q and %q", two.values, r.Header["Authorization"], row.sent, row.further)
 			}
 			if two != one {
-				t.Error("not the same log-in")
+				t.Error("further down: got another login, want the same")
 			}
 			if _, ok := r.Header["Authorization"]; ok && row.further == nil {
-				t.Error("a header without values is left")
+				t.Error("got a header without values, want none")
 			}
-			// Whoever prints it sees nothing.
+			// Nothing of it is printed.
 			for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 				if got := fmt.Sprintf(format, one); got != "" {
-					t.Errorf("%s: %q", format, got)
+					t.Errorf("%s: got %q, want nothing", format, got)
 				}
 			}
 		})
@@ -371,15 +371,15 @@ func TestTakeLogin(t *testing.T) {
 	bare.Header.Set("Authorization", "Basic a")
 	bare.TLS = new(tls.ConnectionState)
 	if l := takeCredentials(bare, bare.Header["Authorization"]); !slices.Equal(l.values, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
-		t.Errorf("%q", bare.Header)
+		t.Errorf("took %q and left %q, want %q and nothing", l.values, bare.Header, "Basic a")
 	}
 }
 
-// HTTP takes the blanks around a value off, so a user "alice " must not
+// HTTP takes the whitespace around a value off, so a user "alice " must not
 // become the user "alice" on the way to the application.
 func TestUserWithBlanks(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, https(`
+	s := startSite(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, httpsSite(`
 	htpasswd {
 		file {dir}/users
 		user_header X-User
@@ -390,7 +390,7 @@ func TestUserWithBlanks(t *testing.T) {
 			app.Taken()
 			if a := s.in(t).get("/", row[0], row[1]); a.status == 200 {
 				if got := app.One(t).Header["X-User"]; !slices.Equal(got, []string{row[0]}) {
-					t.Errorf("the application was told %q", got)
+					t.Errorf("the application was told user %q, want %q", got, row[0])
 				}
 			}
 		})

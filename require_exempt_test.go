@@ -9,14 +9,15 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// The table of statuses of the design, and the ways round the password.
+// TestRequireAndExempt has a row for each status that require can lead to, and
+// for the ways round the password.
 func TestRequireAndExempt(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := site(t, app, map[string]string{
+	s := startSite(t, app, map[string]string{
 		"users":  alice + bob + carol,
 		"admins": "# admins\nadmins: alice\nstaff: alice bob\n",
 		"more":   "audit: carol\n",
-	}, "{\n\tservers {\n\t\ttrusted_proxies static 192.0.2.0/24\n\t}\n}\n"+https(`
+	}, "{\n\tservers {\n\t\ttrusted_proxies static 192.0.2.0/24\n\t}\n}\n"+httpsSite(`
 	log
 	@health path /health /ready
 	@internal {
@@ -120,7 +121,7 @@ func TestRequireAndExempt(t *testing.T) {
 			a := s.get(row.path, row.user, row.password)
 			checkStatus(t, a, row.status, restricted)
 			if row.status == 200 && a.body != row.body {
-				t.Errorf("%q", a.body)
+				t.Errorf("got %q, want %q", a.body, row.body)
 			}
 			if row.status != 200 {
 				app.None(t)
@@ -179,7 +180,7 @@ func TestRequireAndExempt(t *testing.T) {
 			return len(got) == 3
 		})
 		if want := []string{"alice", "", ""}; !slices.Equal(got, want) {
-			t.Errorf("%q", got)
+			t.Errorf("got users %q, want %q", got, want)
 		}
 	})
 	t.Run("group file followed", func(t *testing.T) {
@@ -191,7 +192,7 @@ func TestRequireAndExempt(t *testing.T) {
 			checkStatus(t, s.get("/group", "alice", "secret"), 403, "")
 		})
 		if computed != 0 {
-			t.Errorf("%d hashes computed", computed)
+			t.Errorf("got %d hashes, want none", computed)
 		}
 	})
 }
@@ -201,7 +202,7 @@ func TestRequireAndExempt(t *testing.T) {
 // has asked for one.
 func TestExemptPlaceholders(t *testing.T) {
 	s := startServer(t, "")
-	s.write("users", "bob:"+toolSHA+"\n")
+	s.write("users", "bob:"+shaSecret1+"\n")
 	s.write("groups", "staff: bob\n")
 	must(t, s.reload(`https://localhost:{https} {
 	htpasswd /both/* {
@@ -221,7 +222,7 @@ func TestExemptPlaceholders(t *testing.T) {
 		{"/both/closed", "bob", "<bob> <staff>"},
 	} {
 		if a := s.get(test.path, test.user, "secret1"); a.status != 200 || a.body != test.want {
-			t.Errorf("%s as %q: %d %s", test.path, test.user, a.status, a.body)
+			t.Errorf("%s as %q: got %d %s, want 200 %s", test.path, test.user, a.status, a.body, test.want)
 		}
 	}
 }

@@ -111,7 +111,7 @@ func TestFleetDecoys(t *testing.T) {
 				for i := range names {
 					c := credentialsOf(fmt.Sprintf("nobody%d", i), "guess")
 					if v, err := s.check(t.Context(), "192.0.2.1", c); err != nil || v.result != resultUnknownUser {
-						t.Fatal(v, err)
+						t.Fatalf("got %v, error %v, want %v", v.result, err, resultUnknownUser)
 					}
 					c.release()
 				}
@@ -120,7 +120,7 @@ func TestFleetDecoys(t *testing.T) {
 					counts[class]++
 				}
 				if len(s.classes) != names || len(counts) < 5 {
-					t.Errorf("%d hashes, of classes %v", len(s.classes), counts)
+					t.Errorf("got %d hashes of classes %v, want %d of 5 classes or more", len(s.classes), counts, names)
 				}
 			}
 			differ := 0
@@ -182,18 +182,18 @@ func TestSourceNameOfHandler(t *testing.T) {
 	for i := range 100 {
 		name := fmt.Appendf(nil, "nobody%d", i)
 		if a, b := one.decoy(name), two.decoy(name); a != b {
-			t.Errorf("%s: %s in %s, and %s in %s", name, a.class(), a.store.path, b.class(), b.store.path)
+			t.Errorf("%s: got %s in %s, and %s in %s, want the same", name, a.class(), a.store.path, b.class(), b.store.path)
 		}
 	}
 	must(t, two.Cleanup())
 	if one.users[0].name.key.Load() != before {
-		t.Error("a handler that is gone has left its name")
+		t.Error("got the name of a handler that is gone, want the one before")
 	}
 	t.Chdir(t.TempDir())
 	must(t, os.WriteFile("users", []byte("alice:"+shaSecret1), 0o600))
 	other := provision(t, &Handler{Files: []string{"users"}})
 	if other.users[0].key == one.users[0].key {
-		t.Error("two files of the same name share their limits")
+		t.Error("two files of the same name: got one key for their limits, want two")
 	}
 }
 
@@ -204,7 +204,7 @@ func TestSecretRefused(t *testing.T) {
 		{"short", `{"secret": "canary"}`, `secret canary`, "secret: expected at least 32 characters, found 6; create one with: openssl rand -base64 32"},
 		{"one character short", `{"secret": "canary-789012345678901234567890"}`, `secret canary-789012345678901234567890`, "found 31"},
 		{"bytes are not characters", `{"secret": "canaryäääääääääääääääääääääää"}`, `secret canaryäääääääääääääääääääääää`, "found 29"},
-		{"blanks around it do not count", `{"secret": "  canary-789012345678901234567890  "}`, `secret "  canary-789012345678901234567890  "`, "found 31"},
+		{"whitespace around it does not count", `{"secret": "  canary-789012345678901234567890  "}`, `secret "  canary-789012345678901234567890  "`, "found 31"},
 		{"short old one", `{"secret": "` + secretA + `", "old_secret": "canary"}`, `secret ` + secretA + ` canary`, "old_secret: expected at least 32 characters, found 6"},
 		{"old one alone", `{"old_secret": "` + secretA + `"}`, "", "old_secret: expected a secret beside it"},
 		{"environment variable that is not set", `{"secret": "{env.TEST_NOT_SET}"}`, `secret {env.TEST_NOT_SET}`, "secret: '{env.TEST_NOT_SET}' is empty or unknown"},
@@ -249,7 +249,7 @@ func TestSecretRefused(t *testing.T) {
 func TestValidateMakesNoSecret(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
-	text := https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok")
+	text := httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok")
 	config, err := s.adapt(text)
 	must(t, err)
 	parsed := new(caddy.Config)
@@ -257,19 +257,21 @@ func TestValidateMakesNoSecret(t *testing.T) {
 	must(t, caddy.Validate(parsed))
 	path := filepath.Join(s.dir, "storage", secretName)
 	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
-		t.Error("a secret after validate:", err)
+		t.Errorf("after validate: got error %v, want that there is no secret", err)
 	}
 	must(t, s.reload(text))
 	found := keyring.Secret(readText(t, path))
 	must(t, found.Check())
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Error(info.Mode(), err)
+	info, err := os.Stat(path)
+	must(t, err)
+	if got := info.Mode().Perm(); got != 0o600 {
+		t.Errorf("got mode %o, want 600", got)
 	}
 	if !bytes.Equal(process.active.get().decoyKey(), found.Subkey(keyring.DecoysPurpose)) {
-		t.Error("the stored secret is not used")
+		t.Error("got another key than that of the stored secret")
 	}
 	if log := s.log(); strings.Contains(log, string(found)) {
-		t.Error("the secret is in the log")
+		t.Error("got the secret in the log, want nothing of it")
 	}
 }
 
@@ -280,12 +282,12 @@ func TestSecretAcrossReloads(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
 	caddyfile := func(option, file string) string {
-		return "{\n\thtpasswd {\n" + option + "\n\t}\n\tadmin localhost:{admin}\n}\n" + https("\thtpasswd {\n\t\tfile {dir}/"+file+"\n\t}\n\trespond ok")
+		return "{\n\thtpasswd {\n" + option + "\n\t}\n\tadmin localhost:{admin}\n}\n" + httpsSite("\thtpasswd {\n\t\tfile {dir}/"+file+"\n\t}\n\trespond ok")
 	}
 	check := func(when string, want keyring.Secret) {
 		t.Helper()
 		if !bytes.Equal(process.active.get().decoyKey(), want.Subkey(keyring.DecoysPurpose)) {
-			t.Errorf("%s: another key", when)
+			t.Errorf("%s: got the key of another secret, want that of %.8s", when, want)
 		}
 		checkStatus(t, s.get("/", "alice", "secret"), 200, "")
 		checkStatus(t, s.get("/", "nobody", "secret"), 401, restricted)
@@ -314,14 +316,14 @@ func TestSecretAcrossReloads(t *testing.T) {
 	check("the storage is damaged", stored)
 	if log := s.log(); strings.Contains(log, "canary") || strings.Count(log, "cannot load secret from storage") != 1 ||
 		strings.Contains(log, string(stored[:10])) {
-		t.Error(log)
+		t.Errorf("got the log\n%s\nwant one warning about the storage, and nothing of a secret", log)
 	}
 	for _, path := range []string{"/htpasswd", "/metrics"} {
 		r := s.request("GET", "", nil)
 		r.URL.Scheme, r.URL.Host, r.URL.Path = "http", fmt.Sprintf("localhost:%d", s.admin), path
 		r.Host = r.URL.Host
 		if a := s.do(r); a.status != 200 || strings.Contains(a.body, "canary") || strings.Contains(a.body, string(stored[:10])) {
-			t.Errorf("%s: %+v", path, a)
+			t.Errorf("%s: got %+v, want status 200 and nothing of a secret", path, a)
 		}
 	}
 }
@@ -384,7 +386,7 @@ func TestStorageFault(t *testing.T) {
 			s := startServer(t, "")
 			s.write("users", alice)
 			for _, caddyfile := range []string{"respond one", "respond two"} {
-				config, err := s.adapt(https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\t" + caddyfile))
+				config, err := s.adapt(httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\t" + caddyfile))
 				must(t, err)
 				var root map[string]any
 				must(t, json.Unmarshal(config, &root))
@@ -410,7 +412,7 @@ func TestStorageFault(t *testing.T) {
 				checkStatus(t, s.get("/", "nobody", "secret"), 401, restricted)
 				log := s.log()[before:]
 				if n := strings.Count(log, "cannot load secret from storage; using a local one until it can be loaded"); n != 1 {
-					t.Errorf("%d warnings: %s", n, log)
+					t.Errorf("got %d warnings, want 1: %s", n, log)
 				}
 			}
 		})

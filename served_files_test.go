@@ -14,10 +14,10 @@ func TestServedPasswordFileIsWarnedOf(t *testing.T) {
 	s := checkedServer(t)
 	must(t, os.MkdirAll(filepath.Join(s.dir, "site", "private"), 0o755))
 	must(t, os.Mkdir(filepath.Join(s.dir, "conf"), 0o755))
-	s.write("site/.htpasswd", "alice:"+toolSHA+"\n")
-	s.write("site/private/.htpasswd", "alice:"+toolSHA+"\n")
+	s.write("site/.htpasswd", "alice:"+shaSecret1+"\n")
+	s.write("site/private/.htpasswd", "alice:"+shaSecret1+"\n")
 	s.write("site/.htgroups", "staff: alice\n")
-	s.write("conf/users", "alice:"+toolSHA+"\n")
+	s.write("conf/users", "alice:"+shaSecret1+"\n")
 	login := func(file string) string { return "htpasswd {\nfile {dir}/" + file + "\n}\n" }
 	for _, test := range []struct {
 		name, config, want string

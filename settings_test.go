@@ -42,7 +42,7 @@ func TestActiveSettings(t *testing.T) {
 				t.Errorf("got the settings with poll %d, want %d", got.poll, want.poll)
 			}
 			if isClosed(changed) {
-				t.Error("the notice comes before the change")
+				t.Error("got a notice before the change, want it after")
 			}
 		})
 	}
@@ -58,16 +58,16 @@ func TestActiveSettingsAreWatched(t *testing.T) {
 		_, one := s.watch()
 		_, two := s.watch() // as many wait as there are files
 		if isClosed(one) || isClosed(two) {
-			t.Errorf("change %d: the notice comes before it", i)
+			t.Errorf("change %d: got a notice before it, want it after", i)
 		}
 		change()
 		if !isClosed(one) || !isClosed(two) {
-			t.Errorf("change %d: no notice", i)
+			t.Errorf("change %d: got no notice, want one", i)
 		}
 	}
 	s.start(a) // nobody waits
 	s.start(b)
 	if got, _ := s.watch(); got != b {
-		t.Error("not the last one")
+		t.Error("got other settings than those started last")
 	}
 }

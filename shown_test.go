@@ -28,10 +28,10 @@ func TestLoggedNameIsShown(t *testing.T) {
 		name := strings.Repeat("a", i) + strings.Repeat("🙂", 30)
 		got, rest := strings.CutSuffix(shown.Short(name), "...")
 		if !rest || !strings.HasPrefix(name, got) || len(got) > 64 || len(got) < 60 {
-			t.Errorf("got %q", fmt.Sprint(got))
+			t.Errorf("got %q of %q, want its beginning, 60 to 64 bytes, and dots", fmt.Sprint(got), name)
 		}
 	}
 	if got := shown.Short(strings.Repeat("\x80", 100)); got != `"`+strings.Repeat(`\x80`, 64)+`"...` {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want 64 bytes that are escaped, and dots", got)
 	}
 }

@@ -36,7 +36,7 @@ func TestProtectedIsLogged(t *testing.T) {
 				for _, field := range strings.Split(test.want[i], ` "`) {
 					field = strings.ReplaceAll(`"`+strings.TrimPrefix(field, `"`), "{dir}", s.dir)
 					if !strings.Contains(line.String(), field) {
-						t.Errorf("no %s in %s", field, line)
+						t.Errorf("got no %s, want it in %s", field, line)
 					}
 				}
 			}
@@ -78,7 +78,7 @@ func TestProtectedIsLoggedOnceALoad(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		must(t, s.reload(config))
 		if got := strings.Count(s.log(), `"msg":"requests need a password"`); got != n {
-			t.Errorf("got %d lines after %d loads", got, n)
+			t.Errorf("got %d lines after %d loads, want one each", got, n)
 		}
 	}
 }
@@ -146,7 +146,7 @@ func TestExactPathIsWarnedOf(t *testing.T) {
 
 func TestRequireNobodyIsWarnedOf(t *testing.T) {
 	s := checkedServer(t)
-	s.write("more", "carol:"+toolSHA+"\n")
+	s.write("more", "carol:"+shaSecret1+"\n")
 	s.write("groups", "staff: alice\nempty:\n")
 	for _, test := range []struct {
 		name, require, want string

@@ -165,7 +165,7 @@ func FuzzWalkSites(f *testing.F) {
 		// The same routes without Caddy's own types.
 		var direct []routes.Route
 		if err := json.Unmarshal(laxjson.Unescape(text), &direct); err != nil {
-			t.Fatalf("Caddy reads the routes, but we do not: %v", err)
+			t.Fatalf("got error %v of routes that Caddy reads, want none", err)
 		}
 		named := routes.Route{Steps: []routes.Step{{Name: "subroute", Routes: direct}}}
 		same := routes.Walk([]routes.Server{{Name: "s", Routes: direct, Errors: direct, Named: map[string]routes.Route{"x": named}}})

@@ -29,15 +29,15 @@ const (
 
 const restricted = `Basic realm="Restricted", charset="UTF-8"`
 
-// site starts a server with these files and this Caddyfile, in which {app}
+// startSite starts a server with these files and this Caddyfile, in which {app}
 // stands for the address of the application.
-func site(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile string) *server {
+func startSite(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile string) *server {
 	t.Helper()
-	return siteWith(t, testkit.ServerOptions{}, app, files, caddyfile)
+	return startSiteWith(t, testkit.ServerOptions{}, app, files, caddyfile)
 }
 
-// siteWith is site with other options.
-func siteWith(t testing.TB, options testkit.ServerOptions, app *testkit.Witness, files map[string]string, caddyfile string) *server {
+// startSiteWith is startSite with other options.
+func startSiteWith(t testing.TB, options testkit.ServerOptions, app *testkit.Witness, files map[string]string, caddyfile string) *server {
 	t.Helper()
 	s := startServerWith(t, options, "")
 	for name, text := range files {
@@ -52,8 +52,8 @@ func siteWith(t testing.TB, options testkit.ServerOptions, app *testkit.Witness,
 	return s
 }
 
-// https is a Caddyfile of one site.
-func https(directives string) string {
+// httpsSite is a Caddyfile of one site.
+func httpsSite(directives string) string {
 	return "https://localhost:{https} {\n\ttls internal\n" + directives + "\n}\n"
 }
 
@@ -64,7 +64,7 @@ func basic(user, password string) string {
 
 func authorization(values ...string) http.Header { return http.Header{"Authorization": values} }
 
-// hashes returns how many hashes were computed during f.
+// hashes returns how many hashes the server computes during f.
 func hashes(f func()) int64 {
 	before := process.guard.hashCount()
 	f()
@@ -80,6 +80,6 @@ func checkStatus(t testing.TB, a answer, status int, challenge string) {
 		want = []string{challenge}
 	}
 	if a.status != status || !slices.Equal(a.header.Values("Www-Authenticate"), want) {
-		t.Errorf("status %d with challenges %q, not %d with %q", a.status, a.header.Values("Www-Authenticate"), status, want)
+		t.Errorf("got status %d with challenges %q, want %d with %q", a.status, a.header.Values("Www-Authenticate"), status, want)
 	}
 }

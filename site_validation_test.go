@@ -75,7 +75,7 @@ func (v validation) infos() (found []logLine) {
 func (v validation) wantNothing(t *testing.T) {
 	t.Helper()
 	if v.err != nil {
-		t.Errorf("refused: %v", v.err)
+		t.Errorf("got error %v, want none", v.err)
 	}
 	if got := v.warnings(); len(got) > 0 {
 		t.Errorf("got warnings, want none:\n%s", strings.Join(got, "\n"))
@@ -86,7 +86,7 @@ func (v validation) wantNothing(t *testing.T) {
 func (v validation) wantWarning(t *testing.T, texts ...string) {
 	t.Helper()
 	if v.err != nil {
-		t.Errorf("refused: %v", v.err)
+		t.Errorf("got error %v, want none", v.err)
 	}
 	got := v.warnings()
 	if len(got) != 1 {
@@ -95,7 +95,7 @@ func (v validation) wantWarning(t *testing.T, texts ...string) {
 	}
 	for _, text := range texts {
 		if !strings.Contains(got[0], text) {
-			t.Errorf("no %q in the warning: %s", text, got[0])
+			t.Errorf("got the warning %s, want %q in it", got[0], text)
 		}
 	}
 }
@@ -108,7 +108,7 @@ func (v validation) wantRefusal(t *testing.T, texts ...string) {
 	}
 	for _, text := range texts {
 		if !strings.Contains(v.err.Error(), text) {
-			t.Errorf("no %q in the error: %v", text, v.err)
+			t.Errorf("got error %v, want %q in it", v.err, text)
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (v validation) wantRefusal(t *testing.T, texts ...string) {
 func checkedServer(t *testing.T) *server {
 	t.Helper()
 	s := startServer(t, "")
-	s.write("users", "alice:"+toolSHA+"\nbob:"+toolSHA+"\n")
+	s.write("users", "alice:"+shaSecret1+"\nbob:"+shaSecret1+"\n")
 	return s
 }
 

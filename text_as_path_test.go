@@ -29,22 +29,22 @@ func TestTextAsPath(t *testing.T) {
 		"a plain password":               "alice:canary",
 		"a plain password, marked so":    "alice:{PLAIN}canary",
 		"a name with a slash":            "corp/alice:" + hash,
-		"a name with a backslash, SHA":   "CORP\\alice:" + toolSHA,
+		"a name with a backslash, SHA":   "CORP\\alice:" + shaSecret1,
 		"a name with a slash, a bad one": "corp/alice:$5$canary",
 		"a name of one letter":           "a:" + hash,
-		"a comment behind the hash":      "alice:" + toolSHA + ":first",
+		"a comment behind the hash":      "alice:" + shaSecret1 + ":first",
 		"blanks in front":                "  alice:" + hash,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("HTPASSWD_TEST_USERS", text)
 			for _, subdirective := range []string{"file {env.HTPASSWD_TEST_USERS}", "file {dir}/users\n\t\tgroup_file {env.HTPASSWD_TEST_USERS}"} {
 				s := startServer(t, "")
-				must(t, os.WriteFile(filepath.Join(s.dir, "users"), []byte("ann:"+toolSHA+"\n"), 0o600))
+				must(t, os.WriteFile(filepath.Join(s.dir, "users"), []byte("ann:"+shaSecret1+"\n"), 0o600))
 				err := s.reload("https://localhost:{https} {\n\thtpasswd {\n\t\t" + subdirective + "\n\t}\n\trespond ok\n}")
 				if err == nil || !strings.Contains(err.Error(), "looks like the text of a password file (not shown here); expected the path") {
 					t.Fatalf("got error %v, want one that says it looks like the text of a password file", err)
 				}
-				for _, secret := range []string{"canary", hash[10:20], toolSHA, "alice"} {
+				for _, secret := range []string{"canary", hash[10:20], shaSecret1, "alice"} {
 					if strings.Contains(err.Error(), secret) {
 						t.Errorf("got %q in the error %v, want nothing of the text", secret, err)
 					}
@@ -59,13 +59,13 @@ func TestNobodyCanLogIn(t *testing.T) {
 	t.Parallel()
 	const empty, locked = "file names no user: nobody in it can log in", "no user in the file can log in"
 	for text, want := range map[string]string{
-		"":                              empty,
-		"# nobody\n":                    empty,
-		"ann:*\n":                       locked,
-		"ann:!\nbob:!" + toolSHA + "\n": locked,
-		"ann:*\nbob:invalid\n":          locked,
-		"ann:*\nbob:" + toolSHA + "\n":  "",
-		"bob:" + toolSHA + "\nann:?\n":  "",
+		"":                                 empty,
+		"# nobody\n":                       empty,
+		"ann:*\n":                          locked,
+		"ann:!\nbob:!" + shaSecret1 + "\n": locked,
+		"ann:*\nbob:invalid\n":             locked,
+		"ann:*\nbob:" + shaSecret1 + "\n":  "",
+		"bob:" + shaSecret1 + "\nann:?\n":  "",
 	} {
 		core, logs := observer.New(zap.WarnLevel)
 		must(t, newUserStore("f").load(text, zap.New(core)))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -21,11 +22,11 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// These tests are about budgets as a client sees them, through a real Caddy.
+// These tests are about rate limits as a client sees them, through a real Caddy.
 
 // throttleSite is a Caddyfile of one site with settings in global options.
 func throttleSite(global, rest string) string {
-	return "{\n" + global + "\n}\n" + https("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n"+rest)
+	return "{\n" + global + "\n}\n" + httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t}\n\trespond ok\n"+rest)
 }
 
 const (
@@ -59,7 +60,7 @@ func checkThrottled(t testing.TB, a answer, most time.Duration) {
 
 func TestThrottledAnswers(t *testing.T) {
 	app := testkit.NewWitness(t)
-	s := siteWith(t, testkit.ServerOptions{DefaultLimits: true}, app, map[string]string{"users": alice + bob}, https(`
+	s := startSiteWith(t, testkit.ServerOptions{DefaultLimits: true}, app, map[string]string{"users": alice + bob}, httpsSite(`
 	handle_errors 429 {
 		respond "{err.status_code} {err.message}"
 	}
@@ -77,12 +78,12 @@ func TestThrottledAnswers(t *testing.T) {
 				a := s.guess(20, user, nil)
 				checkThrottled(t, a, time.Minute)
 				if a.body != "429 too many failed log-ins" {
-					t.Errorf("%q", a.body)
+					t.Errorf("got %q, want %q", a.body, "429 too many failed log-ins")
 				}
 				checkThrottled(t, s.get("/", user, "secret"), time.Minute)
 			})
 			if n != 0 {
-				t.Errorf("%d hashes over the budget", n)
+				t.Errorf("got %d hashes over the limit, want none", n)
 			}
 			checkStatus(t, s.get("/", "", ""), 401, restricted)
 			app.None(t)
@@ -93,16 +94,16 @@ func TestThrottledAnswers(t *testing.T) {
 	}
 	s.get("/", "bob", "hunter2")
 	if seen := app.Taken(); len(seen) != 1 {
-		t.Errorf("bob, who has done nothing, comes through %d times", len(seen))
+		t.Errorf("bob, who has not failed: got through %d times, want once", len(seen))
 	}
 	lines := strings.Count(s.log(), `"log-in failed"`)
 	locks := regexp.MustCompile(`"too many failed log-ins: this budget .*"budget":"login","failures":10,"window":"1m0s"`).FindAllString(s.log(), -1)
 	if lines != 20 || len(locks) != 2 {
-		t.Errorf("%d lines for 20 failures, %d for 2 locks", lines, len(locks))
+		t.Errorf("got %d lines for failed logins and %d for exceeded limits, want 20 and 2", lines, len(locks))
 	}
 	for _, secret := range []string{"guess1", "secret", "Basic "} {
 		if strings.Contains(strings.ReplaceAll(s.log(), `Basic realm`, ""), secret) {
-			t.Errorf("%q is in the log", secret)
+			t.Errorf("got %q in the log, want it nowhere", secret)
 		}
 	}
 }
@@ -169,7 +170,7 @@ func TestForwardedFor(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			row.test(t, site(t, nil, map[string]string{"users": alice}, throttleSite(row.global, "")))
+			row.test(t, startSite(t, nil, map[string]string{"users": alice}, throttleSite(row.global, "")))
 		})
 	}
 }
@@ -183,7 +184,7 @@ func TestForwardedForWarning(t *testing.T) {
 		behindProxies: 0,
 		"":            0,
 	} {
-		s := site(t, nil, map[string]string{"users": alice}, throttleSite(global, ""))
+		s := startSite(t, nil, map[string]string{"users": alice}, throttleSite(global, ""))
 		for range 3 {
 			s.get("/", "", "")
 		}
@@ -196,7 +197,7 @@ func TestForwardedForWarning(t *testing.T) {
 // TestThrottleAcrossReloads: what limits have counted outlives a reload, and the
 // settings of the new configuration hold at once.
 func TestThrottleAcrossReloads(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + bob}, throttleSite(threePerHour, ""))
+	s := startSite(t, nil, map[string]string{"users": alice + bob}, throttleSite(threePerHour, ""))
 	checkThrottled(t, s.guess(4, "alice", nil), time.Hour)
 	if err := s.reload(throttleSite(threePerHour, "\theader X-Version 2\n")); err != nil {
 		t.Fatal(err)
@@ -208,7 +209,7 @@ func TestThrottleAcrossReloads(t *testing.T) {
 		throttleSite("htpasswd {\n\tthrottle login 0 1h\n}", ""),
 	} {
 		if err := s.reload(refused); err == nil {
-			t.Fatalf("taken: %s", refused)
+			t.Fatalf("got no error, want one, for %s", refused)
 		}
 		checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 		checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
@@ -218,9 +219,11 @@ func TestThrottleAcrossReloads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config = []byte(strings.Replace(string(config), `"config":{"persist"`, `"config":{"load":{"module":"http","url":"http://127.0.0.1:1/"},"persist"`, 1))
-	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
-		t.Fatalf("taken: %v", err)
+	missing := httptest.NewServer(http.NotFoundHandler()) // to one that is down Caddy comes back for seconds
+	t.Cleanup(missing.Close)
+	config = []byte(strings.Replace(string(config), `"config":{"persist"`, `"config":{"load":{"module":"http","url":"`+missing.URL+`"},"persist"`, 1))
+	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "HTTP 404") {
+		t.Fatalf("got error %v, want one about HTTP 404", err)
 	}
 	checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 	checkThrottled(t, s.guess(1, "bob", nil), time.Hour) // his fourth
@@ -243,7 +246,7 @@ func TestMoreHashes(t *testing.T) {
 	config := func(n int) string {
 		return throttleSite(fmt.Sprintf("htpasswd {\n\tmax_hashes %d\n\tthrottle off\n}", n), "")
 	}
-	s := site(t, nil, map[string]string{"users": alice}, config(1))
+	s := startSite(t, nil, map[string]string{"users": alice}, config(1))
 	held, end := make(chan struct{}, 2), make(chan struct{})
 	process.guard.verify = func(crypt.Class, string, []byte) bool {
 		held <- struct{}{}
@@ -268,7 +271,7 @@ func TestMoreHashes(t *testing.T) {
 	close(end)
 	for range 2 {
 		if got := <-statuses; got != 401 {
-			t.Error(got)
+			t.Errorf("got status %d, want 401", got)
 		}
 	}
 	if err := app.Stop(); err != nil {
@@ -313,7 +316,7 @@ func TestUnixSocket(t *testing.T) {
 // TestNothingSpent is about what is no failed login: malformed credentials, those
 // sent over plain HTTP, and a good user who may not pass.
 func TestNothingSpent(t *testing.T) {
-	s := site(t, nil, map[string]string{"users": alice + bob}, "{\n"+threePerHour+"\n}\n"+https(`
+	s := startSite(t, nil, map[string]string{"users": alice + bob}, "{\n"+threePerHour+"\n}\n"+httpsSite(`
 	htpasswd {
 		file {dir}/users
 		require user bob
@@ -347,7 +350,7 @@ func TestNothingSpent(t *testing.T) {
 				checkStatus(t, s.plain("/", authorization(basic("bob", fmt.Sprint(i)))), 403, "")
 			}
 		}); n != 0 {
-			t.Errorf("%d hashes", n)
+			t.Errorf("got %d hashes, want none", n)
 		}
 	})
 	checkStatus(t, s.guess(2, "bob", nil), 401, restricted)

@@ -9,14 +9,14 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// More than one htpasswd on the way of a request.
+// TestTwoHandlers has more than one htpasswd on the way of a request.
 func TestTwoHandlers(t *testing.T) {
 	app, auth := testkit.NewWitness(t), testkit.NewWitness(t)
-	s := site(t, app, map[string]string{
+	s := startSite(t, app, map[string]string{
 		"site":   alice + bobSecret + carol,
 		"admins": aliceOther + bobSecret,
 		"same":   alice,
-	}, strings.ReplaceAll(https(`
+	}, strings.ReplaceAll(httpsSite(`
 	handle_errors {
 		reverse_proxy {app}
 	}
@@ -170,16 +170,16 @@ func TestTwoHandlers(t *testing.T) {
 			}
 			if row.status != 200 {
 				if got.Header["Authorization"] != nil {
-					t.Errorf("the application got %q", got.Header["Authorization"])
+					t.Errorf("the application got Authorization %q, want none", got.Header["Authorization"])
 				}
 				if slices.Contains(got.Header["X-User"], "root") {
-					t.Errorf("the application got %q", got.Header["X-User"])
+					t.Errorf("the application got X-User %q, want nothing forged", got.Header["X-User"])
 				}
 				if row.realm != "" && a.header.Get("Www-Authenticate") != `Basic realm="`+row.realm+`", charset="UTF-8"` {
-					t.Errorf("challenge %q", a.header.Values("Www-Authenticate"))
+					t.Errorf("got challenges %q, want one with the realm %s", a.header.Values("Www-Authenticate"), row.realm)
 				}
 				if row.status == 403 && a.header.Get("Www-Authenticate") != "" {
-					t.Errorf("challenge %q", a.header.Values("Www-Authenticate"))
+					t.Errorf("got challenges %q, want none with 403", a.header.Values("Www-Authenticate"))
 				}
 				return
 			}
@@ -190,13 +190,13 @@ func TestTwoHandlers(t *testing.T) {
 			}
 			if strings.HasPrefix(row.path, "/forward/") {
 				if asked := auth.One(t); asked.Header.Get("X-User") != "alice" || asked.Header["Authorization"] != nil {
-					t.Errorf("forward_auth got %v", asked.Header)
+					t.Errorf("forward_auth got %v, want X-User: alice and no Authorization", asked.Header)
 				}
 			}
 		})
 	}
 	t.Run("keep_authorization in both, and in the outer one only", func(t *testing.T) {
-		s := site(t, app, map[string]string{"site": alice}, https(`
+		s := startSite(t, app, map[string]string{"site": alice}, httpsSite(`
 	htpasswd {
 		file {dir}/site
 		keep_authorization
@@ -217,18 +217,18 @@ func TestTwoHandlers(t *testing.T) {
 		app.Taken()
 		checkStatus(t, s.get("/both", "alice", "secret"), 200, "")
 		if got := app.One(t); got.Header.Get("Authorization") != basic("alice", "secret") {
-			t.Errorf("%q", got.Header)
+			t.Errorf("in both: the application got %q, want the credentials of alice", got.Header)
 		}
 		checkStatus(t, s.get("/outer", "alice", "secret"), 200, "")
 		if got := app.One(t); got.Header["Authorization"] != nil {
-			t.Errorf("%q", got.Header)
+			t.Errorf("in the outer one only: the application got %q, want no Authorization", got.Header)
 		}
 	})
 }
 
-// A user in two files is two users.
+// TestTwoFiles: a user in two files is two users.
 func TestTwoFiles(t *testing.T) {
-	s := site(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, https(`
+	s := startSite(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, httpsSite(`
 	handle /one {
 		htpasswd {
 			file {dir}/one
@@ -260,23 +260,23 @@ func TestTwoFiles(t *testing.T) {
 		hashes                     int64
 	}{
 		{"one", "/one", "alice", "secret", 200, 1},
-		{"one, remembered", "/one", "alice", "secret", 200, 0},
+		{"one, cached", "/one", "alice", "secret", 200, 0},
 		{"the password of one in two", "/two", "alice", "secret", 401, 1},
 		{"two", "/two", "alice", "other", 200, 1},
-		{"two, remembered", "/two", "alice", "other", 200, 0},
+		{"two, cached", "/two", "alice", "other", 200, 0},
 		{"the password of two in one", "/one", "alice", "other", 401, 1},
 		{"both files: the first decides, as before", "/onetwo", "alice", "other", 401, 0},
-		{"both files: remembered with the file", "/onetwo", "alice", "secret", 200, 0},
+		{"both files: cached with the file", "/onetwo", "alice", "secret", 200, 0},
 		{"both files: user of the second", "/onetwo", "carol", "carols", 200, 1},
 		{"user of the second in the first", "/one", "carol", "carols", 401, 1},
-		{"cache off: computed though remembered", "/off", "alice", "secret", 200, 1},
+		{"cache off: computed though cached", "/off", "alice", "secret", 200, 1},
 		{"cache off: computed again", "/off", "alice", "secret", 200, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
 			var a answer
 			if n := hashes(func() { a = s.get(row.path, row.user, row.password) }); n != row.hashes {
-				t.Errorf("%d hashes computed, not %d", n, row.hashes)
+				t.Errorf("got %d hashes, want %d", n, row.hashes)
 			}
 			checkStatus(t, a, row.status, restricted)
 		})

@@ -86,7 +86,7 @@ func parseProxyPass(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		return nil, err
 	}
 	if h.NextArg() {
-		return nil, errorContext("").unexpected(h.Token(), "argument", fmt.Sprintf("expected one group; for one more server write 'server %s' in 'upstream %s'", h.Val(), group.name.Text))
+		return nil, errorContext("").unexpected(h.Token(), "argument", fmt.Sprintf("expected one group; for one more server write 'server %s' in 'upstream %s'", withoutSecrets(h.Val()), group.name.Text))
 	}
 
 	lines, end := blockLines(h.Dispenser)
@@ -138,12 +138,13 @@ func groupReference(arg caddyfile.Token) (string, error) {
 	found := quoted(arg.Text)
 	switch {
 	case scheme == "https":
-		return "", c.expected(arg, "a group without a scheme", found, fmt.Sprintf("write 'proxy_pass %s' and, in the group, 'server https://...'", name))
+		return "", c.expected(arg, "a group without a scheme", found, fmt.Sprintf("write 'proxy_pass %s' and, in the group, 'server https://...'", withoutSecrets(name)))
 	case scheme != "http":
 		return "", c.expected(arg, "<group> or http://<group>", found, fmt.Sprintf("in the group write 'server %s://...'", scheme))
 	case name == "":
 		return "", c.expected(arg, "the name of an upstream group", found, "")
 	case strings.Contains(name, ":"):
+		rest = withoutSecrets(rest)
 		return "", c.expected(arg, "the name of an upstream group, not an address", found, fmt.Sprintf("write 'server %s' in a group, or use 'reverse_proxy %s'", rest, rest))
 	case hasPath:
 		return "", c.expected(arg, "a group without a path", quoted("/"+path), fmt.Sprintf("write 'proxy_pass %s', and change the path with handle_path, 'uri strip_prefix' or 'rewrite'", name))

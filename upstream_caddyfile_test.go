@@ -69,7 +69,7 @@ func sameJSON(t *testing.T, got, want string) {
 		for d.More() {
 			var v any
 			if err := d.Decode(&v); err != nil {
-				t.Fatalf("%v in %s", err, text)
+				t.Fatalf("got error %v, want none, for %s", err, text)
 			}
 			all = append(all, v)
 		}

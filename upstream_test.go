@@ -187,7 +187,7 @@ func TestSelectFailsOver(t *testing.T) {
 				}
 				slices.Sort(chosen)
 				if strings.Join(chosen, "") != step.may {
-					t.Errorf("without %q: %v, want %s", step.off, chosen, step.may)
+					t.Errorf("without %q: got %v, want %s", step.off, chosen, step.may)
 				}
 			}
 		})
@@ -216,7 +216,7 @@ func TestSelectRetries(t *testing.T) {
 					first := slices.Sorted(slices.Values(order[:3]))
 					rest := strings.Join(order[3:], "")
 					if strings.Join(first, "") != "abc" || once && rest != "d----" || !once && (rest[0] != 'd' || strings.Contains(rest, "-") || rest[4] != 'd') {
-						t.Fatalf("request %d: %v", i, order)
+						t.Fatalf("request %d: got %v, want each of a, b, c, then d and whoever is next", i, order)
 					}
 				}
 			})
@@ -234,10 +234,10 @@ func TestTriedIsOfThePass(t *testing.T) {
 	first := g.Select(pool, r, nil)
 	again := *r
 	if second := g.Select(pool, &again, nil); second != first {
-		t.Errorf("%s, and %s", first.Dial, second.Dial)
+		t.Errorf("got %s, then %s for a copy of the request, want the same", first.Dial, second.Dial)
 	}
 	if third := g.Select(pool, &again, nil); third == first {
-		t.Error("a retry goes to the same server")
+		t.Errorf("a retry: got %s again, want another server", third.Dial)
 	}
 }
 
@@ -250,7 +250,7 @@ func TestTriedByAddress(t *testing.T) {
 		seen[g.Select(plainPool(names...), r, nil).Dial] = true
 	}
 	if len(seen) != 3 {
-		t.Errorf("%v", seen)
+		t.Errorf("got servers %v, want three", seen)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestTriedIsOfTheHandler(t *testing.T) {
 		second := two.Select(pools[1], &copied, nil)
 		again := two.Select(pools[1], &copied, nil)
 		if first.Dial != second.Dial || again.Dial == second.Dial {
-			t.Fatalf("%s, then %s and %s", first.Dial, second.Dial, again.Dial)
+			t.Fatalf("got %s, then %s and %s, want the same twice, then another", first.Dial, second.Dial, again.Dial)
 		}
 	}
 }
@@ -292,7 +292,7 @@ func TestHashKeys(t *testing.T) {
 		{"{http.request.header.X-User}", "alice", true},
 	} {
 		if got := newHashKey(test.key).of(r) == newHashKey(test.same).of(r); got != test.equal {
-			t.Errorf("%s is as %s: %v", test.key, test.same, got)
+			t.Errorf("%s and %s: got the same key: %t, want %t", test.key, test.same, got, test.equal)
 		}
 	}
 }
@@ -308,7 +308,7 @@ func TestHashWithoutKey(t *testing.T) {
 		order += g.Select(pool, proxied("/", ""), nil).Dial
 	}
 	if order != "abcaabca" {
-		t.Error(order)
+		t.Errorf("got %s, want abcaabca", order)
 	}
 }
 
@@ -401,7 +401,7 @@ func TestSlowStartIsOfTheHandler(t *testing.T) {
 		order = append(order, groups[0].Select(pools[0], proxied("/", ""), nil).Dial)
 	}
 	if got := counted(order, "a", "b"); got != "a=10 b=10" {
-		t.Error(got)
+		t.Errorf("got %s, want a=10 b=10", got)
 	}
 }
 
@@ -413,10 +413,10 @@ func TestSelectPools(t *testing.T) {
 		order = append(order, selected(g, plainPool(names...), 1)...)
 	}
 	if got := strings.Join(order, ""); got != "aabacaaaabacaa" {
-		t.Errorf("the same addresses again: got %s", got)
+		t.Errorf("the same addresses again: got %s, want aabacaaaabacaa", got)
 	}
 	if u := g.Select(nil, bareRequest, nil); u != nil {
-		t.Error("an empty pool has", u)
+		t.Errorf("an empty pool: got %v, want none", u)
 	}
 
 	// Other addresses at every call: nobody is always the first.
@@ -430,7 +430,7 @@ func TestSelectPools(t *testing.T) {
 	}
 	for _, name := range []string{"d", "e", "f", "g"} {
 		if got := counts[name]; got < 800 || got > 1200 {
-			t.Errorf("%s: %d of 4000 requests, want about 1000", name, got)
+			t.Errorf("%s: got %d of 4000 requests, want about 1000", name, got)
 		}
 	}
 }
@@ -459,7 +459,7 @@ func TestSelectConcurrently(t *testing.T) {
 	}
 
 	if got := run(func(int) {}); got != "a=4000 b=800 c=800" {
-		t.Error("all available:", got)
+		t.Errorf("all available: got %s, want a=4000 b=800 c=800", got)
 	}
 	other := plainPool("a", "b")
 	got := run(func(i int) {
@@ -469,7 +469,7 @@ func TestSelectConcurrently(t *testing.T) {
 		}
 	})
 	if strings.Contains(got, "d=") || strings.Contains(got, "-=") {
-		t.Error("while servers come and go:", got)
+		t.Errorf("while servers come and go: got %s, want no d and nothing unanswered", got)
 	}
 }
 
@@ -479,7 +479,7 @@ func TestSelectAllocates(t *testing.T) {
 		pool, switches := switchedPool(t, names...)
 		switches["a"].off.Store(off)
 		if n := testing.AllocsPerRun(100, func() { g.Select(pool, bareRequest, nil) }); n > 0 {
-			t.Errorf("a off: %t: %v allocations", off, n)
+			t.Errorf("a off: %t: got %v allocations, want none", off, n)
 		}
 	}
 }
@@ -597,7 +597,7 @@ func TestProxyBrokenUploads(t *testing.T) {
 			conn.Close()
 		}
 		if got := counted(answers(get, 4), "a", "b"); got != "a=2 b=2" {
-			t.Errorf("%q: then the answers are %s", body, got)
+			t.Errorf("%q: then got answers %s, want a=2 b=2", body, got)
 		}
 	}
 }
@@ -633,10 +633,10 @@ func TestProxyBodyBegun(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusBadGateway {
-		t.Errorf("status %d", resp.StatusCode)
+		t.Errorf("got status %d, want 502", resp.StatusCode)
 	}
 	if got := counted(answers(get, 4), "b"); got != "b=4" {
-		t.Errorf("afterwards: %s", got)
+		t.Errorf("afterwards: got answers %s, want b=4", got)
 	}
 }
 
@@ -644,11 +644,11 @@ func TestProxyDistribution(t *testing.T) {
 	a, b := namedBackend(t, "a"), namedBackend(t, "b")
 	get := runProxy(t, "server "+a.URL+" weight=3\nserver "+b.URL)
 	if got := strings.Join(answers(get, 8), ""); got != "aabaaaba" {
-		t.Error("order:", got)
+		t.Errorf("got answers %s, want aabaaaba", got)
 	}
 	a.Close()
 	if got := counted(answers(get, 20), "b"); got != "b=20" {
-		t.Error("after the end of a:", got)
+		t.Errorf("after the end of a: got answers %s, want b=20", got)
 	}
 }
 
@@ -656,11 +656,11 @@ func TestProxyBackup(t *testing.T) {
 	a, b := namedBackend(t, "a"), namedBackend(t, "b")
 	get := runProxy(t, "server "+a.URL+"\nserver "+b.URL+" backup")
 	if got := counted(answers(get, 5), "a", "b"); got != "a=5" {
-		t.Error(got)
+		t.Errorf("got answers %s, want a=5", got)
 	}
 	a.Close()
 	if got := counted(answers(get, 5), "a", "b"); got != "b=5" {
-		t.Error("after the end of a:", got)
+		t.Errorf("after the end of a: got answers %s, want b=5", got)
 	}
 }
 
@@ -669,7 +669,7 @@ func TestProxyMaxFails(t *testing.T) {
 		address, tried := brokenBackend(t)
 		get := runProxy(t, "server http://"+address+"\nserver "+namedBackend(t, "b").URL+"\n"+line)
 		if got := counted(answers(get, 20), "b"); got != "b=20" {
-			t.Errorf("%s: answers: %s", line, got)
+			t.Errorf("%s: got answers %s, want b=20", line, got)
 		}
 		if got := tried.Load(); got != want {
 			t.Errorf("%s: the broken server was tried %d times, want %d", line, got, want)
@@ -694,11 +694,11 @@ func TestProxyMaxConns(t *testing.T) {
 	go func() { first <- get() }()
 	<-entered
 	if got := counted(answers(get, 5), "a", "b"); got != "b=5" {
-		t.Error("while a is full:", got)
+		t.Errorf("while a is full: got answers %s, want b=5", got)
 	}
 	close(leave)
 	if got := <-first; got != "a" {
-		t.Error("the request that filled a:", got)
+		t.Errorf("the request that filled a: got answer %s, want a", got)
 	}
 }
 

@@ -42,23 +42,29 @@ func credentialsOf(user, password string) *credentials {
 	return parseCredentials("Basic " + encoded(user+":"+password))
 }
 
-// freely is a guard that lets everybody guess, and compute as they like.
-var freely = newGuard(func() *settings {
-	return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&process.keys), logger: zap.NewNop()}
-}, clock)
+// unlimitedGuard limits neither failed logins nor hashes. Its keys are its own:
+// each server of a test has another process.
+var (
+	unlimitedGuard = newGuard(func() *settings {
+		return &settings{maxHashes: 1 << 10, keys: keyring.NewRing(&unlimitedKeys), logger: zap.NewNop()}
+	}, clock)
+	unlimitedKeys keyring.Fallback
+)
 
 // handlerOf returns a handler for files.
 func handlerOf(stores userStores, m *cachePolicy) *Handler {
-	return &Handler{users: stores, cache: *m, guard: freely, logger: zap.NewNop(), Realm: defaultRealm}
+	return &Handler{users: stores, cache: *m, guard: unlimitedGuard, logger: zap.NewNop(), Realm: defaultRealm}
 }
 
-// checkIn checks credentials with stores.
-func checkIn(t testing.TB, stores userStores, user, password string, m *cachePolicy) (result, string) {
+// checkLogin has a handler for stores check credentials, and returns the result
+// and, if the login passes, the user.
+func checkLogin(t testing.TB, stores userStores, user, password string, m *cachePolicy) (result, string) {
 	t.Helper()
-	return checkWith(t, t.Context(), stores, user, password, m)
+	return checkLoginWith(t, t.Context(), stores, user, password, m)
 }
 
-func checkWith(t testing.TB, ctx context.Context, stores userStores, user, password string, m *cachePolicy) (result, string) {
+// checkLoginWith is checkLogin with a context.
+func checkLoginWith(t testing.TB, ctx context.Context, stores userStores, user, password string, m *cachePolicy) (result, string) {
 	t.Helper()
 	c := credentialsOf(user, password)
 	defer c.release()
@@ -102,11 +108,11 @@ func (g *guard) checkIdle(t testing.TB) {
 	}
 }
 
-// hashesIn returns how many hashes f computes.
+// hashesIn returns how many hashes unlimitedGuard computes during f.
 func hashesIn(f func()) int64 {
-	before := freely.hashCount()
+	before := unlimitedGuard.hashCount()
 	f()
-	return freely.hashCount() - before
+	return unlimitedGuard.hashCount() - before
 }
 
 // waiting is a context that calls a function when, for the first time,
@@ -137,8 +143,8 @@ func within(t testing.TB, what string, f func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
-		t.Fatalf("%s: not after 20 s", what)
+	case <-time.After(time.Minute):
+		t.Fatalf("%s: not after a minute", what)
 	}
 }
 
@@ -153,9 +159,9 @@ func runSteps(t *testing.T, stores userStores, m *cachePolicy, steps []step) {
 	t.Helper()
 	for i, s := range steps {
 		var got result
-		n := hashesIn(func() { got, _ = checkIn(t, stores, s.user, s.password, m) })
+		n := hashesIn(func() { got, _ = checkLogin(t, stores, s.user, s.password, m) })
 		if got != s.want || n != s.hashes {
-			t.Errorf("step %d, %s with %q: %v with %d hashes, want %v with %d", i, s.user, s.password, got, n, s.want, s.hashes)
+			t.Errorf("step %d, %s with %q: got %v with %d hashes, want %v with %d", i, s.user, s.password, got, n, s.want, s.hashes)
 		}
 	}
 }
@@ -177,7 +183,7 @@ func TestCheck(t *testing.T) {
 			{"bob", "secret1", resultWrongPassword, 1}, {"mallory", "secret1", resultUnknownUser, 1}, {"alice", "", resultWrongPassword, 1},
 			{"alice", "secret1", resultPassed, 0},
 		}},
-		{"a wrong password is not remembered as right", file, on, []step{
+		{"a wrong password is not cached as right", file, on, []step{
 			{"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret2", resultWrongPassword, 0}, {"alice", "secret1", resultPassed, 1},
 		}},
 		{"a password cached for one user is not another's", "alice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret1, on, []step{
@@ -215,11 +221,11 @@ func TestCheckMalformed(t *testing.T) {
 			c := parseCredentials(header)
 			defer c.release()
 			if v, err := handlerOf(stores, &cachePolicy{now: clock}).check(t.Context(), "", c); v != (verdict{result: resultMalformed}) || err != nil {
-				t.Errorf("%q: %v %v", header, v, err)
+				t.Errorf("%q: got %v, error %v, want %v", header, v.result, err, resultMalformed)
 			}
 		})
 		if n != 0 {
-			t.Errorf("%q: %d hashes", header, n)
+			t.Errorf("%q: got %d hashes, want none", header, n)
 		}
 	}
 }
@@ -247,7 +253,7 @@ func TestMaxAge(t *testing.T) {
 		now = start.Add(test.at)
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, test.hashes}})
 		if t.Failed() {
-			t.Fatal(test.name)
+			t.Fatalf("that was: %s", test.name)
 		}
 	}
 	// Who asks for less is served from the same entry, and who asks for more.
@@ -313,7 +319,7 @@ func TestMemoryAcrossVersions(t *testing.T) {
 		stores, m := userStores{store}, &cachePolicy{now: clock}
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 		if store.load("<html>", zap.NewNop()) == nil {
-			t.Error("accepted")
+			t.Error("got no error, want one")
 		}
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 0}})
 	})
@@ -349,14 +355,14 @@ func TestSwapWhileHashing(t *testing.T) {
 				})
 				var got result
 				var user string
-				n := hashesIn(func() { got, user = checkWith(t, ctx, userStores{store}, "alice", test.password, m) })
+				n := hashesIn(func() { got, user = checkLoginWith(t, ctx, userStores{store}, "alice", test.password, m) })
 				if !swapped {
-					t.Error("the file was not swapped")
+					t.Error("got no change of the file while the hash was computed, want one: the test shows nothing")
 				}
 				if got != test.want || n != test.hashes || (user != "") != (got == resultPassed) {
-					t.Errorf("%v for user %q with %d hashes, want %v with %d", got, user, n, test.want, test.hashes)
+					t.Errorf("got %v for user %q with %d hashes, want %v with %d", got, user, n, test.want, test.hashes)
 				}
-				// What was verified on the way is remembered where it still holds, and nowhere else.
+				// What was verified on the way is cached where it still holds, and nowhere else.
 				again := int64(1)
 				if got != resultPassed || !off {
 					again = 0
@@ -369,8 +375,8 @@ func TestSwapWhileHashing(t *testing.T) {
 		first, second := storeOf(t, ""), storeOf(t, "alice:"+bcrypt6Secret1)
 		stores, m := userStores{first, second}, &cachePolicy{now: clock}
 		ctx := whenWaiting(t.Context(), func() { reloadStore(t, first, "alice:!") })
-		if got, _ := checkWith(t, ctx, stores, "alice", "secret1", m); got != resultDeniedUser {
-			t.Error(got)
+		if got, _ := checkLoginWith(t, ctx, stores, "alice", "secret1", m); got != resultDeniedUser {
+			t.Errorf("got %v, want %v", got, resultDeniedUser)
 		}
 	})
 	t.Run("password changed while cached", func(t *testing.T) { // no hash, and so no moment in between
@@ -414,13 +420,13 @@ func TestSwapsUnderLoad(t *testing.T) {
 						return
 					default:
 					}
-					got, _ := checkIn(t, stores, who.user, who.password, &m)
+					got, _ := checkLogin(t, stores, who.user, who.password, &m)
 					ok := false
 					for _, o := range who.allowed {
 						ok = ok || got == o
 					}
 					if !ok {
-						t.Errorf("%s with %s: %v", who.user, who.password, got)
+						t.Errorf("%s with %s: got %v, want one of %v", who.user, who.password, got, who.allowed)
 						return
 					}
 				}
@@ -467,12 +473,12 @@ func hold(t testing.TB, stores userStores, user, password string) (release func(
 	c := credentialsOf(user, password)
 	l := stores.find(c.user)
 	if !l.isUsable() {
-		t.Fatal("not usable")
+		t.Fatalf("%s: got an entry without a hash, want one with", user)
 	}
 	started, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		v, shared, err := freely.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{
+		v, shared, err := unlimitedGuard.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{
 			Key: new(Handler).keyOf(&attempt{lookup: l, work: l, credentials: c}),
 			Start: func() (func() verdict, error) {
 				return func() verdict {
@@ -507,7 +513,7 @@ func TestOneComputationForAll(t *testing.T) {
 			group.Go(func() {
 				start.Done()
 				start.Wait()
-				if got, _ := checkIn(t, stores, "alice", "secret1", m); got == resultPassed {
+				if got, _ := checkLogin(t, stores, "alice", "secret1", m); got == resultPassed {
 					good.Add(1)
 				}
 			})
@@ -515,7 +521,7 @@ func TestOneComputationForAll(t *testing.T) {
 		group.Wait()
 	})
 	if good.Load() != n || count != 1 {
-		t.Errorf("%d of %d are good, with %d hashes", good.Load(), n, count)
+		t.Errorf("got %d of %d right with %d hashes, want all with 1", good.Load(), n, count)
 	}
 }
 
@@ -537,17 +543,17 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	joined := make(chan struct{})
 	n := hashesIn(func() {
 		go func() {
-			o, _ := checkWith(t, whenWaiting(t.Context(), func() { close(joined) }), stores, "alice", "secret1", m)
+			o, _ := checkLoginWith(t, whenWaiting(t.Context(), func() { close(joined) }), stores, "alice", "secret1", m)
 			got <- o
 		}()
 		<-joined
 		release()
 		if o := <-got; o != resultPassed {
-			t.Error(o)
+			t.Errorf("got %v, want %v", o, resultPassed)
 		}
 	})
 	if n != 0 {
-		t.Errorf("%d hashes", n)
+		t.Errorf("got %d hashes, want none", n)
 	}
 }
 
@@ -561,41 +567,43 @@ func TestUnknownNames(t *testing.T) {
 		for _, name := range []string{"mallory", "trent", "peggy", "victor", "locked", "bad", ""} {
 			for _, password := range []string{"secret1", "wrong"} {
 				n := hashesIn(func() {
-					if got, user := checkIn(t, stores, name, password, &m); got != resultUnknownUser && got != resultDeniedUser || user != "" {
-						t.Errorf("%q: %v %q", name, got, user)
+					if got, user := checkLogin(t, stores, name, password, &m); got != resultUnknownUser && got != resultDeniedUser || user != "" {
+						t.Errorf("%q: got %v and user %q, want an unknown or denied user and no name", name, got, user)
 					}
 				})
 				if n != 1 {
-					t.Errorf("%q: %d hashes", name, n)
+					t.Errorf("%q: got %d hashes, want 1", name, n)
 				}
 			}
 		}
 		for i, user := range store.current.Load().file.All {
 			if store.current.Load().memories[i].verified.Load() != nil {
-				t.Errorf("%q remembers the password of another", user.Name)
+				t.Errorf("%q: got a cached password, want none: nobody has logged in", user.Name)
 			}
 		}
 		runSteps(t, stores, &cachePolicy{now: clock}, []step{{"alice", "secret1", resultPassed, 1}, {"bob", "secret1", resultPassed, 1}})
 	}
 }
 
-func TestOutcomes(t *testing.T) {
+// TestResultTexts: each result has a text of its own, and the zero value lets
+// nobody pass.
+func TestResultTexts(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for o := resultUnchecked; o <= resultPassed; o++ {
 		if s := o.String(); s == "" || seen[s] {
-			t.Errorf("%d: %q", o, s)
+			t.Errorf("%d: got the text %q, want one of its own", o, s)
 		} else {
 			seen[s] = true
 		}
 	}
 	if result(0) == resultPassed {
-		t.Error("the zero value lets pass")
+		t.Errorf("the zero value: got %v, want another", result(0))
 	}
 }
 
-// TestVerifiedHoldsNoFile reloads a file often, with a log-in each time: what
-// is remembered is passed on, and must not keep the text of old versions.
+// TestVerifiedHoldsNoFile reloads a file often, with a login each time: what
+// is cached is passed on, and must not keep the text of old versions.
 func TestVerifiedHoldsNoFile(t *testing.T) {
 	const size = 1 << 20
 	store, m := storeOf(t, "alice:"+bcrypt4Secret1), &cachePolicy{now: clock}
@@ -614,7 +622,7 @@ func TestVerifiedHoldsNoFile(t *testing.T) {
 	after.read()
 	runtime.KeepAlive(store)
 	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > versions/4*size {
-		t.Errorf("%d bytes are held after %d versions of %d", held, versions, size)
+		t.Errorf("got %d bytes in use after %d versions of %d, want at most %d", held, versions, size, versions/4*size)
 	}
 }
 
@@ -626,6 +634,6 @@ func TestWarnOfShadowed(t *testing.T) {
 	one, two := storeOf(t, "alice:!\nbob:rubbish\nzoe:"+shaSecret1), storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1)
 	userStores{one, two}.warnOfShadowed(logger)
 	if got := logs.FilterField(zap.Int("users", 2)).Len(); got != 1 || logs.Len() != 1 {
-		t.Error(logText(logs))
+		t.Errorf("got the log\n%s\nwant one line about 2 users", logText(logs))
 	}
 }

@@ -58,8 +58,8 @@ func putInPlace(t testing.TB, path, text string) {
 	must(t, os.Rename(path+".next", path))
 }
 
-// X3, X8: what validate, reload and run say about configurations and password
-// files.
+// TestValidate checks what validate, reload and run say about configurations
+// and password files.
 func TestValidate(t *testing.T) {
 	parallel(t)
 	const handler = "https://localhost:{https} {\n\thtpasswd {\n\t\t%s\n\t}\n\trespond new\n}" // %s is line 12 of the Caddyfile
@@ -90,7 +90,7 @@ func TestValidate(t *testing.T) {
 		{"missing group file", "", fmt.Sprintf(handler, "file {dir}/users\n\t\tgroup_file {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
 		{"unknown subdirective", "", fmt.Sprintf(handler, "files {dir}/users"), false, []string{"files", "Caddyfile:12"}},
 		{"no file", "", "https://localhost:{https} {\n\thtpasswd {dir}/users\n}", false, []string{"file <path>", "Caddyfile:11"}},
-		{"unknown group of servers", "", "https://localhost:{https} {\n\tproxy_pass app\n}", false, []string{"proxy_pass app", "Caddyfile:11"}},
+		{"unknown group of servers", "", "https://localhost:{https} {\n\tproxy_pass app\n}", false, []string{"'proxy_pass': expected the name of an upstream group, found 'app'", "Caddyfile:11"}},
 		{"setting out of range", "\thtpasswd {\n\t\tpoll 1ms\n\t}", fmt.Sprintf(handler, "file {dir}/users"), false, []string{"poll"}},
 		{"unknown setting", "\thtpasswd {\n\t\tpole 1s\n\t}", fmt.Sprintf(handler, "file {dir}/users"), false, []string{"pole", "Caddyfile:9"}},
 	} {
@@ -129,7 +129,8 @@ func TestValidate(t *testing.T) {
 	})
 }
 
-// X2: 50 reloads under load: nobody notices, and nothing is left behind.
+// TestReloads reloads 50 times under load: no client notices, and no goroutine
+// and no open file is left behind.
 func TestReloads(t *testing.T) {
 	parallel(t)
 	const reloads = 50
@@ -201,7 +202,7 @@ func TestReloads(t *testing.T) {
 	t.Logf("%d reloads in %s: %d requests, %d of them sent again since their connection was closed before anything was answered; %d goroutines and %d files before, %d and %d after",
 		reloads, time.Since(begun).Round(time.Second), l.served.Load(), l.retried.Load(), goroutines, files, nowGoroutines, nowFiles)
 
-	// X2: an edit of one entry makes nobody else's password be hashed again.
+	// After an edit of one entry no other user's password is hashed again.
 	hashes = s.hashes()
 	s.htpasswd("-bC4", "users", "dan", "new")
 	eventually(t, "the new password works", func() bool { return s.get("/", "dan", "new").Status == 200 })
@@ -319,8 +320,9 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
-// X5, X6: after kill -9 a start is all it takes, in the midst of requests and
-// of a change of the file; two sites with files of their own stay apart.
+// TestKill kills the server with SIGKILL, in the middle of requests and of a
+// change of the file. A start is all it needs afterwards. Two sites with files
+// of their own stay apart.
 func TestKill(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -406,9 +408,9 @@ func fillDisk(t testing.TB, dir string) func() {
 	return func() { must(t, os.Remove(name)) }
 }
 
-// X7, F1: a full disk: programs that put a new file in the place of the old
-// one leave the old one, and the server serves it. Those that write into the
-// file lose what has no room, and nothing else.
+// TestDiskFull: on a full disk, programs that replace the file leave the old
+// one, and the server keeps serving it. Those that write into the file lose
+// what has no room, and nothing else.
 func TestDiskFull(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -507,8 +509,8 @@ func TestDiskFull(t *testing.T) {
 	l.end()
 }
 
-// X7: no file descriptors left: the last good version keeps serving, and the
-// new one is read when there are some again.
+// TestNoDescriptorsLeft: without free file descriptors the previous version
+// keeps serving, and the new one is read when there are some again.
 func TestNoDescriptorsLeft(t *testing.T) {
 	parallel(t)
 	app := newSlowApplication(t)
@@ -586,9 +588,10 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	}
 }
 
-// X1: servers that are killed and come back, under load, each in a process of
-// its own: nobody notices while one is there. If none is, good passwords get
-// 502 and nothing counts as a failure.
+// TestServersKilled kills upstream servers and starts them again, under load,
+// each in a process of its own. No client notices while one server runs. While
+// none does, requests with the correct password get 502, and no login counts
+// as failed.
 func TestServersKilled(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -670,8 +673,8 @@ func TestServersKilled(t *testing.T) {
 	eventually(t, "they serve again", func() bool { return s.get("/", "ann", "ann").Status == 200 })
 }
 
-// F16: the server, running as another user than root, loses the right to read
-// the file, and gets it back.
+// TestFileForbidden: the server, running as another user than root, loses the
+// right to read the file, and gets it back.
 func TestFileForbidden(t *testing.T) {
 	parallel(t)
 	const nobody = 65534
@@ -732,7 +735,8 @@ func TestFileForbidden(t *testing.T) {
 	l.end()
 }
 
-// F17, F18, F19: something that is no file in the file's place, or nothing.
+// TestNoFileInItsPlace replaces the file by something that is no file, and
+// removes it.
 func TestNoFileInItsPlace(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -797,9 +801,9 @@ func TestNoFileInItsPlace(t *testing.T) {
 	l.end()
 }
 
-// F23: a file that is written in two halves. With a pause that is shorter than
-// the 0.2 s for which it has to stand still, nobody notices; with a longer one,
-// who is in the second half is out until it is there.
+// TestTwoHalves writes a file in two halves. The file has to be unchanged for
+// 0.2 s before it is read. With a shorter pause no client notices. With a longer
+// one, users of the second half can't log in until it is written.
 func TestTwoHalves(t *testing.T) {
 	parallel(t)
 	const standStill = 200 * time.Millisecond
@@ -875,9 +879,10 @@ func TestTwoHalves(t *testing.T) {
 	l.end()
 }
 
-// F25, X4: 1,000 swaps under load. Every answer is of one whole version and
-// none is of an older one than the answer before; who is in all of them gets in
-// every time; a password that has been replaced is refused from then on.
+// TestSwaps replaces the file 1,000 times under load. Every answer is of one
+// whole version, and none is of an older one than the answer before. A user of
+// all versions can log in every time. A replaced password is refused from then
+// on.
 func TestSwaps(t *testing.T) {
 	parallel(t)
 	const swaps, settled = 1000, 100

@@ -94,8 +94,59 @@ func requestUsers(t testing.TB) string {
 	return b.String()
 }
 
-// requestCases are R1 to R10: names and the bytes of requests.
-func requestCases() [][2]string {
+// group is what a case is about. Cases stand in this order in
+// docs/differences.md, under the headings of their groups.
+type group int
+
+const (
+	groupHeader group = iota
+	groupTwoHeaders
+	groupColons
+	groupControl
+	groupEncodings
+	groupLengths
+	groupElsewhere
+	groupRealm
+	groupPlainHTTP
+	groupEmptyFiles
+	groupLines
+	groupDuplicates
+	groupIncomplete
+	groupLong
+	groupNUL
+	groupLocked
+	groupFormats
+)
+
+var headings = [...]string{
+	groupHeader:     "Authorization header",
+	groupTwoHeaders: "Two Authorization headers",
+	groupColons:     "Colons, empty names and empty passwords",
+	groupControl:    "Control characters",
+	groupEncodings:  "Character encodings",
+	groupLengths:    "Lengths",
+	groupElsewhere:  "Credentials in other places",
+	groupRealm:      "Realm",
+	groupPlainHTTP:  "Plain HTTP",
+	groupEmptyFiles: "Empty files",
+	groupLines:      "Line ends, comments and whitespace",
+	groupDuplicates: "Users listed twice",
+	groupIncomplete: "Incomplete lines",
+	groupLong:       "Long lines and large files",
+	groupNUL:        "NUL, and files of another kind",
+	groupLocked:     "Locked users and invalid hashes",
+	groupFormats:    "Hash formats",
+}
+
+// requestCase is the bytes of a request. Its name is unique among all cases.
+type requestCase struct {
+	group   group
+	name    string
+	request string
+}
+
+// requestCases are requests to the place of the password file of requestUsers.
+func requestCases() []requestCase {
 	const file = "requests"
 	credentials := base64.StdEncoding.EncodeToString([]byte("alice:secret")) // no padding
 	header := func(values ...string) string {
@@ -109,111 +160,116 @@ func requestCases() [][2]string {
 	raw := func(userAndPassword string) string {
 		return base64.RawStdEncoding.EncodeToString([]byte(userAndPassword))
 	}
-	return [][2]string{
-		{"R1 no header", header()},
-		{"R1 good credentials", header("Basic " + credentials)},
-		{"R1 wrong password", login("alice:wrong")},
-		{"R1 unknown user", login("mallory:secret")},
-		{"R1 user name in other case", login("Alice:secret")},
-		{"R1 an empty header", request(file, "Authorization:")},
-		{"R1 `Bearer`", header("Bearer " + credentials)},
-		{"R1 `Digest`", header(`Digest username="alice"`)},
-		{"R1 `Basics`, a scheme that begins alike", header("Basics " + credentials)},
-		{"R1 no blank behind `Basic`", header("Basic" + credentials)},
-		{"R1 `Basic` alone", header("Basic")},
-		{"R1 `Basic` and a blank", header("Basic ")},
-		{"R1 only padding", header("Basic ====")},
-		{"R1 a character in the middle that is none of base64", header("Basic YWxp*2U6c2VjcmV0")},
-		{"R1 good credentials and `*` behind", header("Basic " + credentials + "*")},
-		{"R1 good credentials and a word behind", header("Basic " + credentials + " x")},
-		{"R1 base64 with `/`", login("url:" + urlPassword)},
-		{"R1 the same for URLs (`_` for `/`)", header("Basic " + base64.URLEncoding.EncodeToString([]byte("url:"+urlPassword)))},
-		{"R1 a blank within", header("Basic YWxpY2U6 c2VjcmV0")},
-		{"R1 padding within", header("Basic YWxpY2U=c2VjcmV0")},
-		{"R1 one base64 digit too many", header("Basic " + credentials + "Y")},
-		{"R1 two base64 digits too many", header("Basic " + credentials + "YQ")},
-		{"R1 not encoded", header("Basic alice:secret")},
-		{"R1 twice in one header, with a comma between", header("Basic " + credentials + ", Basic " + credentials)},
-		{"R1 no colon", login("alice")},
-		{"R1 nothing but a colon", login(":")},
+	return []requestCase{
+		{groupHeader, "no header", header()},
+		{groupHeader, "valid credentials", header("Basic " + credentials)},
+		{groupHeader, "wrong password", login("alice:wrong")},
+		{groupHeader, "unknown user", login("mallory:secret")},
+		{groupHeader, "user name in another case", login("Alice:secret")},
+		{groupHeader, "empty header", request(file, "Authorization:")},
+		{groupHeader, "scheme `Bearer`", header("Bearer " + credentials)},
+		{groupHeader, "scheme `Digest`", header(`Digest username="alice"`)},
+		{groupHeader, "scheme `Basics`, which only begins with `Basic`", header("Basics " + credentials)},
+		{groupHeader, "no space after `Basic`", header("Basic" + credentials)},
+		{groupHeader, "`Basic` alone", header("Basic")},
+		{groupHeader, "`Basic` and a space, nothing else", header("Basic ")},
+		{groupHeader, "only padding", header("Basic ====")},
+		{groupHeader, "a character in the middle that is not base64", header("Basic YWxp*2U6c2VjcmV0")},
+		{groupHeader, "valid credentials followed by `*`", header("Basic " + credentials + "*")},
+		{groupHeader, "valid credentials followed by a word", header("Basic " + credentials + " x")},
+		{groupHeader, "base64 that contains `/`", login("url:" + urlPassword)},
+		{groupHeader, "URL-safe base64 (`_` instead of `/`)", header("Basic " + base64.URLEncoding.EncodeToString([]byte("url:"+urlPassword)))},
+		{groupHeader, "a space within the base64", header("Basic YWxpY2U6 c2VjcmV0")},
+		{groupHeader, "padding within the base64", header("Basic YWxpY2U=c2VjcmV0")},
+		{groupHeader, "one base64 digit too many", header("Basic " + credentials + "Y")},
+		{groupHeader, "two base64 digits too many", header("Basic " + credentials + "YQ")},
+		{groupHeader, "credentials that are not encoded", header("Basic alice:secret")},
+		{groupHeader, "valid credentials twice in one header, with a comma between", header("Basic " + credentials + ", Basic " + credentials)},
+		{groupHeader, "no colon", login("alice")},
+		{groupHeader, "only a colon", login(":")},
 
-		{"R2 `basic`", header("basic " + credentials)},
-		{"R2 `BASIC`", header("BASIC " + credentials)},
-		{"R2 `bAsIc`", header("bAsIc " + credentials)},
+		{groupHeader, "scheme in lower case (`basic`)", header("basic " + credentials)},
+		{groupHeader, "scheme in upper case (`BASIC`)", header("BASIC " + credentials)},
+		{groupHeader, "scheme in mixed case (`bAsIc`)", header("bAsIc " + credentials)},
 
-		{"R3 two spaces", header("Basic  " + credentials)},
-		{"R3 a tab", header("Basic\t" + credentials)},
-		{"R3 a space and a tab", header("Basic \t" + credentials)},
-		{"R3 blanks behind", header("Basic " + credentials + " \t")},
-		{"R3 one `=` of padding left out", header("Basic " + raw("nfc:"+composed))},
-		{"R3 two `=` of padding left out", header("Basic " + raw("a::b"))},
-		{"R3 padding where there should be none", header("Basic " + credentials + "==")},
+		{groupHeader, "two spaces after the scheme", header("Basic  " + credentials)},
+		{groupHeader, "a tab after the scheme", header("Basic\t" + credentials)},
+		{groupHeader, "a space and a tab after the scheme", header("Basic \t" + credentials)},
+		{groupHeader, "whitespace after the credentials", header("Basic " + credentials + " \t")},
+		{groupHeader, "one `=` of padding left out", header("Basic " + raw("nfc:"+composed))},
+		{groupHeader, "two `=` of padding left out", header("Basic " + raw("a::b"))},
+		{groupHeader, "padding where there should be none", header("Basic " + credentials + "==")},
 
-		{"R4 two headers, good and wrong", header("Basic "+credentials, "Basic "+raw("alice:wrong!"))},
-		{"R4 two headers, wrong and good", header("Basic "+raw("alice:wrong!"), "Basic "+credentials)},
-		{"R4 two headers, both the same", header("Basic "+credentials, "Basic "+credentials)},
-		{"R4 two headers, `Basic` and `Bearer`", header("Basic "+credentials, "Bearer x")},
-		{"R4 two headers, `Bearer` and `Basic`", header("Bearer x", "Basic "+credentials)},
-		{"R4 two headers, an empty one and a good one", request(file, "Authorization:", "Authorization: Basic "+credentials)},
+		{groupTwoHeaders, "valid credentials, then a wrong password", header("Basic "+credentials, "Basic "+raw("alice:wrong!"))},
+		{groupTwoHeaders, "a wrong password, then valid credentials", header("Basic "+raw("alice:wrong!"), "Basic "+credentials)},
+		{groupTwoHeaders, "valid credentials twice", header("Basic "+credentials, "Basic "+credentials)},
+		{groupTwoHeaders, "`Basic`, then `Bearer`", header("Basic "+credentials, "Bearer x")},
+		{groupTwoHeaders, "`Bearer`, then `Basic`", header("Bearer x", "Basic "+credentials)},
+		{groupTwoHeaders, "an empty header, then valid credentials", request(file, "Authorization:", "Authorization: Basic "+credentials)},
 
-		{"R5 `a::b`", login("a::b")},
-		{"R5 `a:b`", login("a:b")},
-		{"R5 a colon behind the password", login("alice:secret:")},
-		{"R5 no user", login(":secret")},
-		{"R5 no password", login("alice:")},
-		{"R5 no password, and that is right", login("nopass:")},
+		{groupColons, "`a::b`, and the password is `:b`", login("a::b")},
+		{groupColons, "`a:b`, and the password is `:b`", login("a:b")},
+		{groupColons, "a colon after the correct password", login("alice:secret:")},
+		{groupColons, "empty user name", login(":secret")},
+		{groupColons, "empty password, which is wrong", login("alice:")},
+		{groupColons, "empty password, which is correct", login("nopass:")},
 
-		{"R6 a tab in the password, which is right", login("tab:se\tcret")},
-		{"R6 ESC in the password, which is right", login("esc:se\x1bcret")},
-		{"R6 DEL in the password, which is right", login("del:secret\x7f")},
-		{"R6 LF at the end of the password, which is right", login("lf:secret\n")},
-		{"R6 CR at the end of a password", login("alice:secret\r")},
-		{"R6 LF at the end of a password", login("alice:secret\n")},
-		{"R6 CR and LF in the user", login("alice\r\n:secret")},
-		{"R6 LF and another user in the user", login("mallory\nalice:secret")},
-		{"R6 NUL at the end of the user", login("alice\x00:secret")},
-		{"R6 NUL before the colon, and no user", login("\x00:secret")},
-		{"R6 NUL between user and colon, with more behind", login("alice\x00x:secret")},
-		{"R6 a control character as it is in the header", header("Basic " + credentials + "\x01")},
-		{"R6 NUL as it is in the header", header("Basic " + credentials + "\x00")},
+		{groupControl, "a tab in the correct password", login("tab:se\tcret")},
+		{groupControl, "ESC in the correct password", login("esc:se\x1bcret")},
+		{groupControl, "DEL in the correct password", login("del:secret\x7f")},
+		{groupControl, "LF at the end of the correct password", login("lf:secret\n")},
+		{groupControl, "CR after the correct password", login("alice:secret\r")},
+		{groupControl, "LF after the correct password", login("alice:secret\n")},
+		{groupControl, "CR and LF after the user name", login("alice\r\n:secret")},
+		{groupControl, "an unknown user, LF and a user of the file", login("mallory\nalice:secret")},
+		{groupControl, "NUL after the user name", login("alice\x00:secret")},
+		{groupControl, "NUL as the user name", login("\x00:secret")},
+		{groupControl, "NUL and `x` after the user name", login("alice\x00x:secret")},
+		{groupControl, "a control character in the header itself", header("Basic " + credentials + "\x01")},
+		{groupControl, "NUL in the header itself", header("Basic " + credentials + "\x00")},
 
-		{"R7 NUL at the end of the password (bcrypt)", login("alice:secret\x00")},
-		{"R7 NUL at the end of the password (apr1)", login("apr1:secret\x00")},
-		{"R7 NUL at the end of the password ({SHA})", login("sha1:secret\x00")},
-		{"R7 `secret`, NUL, `secret` (bcrypt)", login("alice:secret\x00secret")},
-		{"R7 `secret`, NUL, `x` (bcrypt)", login("alice:secret\x00x")},
-		{"R7 `secret`, NUL, `x` (apr1)", login("apr1:secret\x00x")},
-		{"R7 bcrypt of 72 bytes, and these", login("long:" + bytes72)},
-		{"R7 bcrypt of 72 bytes, and one more", login("long:" + bytes72 + "x")},
-		{"R7 bcrypt of 72 bytes, and one less", login("long:" + bytes72[:71])},
+		{groupControl, "NUL after the correct password (bcrypt)", login("alice:secret\x00")},
+		{groupControl, "NUL after the correct password (apr1)", login("apr1:secret\x00")},
+		{groupControl, "NUL after the correct password ({SHA})", login("sha1:secret\x00")},
+		{groupControl, "`secret`, NUL, `secret` (bcrypt)", login("alice:secret\x00secret")},
+		{groupControl, "`secret`, NUL, `x` (bcrypt)", login("alice:secret\x00x")},
+		{groupControl, "`secret`, NUL, `x` (apr1)", login("apr1:secret\x00x")},
+		{groupLengths, "bcrypt of 72 bytes: all of them", login("long:" + bytes72)},
+		{groupLengths, "bcrypt of 72 bytes: one more", login("long:" + bytes72 + "x")},
+		{groupLengths, "bcrypt of 72 bytes: one less", login("long:" + bytes72[:71])},
 
-		{"R8 a name in UTF-8, composed, as it is in the file", login(composed + ":secret")},
-		{"R8 the same decomposed (NFD)", login(decomposed + ":secret")},
-		{"R8 a name in Latin-1, as it is in the file", login(latin1 + ":secret")},
-		{"R8 a password in UTF-8, composed, as it was hashed", login("nfc:" + composed)},
-		{"R8 the same decomposed", login("nfc:" + decomposed)},
-		{"R8 the same in Latin-1", login("nfc:" + latin1)},
-		{"R8 a password in Latin-1, as it was hashed", login("latin1:" + latin1)},
+		{groupEncodings, "user name in UTF-8, composed as in the file", login(composed + ":secret")},
+		{groupEncodings, "user name in UTF-8, decomposed (NFD)", login(decomposed + ":secret")},
+		{groupEncodings, "user name in Latin-1, as in the file", login(latin1 + ":secret")},
+		{groupEncodings, "password in UTF-8, composed as it was hashed", login("nfc:" + composed)},
+		{groupEncodings, "password in UTF-8, decomposed (NFD)", login("nfc:" + decomposed)},
+		{groupEncodings, "password in Latin-1 that was hashed in UTF-8", login("nfc:" + latin1)},
+		{groupEncodings, "password in Latin-1, as it was hashed", login("latin1:" + latin1)},
 
-		{"R9 a password of 1,024 bytes, which is right", login("p1024:" + bytes1024)},
-		{"R9 a password of 1,025 bytes, which is right", login("p1025:" + bytes1024 + "p")},
-		{"R9 a user name of 255 bytes", login(user255 + ":secret")},
-		{"R9 a user name of 256 bytes", login(user255 + "u:secret")},
-		{"R9 a password of 10,000 bytes", login("alice:" + strings.Repeat("p", 10000))},
-		{"R9 good credentials behind 10,000 blanks", header("Basic" + strings.Repeat(" ", 10000) + credentials)},
+		{groupLengths, "correct password of 1,024 bytes", login("p1024:" + bytes1024)},
+		{groupLengths, "correct password of 1,025 bytes", login("p1025:" + bytes1024 + "p")},
+		{groupLengths, "user name of 255 bytes", login(user255 + ":secret")},
+		{groupLengths, "user name of 256 bytes", login(user255 + "u:secret")},
+		{groupLengths, "wrong password of 10,000 bytes", login("alice:" + strings.Repeat("p", 10000))},
+		{groupLengths, "valid credentials after 10,000 spaces", header("Basic" + strings.Repeat(" ", 10000) + credentials)},
 
-		{"R10 `Proxy-Authorization`", request(file, "Proxy-Authorization: Basic "+credentials)},
-		{"R10 user info in the address", requestFor("http://alice:secret@localhost/" + file + "/")},
-		{"R10 user info in the address, and good credentials", requestFor("http://mallory:wrong@localhost/"+file+"/", "Authorization: Basic "+credentials)},
-		{"R10 user info in `Host`", strings.Replace(request(file), "Host: ", "Host: alice:secret@", 1)},
-		{"R10 credentials in the query", requestFor("/" + file + "/?Authorization=Basic%20" + credentials)},
+		{groupElsewhere, "credentials in `Proxy-Authorization`", request(file, "Proxy-Authorization: Basic "+credentials)},
+		{groupElsewhere, "user info in the request target", requestFor("http://alice:secret@localhost/" + file + "/")},
+		{groupElsewhere, "user info in the request target, and valid credentials in the header", requestFor("http://mallory:wrong@localhost/"+file+"/", "Authorization: Basic "+credentials)},
+		{groupElsewhere, "user info in `Host`", strings.Replace(request(file), "Host: ", "Host: alice:secret@", 1)},
+		{groupElsewhere, "credentials in the query", requestFor("/" + file + "/?Authorization=Basic%20" + credentials)},
 	}
 }
 
-// fileCase is a log-in to the place of a password file.
-type fileCase struct{ name, file, login string }
+// fileCase is a login to the place of a password file.
+type fileCase struct {
+	group       group
+	name        string
+	file, login string
+}
 
-// fileTexts are the password files of F1 to F6 and F8 to F10 that are there from the start.
+// fileTexts are the password files that exist from the start: those of
+// requestCases and fileCases, and "truncated" for compareTruncations.
 func fileTexts(t testing.TB) map[string]string {
 	alice, bob := "alice:"+fastHash(t, "secret"), "bob:"+fastHash(t, "secret")
 	hash, other := fastHash(t, "secret"), fastHash(t, "other")
@@ -293,86 +349,86 @@ func fileCases(t testing.TB, texts map[string]string) []fileCase {
 		return ""
 	}
 	cases := []fileCase{
-		{"F1 an empty file", "empty", "alice:secret"},
-		{"F1 only comments", "comments", "alice:secret"},
-		{"F2 a byte order mark: the first user", "bom", "alice:secret"},
-		{"F2 a byte order mark: the second user", "bom", "bob:secret"},
-		{"F3 CRLF", "crlf", "alice:secret"},
-		{"F3 CRLF behind a comment field", "crlf", "bob:secret"},
-		{"F3 CRLF, behind a blank line and a comment", "crlf", "carol:secret"},
-		{"F3 CRLF behind {PLAIN}", "crlfplain", "plain:secret"},
-		{"F3 CRLF behind {SHA}", "crlfplain", "sha1:secret"},
-		{"F3 no newline at the end", "noend", "bob:secret"},
-		{"F3 behind comments and blank lines", "noise", "alice:secret"},
-		{"F3 a line with a comment field", "noise", "bob:secret"},
-		{"F3 a user commented out", "noise", "carol:secret"},
-		{"F3 a user commented out, with the `#`", "noise", "#carol:secret"},
-		{"F3 a user commented out behind a blank, with both", "noise", " #dave:secret"},
-		{"F3 blanks before the name", "blanks", "front:secret"},
-		{"F3 blanks before the name, sent too", "blanks", "  front:secret"},
-		{"F3 a tab before the name", "blanks", "tab:secret"},
-		{"F3 blanks behind the hash", "blanks", "behind:secret"},
-		{"F3 a blank behind the name", "blanks", "name:secret"},
-		{"F3 a blank behind the name, sent too", "blanks", "name :secret"},
-		{"F3 a blank before the hash", "blanks", "value:secret"},
-		{"F3 a tab before the hash", "blanks", "valuetab:secret"},
-		{"F3 blanks within the name", "blanks", "in the name:secret"},
-		{"F4 a user twice: the first password", "twice", "alice:secret"},
-		{"F4 a user twice: the second password", "twice", "alice:other"},
-		{"F4 a line without a colon before the good one", "twice", "bad:secret"},
-		{"F4 a line with an unknown hash before the good one", "twice", "unknown:secret"},
-		{"F4 a locked line before the good one", "twice", "locked:secret"},
-		{"F4 an empty hash before the good one", "twice", "empty:secret"},
-		{"F5 `alice`", "bad", "alice:secret"},
-		{"F5 `alice`, no password", "bad", "alice:"},
-		{"F5 `:`, neither user nor password", "bad", ":"},
-		{"F5 `:hash`, no user", "bad", ":secret"},
-		{"F5 `nothing:`", "bad", "nothing:secret"},
-		{"F5 `nothing:`, no password", "bad", "nothing:"},
-		{"F5 a user behind bad lines", "bad", "bob:secret"},
-		{"F6 a hash of 300 kB: a user before it", "longhash", "alice:secret"},
-		{"F6 a hash of 300 kB: its user", "longhash", "long:secret"},
-		{"F6 a hash of 300 kB: a user behind it", "longhash", "bob:secret"},
-		{"F6 a name of 300 kB: a user behind it", "longname", "bob:secret"},
-		{"F6 a comment field of 300 kB: its user", "longend", "long:secret"},
-		{"F6 a comment field of 300 kB: a user behind it", "longend", "bob:secret"},
-		{"F6 a comment of 300 kB: a user behind it", "longline", "bob:secret"},
-		{"F6 a user's line within 300 kB", "longinside", "bob:secret"},
-		{"F6 a comment field of 4 kB", "note4k", "noted:secret"},
-		{"F6 a comment field of 9 kB", "note9k", "noted:secret"},
-		{"F6 a comment field of 9 kB: a user behind it", "note9k", "bob:secret"},
-		{"F8 NUL behind a hash", "nul", "alice:secret"},
-		{"F8 NUL in a name", "nul", "al:other"},
-		{"F8 NUL in a name, sent too", "nul", "al\x00ice:other"},
-		{"F8 NUL in a password behind {PLAIN}", "nul", "plain:secret"},
-		{"F8 a user behind lines with NUL", "nul", "bob:secret"},
+		{groupEmptyFiles, "empty file", "empty", "alice:secret"},
+		{groupEmptyFiles, "file of comments only", "comments", "alice:secret"},
+		{groupLines, "byte order mark: the first user", "bom", "alice:secret"},
+		{groupLines, "byte order mark: the second user", "bom", "bob:secret"},
+		{groupLines, "CRLF after the hash", "crlf", "alice:secret"},
+		{groupLines, "CRLF after a comment field", "crlf", "bob:secret"},
+		{groupLines, "CRLF: a user after an empty line and a comment", "crlf", "carol:secret"},
+		{groupLines, "CRLF after {PLAIN}", "crlfplain", "plain:secret"},
+		{groupLines, "CRLF after {SHA}", "crlfplain", "sha1:secret"},
+		{groupLines, "no newline at the end of the file", "noend", "bob:secret"},
+		{groupLines, "a user after comments and empty lines", "noise", "alice:secret"},
+		{groupLines, "a line with a comment field", "noise", "bob:secret"},
+		{groupLines, "commented-out user", "noise", "carol:secret"},
+		{groupLines, "commented-out user, sent with the `#`", "noise", "#carol:secret"},
+		{groupLines, "commented-out user with a space before the `#`, sent with both", "noise", " #dave:secret"},
+		{groupLines, "spaces before the name", "blanks", "front:secret"},
+		{groupLines, "spaces before the name, sent with them", "blanks", "  front:secret"},
+		{groupLines, "a tab before the name", "blanks", "tab:secret"},
+		{groupLines, "spaces after the hash", "blanks", "behind:secret"},
+		{groupLines, "a space after the name", "blanks", "name:secret"},
+		{groupLines, "a space after the name, sent with it", "blanks", "name :secret"},
+		{groupLines, "a space before the hash", "blanks", "value:secret"},
+		{groupLines, "a tab before the hash", "blanks", "valuetab:secret"},
+		{groupLines, "spaces within the name", "blanks", "in the name:secret"},
+		{groupDuplicates, "the password of the first line", "twice", "alice:secret"},
+		{groupDuplicates, "the password of the second line", "twice", "alice:other"},
+		{groupDuplicates, "a valid line after one without a colon", "twice", "bad:secret"},
+		{groupDuplicates, "a valid line after one with an unknown hash", "twice", "unknown:secret"},
+		{groupDuplicates, "a valid line after a locked one", "twice", "locked:secret"},
+		{groupDuplicates, "a valid line after one with an empty hash", "twice", "empty:secret"},
+		{groupIncomplete, "`alice`, no colon", "bad", "alice:secret"},
+		{groupIncomplete, "`alice`, no colon; empty password sent", "bad", "alice:"},
+		{groupIncomplete, "`:`; empty user name and password sent", "bad", ":"},
+		{groupIncomplete, "`:hash`; empty user name sent", "bad", ":secret"},
+		{groupIncomplete, "`nothing:`, no hash", "bad", "nothing:secret"},
+		{groupIncomplete, "`nothing:`, no hash; empty password sent", "bad", "nothing:"},
+		{groupIncomplete, "a user after invalid lines", "bad", "bob:secret"},
+		{groupLong, "hash of 300 kB: a user before it", "longhash", "alice:secret"},
+		{groupLong, "hash of 300 kB: its user", "longhash", "long:secret"},
+		{groupLong, "hash of 300 kB: a user after it", "longhash", "bob:secret"},
+		{groupLong, "user name of 300 kB: a user after it", "longname", "bob:secret"},
+		{groupLong, "comment field of 300 kB: its user", "longend", "long:secret"},
+		{groupLong, "comment field of 300 kB: a user after it", "longend", "bob:secret"},
+		{groupLong, "comment of 300 kB: a user after it", "longline", "bob:secret"},
+		{groupLong, "a user's entry at the end of a line of 300 kB", "longinside", "bob:secret"},
+		{groupLong, "comment field of 4 kB: its user", "note4k", "noted:secret"},
+		{groupLong, "comment field of 9 kB: its user", "note9k", "noted:secret"},
+		{groupLong, "comment field of 9 kB: a user after it", "note9k", "bob:secret"},
+		{groupNUL, "NUL after a hash", "nul", "alice:secret"},
+		{groupNUL, "NUL in a name, sent up to it", "nul", "al:other"},
+		{groupNUL, "NUL in a name, sent with it", "nul", "al\x00ice:other"},
+		{groupNUL, "NUL in a password after {PLAIN}, sent up to it", "nul", "plain:secret"},
+		{groupNUL, "a user after lines with NUL", "nul", "bob:secret"},
 	}
 	for _, m := range []string{"excl", "star", "two", "x", "nothing", "star0", "star1", "np"} {
 		mark := hashOf("marks", m)
-		shown := "`" + mark + "`"
+		name := "`" + mark + "` instead of a hash"
 		if mark == "" {
-			shown = "nothing"
+			name = "no hash"
 		}
 		cases = append(cases,
-			fileCase{"F9 locked with " + shown, "marks", m + ":secret"},
-			fileCase{"F9 locked with " + shown + ", and no password", "marks", m + ":"})
+			fileCase{groupLocked, name, "marks", m + ":secret"},
+			fileCase{groupLocked, name + ", empty password sent", "marks", m + ":"})
 		if mark != "" {
-			cases = append(cases, fileCase{"F9 locked with " + shown + ", and that as the password", "marks", m + ":" + mark})
+			cases = append(cases, fileCase{groupLocked, name + ", sent as the password", "marks", m + ":" + mark})
 		}
 	}
 	cases = append(cases,
-		fileCase{"F9 locked with `!` before the hash", "marks", "behind:secret"},
-		fileCase{"F9 locked with `*` before the hash", "marks", "behindstar:secret"},
-		fileCase{"F9 the text of a bcrypt hash as the password", "formats", "bcrypt:" + hashOf("formats", "bcrypt")},
-		fileCase{"F9 the text of a {PLAIN} line as the password", "formats", "{PLAIN}:{PLAIN}secret"},
-		fileCase{"F9 the text of an Argon2id hash as the password", "formats", "Argon2id:" + hashOf("formats", "Argon2id")},
-		fileCase{"F9 a plain password without {PLAIN}", "plaintext", "alice:secret"},
-		fileCase{"F9 `{FOO}`, an unknown prefix", "plaintext", "brace:secret"},
-		fileCase{"F9 `{FOO}`, and that line as the password", "plaintext", "brace:{FOO}secret"},
-		fileCase{"F9 `{plain}` in small letters", "plaintext", "lower:secret"},
+		fileCase{groupLocked, "`!` before the hash", "marks", "behind:secret"},
+		fileCase{groupLocked, "`*` before the hash", "marks", "behindstar:secret"},
+		fileCase{groupLocked, "the text of a bcrypt hash, sent as the password", "formats", "bcrypt:" + hashOf("formats", "bcrypt")},
+		fileCase{groupLocked, "the text of a {PLAIN} line, sent as the password", "formats", "{PLAIN}:{PLAIN}secret"},
+		fileCase{groupLocked, "the text of an Argon2id hash, sent as the password", "formats", "Argon2id:" + hashOf("formats", "Argon2id")},
+		fileCase{groupLocked, "plain password without {PLAIN}", "plaintext", "alice:secret"},
+		fileCase{groupLocked, "unknown prefix `{FOO}`", "plaintext", "brace:secret"},
+		fileCase{groupLocked, "unknown prefix `{FOO}`, sent as the password", "plaintext", "brace:{FOO}secret"},
+		fileCase{groupLocked, "prefix `{plain}` in lower case", "plaintext", "lower:secret"},
 	)
 	for _, f := range formats {
-		cases = append(cases, fileCase{"F10 a whole hash: " + f[0], "formats", f[0] + ":secret"})
+		cases = append(cases, fileCase{groupFormats, "whole hash: " + f[0], "formats", f[0] + ":secret"})
 	}
 	return cases
 }
@@ -392,49 +448,36 @@ func comparePeers(t *testing.T) []comparison {
 
 	var found []comparison
 	for _, c := range requestCases() {
-		found = append(found, s.ask(c[0], c[1]))
+		found = append(found, s.ask(c.group, c.name, c.request))
 	}
 	for _, realm := range [][2]string{
-		{"R11 a realm with quotes", `the "inner" circle`},
-		{"R11 a realm with a backslash", `one\two`},
-		{"R11 a realm with a backslash at the end", `one\`},
-		{"R11 a realm in UTF-8", "Z\u00fcrich"},
-		{"R11 a control character in the realm", "one\x01two"},
-		{"R11 a line end in the realm", "one\nX-Two: three"},
+		{"realm with quotes", `the "inner" circle`},
+		{"realm with a backslash", `one\two`},
+		{"realm with a backslash at the end", `one\`},
+		{"realm in UTF-8", "Z\u00fcrich"},
+		{"realm with a control character", "one\x01two"},
+		{"realm with a line end", "one\nX-Two: three"},
 	} {
 		found = append(found, s.compareRealm(realm[0], realm[1]))
 	}
 	for _, c := range fileCases(t, texts) {
-		found = append(found, s.ask(c.name, request(c.file, basic(c.login))))
+		found = append(found, s.ask(c.group, c.name, request(c.file, basic(c.login))))
 	}
 	for _, f := range formats {
 		found = append(found, s.compareTruncations(f))
 	}
 	found = append(found, s.compareReplacements(good)...)
 	found = append(found,
-		s.ask("R18 plain HTTP without `allow_http`: no header", requestFor(notAllowed)),
-		s.ask("R18 plain HTTP without `allow_http`: good credentials", requestFor(notAllowed, basic("alice:secret"))))
-	slices.SortStableFunc(found, func(a, b comparison) int { return place(t, a.name) - place(t, b.name) })
+		s.ask(groupPlainHTTP, "without `allow_http`: no header", requestFor(notAllowed)),
+		s.ask(groupPlainHTTP, "without `allow_http`: valid credentials", requestFor(notAllowed, basic("alice:secret"))))
+	slices.SortStableFunc(found, func(a, b comparison) int { return int(a.group - b.group) })
 	return found
-}
-
-// place orders cases: R1, R2 and so on, then F1, F2.
-func place(t testing.TB, name string) int {
-	t.Helper()
-	var letter rune
-	var n int
-	_, err := fmt.Sscanf(name, "%c%d ", &letter, &n)
-	must(t, err)
-	if letter == 'F' {
-		n += 1000
-	}
-	return n
 }
 
 // compareRealm compares the challenges for a realm, or that it is refused.
 func (s *threeServers) compareRealm(name, realm string) comparison {
 	t, file := s.t, filepath.Join(s.dir, "empty")
-	c := comparison{name: name, answers: [3]string{"refused", "refused", "refused"}}
+	c := comparison{group: groupRealm, name: name, answers: [3]string{"refused", "refused", "refused"}}
 	challenge := func(port int) string {
 		said := askRaw(t, port, requestFor("/"))
 		if !bytes.HasPrefix(said, []byte("HTTP/1.1 401 ")) {
@@ -442,7 +485,7 @@ func (s *threeServers) compareRealm(name, realm string) comparison {
 		}
 		_, value, found := bytes.Cut(said, []byte("uthenticate: ")) // with the control characters that net/http would not read
 		if !found || bytes.Contains(value, []byte("uthenticate: ")) {
-			t.Errorf("%s: not one challenge: %q", name, said)
+			t.Errorf("%s: got %q, want one challenge", name, said)
 		}
 		value, _, _ = bytes.Cut(value, []byte("\r\n"))
 		return "`" + strings.NewReplacer("\n", "<LF>", "\x01", "<01>").Replace(string(value)) + "`"
@@ -469,7 +512,7 @@ func (s *threeServers) compareRealm(name, realm string) comparison {
 // compareTruncations logs in with the right password to every truncation of a
 // hash, and says which answers there are.
 func (s *threeServers) compareTruncations(format [3]string) comparison {
-	c := comparison{name: "F10 all truncations: " + format[0]}
+	c := comparison{group: groupFormats, name: "every truncation: " + format[0]}
 	for i, port := range s.ports {
 		count := make(map[string]int)
 		for n := range truncations(s.t, format) {
@@ -491,29 +534,30 @@ func (s *threeServers) compareTruncations(format [3]string) comparison {
 // replacement is what takes the place of a password file with alice and
 // secret, and must not be used.
 type replacement struct {
+	group group
 	what  string
 	write func(path, good string) error
 }
 
 var replacements = map[string]replacement{
-	"cr": {"F3 lines that end with CR alone", func(path, good string) error {
+	"cr": {groupLines, "lines that end with CR alone", func(path, good string) error {
 		return os.WriteFile(path, []byte(strings.ReplaceAll(good+strings.Replace(good, "alice", "bob", 1), "\n", "\r")), 0o644)
 	}},
-	"toolarge": {"F7 257 MiB (sparse), with Bob added", func(path, good string) error {
+	"toolarge": {groupLong, "file of 257 MiB (sparse), with Bob added", func(path, good string) error {
 		if err := os.WriteFile(path, []byte(good+strings.Replace(good, "alice", "bob", 1)), 0o644); err != nil {
 			return err
 		}
 		return os.Truncate(path, 257<<20)
 	}},
-	"page": {"F8 an error page in HTML instead", func(path, _ string) error {
+	"page": {groupNUL, "an error page in HTML instead of a password file", func(path, _ string) error {
 		return os.WriteFile(path, []byte("<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title></head>\n<body style=\"color: red\">\n<h1>Error: 502</h1>\n</body>\n</html>\n"), 0o644)
 	}},
-	"random": {"F8 random bytes instead", func(path, _ string) error {
+	"random": {groupNUL, "random bytes instead of a password file", func(path, _ string) error {
 		b := make([]byte, 64<<10)
 		rand.NewChaCha8([32]byte{1}).Read(b)
 		return os.WriteFile(path, b, 0o644)
 	}},
-	"zeros": {"F8 4 kB of NUL instead", func(path, _ string) error { return os.WriteFile(path, make([]byte, 4096), 0o644) }},
+	"zeros": {groupNUL, "4 kB of NUL instead of a password file", func(path, _ string) error { return os.WriteFile(path, make([]byte, 4096), 0o644) }},
 }
 
 // compareReplacements has files replaced by what must not be used, while the
@@ -525,10 +569,10 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 	cut := filepath.Join(s.dir, "cut")
 	for { // asked within the grace of 3 s, or once more
 		must(t, os.WriteFile(cut, []byte(good), 0o644))
-		eventually(t, "the file is there", func() bool { return s.ask("", login("cut", "alice")).answers[here] == "200" })
+		eventually(t, "the file is there", func() bool { return s.answers(login("cut", "alice"))[here] == "200" })
 		before := time.Now()
 		must(t, os.Truncate(cut, 0))
-		c := s.ask("F1 a file cut to nothing while it is served: at once", login("cut", "alice"))
+		c := s.ask(groupEmptyFiles, "file truncated to nothing, while served: at once", login("cut", "alice"))
 		if time.Since(before) < 2*time.Second {
 			found = append(found, c)
 			break
@@ -544,12 +588,12 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 	})
 	for _, name := range names {
 		r := replacements[name]
-		found = append(found, s.ask(r.what+", while it is served: a user from before", login(name, "alice")))
+		found = append(found, s.ask(r.group, r.what+", while served: a user of the previous version", login(name, "alice")))
 		if name == "toolarge" || name == "cr" {
-			found = append(found, s.ask(r.what+", while it is served: Bob, who is new", login(name, "bob")))
+			found = append(found, s.ask(r.group, r.what+", while served: Bob, who is new", login(name, "bob")))
 		}
 		file := filepath.Join(s.dir, name)
-		c := comparison{name: r.what + ", at the start"}
+		c := comparison{group: r.group, name: r.what + ", at startup"}
 		for i, starts := range []bool{
 			testkit.Accepts(t, nginxConf(s.dir, nginxPlace("/", "x", file)), testkit.NginxCommand),
 			testkit.Accepts(t, apacheConf(s.dir, apachePlace("/", "x", file)), apacheCommand),
@@ -559,8 +603,8 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 		}
 		found = append(found, c)
 	}
-	eventually(t, "the grace ends", func() bool { return s.ask("", login("cut", "alice")).answers[here] == "401" })
-	return append(found, s.ask("F1 a file cut to nothing while it is served: after the grace", login("cut", "alice")))
+	eventually(t, "the grace ends", func() bool { return s.answers(login("cut", "alice"))[here] == "401" })
+	return append(found, s.ask(groupEmptyFiles, "file truncated to nothing, while served: after the grace period", login("cut", "alice")))
 }
 
 // failing returns the files whose present version can't be used.

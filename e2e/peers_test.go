@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +85,7 @@ const (
 
 // comparison is a case and what the three answer.
 type comparison struct {
+	group   group
 	name    string
 	answers [3]string
 }
@@ -95,108 +95,155 @@ func (c *comparison) alike() bool {
 }
 
 // TestPeers asks nginx, Apache and Caddy with this plugin the same, byte for
-// byte, with the same password files (R1 to R11 and F1 to F10). All that they
-// answer differently is in the table of docs/differences.md, with the reason,
-// and all that they answer alike in the other table there; nothing else is.
-// UPDATE_DIFFERENCES=1 writes the tables anew; the reasons of new rows are to
-// be filled in.
+// byte, with the same password files. All that they answer differently is in
+// the first tables of docs/differences.md, with the reason, and all that they
+// answer alike in the second ones; nothing else is. UPDATE_DIFFERENCES=1 writes
+// the tables anew; the reasons of new rows are to be filled in.
 func TestPeers(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
 	program(t, "apache2")
 	found := comparePeers(t)
+	cases := make(map[string]bool)
+	for i := range found {
+		if name := found[i].name; cases[name] {
+			t.Errorf("got two cases named %q, want unique names", name)
+		} else {
+			cases[name] = true
+		}
+	}
 	if t.Failed() {
 		return
 	}
 	const doc = "../docs/differences.md"
-	text, err := os.ReadFile(doc)
-	must(t, err)
+	text := readText(t, doc)
+	differ, alike := wantedRows(t, text, found)
 	if os.Getenv("UPDATE_DIFFERENCES") != "" {
-		text = updateDifferences(t, string(text), found)
-		must(t, os.WriteFile(doc, text, 0o644))
+		text = differTables.update(t, text, differ)
+		text = alikeTables.update(t, text, alike)
+		must(t, os.WriteFile(doc, []byte(text), 0o644))
 	}
-	differ, alike := wantedRows(t, string(text), found)
-	compareRows(t, "differences", tableRows(t, string(text), differHeader), differ)
-	compareRows(t, "answers that are alike", tableRows(t, string(text), alikeHeader), alike)
+	differTables.compare(t, text, differ)
+	alikeTables.compare(t, text, alike)
 }
 
-// Headers of the tables.
-const (
-	differHeader = "| case | nginx | Apache | here | why |"
-	alikeHeader  = "| case | all three |"
+// tables are a section of docs/differences.md: one table for each group, under
+// a heading of its own, all with the same header.
+type tables struct{ title, header, rule string }
+
+var (
+	differTables = tables{"What is different", "| case | nginx | Apache | here | why |", "|---|---|---|---|---|"}
+	alikeTables  = tables{"What is alike", "| case | all three |", "|---|---|"}
 )
 
-// tableRows returns the rows of the table under a header.
-func tableRows(t testing.TB, doc, header string) []string {
+// tableRow is a row and the heading over its table.
+type tableRow struct{ heading, text string }
+
+// find returns the section and where it begins.
+func (s tables) find(t testing.TB, doc string) (text string, begin int) {
 	t.Helper()
-	_, rest, found := strings.Cut(doc, "\n"+header+"\n|---")
+	title := "\n## " + s.title + "\n"
+	before, rest, found := strings.Cut(doc, title)
 	if !found {
-		t.Fatalf("there is no table %q", header)
+		t.Fatalf("got no section %q, want one", s.title)
 	}
-	rows := strings.Split(rest, "\n")[1:]
-	end := slices.IndexFunc(rows, func(row string) bool { return !strings.HasPrefix(row, "|") })
-	return rows[:end]
+	text, _, _ = strings.Cut(rest, "\n## ")
+	return text, len(before) + len(title)
+}
+
+// rows returns the rows of the section, and fails on text beside its tables.
+func (s tables) rows(t testing.TB, doc string) []tableRow {
+	t.Helper()
+	text, _ := s.find(t, doc)
+	var rows []tableRow
+	parts := strings.Split("\n"+text, "\n### ")
+	if beside := strings.TrimSpace(parts[0]); beside != "" {
+		t.Errorf("%s: got %q before the first heading, want nothing", s.title, beside)
+	}
+	for _, part := range parts[1:] {
+		heading, table, _ := strings.Cut(part, "\n")
+		lines, found := strings.CutPrefix(strings.Trim(table, "\n"), s.header+"\n"+s.rule+"\n")
+		if !found {
+			t.Errorf("%s, %s: got %q, want a table with the header %q", s.title, heading, table, s.header)
+		}
+		for line := range strings.SplitSeq(lines, "\n") {
+			if !strings.HasPrefix(line, "| ") {
+				t.Errorf("%s, %s: got %q, want a row", s.title, heading, line)
+			}
+			rows = append(rows, tableRow{heading, line})
+		}
+	}
+	return rows
+}
+
+// compare fails where the section has other rows than it should, or in another order.
+func (s tables) compare(t testing.TB, doc string, want []tableRow) {
+	t.Helper()
+	got := s.rows(t, doc)
+	if len(want) < 20 {
+		t.Errorf("%s: got %d cases, want 20 or more: the test does not ask enough", s.title, len(want))
+	}
+	differs := false
+	for _, row := range got {
+		if !slices.Contains(want, row) {
+			differs = true
+			t.Errorf("%s: got a row that is not wanted under %s:\n%s", s.title, row.heading, row.text)
+		}
+	}
+	for _, row := range want {
+		if !slices.Contains(got, row) {
+			differs = true
+			t.Errorf("%s: want a row that is missing under %s:\n%s", s.title, row.heading, row.text)
+		}
+	}
+	if !differs && !slices.Equal(got, want) {
+		t.Errorf("%s: got rows twice or in another order than the test asks:\n%q\nwant\n%q", s.title, got, want)
+	}
+}
+
+// update returns the page with these rows in the section.
+func (s tables) update(t testing.TB, doc string, rows []tableRow) string {
+	t.Helper()
+	var b strings.Builder
+	heading := ""
+	for _, row := range rows {
+		if row.heading != heading {
+			heading = row.heading
+			fmt.Fprintf(&b, "\n### %s\n\n%s\n%s\n", heading, s.header, s.rule)
+		}
+		b.WriteString(row.text + "\n")
+	}
+	old, begin := s.find(t, doc)
+	return doc[:begin] + b.String() + doc[begin+len(old):]
 }
 
 // wantedRows are the rows that have to stand in the tables, with the reasons
 // that do stand there.
-func wantedRows(t testing.TB, doc string, found []comparison) (differ, alike []string) {
+func wantedRows(t testing.TB, doc string, found []comparison) (differ, alike []tableRow) {
 	t.Helper()
 	reasons := make(map[string]string)
-	for _, row := range tableRows(t, doc, differHeader) {
-		cells := strings.Split(strings.Trim(row, "|"), " | ")
+	for _, row := range differTables.rows(t, doc) {
+		cells := strings.Split(strings.Trim(row.text, "|"), " | ")
 		if len(cells) != 5 {
-			t.Errorf("a row of %d cells: %s", len(cells), row)
+			t.Errorf("got %d cells, want 5: %s", len(cells), row.text)
 			continue
 		}
 		reasons[strings.TrimSpace(cells[0])] = strings.TrimSpace(cells[4])
 	}
 	for i := range found {
 		c := &found[i]
+		heading := headings[c.group]
 		if c.alike() {
-			alike = append(alike, fmt.Sprintf("| %s | %s |", c.name, c.answers[here]))
+			alike = append(alike, tableRow{heading, fmt.Sprintf("| %s | %s |", c.name, c.answers[here])})
 			continue
 		}
 		reason := reasons[c.name]
 		if reason == "" {
-			t.Errorf("%s: no reason for the difference", c.name)
+			t.Errorf("%s: got no reason for the difference, want one", c.name)
 		}
-		differ = append(differ, fmt.Sprintf("| %s | %s | %s |", c.name, strings.Join(c.answers[:], " | "), reason))
+		differ = append(differ, tableRow{heading, fmt.Sprintf("| %s | %s | %s |", c.name, strings.Join(c.answers[:], " | "), reason)})
 	}
 	return differ, alike
-}
-
-func compareRows(t testing.TB, what string, stand, want []string) {
-	t.Helper()
-	if len(want) < 20 {
-		t.Errorf("only %d %s: the test does not ask enough", len(want), what)
-	}
-	for _, row := range stand {
-		if !slices.Contains(want, row) {
-			t.Errorf("%s: listed, but not so:\n%s", what, row)
-		}
-	}
-	for _, row := range want {
-		if !slices.Contains(stand, row) {
-			t.Errorf("%s: not listed:\n%s", what, row)
-		}
-	}
-	if !t.Failed() && !slices.Equal(stand, want) {
-		t.Errorf("%s: listed twice, or in another order than the test asks", what)
-	}
-}
-
-// updateDifferences returns the page with the rows as they have to be.
-func updateDifferences(t testing.TB, doc string, found []comparison) []byte {
-	t.Helper()
-	differ, alike := wantedRows(t, doc, found)
-	for header, rows := range map[string][]string{differHeader: differ, alikeHeader: alike} {
-		doc = regexp.MustCompile(regexp.QuoteMeta(header)+`\n(\|---.*\n)(\|.*\n)*`).
-			ReplaceAllStringFunc(doc, func(table string) string {
-				return strings.Join(append(strings.SplitN(table, "\n", 3)[:2], rows...), "\n") + "\n"
-			})
-	}
-	return []byte(doc)
 }
 
 // notAllowed is a place where Caddy takes no password over plain HTTP.
@@ -268,14 +315,19 @@ func quoted(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)
 }
 
-// ask sends the same to all three.
-func (s *threeServers) ask(name, request string) comparison {
+// answers sends the same to all three.
+func (s *threeServers) answers(request string) (answers [3]string) {
 	s.t.Helper()
-	c := comparison{name: name}
 	for i, port := range s.ports {
-		c.answers[i] = verdict(s.t, askRaw(s.t, port, request))
+		answers[i] = verdict(s.t, askRaw(s.t, port, request))
 	}
-	return c
+	return answers
+}
+
+// ask is a case of one request.
+func (s *threeServers) ask(in group, name, request string) comparison {
+	s.t.Helper()
+	return comparison{group: in, name: name, answers: s.answers(request)}
 }
 
 // validates reports whether Caddy would start with these sites.

@@ -99,8 +99,8 @@ func (n *nginxBehind) onlyFrom(s *server, answered, passed int) {
 	}
 }
 
-// R13: framing that servers read differently: nothing that was not let pass
-// reaches nginx, neither as a request of its own nor behind one that was.
+// TestSmuggling sends framing that servers read differently. No request without
+// the password reaches nginx, neither on its own nor behind one with it.
 func TestSmuggling(t *testing.T) {
 	parallel(t)
 	app := newNginxBehind(t)

@@ -310,8 +310,9 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// F11 to F14: whatever costs or lengths a hash claims to have, its being bad is
-// found without the work. The quickest of some runs is not held up by others.
+// TestParseErrorsAreCheap: whatever cost or length an invalid hash claims to
+// have, Parse refuses it without doing that work. The quickest of five runs is
+// not slowed down by other processes.
 func TestParseErrorsAreCheap(t *testing.T) {
 	for _, tt := range parseErrors {
 		quickest, allocated := time.Hour, uint64(math.MaxUint64)

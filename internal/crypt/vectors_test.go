@@ -104,9 +104,10 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// F10: a hash with its end missing or with a character more is no hash. {SSHA} and
-// {PLAIN} can't tell, as there is no length, and Argon2 can't for one of the
-// lengths: there such a text may be a hash, but not one of the same password.
+// TestTruncatedAndExtended: a hash without its end, or with a character more, is
+// not a hash. {SSHA} and {PLAIN} have no fixed length, nor does Argon2 for one
+// of the lengths: there such a text may be a hash, but not one of the same
+// password.
 func TestTruncatedAndExtended(t *testing.T) {
 	for _, v := range vectors(t) {
 		class := mustParse(t, v.hash)

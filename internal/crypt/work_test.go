@@ -200,8 +200,8 @@ func sumOf(newHash func() hash.Hash, parts ...[]byte) []byte {
 	return h.Sum(nil)
 }
 
-// TestWorkIsOfTheClass is S4: hashes of a class take the same work, for any
-// two passwords of the same length.
+// TestWorkIsOfTheClass: hashes of a class take the same work, for any two
+// passwords of the same length.
 func TestWorkIsOfTheClass(t *testing.T) {
 	cases := workCases()
 	for _, f := range formats {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,7 @@ func TestClientsTakeTurns(t *testing.T) {
 		{"without failures first", "a1 a2 b1 b2 c1", "a", "b1 c1 b2 a1 a2"},
 		{"but every eighth turn", "a1 a2 b1 c1 d1 e1 f1 g1 h1 i1 j1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 a2"},
 		{"by turns among those with failures", "a1 a2 b1 b2 c1", "ab", "c1 a1 b1 a2 b2"},
+		{"every eighth turn from when it comes", "b1 c1 d1 e1 a1 f1 g1 h1 i1 j1 k1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 k1"},
 		{"all with failures", "a1 a2 b1", "ab", "a1 b1 a2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -114,26 +116,32 @@ func TestClientsTakeTurns(t *testing.T) {
 }
 
 // TestClientIsDemotedWhileItWaits demotes a client while many of its tasks wait.
+// From the next turn on that would be its own, it gets every eighth one.
 func TestClientIsDemotedWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(1)
 		failed := false
 		q.turns.isDemoted = func(client uint64) bool { return client == 1 && failed }
-		var order []string
 		var group sync.WaitGroup
-		for i := range 5 {
-			for client := range uint64(2) {
+		group.Go(func() { q.Do(t.Context(), taskOf(9, "before", time.Second, new(int))) })
+		synctest.Wait()
+		var order []string
+		for i := range 10 {
+			for client := uint64(1); client <= 2; client++ {
+				if client == 1 && i >= 4 {
+					continue
+				}
 				task := startingWith(func() {
-					order = append(order, fmt.Sprint(client+1))
+					order = append(order, fmt.Sprint(client))
 					failed = true
-				}, taskOf(client+1, fmt.Sprint(client+1, i), time.Millisecond, new(int)))
+				}, taskOf(client, fmt.Sprint(client, i), time.Millisecond, new(int)))
 				group.Go(func() { q.Do(t.Context(), task) })
 				synctest.Wait()
 			}
 		}
 		group.Wait()
-		if got := strings.Join(order, ""); got != "1222221111" {
-			t.Errorf("got the order %s, want %s", got, "1222221111")
+		if got, want := strings.Join(order, ""), "12"+"2222222"+"1"+"22"+"11"; got != want {
+			t.Errorf("got the order %s, want %s", got, want)
 		}
 		checkIdle(t, q)
 	})
@@ -343,6 +351,85 @@ func TestRunGoesOnWhenAllLeave(t *testing.T) {
 		}
 		checkIdle(t, q)
 	})
+}
+
+// TestLeavingLateLeavesOthersAlone has a client go away in the moment when its
+// result is there. Others ask for the same by then: their run is still joined.
+func TestLeavingLateLeavesOthersAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ran := queueOf(1), 0
+		late := &waiter[string, string]{Task: taskOf(1, "same", time.Second, &ran), done: make(chan result[string], 1)}
+		if !q.enter(late) {
+			t.Fatal("got no room, want some")
+		}
+		<-late.done
+		var group sync.WaitGroup
+		ask := func(wantShared bool) {
+			group.Go(func() {
+				if got, shared, err := q.Do(t.Context(), taskOf(2, "same", time.Second, &ran)); got != "same" || shared != wantShared || err != nil {
+					t.Errorf("got %q, shared %t, error %v, want %q, shared %t", got, shared, err, "same", wantShared)
+				}
+			})
+			synctest.Wait()
+		}
+		ask(false)
+		q.leave(late)
+		ask(true)
+		group.Wait()
+		if ran != 2 {
+			t.Errorf("got %d runs, want 2", ran)
+		}
+		checkIdle(t, q)
+	})
+}
+
+// TestState asks for the state while tasks come and end.
+func TestState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(2)
+		expect := func(running, waiting int) {
+			t.Helper()
+			synctest.Wait()
+			if r, w := q.State(); r != running || w != waiting {
+				t.Errorf("got %d running and %d waiting, want %d and %d", r, w, running, waiting)
+			}
+		}
+		expect(0, 0)
+		for i := range 5 {
+			go q.Do(t.Context(), taskOf(uint64(i), fmt.Sprint(i), time.Second, new(int)))
+		}
+		expect(2, 3)
+		time.Sleep(time.Second)
+		expect(2, 1)
+		time.Sleep(time.Second)
+		expect(1, 0)
+		time.Sleep(time.Second)
+		expect(0, 0)
+	})
+}
+
+// TestParallelUse calls all methods at the same time, for the race detector.
+func TestParallelUse(t *testing.T) {
+	q := queueOf(2)
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for j := range 200 {
+				ctx, cancel := context.WithCancel(t.Context())
+				task := taskOf(uint64(i), fmt.Sprint(j%5), 0, new(int))
+				task.Start = func() (func() string, error) { return func() string { return "" }, nil }
+				go cancel()
+				q.Do(ctx, task)
+				q.State()
+				q.WorkersChanged()
+			}
+		})
+	}
+	group.Wait()
+	for running := 1; running > 0; running, _ = q.State() {
+		runtime.Gosched() // what has begun goes on to its end
+	}
+	checkIdle(t, q)
 }
 
 // TestPanicsDoNotAddUp has each of ten runs panic after six seconds: a task that

@@ -21,8 +21,8 @@ const (
 	fileB = "alice:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n"
 )
 
-// put makes settings active until the end of a test.
-func put(t *testing.T, poll time.Duration) *settings {
+// activate makes settings active until the end of a test.
+func activate(t *testing.T, poll time.Duration) *settings {
 	t.Helper()
 	active := &settings{poll: poll, keys: keyring.NewRing(&process.keys), logger: zap.NewNop()}
 	process.active.start(active)
@@ -32,17 +32,17 @@ func put(t *testing.T, poll time.Duration) *settings {
 
 // TestFollowSettings makes other settings active: who follows a file learns of it.
 func TestFollowSettings(t *testing.T) {
-	one := put(t, time.Hour)
+	one := activate(t, time.Hour)
 	settings, changed := process.sources.followSettings()
 	if settings.Poll != time.Hour || settings.Logger != one.logger {
 		t.Errorf("got a poll of %s, want %s, and the logger of the app", settings.Poll, time.Hour)
 	}
 	select {
 	case <-changed:
-		t.Error("the settings are said to have changed, and have not")
+		t.Error("got a notice of a change, want none: nothing has changed")
 	default:
 	}
-	two := put(t, time.Minute)
+	two := activate(t, time.Minute)
 	<-changed
 	if settings, _ := process.sources.followSettings(); settings.Poll != time.Minute || settings.Logger != two.logger {
 		t.Errorf("got a poll of %s, want %s, and the logger of the other app", settings.Poll, time.Minute)
@@ -63,8 +63,8 @@ func nobodyFollows(t *testing.T) {
 	eventually(t, "no goroutine follows a file", func() bool { return followers() == 0 })
 }
 
-// knows waits until a handler knows a user, or doesn't any more.
-func knows(t *testing.T, h *Handler, user string, want result) {
+// awaitKnows waits until a handler knows a user, or doesn't any more.
+func awaitKnows(t *testing.T, h *Handler, user string, want result) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
 		f := h.users.find([]byte(user)) // a login would have the file looked at
@@ -78,7 +78,7 @@ func knows(t *testing.T, h *Handler, user string, want result) {
 // TestFilesAreShared is what handlers of one path have in common, and that
 // nothing is left when the last one is gone.
 func TestFilesAreShared(t *testing.T) {
-	put(t, time.Hour)
+	activate(t, time.Hour)
 	nobodyFollows(t) // anything for another test
 	path := writeFile(t, fileA)
 	groups := writeFile(t, "admins: alice\n")
@@ -86,7 +86,7 @@ func TestFilesAreShared(t *testing.T) {
 	must(t, one.Provision(configContext(t)))
 	must(t, two.Provision(configContext(t)))
 	if one.users[0] != two.users[0] || one.users[0] != one.users[1] {
-		t.Error("the same file is two tables")
+		t.Error("got two stores of the same file, want one")
 	}
 	eventually(t, "two files are followed", func() bool { return followers() == 4 }) // each with its notices
 
@@ -96,7 +96,7 @@ func TestFilesAreShared(t *testing.T) {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 	must(t, three.Cleanup())
-	if got, _ := checkIn(t, one.users, "ann", "secret1", &cachePolicy{now: clock}); got != resultPassed {
+	if got, _ := checkLogin(t, one.users, "ann", "secret1", &cachePolicy{now: clock}); got != resultPassed {
 		t.Errorf("a user of the previous version: got %s, want %s", got, resultPassed)
 	}
 
@@ -110,14 +110,14 @@ func TestFilesAreShared(t *testing.T) {
 	must(t, one.Cleanup())
 	must(t, one.Cleanup()) // once more takes nothing from others
 	replace(t, path, fileB)
-	knows(t, two, "bob", resultPassed)
+	awaitKnows(t, two, "bob", resultPassed)
 	must(t, two.Cleanup())
 	nobodyFollows(t)
 
 	// One that can't be read leaves nothing either.
 	four := &Handler{Files: []string{path, path + ".none"}}
 	if err := four.Provision(configContext(t)); err == nil {
-		t.Error("provisioned")
+		t.Error("got no error for a file that is missing, want one")
 	}
 	must(t, four.Cleanup())
 	nobodyFollows(t)

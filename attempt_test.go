@@ -1,0 +1,443 @@
+//go:build unix
+
+package caddyhtpasswd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+)
+
+// busy takes the only worker slot of a handler with a hash for a user nobody
+// has, until hashTime is over.
+func (h *flooded) busy() {
+	h.t.Helper()
+	go h.login("203.0.113.1", "busy", fmt.Sprint(time.Now()))
+	synctest.Wait()
+}
+
+// expectAtOnce expects an answer that takes no turn: the only worker slot is busy.
+func (h *flooded) expectAtOnce(ip, user, password, want string) {
+	h.t.Helper()
+	h.busy()
+	start, before := time.Now(), h.cost().hashes
+	h.expect(ip, user, password, want)
+	if took, n := time.Since(start), h.cost().hashes-before; took != 0 || n != 0 {
+		h.t.Errorf("%s from %s with %q: got the answer after %s and %d hashes, want it at once", user, ip, password, took, n)
+	}
+	time.Sleep(hashTime)
+	synctest.Wait() // the slot is free again
+}
+
+// TestRefusalsNeedNoTurn has logins refused while the only worker slot is busy:
+// whoever is refused without a hash does not wait for one, and so takes no turn
+// from anybody.
+func TestRefusalsNeedNoTurn(t *testing.T) {
+	const home = "192.0.2.1"
+	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!\n", func(t *testing.T, h *flooded) {
+		for _, user := range []string{"alice", "locked", "nobody"} {
+			want := map[string]string{"alice": loginWrong, "locked": resultDeniedUser.String(), "nobody": loginUnknown}[user]
+			h.expect(home, user, "old", want)
+			h.expectAtOnce(home, user, "old", want) // known to be wrong
+			for i := range 9 {
+				h.login(home, user, fmt.Sprint("guess", i))
+			}
+			h.expectAtOnce(home, user, "guess", loginThrottled)
+		}
+	})
+}
+
+// TestLimitsWhereNobodyCanLogIn guesses at a file without a usable user: there
+// is no hash to compute, but the limits hold.
+func TestLimitsWhereNobodyCanLogIn(t *testing.T) {
+	underFlood(t, &App{}, "locked:!\n", func(t *testing.T, h *flooded) {
+		for _, user := range []string{"locked", "nobody"} {
+			var r results
+			for i := range 100 {
+				r.add(h.login("192.0.2.1", user, fmt.Sprint("guess", i)))
+			}
+			if n := r.count[loginThrottled]; n != 90 {
+				t.Errorf("%s: got %d of 100 guesses refused because of the limit, want 90: %v", user, n, r.count)
+			}
+		}
+		if n := h.cost().hashes; n != 0 {
+			t.Errorf("got %d hashes, want none", n)
+		}
+	})
+}
+
+// TestCheapRefusals: a refusal that takes no hash has to wait in ServeHTTP,
+// since whoever gets one can ask again at once.
+func TestCheapRefusals(t *testing.T) {
+	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
+	for _, test := range []struct {
+		name   string
+		header string
+		want   bool
+	}{
+		{"a wrong password", "Basic " + encoded("alice:wrong"), false},
+		{"the same wrong password again", "Basic " + encoded("alice:wrong"), true},
+		{"an unknown user", "Basic " + encoded("nobody:wrong"), false},
+		{"the same unknown user again", "Basic " + encoded("nobody:wrong"), true},
+		{"malformed credentials", "Basic " + encoded("alice"), true},
+	} {
+		c := parseCredentials(test.header)
+		v, err := h.check(t.Context(), "", c)
+		c.release()
+		if err != nil || v.result == resultPassed || v.isCheap() != test.want {
+			t.Errorf("%s: got %v, cheap %t, error %v, want a refusal, cheap %t", test.name, v.result, v.isCheap(), err, test.want)
+		}
+	}
+}
+
+func TestMalformedCredentialsAreLogged(t *testing.T) {
+	logger, logs := observed()
+	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
+	h.guard, h.logger = newGuard(settingsOf(new(App)), clock), logger
+	c := parseCredentials("Basic " + encoded("alice"))
+	defer c.release()
+	h.check(t.Context(), "192.0.2.1", c)
+	if logs.Len() != 1 || logs.All()[0].ContextMap()["reason"] != resultReasons[resultMalformed] || logs.All()[0].ContextMap()["client_ip"] != "192.0.2.1" {
+		t.Errorf("got\n%swant one line with the reason and the address", logText(logs))
+	}
+}
+
+// TestRepeatedWrongPasswordLeavesNoGuess has a recognized client send one wrong
+// password again and again: it was counted once, and does not use up the room
+// for others.
+func TestRepeatedWrongPasswordLeavesNoGuess(t *testing.T) {
+	const home = "192.0.2.1"
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		h.expect(home, "alice", "secret1", loginPassed)
+		for range 100 {
+			h.expect(home, "alice", "old", loginWrong)
+		}
+		if n := h.openGuesses(); n != 0 {
+			t.Errorf("%d guesses are open, want none", n)
+		}
+		h.expect(home, "alice", "secret1", loginPassed)
+	})
+}
+
+// TestGuessEndsWhenAnotherFileDecides has a recognized client guess while an
+// earlier file is about to name the user. That one decides then, but the line at
+// which the client guessed is as it was, and no guess at it is left open.
+func TestGuessEndsWhenAnotherFileDecides(t *testing.T) {
+	const home = "192.0.2.1"
+	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
+		source, _ := h.followTestSource("bob:" + shaSecret1)
+		second := storeOf(t, "alice:"+shaSecret1)
+		h.users, h.store = append(h.users, second), second
+		h.expect(home, "alice", "secret1", loginPassed)
+		source.change("alice:!", true)
+		h.expect(home, "alice", "guess", resultDeniedUser.String())
+		if n := h.openGuesses(); n != 0 {
+			t.Errorf("%d guesses are open, want none", n)
+		}
+	})
+}
+
+// TestGoneWithNothingCompared is a recognized client that goes away before its
+// turn. If there was nothing to compare its password with at once, it has
+// learned nothing, and nothing is counted.
+func TestGoneWithNothingCompared(t *testing.T) {
+	const home = "192.0.2.1"
+	for _, test := range []struct {
+		name string
+		wait time.Duration // since the password was verified
+		want int
+	}{
+		{"the cached password is compared", time.Second, 1},
+		{"the cached password is too old", time.Hour, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+				h.cache.maxAge = time.Minute
+				h.expect(home, "alice", "secret1", loginPassed)
+				time.Sleep(test.wait)
+				h.busy()
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(hashTime/2, cancel)
+				password := "guess"
+				if test.want == 0 {
+					password = "secret1" // a wrong one is told from the old one, however old that is
+				}
+				c := credentialsOf("alice", password)
+				defer c.release()
+				if _, err := h.check(ctx, home, c); !errors.Is(err, context.Canceled) {
+					t.Errorf("got error %v, want %v", err, context.Canceled)
+				}
+				time.Sleep(hashTime)
+				synctest.Wait()
+				if got := h.guard.counts()[scopeUser] - 1; got != test.want { // one is of the user who keeps the slot busy
+					t.Errorf("got %d failed logins, want %d", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestHashOutlivesItsRequest has a client go away while its hash is computed:
+// the hash goes on with a copy of the password, of which nothing is left in the end.
+func TestHashOutlivesItsRequest(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		var hashed []byte
+		before := h.guard.verify
+		h.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
+			hashed = password
+			return before(class, hash, password)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(hashTime/2, cancel)
+		c := credentialsOf("alice", "secret1")
+		if _, err := h.check(ctx, "192.0.2.1", c); !errors.Is(err, context.Canceled) {
+			t.Errorf("got error %v, want %v", err, context.Canceled)
+		}
+		c.release()
+		other := credentialsOf("alice", "other") // takes the place of the first ones in the pool
+		time.Sleep(hashTime)
+		synctest.Wait()
+		if got := h.guard.counts(); got != [scopeCount]int{} {
+			t.Errorf("got %v failed logins, want none: the password was right", got)
+		}
+		if len(hashed) != len("secret1") || !allZero(hashed) {
+			t.Errorf("the hash was computed of %d bytes, and %q is left of them, want 7 and nothing", len(hashed), hashed)
+		}
+		if string(other.password) != "other" {
+			t.Errorf("the credentials of another request are %q, want what it sent", other.password)
+		}
+		other.release()
+		before = neverHashed(t)
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+	})
+}
+
+// TestSitesWithOtherFilesShareNoHash has two sites refuse a user who is locked
+// in a file of each, while the hash that both compute is from a third file: the
+// failed login is counted for both files.
+func TestSitesWithOtherFilesShareNoHash(t *testing.T) {
+	underFlood(t, &App{MaxHashes: 2}, "bob:"+shaSecret1, func(t *testing.T, h *flooded) {
+		var group sync.WaitGroup
+		for range 2 {
+			site := &flooded{handlerOf(userStores{storeOf(t, "alice:!"), h.store}, &cachePolicy{now: time.Now}), t, h.store}
+			site.guard = h.guard
+			group.Go(func() { site.expect("192.0.2.1", "alice", "guess", resultDeniedUser.String()) })
+		}
+		group.Wait()
+		if got, want := h.guard.counts(), [scopeCount]int{2, 2, 2}; got != want {
+			t.Errorf("got %v failed logins, want %v", got, want)
+		}
+	})
+}
+
+// TestNewLineNeedsNoOldHash changes a user's line while its hash is computed for
+// a login. Another one that comes then, with the same password, waits for the
+// hash of the new line only.
+func TestNewLineNeedsNoOldHash(t *testing.T) {
+	underFlood(t, &App{MaxHashes: 2}, "alice:"+apr1Secret2, func(t *testing.T, h *flooded) {
+		first := make(chan string)
+		go func() { first <- h.login("192.0.2.1", "alice", "secret1") }()
+		synctest.Wait()
+		reloadStore(t, h.store, "alice:"+shaSecret1)
+		time.Sleep(hashTime / 2)
+		start := time.Now()
+		h.expect("192.0.2.2", "alice", "secret1", loginPassed)
+		if took := time.Since(start); took != hashTime {
+			t.Errorf("the login took %s, want %s", took, hashTime)
+		}
+		if got := <-first; got != loginPassed {
+			t.Errorf("the first login: got %s, want %s", got, loginPassed)
+		}
+	})
+}
+
+// TestReloadForgetsNothing reloads a large file while its first and its last user
+// log in. Their lines stay the same: once a password is verified, it is known in
+// every version, however the login and the reload fall together.
+func TestReloadForgetsNothing(t *testing.T) {
+	var others strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&others, "user%d:!\n", i)
+	}
+	texts := [2]string{}
+	for i := range texts {
+		texts[i] = fmt.Sprintf("first:%s\n%sother%d:!\nlast:%s\n", shaSecret1, others.String(), i, shaSecret1)
+	}
+	m := &cachePolicy{now: clock}
+	t.Run("when it was verified before", func(t *testing.T) {
+		store := storeOf(t, texts[0])
+		logIn := []step{{"first", "secret1", resultPassed, 0}, {"last", "secret1", resultPassed, 0}}
+		for _, s := range logIn {
+			checkLogin(t, userStores{store}, s.user, s.password, m)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := range 100 {
+				reloadStore(t, store, texts[(i+1)%2])
+			}
+		}()
+		for isDone := false; !isDone && !t.Failed(); {
+			select {
+			case <-done:
+				isDone = true
+			default:
+			}
+			runSteps(t, userStores{store}, m, logIn)
+		}
+		<-done
+	})
+	t.Run("when it is verified meanwhile", func(t *testing.T) {
+		for i := range 100 {
+			store := storeOf(t, texts[0])
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				reloadStore(t, store, texts[1])
+			}()
+			time.Sleep(time.Duration(i) * 10 * time.Microsecond) // some of them in the midst of it
+			checkLogin(t, userStores{store}, "first", "secret1", m)
+			<-done
+			runSteps(t, userStores{store}, m, []step{{"first", "secret1", resultPassed, 0}})
+			if t.Failed() {
+				t.Fatalf("round %d: the password was forgotten", i)
+			}
+		}
+	})
+}
+
+// TestPasswordOfTheOldLineIsNotCached changes a user's line in the moment when a
+// password that is right for the old one is being cached: it must not be cached
+// for the new one, with which it is wrong.
+func TestPasswordOfTheOldLineIsNotCached(t *testing.T) {
+	store := storeOf(t, "alice:"+shaSecret1)
+	isChanged := false
+	m := &cachePolicy{now: func() time.Time {
+		if !isChanged {
+			isChanged = true
+			reloadStore(t, store, "alice:"+apr1Secret2)
+		}
+		return clock()
+	}}
+	for range 2 {
+		if got, _ := checkLogin(t, userStores{store}, "alice", "secret1", m); got != resultWrongPassword {
+			t.Errorf("got %v, want %v", got, resultWrongPassword)
+		}
+	}
+	if !isChanged {
+		t.Error("the line was not changed")
+	}
+}
+
+// TestRepeatedOfAnotherSite sends one wrong password to two sites with one file
+// at once. Neither shares the hash of the other, since one of them keeps no
+// passwords, but the second one finds what the first one has found: it is logged
+// as repeated, and counted once.
+func TestRepeatedOfAnotherSite(t *testing.T) {
+	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		logger, logs := observed()
+		h.logger = logger
+		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
+		other.guard, other.logger = h.guard, logger
+		var group sync.WaitGroup
+		for _, site := range []*flooded{h, other} {
+			group.Go(func() { site.expect("192.0.2.1", "alice", "old", loginWrong) })
+		}
+		group.Wait()
+		lines, repeated := logs.FilterMessage("log-in failed"), logs.FilterField(zap.Bool("repeated", true))
+		if lines.Len() != 2 || repeated.Len() != 1 {
+			t.Errorf("got %d lines, %d of them repeated, want 2 and 1:\n%s", lines.Len(), repeated.Len(), logText(logs))
+		}
+		if got, want := h.guard.counts(), [scopeCount]int{1, 1, 1}; got != want {
+			t.Errorf("got %v failed logins, want %v", got, want)
+		}
+	})
+}
+
+// TestRecognizedClientsShareTheUsersLimit has a user log in, and then be guessed
+// at from elsewhere: what was counted for the user before counts with it.
+func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
+	underFlood(t, &App{Throttle: &Throttle{User: &Limit{Failures: 20}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		guess := func(from, n int) (refused int) {
+			for i := range n {
+				if h.login(fmt.Sprint("192.0.2.", from+i), "alice", fmt.Sprint("guess", from+i)) == loginThrottled {
+					refused++
+				}
+			}
+			return refused
+		}
+		if n := guess(0, 15); n != 0 {
+			t.Errorf("%d guesses refused, want none", n)
+		}
+		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
+		if n := guess(15, 15); n != 10 {
+			t.Errorf("%d of 15 more guesses refused, want 10 at a limit of 20", n)
+		}
+	})
+}
+
+// TestCountedInTheFileThatDecides has an earlier file name a user, with the same
+// hash, while a wrong password is hashed. That file decides by then, so the
+// failed login counts against the limits of its user.
+func TestCountedInTheFileThatDecides(t *testing.T) {
+	underFlood(t, &App{}, "bob:!", func(t *testing.T, h *flooded) {
+		h.users = append(h.users, storeOf(t, "alice:"+shaSecret1))
+		h.swapWhileHashing("alice:" + shaSecret1)
+		h.expect("192.0.2.1", "alice", "guess", loginWrong)
+		var keys limitKeys
+		decides := h.users.find([]byte("alice"))
+		keys.set(h.guard, h.guard.client("192.0.2.1"), &decides, []byte("alice"))
+		if decides.store != h.users[0] {
+			t.Error("the second file decides, want the first")
+		}
+		for s := range scopeCount {
+			if n := h.guard.failures[s].Peek(keys[s]); n != 1 {
+				t.Errorf("%v: got %d failed logins of the user of the first file, want 1", s, n)
+			}
+		}
+	})
+}
+
+// TestSitesWithOtherCachesShareNoResult has two sites with one file wait for a
+// turn with the same right password, which was verified an hour ago. For the first
+// one that is enough. The other one must not pass without a hash because of it.
+func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
+	for name, cache := range map[string]cachePolicy{
+		"without a cache":            {now: time.Now, off: true},
+		"with a shorter max_age":     {now: time.Now, maxAge: time.Minute},
+		"with the same as the first": {now: time.Now},
+	} {
+		t.Run(name, func(t *testing.T) {
+			underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+				h.expect("198.51.100.1", "alice", "secret1", loginPassed)
+				time.Sleep(time.Hour)
+				other := &flooded{handlerOf(h.users, &cache), t, h.store}
+				other.guard = h.guard
+				h.busy()
+				before := h.cost().hashes
+				var group sync.WaitGroup
+				for i, site := range []*flooded{h, other} {
+					group.Go(func() { site.expect(fmt.Sprint("192.0.2.", i), "alice", "secret1", loginPassed) })
+					synctest.Wait()
+				}
+				group.Wait()
+				want := int64(2) // the one that keeps the slot busy, and one of the other site
+				if !cache.off && cache.maxAge == 0 {
+					want = 1
+				}
+				if n := h.cost().hashes - before; n != want {
+					t.Errorf("got %d hashes, want %d", n, want)
+				}
+			})
+		})
+	}
+}
