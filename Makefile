@@ -64,7 +64,7 @@ unit-and-e2e:
 e2e:
 	cd e2e && PATH="$$PATH:/usr/sbin" $(GO) vet ./... && PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./...
 
-# Builds Caddy with the plugin as users do, from this folder: with the version
+# Builds Caddy with the plugin as users do, from this directory: with the version
 # given, no registry is asked for one.
 xcaddy:
 	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY) build $(CADDY) --with $(PLUGIN)@v0.0.0=. --output build/caddy
@@ -88,6 +88,7 @@ bench-flood:
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...
+	cd e2e && $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...
 
 fuzz:
 	@for package in $$($(GO) list ./...); do \

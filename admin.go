@@ -27,7 +27,7 @@ func init() {
 // adminAPI is the part of Caddy's admin API that shows and governs what all
 // sites of the process share:
 //
-//	GET    /htpasswd                   the files, limits, who exceeded one, and hashing slots
+//	GET    /htpasswd                   the files, the limits, who exceeded one, and the hash queue
 //	POST   /htpasswd/reload            read all files now
 //	GET    /htpasswd/throttle          which limits are exceeded
 //	GET    /htpasswd/throttle/<name>   those of a client (an address) or user
@@ -86,8 +86,8 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 // adminStatus is the answer to GET /htpasswd.
 type adminStatus struct {
 	Files []adminFile `json:"files"`
-	// Budgets by the name of their scope: login, client, user.
-	Budgets map[string]adminBudget `json:"budgets"`
+	// Limits by the name of their scope: login, client, user.
+	Limits map[string]adminLimit `json:"budgets"`
 	adminExceeded
 	Slots adminSlots `json:"slots"`
 }
@@ -111,15 +111,17 @@ type adminFile struct {
 	Failures int `json:"failures"`
 }
 
-type adminBudget struct {
+// adminLimit is a limit, and how many exceed it.
+type adminLimit struct {
 	// Off says that there is no limit.
 	Off      bool   `json:"off,omitempty"`
 	Failures int    `json:"failures,omitempty"`
 	Window   string `json:"window,omitempty"`
-	// UsedUp is how many clients, users, or pairs of them are refused at the moment.
-	UsedUp int `json:"used_up"`
+	// Exceeded is how many clients, users, or pairs of them are refused at the moment.
+	Exceeded int `json:"used_up"`
 }
 
+// adminSlots are the worker slots of the hash queue, and how many logins wait for one.
 type adminSlots struct {
 	Max     int `json:"max"`
 	InUse   int `json:"in_use"`
@@ -129,17 +131,17 @@ type adminSlots struct {
 // status tells how things are.
 func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 	g := a.shared.guard
-	status := adminStatus{Files: []adminFile{}, Budgets: make(map[string]adminBudget), adminExceeded: g.exceededNow()}
+	status := adminStatus{Files: []adminFile{}, Limits: make(map[string]adminLimit), adminExceeded: g.exceededNow()}
 	for _, f := range a.shared.sources.inUse() {
 		status.Files = append(status.Files, newAdminFile(&f))
 	}
-	for s, l := range g.settings().limits {
-		b := adminBudget{Off: l.Max == 0}
-		if !b.Off {
-			b.Failures, b.Window = l.Max, l.Window.String()
-			b.UsedUp = status.counts[s]
+	for s, limit := range g.settings().limits {
+		state := adminLimit{Off: limit.Max == 0}
+		if !state.Off {
+			state.Failures, state.Window = limit.Max, limit.Window.String()
+			state.Exceeded = status.counts[s]
 		}
-		status.Budgets[scopeNames[s]] = b
+		status.Limits[scopeNames[s]] = state
 	}
 	status.Slots.Max = g.settings().maxHashes
 	status.Slots.InUse, status.Slots.Waiting = g.queue.State()

@@ -224,7 +224,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 		{"403 for a user who is not among those required", strings.Replace(protected, "\n}", "\nrequire user bob\n}", 1), 403,
 			func(int) http.Header { return authorization(basic("alice", "secret1")) }, nil},
 		{"429 for an exceeded rate limit", protected, 429, login, func(g *guard) {
-			g.settings = settingsOf(&App{Throttle: &Throttle{Client: &Budget{Failures: 1}}})
+			g.settings = settingsOf(&App{Throttle: &Throttle{Client: &Limit{Failures: 1}}})
 			g.count(&limitKeys{scopeClient: g.client("127.0.0.1")})
 			g.count(&limitKeys{scopeClient: g.client("::1")})
 		}},
@@ -235,7 +235,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			g.verify = func(crypt.Class, string, []byte) bool { panic("canary") }
 		}},
 		{"503 for a hash queue without room", protected, 503, login, func(g *guard) {
-			g.settings = settingsOf(&App{MaxHashes: 1, Throttle: &Throttle{Login: &Budget{Off: true}, Client: &Budget{Off: true}, User: &Budget{Off: true}}})
+			g.settings = settingsOf(&App{MaxHashes: 1, Throttle: &Throttle{Login: &Limit{Off: true}, Client: &Limit{Off: true}, User: &Limit{Off: true}}})
 			g.queue = g.newQueue(0)
 			go g.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{Key: attemptKey{user: "endless"}, Start: func() (func() verdict, error) {
 				return func() verdict { <-blocked; return verdict{} }, nil

@@ -60,31 +60,29 @@ type App struct {
 // the answer is 429 with Retry-After.
 type Throttle struct {
 	// For one client and one user together. Default: 10 failures in 1m.
-	Login *Budget `json:"login,omitempty"`
+	Login *Limit `json:"login,omitempty"`
 
 	// For one client, by its address, with any user names. An IPv6 /64 is one
 	// client. Default: 30 failures in 1m.
-	Client *Budget `json:"client,omitempty"`
+	Client *Limit `json:"client,omitempty"`
 
 	// For one user name within its file, from any client. Recognized clients, which
 	// have verified the user's current password, are not held to this limit, nor to
 	// the one for clients. It starts again when the user's line changes. Default:
 	// 100 failures in 1h.
-	User *Budget `json:"user,omitempty"`
+	User *Limit `json:"user,omitempty"`
 }
 
-// Budget is a number of failures within a window of time. The window begins
-// with the first one.
-type Budget struct {
+// Limit is how many logins may fail within a window of time. The window begins
+// with the first failed login.
+type Limit struct {
 	// Whether there is no limit.
 	Off bool `json:"off,omitempty"`
 
-	// How many failures there may be, 1 to 1000000. Default: as said for the
-	// budget in throttle.
+	// How many failures there may be, 1 to 1000000. Default: see `throttle`.
 	Failures int `json:"failures,omitempty"`
 
-	// How long they count, 1s to 720h. Default: as said for the budget in
-	// throttle.
+	// How long they count, 1s to 720h. Default: see `throttle`.
 	Window caddy.Duration `json:"window,omitempty"`
 }
 
@@ -129,34 +127,35 @@ func (a *App) setDefaults(logger *zap.Logger) {
 	a.settings = defaultSettings(&a.shared.keys)
 	a.settings.maxHashes, a.settings.poll, a.settings.logger = a.MaxHashes, time.Duration(a.Poll), logger
 	for s := range scopeCount {
-		a.Throttle.budget(s).override(&a.settings.limits[s])
+		a.Throttle.limit(s).override(&a.settings.limits[s])
 	}
 }
 
-// budget returns what is configured for a scope, nil for nothing.
-func (t *Throttle) budget(s scope) *Budget {
+// limit returns what is configured for a scope, nil for nothing.
+func (t *Throttle) limit(s scope) *Limit {
 	if t == nil {
 		return nil
 	}
 	return *t.of(s)
 }
 
-func (t *Throttle) of(s scope) **Budget {
-	return [...]**Budget{scopeLogin: &t.Login, scopeClient: &t.Client, scopeUser: &t.User}[s]
+func (t *Throttle) of(s scope) **Limit {
+	return [...]**Limit{scopeLogin: &t.Login, scopeClient: &t.Client, scopeUser: &t.User}[s]
 }
 
-func (b *Budget) override(l *ratelimit.Limit) {
-	if b == nil {
+// override puts what is configured in place of the defaults.
+func (l *Limit) override(limit *ratelimit.Limit) {
+	if l == nil {
 		return
 	}
-	if b.Window != 0 {
-		l.Window = time.Duration(b.Window)
+	if l.Window != 0 {
+		limit.Window = time.Duration(l.Window)
 	}
-	if b.Failures != 0 {
-		l.Max = b.Failures
+	if l.Failures != 0 {
+		limit.Max = l.Failures
 	}
-	if b.Off {
-		l.Max = 0
+	if l.Off {
+		limit.Max = 0
 	}
 }
 
@@ -169,23 +168,23 @@ func (a *App) Validate() error {
 		return fmt.Errorf("max_hashes: expected at least 1, found %d", a.MaxHashes)
 	}
 	for s := range scopeCount {
-		if err := a.Throttle.budget(s).validate(); err != nil {
+		if err := a.Throttle.limit(s).validate(); err != nil {
 			return fmt.Errorf("throttle %s: %w", s, err)
 		}
 	}
 	return nil
 }
 
-func (b *Budget) validate() error {
+func (l *Limit) validate() error {
 	switch {
-	case b == nil:
+	case l == nil:
 		return nil
-	case b.Off && (b.Failures != 0 || b.Window != 0):
+	case l.Off && (l.Failures != 0 || l.Window != 0):
 		return errors.New("expected either 'off' or a number of failures and a window, found both")
-	case b.Failures < 0 || b.Failures > maxFailures:
-		return fmt.Errorf("failures: expected 1 to %d, found %d", maxFailures, b.Failures)
-	case b.Window != 0 && (b.Window < caddy.Duration(minWindow) || b.Window > caddy.Duration(maxWindow)):
-		return fmt.Errorf("window: expected %s to %s, found %s", minWindow, maxWindow, time.Duration(b.Window))
+	case l.Failures < 0 || l.Failures > maxFailures:
+		return fmt.Errorf("failures: expected 1 to %d, found %d", maxFailures, l.Failures)
+	case l.Window != 0 && (l.Window < caddy.Duration(minWindow) || l.Window > caddy.Duration(maxWindow)):
+		return fmt.Errorf("window: expected %s to %s, found %s", minWindow, maxWindow, time.Duration(l.Window))
 	}
 	return nil
 }

@@ -376,7 +376,7 @@ func TestRepeatedOfAnotherSite(t *testing.T) {
 // TestRecognizedClientsShareTheUsersLimit has a user log in, and then be guessed
 // at from elsewhere: what was counted for the user before counts with it.
 func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
-	underFlood(t, &App{Throttle: &Throttle{User: &Budget{Failures: 20}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+	underFlood(t, &App{Throttle: &Throttle{User: &Limit{Failures: 20}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		guess := func(from, n int) (refused int) {
 			for i := range n {
 				if h.login(fmt.Sprint("192.0.2.", from+i), "alice", fmt.Sprint("guess", from+i)) == loginThrottled {

@@ -138,13 +138,13 @@ func (p *optionParser) parseThrottle() error {
 }
 
 // parseLimit reads what follows the name of a limit.
-func (p *optionParser) parseLimit(args []caddyfile.Token) (*Budget, error) {
+func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 	const expected = "a number of failures and a window such as 1m, or 'off'"
 	switch {
 	case len(args) == 0:
 		return nil, p.lineContext().expected(p.Token(), expected, foundNothing, "")
 	case args[0].Text == "off" && len(args) == 1:
-		return &Budget{Off: true}, nil
+		return &Limit{Off: true}, nil
 	case args[0].Text == "off":
 		return nil, p.lineContext().unexpected(args[1], "argument", "expected nothing after 'off'")
 	case len(args) == 1:
@@ -160,7 +160,7 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Budget, error) {
 	if err != nil || window < minWindow || window > maxWindow {
 		return nil, p.lineContext().expected(args[1], fmt.Sprintf("a window of %s to %s, such as 1m", minWindow, maxWindow), quoted(args[1].Text), "")
 	}
-	return &Budget{Failures: failures, Window: caddy.Duration(window)}, nil
+	return &Limit{Failures: failures, Window: caddy.Duration(window)}, nil
 }
 
 // parseDirective sets up the handler from Caddyfile tokens. Syntax:

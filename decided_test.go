@@ -109,7 +109,7 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 // added: each gets in, and nothing is counted for any of them.
 func TestSharedBeforeTheDecision(t *testing.T) {
 	t.Parallel()
-	underFlood(t, &App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, "carol:"+shaSecret1, func(t *testing.T, h *flooded) {
+	underFlood(t, &App{Throttle: &Throttle{Login: &Limit{Failures: 1}}}, "carol:"+shaSecret1, func(t *testing.T, h *flooded) {
 		logger, logs := observed()
 		h.logger = logger
 		h.swapWhileHashing("alice:" + shaSecret1)

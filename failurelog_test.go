@@ -30,7 +30,7 @@ func TestFailureLog(t *testing.T) {
 		}
 		return n
 	}
-	settings := &App{Throttle: &Throttle{Client: &Budget{Off: true}, User: &Budget{Off: true}}}
+	settings := &App{Throttle: &Throttle{Client: &Limit{Off: true}, User: &Limit{Off: true}}}
 	underFlood(t, settings, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.logger = logger
 		h.expect("192.0.2.1", "alice", "guess", loginWrong)

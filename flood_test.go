@@ -160,7 +160,7 @@ func TestGuessing(t *testing.T) {
 		{"one user who has never been here", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
 		{"one user, no such name", App{}, at("192.0.2.1"), at("nobody"), 10, true, "192.0.2.99"},
 		{"one user, locked", App{}, at("192.0.2.1"), at("locked"), 10, true, "192.0.2.99"},
-		{"a limit of one", App{Throttle: &Throttle{Login: &Budget{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
+		{"a limit of one", App{Throttle: &Throttle{Login: &Limit{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
 		{"three slots", App{MaxHashes: 3}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
 		{"no address: the limit of the user", App{}, at(""), at("alice"), 100, true, ""},
 		{"one user, many addresses", App{}, numbered("192.0.%d.%d"), at("alice"), 100, true, "198.51.100.1"},
@@ -323,7 +323,7 @@ func TestKnownClientNeedsNoTurn(t *testing.T) {
 func TestSharedIsAGuess(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {
-		underFlood(t, &App{MaxHashes: 2, Throttle: &Throttle{Login: &Budget{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		underFlood(t, &App{MaxHashes: 2, Throttle: &Throttle{Login: &Limit{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			first, second := make(chan string), make(chan string)
 			go h.login("192.0.2.2", "alice", "guess") // exceeds the limit of the second one
 			time.Sleep(hashTime / 2)
@@ -617,7 +617,7 @@ func TestPeopleFirst(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			settings := &App{MaxHashes: 2}
 			if test.off {
-				off := &Budget{Off: true}
+				off := &Limit{Off: true}
 				settings.Throttle = &Throttle{off, off, off}
 			}
 			underFlood(t, settings, file.String(), func(t *testing.T, h *flooded) {
@@ -651,7 +651,7 @@ func TestPeopleFirst(t *testing.T) {
 		})
 	}
 	t.Run("only who waited 10 s gets 503", func(t *testing.T) {
-		off := &Budget{Off: true}
+		off := &Limit{Off: true}
 		underFlood(t, &App{Throttle: &Throttle{off, off, off}}, file.String(), func(t *testing.T, h *flooded) {
 			var r results
 			var group sync.WaitGroup

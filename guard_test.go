@@ -60,9 +60,9 @@ func TestWaitForLimits(t *testing.T) {
 	t.Parallel()
 	now := clock()
 	settings := &App{Throttle: &Throttle{
-		Login:  &Budget{Failures: 2, Window: 60e9},
-		Client: &Budget{Failures: 3, Window: 120e9},
-		User:   &Budget{Failures: 4, Window: 3600e9},
+		Login:  &Limit{Failures: 2, Window: 60e9},
+		Client: &Limit{Failures: 3, Window: 120e9},
+		User:   &Limit{Failures: 4, Window: 3600e9},
 	}}
 	at := func(client, name uint64) *limitKeys { return &limitKeys{client ^ name, client, name} }
 	for _, test := range []struct {
@@ -126,7 +126,7 @@ func TestWaitForLimits(t *testing.T) {
 func TestCountReportsExceededLimits(t *testing.T) {
 	t.Parallel()
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{
-		Login: &Budget{Failures: 2}, Client: &Budget{Off: true}, User: &Budget{Failures: 3},
+		Login: &Limit{Failures: 2}, Client: &Limit{Off: true}, User: &Limit{Failures: 3},
 	}}), clock)
 	at := limitKeys{rendezvous.Mix(1), rendezvous.Mix(2), rendezvous.Mix(3)}
 	for i, want := range [][]scope{nil, {scopeLogin}, {scopeUser}, nil, nil} {

@@ -76,15 +76,12 @@ func takeCredentials(r *http.Request, values []string) *sentAuthorization {
 	return sent
 }
 
-// isEncrypted reports whether nobody between the client and here could read
-// the request: it came by TLS and, where a trusted proxy says how it came to
-// it, by https to that as well.
+// isEncrypted reports whether nobody between the client and here could read the
+// request. Where a trusted proxy says how the request came to the proxy, that
+// decides: all of it must be https. Any other request must have come by TLS.
 func isEncrypted(r *http.Request) bool {
 	values := r.Header[headerForwardedProto]
-	if len(values) == 0 {
-		return r.TLS != nil
-	}
-	if !isFromTrustedProxy(r) {
+	if len(values) == 0 || !isFromTrustedProxy(r) {
 		return r.TLS != nil
 	}
 	for _, value := range values {
@@ -109,8 +106,8 @@ func isFromTrustedProxy(r *http.Request) bool {
 }
 
 // mayForgeAddress reports whether the client can choose the address that its
-// failures are counted by: of the addresses in X-Forwarded-For, Caddy takes the
-// leftmost, which may come from the client, unless told otherwise.
+// failed logins are counted by: by default, Caddy takes the leftmost address in
+// X-Forwarded-For, which may come from the client.
 func mayForgeAddress(r *http.Request) bool {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return server != nil && server.TrustedProxiesStrict == 0 && isFromTrustedProxy(r)

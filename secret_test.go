@@ -46,7 +46,7 @@ func newFleetServer(t *testing.T, storage, app string, users, guests string) *fl
 	ctx := contextWithStorage(t, storage)
 	a := new(App)
 	must(t, json.Unmarshal([]byte(app), a))
-	off := &Budget{Off: true}
+	off := &Limit{Off: true}
 	a.Throttle = &Throttle{Login: off, Client: off, User: off}
 	must(t, a.Provision(ctx))
 	must(t, a.Validate())

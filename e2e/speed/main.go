@@ -32,7 +32,7 @@ var (
 	seconds = flag.Int("seconds", 2, "how long each measurement takes")
 	byTurn  = flag.Int("turns", 30, "for how many seconds the plugin and basic_auth are asked for the kinds of requests by turns")
 	only    = flag.String("only", "", "measure only the servers with this in their name")
-	out     = flag.String("out", "../docs", "the folder to write to; empty: standard output only")
+	out     = flag.String("out", "../docs", "the directory to write to; empty: standard output only")
 )
 
 func main() {
@@ -87,7 +87,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
 	b, err := newBench(ctx, dir)
 	if err != nil {
 		return err
@@ -211,16 +211,16 @@ func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 // to it, and all of them.
 type spread struct{ median, quarter, threeQuarters, least, most float64 }
 
-// ratio is how many answers of the one kind there are for one of the other.
-// Where there are rounds, it is theirs.
-func (r *row) ratio(of, to int) spread {
+// askedTo is how many requests that need a password are answered for each answered
+// one of another kind. Where there are rounds, it is theirs.
+func (r *row) askedTo(kind int) spread {
 	rounds := r.rounds
 	if rounds == nil {
 		rounds = []round{{r.plain[bare].rate, r.plain[sent].rate, r.plain[asked].rate}}
 	}
 	ratios := make([]float64, len(rounds))
 	for i, round := range rounds {
-		ratios[i] = round[of] / round[to]
+		ratios[i] = round[asked] / round[kind]
 	}
 	slices.Sort(ratios)
 	n := len(ratios)
@@ -229,7 +229,7 @@ func (r *row) ratio(of, to int) spread {
 
 func (r *row) describe() string {
 	return fmt.Sprintf("%s, %s, %s, %d users: %.0f bare, %.0f sent, %.0f asked for; %d rounds: asked to sent %.3f, asked to bare %.3f", r.server, scheme(r.https), r.format.name, r.users,
-		r.plain[bare].rate, r.plain[sent].rate, r.plain[asked].rate, len(r.rounds), r.ratio(asked, sent), r.ratio(asked, bare))
+		r.plain[bare].rate, r.plain[sent].rate, r.plain[asked].rate, len(r.rounds), r.askedTo(sent), r.askedTo(bare))
 }
 
 // million is how the plugin does with a file of a million users.

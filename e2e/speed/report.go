@@ -53,7 +53,7 @@ Caches are on: Apache's mod_authn_socache, lighttpd's auth.cache, that of basic_
 					digits = 3
 				}
 				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %.*f | %s | %s | %s |\n", r.format.name, number(float64(r.users)), r.server,
-					number(r.plain[bare].rate), number(r.plain[sent].rate), number(s.rate), digits, r.ratio(asked, sent).median, short(s.p50), short(s.p99), short(s.cpu))
+					number(r.plain[bare].rate), number(r.plain[sent].rate), number(s.rate), digits, r.askedTo(sent).median, short(s.p50), short(s.p99), short(s.cpu))
 			}
 		}
 		b.WriteString("\n")
@@ -81,7 +81,7 @@ Medians of the ratios of the rounds; in brackets, the middle half of the rounds,
 `, *byTurn)
 	for i := range rows {
 		if r := &rows[i]; r.rounds != nil {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %s | %s |\n", r.format.name, number(float64(r.users)), scheme(r.https), r.server, len(r.rounds), r.ratio(asked, sent), r.ratio(asked, bare))
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %s | %s |\n", r.format.name, number(float64(r.users)), scheme(r.https), r.server, len(r.rounds), r.askedTo(sent), r.askedTo(bare))
 		}
 	}
 	b.WriteString("\n")
