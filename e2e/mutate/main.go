@@ -97,7 +97,7 @@ func run(only string, list bool, stages int) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
+	defer os.RemoveAll(scratch) //nolint:errcheck // a temporary directory
 	if !list {
 		if err := copyTree("..", scratch); err != nil {
 			return err
@@ -213,12 +213,12 @@ func (b *binary) test(number int, tests string, timeout time.Duration) result {
 
 // copyTree copies the files that git knows or would add.
 func copyTree(from, to string) error {
-	out, err := exec.Command("git", "-C", from, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	out, err := exec.Command("git", "-C", from, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output() //nolint:gosec // the directory of this repository
 	if err != nil {
 		return fmt.Errorf("git ls-files: %w", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
-		text, err := os.ReadFile(filepath.Join(from, name))
+		text, err := os.ReadFile(filepath.Join(from, name)) //nolint:gosec // a file of this repository
 		if os.IsNotExist(err) {
 			continue // removed, and not committed yet
 		}
@@ -229,7 +229,7 @@ func copyTree(from, to string) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, text, 0o600); err != nil {
+		if err := os.WriteFile(path, text, 0o600); err != nil { //nolint:gosec // in a temporary directory
 			return err
 		}
 	}
