@@ -491,7 +491,7 @@ func TestAllFilesAreWaitedFor(t *testing.T) {
 // TestHashedOftenIsRecognizedOnce has one client log in with a hash again and
 // again. It takes one place among the recognized clients, and no other is driven out.
 func TestHashedOftenIsRecognizedOnce(t *testing.T) {
-	underFlood(t, &App{Throttle: &Throttle{User: &Budget{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+	underFlood(t, &App{Throttle: &Throttle{User: &Limit{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.cache.maxAge = time.Minute
 		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 		for range 2 * recognizedPlaces {

@@ -142,7 +142,7 @@ func TestCountReportsExceededLimits(t *testing.T) {
 // TestCountWithoutAddress: where clients have no address, only the user's limit
 // can be exceeded, since all of them would be one client.
 func TestCountWithoutAddress(t *testing.T) {
-	two := &Budget{Failures: 2}
+	two := &Limit{Failures: 2}
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{two, two, two}}), clock)
 	at := limitKeys{rendezvous.Mix(1), noClient, rendezvous.Mix(3)}
 	for i, want := range [][]scope{nil, {scopeUser}, nil} {
@@ -158,7 +158,7 @@ func TestCountWithoutAddress(t *testing.T) {
 // TestWaitIsTheLongest exceeds two limits, of which the first one lasts longer.
 func TestWaitIsTheLongest(t *testing.T) {
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{
-		Login: &Budget{Failures: 1, Window: 3600e9}, Client: &Budget{Failures: 1, Window: 60e9}, User: &Budget{Failures: 1, Window: 60e9},
+		Login: &Limit{Failures: 1, Window: 3600e9}, Client: &Limit{Failures: 1, Window: 60e9}, User: &Limit{Failures: 1, Window: 60e9},
 	}}), clock)
 	at := limitKeys{rendezvous.Mix(1), rendezvous.Mix(2), rendezvous.Mix(3)}
 	g.count(&at)
