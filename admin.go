@@ -47,9 +47,7 @@ func (*adminAPI) CaddyModule() caddy.ModuleInfo {
 
 // Provision takes what the sites share.
 func (a *adminAPI) Provision(caddy.Context) error {
-	if a.shared == nil { // tests have their own
-		a.shared = process
-	}
+	a.shared = a.shared.orProcess()
 	return nil
 }
 

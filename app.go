@@ -115,9 +115,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 func (a *App) setDefaults(logger *zap.Logger) {
-	if a.shared == nil { // tests have their own
-		a.shared = process
-	}
+	a.shared = a.shared.orProcess()
 	if a.Poll == 0 {
 		a.Poll = caddy.Duration(defaultPoll)
 	}

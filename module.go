@@ -117,9 +117,7 @@ const defaultRealm = "Restricted"
 
 // Provision checks the settings and reads the files.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	if h.shared == nil { // tests have their own
-		h.shared = process
-	}
+	h.shared = h.shared.orProcess()
 	h.guard = h.shared.guard
 	h.logger, h.answer = ctx.Logger(), newErrorAnswer(ctx, h.guard)
 	h.warnOfXFF = sync.OnceFunc(func() {

@@ -41,6 +41,7 @@ type ProxyPass struct {
 	// The reverse_proxy handler. Required.
 	ProxyRaw json.RawMessage `json:"proxy,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
 
+	shared *shared
 	proxy  *reverseproxy.Handler
 	logger *zap.Logger
 	answer errorAnswer
@@ -68,7 +69,8 @@ func (*ProxyPass) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the reverse_proxy handler.
 func (p *ProxyPass) Provision(ctx caddy.Context) error {
-	p.logger, p.answer = ctx.Logger(), newErrorAnswer(ctx, process.guard)
+	p.shared = p.shared.orProcess()
+	p.logger, p.answer = ctx.Logger(), newErrorAnswer(ctx, p.shared.guard)
 	if p.ProxyRaw == nil {
 		return errors.New("proxy: expected a reverse_proxy handler, found none")
 	}
@@ -169,7 +171,7 @@ func (p *ProxyPass) guarded() any { return p.proxy }
 // fail answers the request with an error.
 func (p *ProxyPass) fail(w http.ResponseWriter, r *http.Request, err error) error {
 	if status := statusOf(err); status >= http.StatusInternalServerError {
-		p.answer.guard.lines[upstreamLines].Error(p.answer.guard.now(), p.logger, "request to upstream group failed",
+		p.shared.guard.lines[upstreamLines].Error(p.shared.guard.now(), p.logger, "request to upstream group failed",
 			zap.Int("status", status), zap.String("error", plainError(err)), zap.String("group", p.Group),
 			zap.String("client_ip", clientIP(r.Context())), zap.String("host", shown.Short(r.Host)), zap.String("method", shown.Short(r.Method)), zap.String("uri", shown.Short(r.RequestURI)))
 	}

@@ -21,8 +21,16 @@ type shared struct {
 	metrics *metrics
 }
 
-// process is what the modules of this process share. Tests have others.
+// process is what the modules of this process share.
 var process = newShared(time.Now)
+
+// orProcess returns s, or process if there is none: only tests have others.
+func (s *shared) orProcess() *shared {
+	if s == nil {
+		return process
+	}
+	return s
+}
 
 func newShared(now func() time.Time) *shared {
 	s := &shared{servers: caddy.NewUsagePool()}

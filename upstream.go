@@ -110,9 +110,7 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	if g.SlowStart == 0 {
 		return nil
 	}
-	if g.shared == nil { // tests have their own
-		g.shared = process
-	}
+	g.shared = g.shared.orProcess()
 	g.recoveries = make(map[string]*serverRecovery)
 	for dial := range g.Servers {
 		recovery, _, err := g.shared.servers.LoadOrNew(dial, func() (caddy.Destructor, error) { return new(serverRecovery), nil })
