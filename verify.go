@@ -31,13 +31,14 @@ type attempt struct {
 	guess       *atomic.Int32 // counts this attempt while its guess is open; nil: it has none
 }
 
-func (h *Handler) newAttempt(ip string, client uint64, c *credentials) attempt {
-	a := attempt{credentials: c, ip: ip, lookup: h.users.find(c.user)}
+// begin looks the user of an attempt up, and sets the keys that it counts under.
+func (h *Handler) begin(a *attempt, client uint64) {
+	user := a.credentials.user
+	a.lookup = h.users.find(user)
 	if !a.lookup.entry.exists() {
-		a.pretend(h.decoy(c.user))
+		a.pretend(h.decoy(user))
 	}
-	a.keys.set(h.guard, client, &a.lookup, c.user)
-	return a
+	a.keys.set(h.guard, client, &a.lookup, user)
 }
 
 // pretend makes the attempt one of a user in the file that the decoy comes from.
@@ -104,7 +105,8 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 	}
 	client := h.guard.client(ip)
 	for round := range maxRounds {
-		a := h.newAttempt(ip, client, c)
+		a := attempt{credentials: c, ip: ip}
+		h.begin(&a, client)
 		v, err := h.checkNow(&a)
 		if v.result == resultPassed {
 			return v, nil

@@ -29,7 +29,7 @@ var checkMutations = []mutation{
 	{old: "return p.maxAge == 0 || !at", new: "return !at", fault: "without a max_age a cached password is too old at once"},
 	{old: "return v.repeated || v.result == resultMalformed", new: "return v.result == resultMalformed", fault: "a refusal of a known wrong password is not cheap"},
 	{old: "return v.repeated || v.result == resultMalformed", new: "return v.repeated", fault: "a refusal of malformed credentials is not cheap"},
-	{old: "if !a.lookup.entry.exists() {\n\t\ta.pretend(h.decoy(c.user))\n\t}", new: "", fault: "no decoy is chosen for unknown users"},
+	{old: "if !a.lookup.entry.exists() {\n\t\ta.pretend(h.decoy(user))\n\t}", new: "", fault: "no decoy is chosen for unknown users"},
 	{old: "a.lookup.store, a.lookup.table = decoy.store, decoy.table", new: "", fault: "unknown users are counted in the first file only"},
 	{old: "a.work = h.decoy(a.credentials.user)\n\tif", new: "if", fault: "no hash is computed for locked users"},
 	{old: "if a.lookup.isUsable() {\n\t\ta.work = a.lookup\n\t}", new: "if a.lookup.entry.exists() {\n\t\ta.work = a.lookup\n\t}", fault: "the hash of a locked user is computed"},
