@@ -5,7 +5,7 @@
 # make bench-flood  what a flood of wrong passwords does, beside nginx and basic_auth
 # make lint         golangci-lint, where it can be had
 # make fuzz         each fuzz target for a minute
-# make mutate       single faults in the code of a login: which one does no test notice? 15 minutes
+# make mutate       single faults in the code of a login: which one does no test notice? 4 minutes
 
 GO      ?= go
 PLUGIN  := github.com/seed10b5b978/caddy-htpasswd
