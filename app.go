@@ -116,14 +116,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 
 func (a *App) setDefaults(logger *zap.Logger) {
 	a.shared = a.shared.orProcess()
+	a.settings = defaultSettings(&a.shared.keys)
+	a.settings.logger = logger
 	if a.Poll == 0 {
-		a.Poll = caddy.Duration(defaultPoll)
+		a.Poll = caddy.Duration(a.settings.poll)
 	}
 	if a.MaxHashes == 0 {
-		a.MaxHashes = defaultMaxHashes()
+		a.MaxHashes = a.settings.maxHashes
 	}
-	a.settings = defaultSettings(&a.shared.keys)
-	a.settings.maxHashes, a.settings.poll, a.settings.logger = a.MaxHashes, time.Duration(a.Poll), logger
+	a.settings.poll, a.settings.maxHashes = time.Duration(a.Poll), a.MaxHashes
 	for s := range scopeCount {
 		a.Throttle.limit(s).override(&a.settings.limits[s])
 	}

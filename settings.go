@@ -28,16 +28,14 @@ type settings struct {
 // the global option and of the directive in the Caddyfile.
 const appName = "htpasswd"
 
-const defaultPoll = 5 * time.Second
-
-// defaultMaxHashes leaves half of the processors to everything else.
-func defaultMaxHashes() int { return max(runtime.GOMAXPROCS(0)/2, 1) }
-
 // defaultSettings are those of an app that says nothing.
 func defaultSettings(fallback *keyring.Fallback) *settings {
 	return &settings{
-		limits: defaultLimits, maxHashes: defaultMaxHashes(), poll: defaultPoll,
-		keys: keyring.NewRing(fallback), logger: caddy.Log().Named(appName),
+		limits:    defaultLimits,
+		maxHashes: max(runtime.GOMAXPROCS(0)/2, 1), // the other half is for everything else
+		poll:      5 * time.Second,
+		keys:      keyring.NewRing(fallback),
+		logger:    caddy.Log().Named(appName),
 	}
 }
 
