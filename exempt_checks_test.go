@@ -5,72 +5,21 @@ import (
 	"testing"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/matchers"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 func TestExemptEverything(t *testing.T) {
 	s := checkedServer(t)
-	for _, test := range []struct {
-		name, matcher string
-		want          matchers.Reach
-	}{
-		{"encrypted requests", `{"protocol":"https"}`, matchers.ReachEverything},
-		{"requests that are not encrypted", `{"protocol":"http"}`, matchers.ReachChosen},
-		{"all versions of HTTP", `{"protocol":"http/1.0+"}`, matchers.ReachEverything},
-		{"one version of HTTP", `{"protocol":"http/2"}`, matchers.ReachChosen},
-		{"gRPC", `{"protocol":"grpc"}`, matchers.ReachChosen},
-		{"regular expression of anything", `{"path_regexp":{"pattern":".*"}}`, matchers.ReachEverything},
-		{"regular expression of a slash", `{"path_regexp":{"pattern":"^/"}}`, matchers.ReachEverything},
-		{"regular expression from begin to end", `{"path_regexp":{"pattern":"^/(.*)$"}}`, matchers.ReachEverything},
-		{"regular expression of one character", `{"path_regexp":{"pattern":"."}}`, matchers.ReachEverything},
-		{"regular expression of several", `{"path_regexp":{"pattern":"^.+$"}}`, matchers.ReachEverything},
-		{"empty regular expression", `{"path_regexp":{"pattern":""}}`, matchers.ReachEverything},
-		{"regular expression with a choice of nothing", `{"path_regexp":{"pattern":"^(/x|)"}}`, matchers.ReachEverything},
-		{"regular expression of the home page", `{"path_regexp":{"pattern":"^/$"}}`, matchers.ReachLimited},
-		{"regular expression of a directory", `{"path_regexp":{"pattern":"^/public/"}}`, matchers.ReachLimited},
-		{"regular expression of files", `{"path_regexp":{"pattern":"\\.(css|js)$"}}`, matchers.ReachLimited},
-		{"regular expression of one name and all below", `{"path_regexp":{"pattern":"^/public(/.*)?$"}}`, matchers.ReachLimited},
-		{"expression that is true", `{"expression":"true"}`, matchers.ReachEverything},
-		{"expression that is true, as an object", `{"expression":{"expr":"(true)","name":"x"}}`, matchers.ReachEverything},
-		{"expression about a header", `{"expression":"{http.request.header.X} == 'y'"}`, matchers.ReachChosen},
-		{"expression about a path", `{"expression":"path('/public/*')"}`, matchers.ReachLimited},
-		{"expression about a method", `{"expression":"{http.request.method} == 'GET'"}`, matchers.ReachLimited},
-		{"expression about a certificate", `{"expression":"{http.request.tls.client.subject} != null"}`, matchers.ReachLimited},
-		{"not nothing", `{"not":[]}`, matchers.ReachEverything},
-		{"not a path", `{"not":[{"path":["/admin/*"]}]}`, matchers.ReachLimited},
-		{"not a header", `{"not":[{"header":{"X":["y"]}}]}`, matchers.ReachChosen},
-		{"not a path with a header", `{"not":[{"header":{"X":["y"]},"path":["/admin/*"]}]}`, matchers.ReachChosen},
-		{"neither a path nor a header", `{"not":[{"header":{"X":["y"]}},{"path":["/admin/*"]}]}`, matchers.ReachLimited},
-		{"not a path of an empty list", `{"not":[{"path":[]}]}`, matchers.ReachEverything},
-		{"not unencrypted", `{"not":[{"protocol":"http"}]}`, matchers.ReachEverything},
-		{"not not everything", `{"not":[{"not":[{"path":["/*"]}]}]}`, matchers.ReachLimited},
-		{"every path", `{"path":["/x","*"]}`, matchers.ReachEverything},
-		{"every path, twice", `{"path":["**"]}`, matchers.ReachEverything},
-		{"every path with a method", `{"path":["/*"],"method":["GET"]}`, matchers.ReachLimited},
-		{"every path with a header", `{"path":["/*"],"header":{"X":["y"]}}`, matchers.ReachChosen},
-		{"path with a header", `{"path":["/x/*"],"header":{"X":["y"]}}`, matchers.ReachLimited},
-		{"path", `{"path":["/public/*"]}`, matchers.ReachLimited},
-		{"methods", `{"method":["GET","HEAD"]}`, matchers.ReachLimited},
-		{"header", `{"header":{"X":["y"]}}`, matchers.ReachChosen},
-		{"no header in particular", `{"header":{}}`, matchers.ReachEverything},
-		{"no expression for a header", `{"header_regexp":{}}`, matchers.ReachEverything},
-		{"query", `{"query":{"token":["x"]}}`, matchers.ReachChosen},
-		{"all addresses", `{"remote_ip":{"ranges":["0.0.0.0/0","::/0"]}}`, matchers.ReachEverything},
-		{"all addresses of clients", `{"client_ip":{"ranges":["::/0","0.0.0.0/0"]}}`, matchers.ReachEverything},
-		{"all addresses of IPv4", `{"remote_ip":{"ranges":["0.0.0.0/0"]}}`, matchers.ReachChosen},
-		{"addresses", `{"remote_ip":{"ranges":["192.0.2.0/24"]}}`, matchers.ReachLimited},
-		{"name of the site", `{"host":["localhost"]}`, matchers.ReachChosen},
-		{"name of the site and another", `{"host":["other.example","localhost"]}`, matchers.ReachChosen},
-		{"name of the site with a path", `{"host":["localhost"],"path":["/x"]}`, matchers.ReachLimited},
-		{"another name", `{"host":["other.example"]}`, matchers.ReachLimited},
-		{"variable", `{"vars":{"x":["y"]}}`, matchers.ReachChosen},
-		{"existing file", `{"file":{}}`, matchers.ReachChosen},
-		{"nothing", `{}`, matchers.ReachEverything},
-	} {
-		t.Run(test.name, func(t *testing.T) {
+	for _, test := range append([]testkit.MatcherCase{
+		{Name: "name of the site", Set: `{"host":["localhost"]}`, Reach: matchers.ReachChosen},
+		{Name: "name of the site and another", Set: `{"host":["other.example","localhost"]}`, Reach: matchers.ReachChosen},
+		{Name: "name of the site with a path", Set: `{"host":["localhost"],"path":["/x"]}`, Reach: matchers.ReachLimited},
+	}, testkit.MatcherCases...) {
+		t.Run(test.Name, func(t *testing.T) {
 			config, err := s.adapt(tlsSite("htpasswd {\nfile {dir}/users\nexempt /replaced\n}"))
 			must(t, err)
-			config = []byte(strings.Replace(string(config), `{"path":["/replaced"]}`, test.matcher, 1))
-			switch v := validatedJSON(t, s, config); test.want {
+			config = []byte(strings.Replace(string(config), `{"path":["/replaced"]}`, test.Set, 1))
+			switch v := validatedJSON(t, s, config); test.Reach {
 			case matchers.ReachEverything:
 				v.wantRefusal(t, "exempt", "every request", "exempt /public/*")
 			case matchers.ReachChosen:
