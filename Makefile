@@ -1,7 +1,7 @@
 # make test         everything that has to hold before a commit
 # make bench        all figures: those of the code, and those of servers
 # make bench-code     the figures in the README
-# make bench-servers  docs/speed.md: what a password costs, beside nginx, Apache, HAProxy, lighttpd, basic_auth
+# make bench-servers  docs/performance.md: what a password costs, beside nginx, Apache, HAProxy, lighttpd, basic_auth
 # make bench-flood  what a flood of wrong passwords does, beside nginx and basic_auth
 # make lint         golangci-lint, where it can be had
 # make fuzz         each fuzz target for a minute

@@ -157,7 +157,7 @@ func TestHeaderLimit(t *testing.T) {
 			t.Errorf("%s: got status %d, %v; want it taken: %v", test.name, status, err, test.want)
 		}
 	}
-	for _, page := range []string{"../docs/nginx.md", "../docs/differences.md"} {
+	for _, page := range []string{"../docs/from-nginx.md", "../docs/differences.md"} {
 		if !strings.Contains(readText(t, page), "16 KiB for all headers") {
 			t.Errorf("%s does not name the limit", page)
 		}
@@ -165,10 +165,10 @@ func TestHeaderLimit(t *testing.T) {
 }
 
 // TestDocsUnknownFormats has a hash of "secret" in each format of crypt(3) that
-// docs/nginx.md says is not known here.
+// docs/from-nginx.md says is not known here.
 func TestDocsUnknownFormats(t *testing.T) {
 	parallel(t)
-	_, table, _ := strings.Cut(readText(t, "../docs/nginx.md"), "| prefix | format |\n|---|---|\n")
+	_, table, _ := strings.Cut(readText(t, "../docs/from-nginx.md"), "| prefix | format |\n|---|---|\n")
 	table, _, _ = strings.Cut(table, "\n\n")
 	hashes := map[string]string{ // perl -e 'print crypt("secret", $ARGV[0])', with the first part of each
 		"$sha1$": "$sha1$40000$jtNX3nZ2$xAGfHaqu.pZIve2JiBKjFE7Nhq.4",

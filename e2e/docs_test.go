@@ -21,16 +21,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// docsPages are the pages in docs.
-func docsPages(t *testing.T) []string {
-	t.Helper()
-	pages, err := filepath.Glob("../docs/*.md")
-	if err != nil || len(pages) < 4 {
-		t.Fatalf("pages: %v %v", pages, err)
-	}
-	return pages
-}
-
 // TestDocsConfigurations adapts each Caddyfile in the docs, and validates what
 // becomes of it, with files that are there.
 func TestDocsConfigurations(t *testing.T) {
@@ -99,27 +89,6 @@ func anchors(t *testing.T, page string) []string {
 	var found []string
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(readText(t, page), -1) {
 		found = append(found, strings.ReplaceAll(regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
-	}
-	return found
-}
-
-// section returns the text of a page from a heading to the next.
-func section(t *testing.T, page, heading string) string {
-	t.Helper()
-	_, text, found := strings.Cut(readText(t, page), "\n## "+heading+"\n")
-	if !found {
-		t.Fatalf("%s has no %s", page, heading)
-	}
-	text, _, _ = strings.Cut(text, "\n## ")
-	return text
-}
-
-// sectionBlocks returns the code blocks of a language in a section.
-func sectionBlocks(t *testing.T, page, heading, language string) []string {
-	t.Helper()
-	var found []string
-	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(section(t, page, heading), -1) {
-		found = append(found, m[1])
 	}
 	return found
 }
@@ -399,12 +368,12 @@ func nginxWith(conf string) otherServer {
 	return otherServer{strings.NewReplacer("listen 443 ssl", "listen 127.0.0.1:{port} ssl", "listen 80", "listen 127.0.0.1:{plain_port}").Replace(conf), testkit.NginxCommand}
 }
 
-// TestDocsNginx runs each pair of configurations in docs/nginx.md, nginx's in a
+// TestDocsNginx runs each pair of configurations in docs/from-nginx.md, nginx's in a
 // real nginx, and asks both the same.
 func TestDocsNginx(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
-	const page = "../docs/nginx.md"
+	const page = "../docs/from-nginx.md"
 	tests := map[string][]asked{
 		"Locations": {
 			{path: "/", want: 200},
@@ -536,11 +505,11 @@ func TestDocsNginx(t *testing.T) {
 	}
 }
 
-// TestDocsNginxOthers is what docs/nginx.md says besides the pairs.
+// TestDocsNginxOthers is what docs/from-nginx.md says besides the pairs.
 func TestDocsNginxOthers(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
-	const page = "../docs/nginx.md"
+	const page = "../docs/from-nginx.md"
 
 	t.Run("regular expressions without route", func(t *testing.T) {
 		conf := strings.Replace(sectionBlocks(t, page, "Locations", "nginx")[0], "location /admin {", "location /files/ { proxy_pass http://127.0.0.1:9001; }\nlocation /admin {", 1)
@@ -648,12 +617,12 @@ func TestDocsNginxOthers(t *testing.T) {
 	})
 }
 
-// TestDocsClientCertificates is the pair in docs/nginx.md with a certificate
+// TestDocsClientCertificates is the pair in docs/from-nginx.md with a certificate
 // of the client's, and either that or a password.
 func TestDocsClientCertificates(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
-	const page, heading = "../docs/nginx.md", "Client certificates"
+	const page, heading = "../docs/from-nginx.md", "Client certificates"
 	caddyfile, conf := sectionBlocks(t, page, heading, "caddyfile")[0], sectionBlocks(t, page, heading, "nginx")[0]
 	exemption := regexp.MustCompile("exempt expression [^`]+").FindStringSubmatch(section(t, page, heading))
 	if exemption == nil {
@@ -712,12 +681,12 @@ func apacheWith(conf string) otherServer {
 	}
 }
 
-// TestDocsApache runs each pair of configurations in docs/apache.md, Apache's in
+// TestDocsApache runs each pair of configurations in docs/from-apache.md, Apache's in
 // a real Apache, and asks both the same.
 func TestDocsApache(t *testing.T) {
 	parallel(t)
 	program(t, "apache2")
-	const page = "../docs/apache.md"
+	const page = "../docs/from-apache.md"
 	tests := map[string][]asked{
 		"Sections": {
 			{path: "/", want: 200},
@@ -819,11 +788,11 @@ func TestDocsApache(t *testing.T) {
 	}
 }
 
-// TestDocsApacheOthers is what docs/apache.md says besides the pairs.
+// TestDocsApacheOthers is what docs/from-apache.md says besides the pairs.
 func TestDocsApacheOthers(t *testing.T) {
 	parallel(t)
 	program(t, "apache2")
-	const page = "../docs/apache.md"
+	const page = "../docs/from-apache.md"
 	t.Run("the password file is missing", func(t *testing.T) {
 		caddyfile := sectionBlocks(t, page, "Require", "caddyfile")[0]
 		_, ours, theirs := docsTwins(t, caddyfile, apacheWith(strings.Replace(sectionBlocks(t, page, "Require", "apache")[0], ".htpasswd", "missing", 1)))
@@ -912,19 +881,18 @@ func TestDocsConsole(t *testing.T) {
 			}
 		},
 	}
-	for _, page := range []string{"../docs/nginx.md", "../docs/apache.md", "../docs/browsers.md"} {
-		for line := range strings.Lines(strings.Join(blocks(t, page, "console"), "")) {
-			line = strings.TrimSpace(line)
-			ran := false
-			for prefix, f := range run {
-				if strings.HasPrefix(line, prefix) {
-					ran = true
+	for prefix, f := range run {
+		ran := 0
+		for _, page := range docsPages(t) {
+			for line := range strings.Lines(strings.Join(blocks(t, page, "console"), "")) {
+				if line = strings.TrimSpace(line); strings.HasPrefix(line, prefix) {
+					ran++
 					f(line)
 				}
 			}
-			if !ran {
-				t.Errorf("%s: nothing runs: %s", page, line)
-			}
+		}
+		if ran == 0 {
+			t.Errorf("no page has a line that begins with %q", prefix)
 		}
 	}
 }

@@ -16,32 +16,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// blocks returns the code blocks of a language in a Markdown file.
-func blocks(t *testing.T, file, language string) []string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var found []string
-	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
-		if m[1] == language {
-			found = append(found, m[2])
-		}
-	}
-	return found
-}
-
-// block returns the one code block of a language that contains text.
-func block(t *testing.T, file, language, text string) string {
-	t.Helper()
-	found := slices.DeleteFunc(blocks(t, file, language), func(b string) bool { return !strings.Contains(b, text) })
-	if len(found) != 1 {
-		t.Fatalf("%s: got %d blocks of %s with %q, want one", file, len(found), language, text)
-	}
-	return found[0]
-}
-
 // TestReadmeGrammar compares the syntax in the README with that above the
 // parsers, and with what "caddy htpasswd --help" says.
 func TestReadmeGrammar(t *testing.T) {
@@ -110,32 +84,13 @@ func TestReadmeTool(t *testing.T) {
 // TestSecurityPage looks that the tests which docs/security.md names are there.
 func TestSecurityPage(t *testing.T) {
 	parallel(t)
-	page, err := os.ReadFile("../docs/security.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go"} {
-		more, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, more...)
-	}
-	var tests strings.Builder
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tests.Write(text)
-	}
-	promised := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(page), -1)
+	page, tests := readText(t, "../docs/security.md"), testSources(t)
+	promised := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(page, -1)
 	if len(promised) < 30 {
 		t.Errorf("got only %d tests, want at least 30", len(promised))
 	}
 	for _, p := range promised {
-		if !strings.Contains(tests.String(), "\nfunc "+p[1]+"(") {
+		if !strings.Contains(tests, "\nfunc "+p[1]+"(") {
 			t.Errorf("there is no %s", p[1])
 		}
 	}

@@ -1,7 +1,7 @@
 // Command speed measures what asking for a password costs: this plugin and
 // other servers, each in front of the same application with the same password
 // file, over HTTP and HTTPS, for several formats of hashes and numbers of
-// users. It writes docs/speed.md and docs/speed.svg.
+// users. It writes docs/performance.md and docs/performance.svg.
 //
 //	cd e2e && go run ./speed [-seconds 2] [-turns 30] [-only nginx]
 //

@@ -17,10 +17,10 @@ func write(rows []row, m *million) error {
 	if *out == "" {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(*out, "speed.md"), []byte(table), 0o644); err != nil { //nolint:gosec // a page
+	if err := os.WriteFile(filepath.Join(*out, "performance.md"), []byte(table), 0o644); err != nil { //nolint:gosec // a page
 		return err
 	}
-	return os.WriteFile(filepath.Join(*out, "speed.svg"), []byte(chart(rows)), 0o644) //nolint:gosec // a picture
+	return os.WriteFile(filepath.Join(*out, "performance.svg"), []byte(chart(rows)), 0o644) //nolint:gosec // a picture
 }
 
 func page(rows []row, m *million) string {
@@ -39,7 +39,7 @@ which is more exact than the two figures beside it. p50, p99 and the processor t
 A server that does not know a format is not listed with it, nor HAProxy with 100,000 users, for which it takes more than a minute to start.
 Caches are on: Apache's mod_authn_socache, lighttpd's auth.cache, that of basic_auth. [Where the time goes](where-the-time-goes.md) says why some are ahead.
 
-![requests a second with a password](speed.svg)
+![requests a second with a password](performance.svg)
 
 `, time.Now().Format("2 January 2006"), cpu(), runtime.NumCPU(), runtime.Version(), connections, *seconds, versions())
 	b.WriteString(turnsTable(rows))
