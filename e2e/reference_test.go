@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
+)
+
+const upstreamPage = "../docs/reference/upstream.md"
+
+// statusApplication answers /503 with that status, /only-<server> with 404 unless it
+// is that server, and /hangup-<server> not at all if it is.
+func statusApplication(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Server", name)
+		status := http.StatusOK
+		kind, who, isNamed := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "-")
+		switch {
+		case isNamed && kind == "only" && who != name:
+			status = http.StatusNotFound
+		case isNamed && kind == "hangup" && who == name:
+			panic(http.ErrAbortHandler) // net/http closes the connection
+		case !isNamed:
+			_, _ = fmt.Sscan(kind, &status)
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, "the words of "+name)
+	}
+}
+
+// TestReferenceRetryOnStatus runs the configuration that retries on a status. The last
+// answer is lost if all servers give such an answer; nginx passes it on.
+func TestReferenceRetryOnStatus(t *testing.T) {
+	parallel(t)
+	program(t, "nginx")
+	s := startServer(t, "")
+	names := make(map[string]string)
+	for name, address := range map[string]string{"one": "127.0.0.1:9001", "two": "127.0.0.1:9002"} {
+		app := httptest.NewServer(statusApplication(name))
+		t.Cleanup(app.Close)
+		names[address] = strings.TrimPrefix(app.URL, "http://")
+	}
+	caddyfile := strings.Replace(block(t, upstreamPage, "caddyfile", "{rp.status_code}"), "\nexample.com {", "\nhttps://localhost:{https} {", 1)
+	withoutPages := strings.Replace(caddyfile, "handle_errors 404 503", "handle_errors 418", 1)
+	const nginxConf = `
+		upstream app {
+			server 127.0.0.1:9001 max_fails=0;
+			server 127.0.0.1:9002 max_fails=0;
+		}
+		server {
+			listen 127.0.0.1:{port};
+			proxy_next_upstream error timeout http_404 http_503;
+			location / {
+				proxy_pass http://app;
+			}
+		}`
+	tw := testkit.StartTwins(t, s.Server, withoutPages, nginxConf, testkit.NginxCommand, names)
+
+	ask := func(method, url string) answer {
+		t.Helper()
+		r, err := http.NewRequest(method, url, nil)
+		must(t, err)
+		return s.Do(r)
+	}
+	here := func(method, path string) answer { t.Helper(); return ask(method, s.URL(path)) }
+	for range 4 { // whichever server is asked first
+		for _, path := range []string{"/only-one", "/only-two"} {
+			name := strings.TrimPrefix(path, "/only-")
+			if got := here(http.MethodGet, path); got.Status != http.StatusOK || got.Body != "the words of "+name {
+				t.Errorf("%s: got %d %q, want 200 from server %s", path, got.Status, got.Body, name)
+			}
+		}
+	}
+	var posted []int
+	for range 4 {
+		posted = append(posted, here(http.MethodPost, "/only-one").Status)
+	}
+	if !slices.Contains(posted, http.StatusNotFound) || !slices.Contains(posted, http.StatusOK) {
+		t.Errorf("POST, which is not retried on a status: got %v, want 200 and 404 in turn", posted)
+	}
+
+	for _, status := range []int{404, 503} {
+		path := fmt.Sprint("/", status)
+		got := here(http.MethodGet, path)
+		if got.Status != status || got.Body != "" || got.Header.Get("X-Server") != "" {
+			t.Errorf("%s here: got %d %q and the header %v, want the status alone", path, got.Status, got.Body, got.Header)
+		}
+		theirs := ask(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", tw.Theirs.Port, path))
+		if theirs.Status != status || !strings.HasPrefix(theirs.Body, "the words of ") || theirs.Header.Get("X-Server") == "" {
+			t.Errorf("%s from nginx: got %d %q and the header %v, want the answer of the last server", path, theirs.Status, theirs.Body, theirs.Header)
+		}
+	}
+	// An answer without a retry, and no server has failed.
+	if got := here(http.MethodGet, "/500"); got.Status != 500 || !strings.HasPrefix(got.Body, "the words of ") {
+		t.Errorf("500: got %d %q, want the answer of a server", got.Status, got.Body)
+	}
+	upstreams := ask(http.MethodGet, fmt.Sprintf("http://localhost:%d/reverse_proxy/upstreams", s.Admin))
+	if n := strings.Count(upstreams.Body, `"fails":0`); n != 2 {
+		t.Errorf("got %s, want two servers without failures", upstreams.Body)
+	}
+	// The second lb_retry_match: a connection that fails.
+	for range 2 { // one of the two is asked first
+		if got := here(http.MethodPut, "/hangup-one"); got.Status != http.StatusOK || got.Body != "the words of two" {
+			t.Errorf("PUT, where server one hangs up: got %d %q, want 200 from server two", got.Status, got.Body)
+		}
+	}
+
+	must(t, s.Reload(testkit.Substitute(caddyfile, names)))
+	for status, want := range map[int]string{404: "404 Not Found", 503: "503 Service Unavailable"} {
+		if got := here(http.MethodGet, fmt.Sprint("/", status)); got.Status != status || got.Body != want {
+			t.Errorf("with handle_errors: got %d %q, want %d %q", got.Status, got.Body, status, want)
+		}
+	}
+}
+
+// TestReferenceSessions has sessions begin without a cookie, as they do: by a
+// hash of the cookie some move to another server, by the address none does.
+func TestReferenceSessions(t *testing.T) {
+	parallel(t)
+	const sessions = 30
+	var lines strings.Builder
+	for _, name := range []string{"one", "two", "three"} {
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, err := r.Cookie("session"); err != nil {
+				http.SetCookie(w, &http.Cookie{Name: "session", Value: r.Header.Get("X-Number")})
+			}
+			_, _ = io.WriteString(w, name)
+		}))
+		t.Cleanup(app.Close)
+		fmt.Fprintf(&lines, "\t\tserver %s\n", strings.TrimPrefix(app.URL, "http://"))
+	}
+	s := startServer(t, "")
+	stayed := func(balance string) (n int) {
+		t.Helper()
+		must(t, s.Reload("{\n\tupstream app {\n"+lines.String()+"\t\tbalance "+balance+"\n\t}\n}\nhttps://localhost:{https} {\n\tproxy_pass app\n}\n"))
+		for i := range sessions {
+			number := fmt.Sprint("number", i)
+			first := s.Send("/", http.Header{"X-Number": {number}})
+			next := s.Send("/", http.Header{"Cookie": {"session=" + number}})
+			if first.Status != http.StatusOK || next.Status != http.StatusOK {
+				t.Fatalf("got %d and %d, want 200", first.Status, next.Status)
+			}
+			if first.Body == next.Body {
+				n++
+			}
+		}
+		return n
+	}
+	if n := stayed("hash {cookie.session}"); n > sessions*3/4 {
+		t.Errorf("by a hash of the cookie %d of %d sessions stay, want about a third, as %s says", n, sessions, upstreamPage)
+	}
+	if n := stayed("ip_hash"); n != sessions {
+		t.Errorf("by ip_hash %d of %d sessions stay, want all", n, sessions)
+	}
+}
