@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -157,5 +159,66 @@ func TestReferenceSessions(t *testing.T) {
 	}
 	if n := stayed("ip_hash"); n != sessions {
 		t.Errorf("by ip_hash %d of %d sessions stay, want all", n, sessions)
+	}
+}
+
+// TestReferencePasswordLimits has "caddy htpasswd --check" read hashes at the limits
+// of docs/reference/password-files.md, and one step beyond them.
+func TestReferencePasswordLimits(t *testing.T) {
+	parallel(t)
+	base64Of := func(n int) string { return base64.RawStdEncoding.EncodeToString(make([]byte, n)) }
+	argon2 := func(m, cost, salt, digest int) string {
+		return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=1$%s$%s", m, cost, base64Of(salt), base64Of(digest))
+	}
+	pbkdf2 := func(hash string, iterations, salt, digest int) string {
+		return fmt.Sprintf("$pbkdf2%s$%d$%s$%s", hash, iterations, base64Of(salt), base64Of(digest))
+	}
+	bcrypt := func(prefix, cost string) string { return prefix + cost + "$" + strings.Repeat(".", 53) }
+	sha512 := func(rounds int) string { return fmt.Sprintf("$6$rounds=%d$salt$%s", rounds, strings.Repeat(".", 86)) }
+	scrypt := func(ln, r, p, salt int) string {
+		return fmt.Sprintf("$scrypt$ln=%d,r=%d,p=%d$%s$%s", ln, r, p, base64Of(salt), base64Of(32))
+	}
+	ssha := func(salt int) string { return "{SSHA}" + base64.StdEncoding.EncodeToString(make([]byte, 20+salt)) }
+	for _, test := range []struct {
+		name           string
+		within, beyond []string
+	}{
+		{"bcrypt", []string{bcrypt("$2y$", "14"), bcrypt("$2a$", "04"), bcrypt("$2b$", "10")}, []string{bcrypt("$2y$", "15"), bcrypt("$2y$", "03"), bcrypt("$2x$", "10")}},
+		{"Argon2", []string{argon2(262144, 3, 16, 32), argon2(8, 1, 8, 16), argon2(8, 1, 64, 32)}, []string{argon2(262144, 4, 16, 32), argon2(262145, 1, 16, 32), argon2(8, 1, 7, 32), argon2(8, 1, 65, 32), argon2(8, 1, 16, 24)}},
+		{"other kinds of Argon2", nil, []string{strings.Replace(argon2(8, 1, 16, 32), "2id", "2d", 1), strings.Replace(argon2(8, 1, 16, 32), "v=19$", "", 1)}},
+		{"scrypt", []string{scrypt(18, 8, 1, 16), scrypt(14, 8, 1, 64)}, []string{scrypt(18, 8, 2, 16), scrypt(14, 8, 1, 65)}},
+		{"SHA crypt", []string{sha512(1_000_000), sha512(1_000)}, []string{sha512(1_000_001)}},
+		{"PBKDF2", []string{pbkdf2("-sha256", 4_000_000, 64, 32), pbkdf2("-sha512", 2_000_000, 16, 64), pbkdf2("", 4_000_000, 1, 20)}, []string{pbkdf2("-sha256", 4_000_001, 16, 32), pbkdf2("-sha512", 2_000_001, 16, 64), pbkdf2("-sha256", 1, 65, 32)}},
+		{"salted SHA-1", []string{ssha(4), ssha(64)}, []string{ssha(3), ssha(65)}},
+		{"plain text", []string{"{PLAIN}secret"}, []string{"secret"}},
+		{"unknown formats", nil, []string{"_J9..CCCCXBrApuq2UDI", "$sha1$40000$salt$" + strings.Repeat(".", 28), "$md5$salt$$" + strings.Repeat(".", 22), "$3$$" + strings.Repeat("0", 32), "$gy$j9T$salt$" + strings.Repeat(".", 43), "{MD5}" + base64Of(16)}},
+		{"marks of locked accounts", []string{"*", "!", "!!", "x", "", "!" + sha512(5_000)}, []string{"?"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := startServer(t, "")
+			var text strings.Builder
+			text.WriteString("valid:*\n") // or a file without a valid line would be refused
+			for i, hash := range slices.Concat(test.within, test.beyond) {
+				fmt.Fprintf(&text, "user%d:%s\n", i, hash)
+			}
+			out, code := s.caddy("htpasswd", "--check", "--json", s.Write("users", text.String()))
+			var report struct {
+				Files []struct {
+					Users []struct{ Name string }
+				}
+			}
+			if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || len(report.Files) != 1 {
+				t.Fatalf("got exit code %d, %v, want a report: %s", code, err, out)
+			}
+			accepted := make(map[string]bool)
+			for _, user := range report.Files[0].Users {
+				accepted[user.Name] = true
+			}
+			for i := range slices.Concat(test.within, test.beyond) {
+				if got, want := accepted[fmt.Sprint("user", i)], i < len(test.within); got != want {
+					t.Errorf("hash %d: got accepted=%t, want %t", i, got, want)
+				}
+			}
+		})
 	}
 }
