@@ -7,6 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +17,14 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-const upstreamPage = "../docs/reference/upstream.md"
+const (
+	upstreamPage = "../docs/reference/upstream.md"
+	commandPage  = "../docs/reference/command.md"
+)
+
+var _ = ranBy("TestReferenceCommand",
+	"sudo caddy htpasswd /etc/caddy/.htpasswd bob",
+	"sudo caddy htpasswd --check /etc/caddy/.htpasswd")
 
 // statusApplication answers /503 with that status, /only-<server> with 404 unless it
 // is that server, and /hangup-<server> not at all if it is.
@@ -220,5 +230,87 @@ func TestReferencePasswordLimits(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReferenceCommand types what docs/reference/command.md says, and what makes the
+// command exit with each of its codes.
+func TestReferenceCommand(t *testing.T) {
+	parallel(t)
+	program(t, "script")
+	dir := t.TempDir()
+	d := &desk{t: t, dir: dir, env: environment(dir)}
+	file := filepath.Join(dir, ".htpasswd")
+	want := []string{"Adding password for user alice", "Adding password for user bob", "users who can log in: 2;"}
+	for i, command := range blocks(t, commandPage, "console") {
+		password := []line{{"New password: ", "secret"}, {"Re-type new password: ", "secret"}}
+		if strings.Contains(command, "--check") {
+			password = nil
+		}
+		command = strings.NewReplacer("sudo caddy", caddyBinary, "/etc/caddy/.htpasswd", file).Replace(strings.TrimSpace(command))
+		if said := d.talk(command, password); !strings.Contains(said, want[i]) {
+			t.Errorf("%s: got %q, want '%s'", command, said, want[i])
+		}
+	}
+
+	invalid := filepath.Join(dir, "invalid")
+	must(t, os.WriteFile(invalid, []byte("no colon\n"), 0o600))
+	codes := make(map[string]bool)
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+	}{
+		{"a user who is in the file", []string{"-vb", file, "alice", "secret"}, 0},
+		{"no such user to remove", []string{"-D", file, "carol"}, 0},
+		{"no file", []string{"-b", filepath.Join(dir, "none"), "alice", "secret"}, 1},
+		{"no user", []string{file}, 2},
+		{"a cost above the limit", []string{"-nb", "-C", "15", "alice", "secret"}, 2},
+		{"rounds below the limit", []string{"-nb5", "-r", "999", "alice", "secret"}, 2},
+		{"nothing on standard input", []string{"-i", file, "alice"}, 2},
+		{"a wrong password", []string{"-vb", file, "alice", "wrong"}, 3},
+		{"a long user name", []string{"-b", file, strings.Repeat("a", 256), "secret"}, 5},
+		{"a long password", []string{"-b", file, "alice", strings.Repeat("p", 73)}, 5},
+		{"a colon in the user name", []string{"-b", file, "al:ice", "secret"}, 6},
+		{"no such user", []string{"-vb", file, "carol", "secret"}, 6},
+		{"not an htpasswd file", []string{"-b", invalid, "alice", "secret"}, 7},
+		{"a check of it", []string{"--check", file, invalid}, 7},
+	} {
+		s := &server{Server: &testkit.Server{T: t, Dir: dir}}
+		if out, code := s.caddy(append([]string{"htpasswd"}, test.args...)...); code != test.code {
+			t.Errorf("%s: got exit code %d, want %d: %s", test.name, code, test.code, out)
+		}
+		codes[fmt.Sprint(test.code)] = true
+	}
+	codes["4"] = true // TestToolInterrupted of internal/tool
+	for code := range codes {
+		if !strings.Contains(section(t, commandPage, "Exit codes"), "\n| "+code+" | ") {
+			t.Errorf("got no exit code %s on the page, want a row", code)
+		}
+	}
+}
+
+// TestReferenceFlags looks for each flag of "caddy htpasswd" in the table of flags,
+// and compares what -n and -p write with Apache's htpasswd.
+func TestReferenceFlags(t *testing.T) {
+	parallel(t)
+	table := section(t, commandPage, "Flags")
+	flags := regexp.MustCompile(`(?m)^  (?:(-\w), |    )(--[\w-]+)`).FindAllStringSubmatch(toolHelp(t), -1)
+	if len(flags) < 15 {
+		t.Errorf("got only %d flags: %q, want at least 15", len(flags), flags)
+	}
+	for _, flag := range flags {
+		want := "`" + flag[2] + "`"
+		if flag[1] != "" {
+			want = "`" + flag[1] + "` " + want
+		}
+		if flag[2] != "--help" && !strings.Contains(table, want) {
+			t.Errorf("got no %s in the table, want a row", want)
+		}
+	}
+	here := testkit.Run(t, caddyBinary, "htpasswd", "-nbp", "alice", "secret")
+	apache := testkit.Run(t, "htpasswd", "-nbp", "alice", "secret")
+	if !strings.HasSuffix(here, "alice:{PLAIN}secret\n") || !strings.HasSuffix(apache, "alice:secret\n\n") {
+		t.Errorf("got %q here and %q from Apache's htpasswd, want the line with one line end, and with two", here, apache)
 	}
 }
