@@ -1,8 +1,8 @@
 # make test         everything that has to hold before a commit
 # make bench        all figures: those of the code, and those of servers
-# make bench-code     the figures in the README
-# make bench-servers  docs/performance.md: what a password costs, beside nginx, Apache, HAProxy, lighttpd, basic_auth
-# make bench-flood  what a flood of wrong passwords does, beside nginx and basic_auth
+# make bench-code     what the code costs: figures of docs/performance.md
+# make bench-servers  what a password costs, compared with nginx, Apache, HAProxy, lighttpd and basic_auth
+# make bench-flood    what a flood of wrong passwords does, compared with nginx and basic_auth
 # make lint         golangci-lint, where it can be had
 # make fuzz         each fuzz target for a minute
 # make mutate       single faults in the code of a login: which one does no test notice? 4 minutes
@@ -80,6 +80,7 @@ bench-code:
 	$(GO) test -run '^$$' -bench . ./internal/crypt
 
 # Needs Debian's wrk, nginx-light, apache2, haproxy, lighttpd and lighttpd-mod-openssl.
+# Replaces the generated part of docs/performance.md, and docs/performance.svg.
 bench-servers:
 	cd e2e && $(GO) run ./speed
 

@@ -26,6 +26,8 @@ var _ = ranBy("TestReferenceCommand",
 	"sudo caddy htpasswd /etc/caddy/.htpasswd bob",
 	"sudo caddy htpasswd --check /etc/caddy/.htpasswd")
 
+var _ = ranBy("TestPerformanceCommands", "make bench-code", "make bench-servers", "make bench-flood")
+
 // statusApplication answers /503 with that status, /only-<server> with 404 unless it
 // is that server, and /hangup-<server> not at all if it is.
 func statusApplication(name string) http.HandlerFunc {
@@ -312,5 +314,22 @@ func TestReferenceFlags(t *testing.T) {
 	apache := testkit.Run(t, "htpasswd", "-nbp", "alice", "secret")
 	if !strings.HasSuffix(here, "alice:{PLAIN}secret\n") || !strings.HasSuffix(apache, "alice:secret\n\n") {
 		t.Errorf("got %q here and %q from Apache's htpasswd, want the line with one line end, and with two", here, apache)
+	}
+}
+
+// TestPerformanceCommands looks whether the benchmarks that docs/performance.md names can
+// be built, and what make would run. They take an hour.
+func TestPerformanceCommands(t *testing.T) {
+	parallel(t)
+	packages := regexp.MustCompile(`\./(bench|speed|flood)\b`)
+	for command := range strings.Lines(block(t, "../docs/performance.md", "console", "make bench-")) {
+		args := strings.Fields(command)
+		found := packages.FindAllString(testkit.Run(t, args[0], "-C", "..", "-n", args[1]), -1)
+		if len(found) == 0 {
+			t.Errorf("%s: got no package of benchmarks, want one", strings.TrimSpace(command))
+		}
+		for _, name := range found {
+			testkit.Run(t, "go", "vet", name)
+		}
 	}
 }
