@@ -76,14 +76,16 @@ func conditionsHere() conditions {
 // report is the generated part of the page.
 func report(rows []row, m *million, c conditions) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `Measured on %s: %s, %d cores, one run with %d s for each figure. Versions: %s.
+	fmt.Fprintf(&b, `Measured on %s: %s, %d cores, one run with %d s for each figure.
+Versions: %s.
 
 ![Requests per second with a password](performance.svg)
 
 ### What a password costs
 
-Requests for the protected path and for the open path, both with credentials, were sent alternating, a tenth of a second each, for %d s.
-The table has how many protected requests were answered for each open one: the median of the rounds, and the middle half of them.
+Requests for the protected path and for the open path, both with credentials, were sent alternating, a tenth of a second
+each, for %d s. The table has the protected requests that were answered for each open one: the median of all rounds and, in
+brackets, the middle half of them.
 
 `, c.date.Format("2 January 2006"), c.cpu, c.cores, c.length, strings.Join(c.versions, "; "), c.alternating)
 	b.WriteString(ratioTable(rows))
@@ -119,7 +121,7 @@ func (r *row) isInTables() bool {
 	return r.users == userCounts[0] || r.users == userCounts[len(userCounts)-1]
 }
 
-// key is what stands at the begin of a table's line.
+// key is the first two cells of a table's line.
 func (r *row) key() string { return r.format.name + " | " + number(float64(r.users)) }
 
 // table returns a table with a line for each hash format and number of users. A
@@ -197,8 +199,8 @@ func overall(rows []row) string {
 		return ""
 	}
 	a, b := spreadOf(toIgnored), spreadOf(toOpen)
-	return fmt.Sprintf(`Over all %d combinations of format, users (also 1,000), HTTP and HTTPS, the median for %s is %.2f, and the range %.3f to %.3f. Compared with
-open requests without credentials, it is %.2f (%.3f to %.3f).
+	return fmt.Sprintf(`Over all %d combinations of format, users (also 1,000), HTTP and HTTPS, the median for %s is %.2f,
+and the range %.3f to %.3f. Compared with open requests without credentials, it is %.2f (%.3f to %.3f).
 
 `, len(toIgnored), plugin, a.median, a.least, a.most, b.median, b.least, b.most)
 }
