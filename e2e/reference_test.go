@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
@@ -171,6 +172,42 @@ func TestReferenceSessions(t *testing.T) {
 	}
 	if n := stayed("ip_hash"); n != sessions {
 		t.Errorf("by ip_hash %d of %d sessions stay, want all", n, sessions)
+	}
+}
+
+// TestReferenceHealthChecks counts the first active health checks of a server: one by
+// each proxy_pass. It also reads the two placeholders for the address.
+func TestReferenceHealthChecks(t *testing.T) {
+	parallel(t)
+	var checks atomic.Int32
+	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			checks.Add(1)
+		}
+	}))
+	t.Cleanup(app.Close)
+	address := strings.TrimPrefix(app.URL, "http://")
+	s := startServer(t, fmt.Sprintf(`{
+		upstream app {
+			server %s
+			health_uri /health
+			health_interval 1h
+			header_down X-Hostport {http.reverse_proxy.upstream.hostport}
+			header_down X-Address {http.reverse_proxy.upstream.address}
+		}
+	}
+	https://localhost:{https} {
+		proxy_pass /a app
+		proxy_pass /b app
+		proxy_pass app
+	}`, address))
+	eventually(t, "each proxy_pass has checked the server", func() bool { return checks.Load() >= 3 })
+	got := s.Get("/", "", "")
+	if got.Status != http.StatusOK || got.Header.Get("X-Hostport") != address || got.Header.Get("X-Address") != "tcp/"+address {
+		t.Errorf("got %d and the header %v, want the address %s, and once with tcp/ in front", got.Status, got.Header, address)
+	}
+	if n := checks.Load(); n != 3 {
+		t.Errorf("got %d checks, want 3, one by each proxy_pass", n)
 	}
 }
 
