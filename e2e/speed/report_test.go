@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,18 @@ func TestReplaceGenerated(t *testing.T) {
 				t.Errorf("replaced again: got %q, want %q", again, got)
 			}
 		})
+	}
+}
+
+// TestPageHasMarkers looks whether the page can be written to.
+func TestPageHasMarkers(t *testing.T) {
+	page, err := os.ReadFile("../../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited, err := replaceGenerated(string(page), "new\n")
+	if err != nil || !strings.Contains(edited, "## Floods") || strings.Contains(edited, "Measured on") {
+		t.Errorf("got error '%v' and %q, want only the generated part replaced", err, edited)
 	}
 }
 
