@@ -172,6 +172,41 @@ func TestDirectiveExamples(t *testing.T) {
 	}
 }
 
+// TestDirectiveOrder has Caddy sort htpasswd and each directive of the table of the
+// reference.
+func TestDirectiveOrder(t *testing.T) {
+	parallel(t)
+	s := startServer(t, "")
+	arguments := map[string]string{ // of those that need some, after a matcher
+		"map": "{path} {x} {\n default y\n}", "vars": "x y", "fs": "x", "root": "/srv", "log_append": "x y", "log_name": "x", "header": "X y",
+		"request_body": "{\n max_size 1MB\n}", "redir": "/x", "method": "GET", "rewrite": "/x", "uri": "strip_prefix /x",
+		"basic_auth": "{\n alice $2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n}", "forward_auth": "127.0.0.1:9001 {\n uri /x\n}",
+		"request_header": "X y", "encode": "gzip", "push": "/x", "intercept": "{\n handle_response {\n respond x\n }\n}", "invoke": "named",
+		"handle": "{\n respond x\n}", "handle_path": "{\n respond x\n}", "route": "{\n respond x\n}", "error": "404", "respond": "x",
+		"proxy_pass": "app", "reverse_proxy": "127.0.0.1:9001", "php_fastcgi": "127.0.0.1:9000",
+	}
+	_, table, _ := strings.Cut(readText(t, directivePage), "| run before `htpasswd` | run after `htpasswd` |\n|---|---|\n| ")
+	table, _, _ = strings.Cut(table, "\n")
+	before, after, _ := strings.Cut(table, " | ")
+	for cell, isBefore := range map[string]bool{before: true, after: false} {
+		names := regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(cell, -1)
+		if len(names) < 15 {
+			t.Errorf("got %d directives, want at least 15: %s", len(names), cell)
+		}
+		for _, name := range names {
+			config, err := s.Adapt(fmt.Sprintf("{\n\tupstream app {\n\t\tserver 127.0.0.1:9001\n\t}\n}\n&(named) {\n\trespond x\n}\nexample.com {\n\t%s /matched %s\n\thtpasswd {\n\t\tfile x\n\t}\n}\n", name[1], arguments[name[1]]))
+			if err != nil {
+				t.Errorf("%s: %v", name[1], err)
+				continue
+			}
+			directive, htpasswd := strings.Index(string(config), "/matched"), strings.Index(string(config), `"handler":"htpasswd"`)
+			if directive < 0 || htpasswd < 0 || (directive < htpasswd) != isBefore {
+				t.Errorf("%s: got places %d and %d, want it before htpasswd: %t; in\n%s", name[1], directive, htpasswd, isBefore, config)
+			}
+		}
+	}
+}
+
 // validate adapts a Caddyfile and validates what becomes of it.
 func (s *server) validate(caddyfile string) {
 	s.T.Helper()
