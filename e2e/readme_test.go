@@ -25,6 +25,7 @@ var (
 		"$(go env GOPATH)/bin/xcaddy build --with github.com/seed10b5b978/caddy-htpasswd",
 		"./caddy list-modules | grep htpasswd")
 	_ = ranBy("TestReadmeSite",
+		"sudo install -m 755 caddy /usr/local/bin/caddy",
 		"curl -i https://example.com/",
 		"curl -u alice https://example.com/")
 )
@@ -315,6 +316,16 @@ func TestReadmeSite(t *testing.T) {
 	}
 	s, _ := docsSite(t, caddyfile)
 	s.Write(".curlrc", fmt.Sprintf(curlSettings+"insecure\nconnect-to = \"example.com:443:localhost:%d\"\n", s.HTTPS))
+	dir := t.TempDir()
+	must(t, os.Symlink(caddyBinary, filepath.Join(dir, "caddy")))
+	must(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	install, _, _ := strings.Cut(block(t, "../README.md", "console", "sudo install "), "\n")
+	cmd := exec.Command("sh", "-c", strings.NewReplacer("sudo ", "", "/usr/local/", "").Replace(install))
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if info, statErr := os.Stat(filepath.Join(dir, "bin", "caddy")); err != nil || statErr != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%s: got %v, %s, %v, want a program that all may run", install, err, out, statErr)
+	}
 	console := block(t, "../README.md", "console", "https://example.com/")
 	for _, row := range []struct{ line, want string }{
 		{"curl -i https://example.com/", "HTTP/2 401"},
