@@ -173,6 +173,29 @@ func TestDirectiveExamples(t *testing.T) {
 	}
 }
 
+// TestDirectiveUserHeader sends a forged header through both configurations of the
+// reference that pass the name of the user to an application.
+func TestDirectiveUserHeader(t *testing.T) {
+	parallel(t)
+	found := sectionBlocks(t, directivePage, "User header and open paths", "caddyfile")
+	if len(found) != 2 {
+		t.Fatalf("got %d configurations, want 2", len(found))
+	}
+	for _, caddyfile := range found {
+		_, c := docsSite(t, caddyfile)
+		for _, a := range []asked{
+			{path: "/public/x", want: 200, sees: `user=""`},
+			{path: "/private/x", want: 401},
+			{path: "/private/x", login: asAlice, want: 200, sees: `user="alice"`},
+		} {
+			a.header = "X-Remote-User: root"
+			if got := c.must(a); got.Status != a.want || !strings.HasSuffix(got.Body, a.sees) {
+				t.Errorf("%s as %q: got %d %s, want %d and %s, of\n%s", a.path, a.login, got.Status, got.Body, a.want, a.sees, caddyfile)
+			}
+		}
+	}
+}
+
 // TestDirectiveOrder has Caddy sort htpasswd and each directive of the table of the
 // reference.
 func TestDirectiveOrder(t *testing.T) {
