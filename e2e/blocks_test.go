@@ -75,7 +75,7 @@ var (
 	_ = ranBy("TestReadmeGrammar",
 		"htpasswd [<matcher>] {", "htpasswd {", "upstream <group> {", "proxy_pass [<matcher>] <group> {",
 		"caddy htpasswd [-ci] [-B2m5dsp | --argon2id] [-C <cost>] [-r <rounds>] <file> <user>")
-	_ = ranBy("TestReadmeConfigurations", "{") // the JSON
+	_ = ranBy("TestJSONReference", "{") // the example
 	_ = ranBy("TestDocsConsole",
 		"find /srv/site -name .htaccess -o -name '.htpasswd*'",
 		`perl -MDB_File -e 'tie my %h, "DB_File", "users", O_RDONLY or die $!; print "$_:$h{$_}\n" for sort keys %h' > .htpasswd`)
