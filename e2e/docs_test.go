@@ -247,10 +247,11 @@ func docsVerifier(w http.ResponseWriter, r *http.Request) {
 type asked struct {
 	method string // default GET
 	path   string
-	host   string // default example.com
-	login  string // user:password
-	from   string // address of the client; default 127.0.0.1
-	header string // one field a line
+	host   string   // default example.com
+	login  string   // user:password
+	from   string   // address of the client; default 127.0.0.1
+	header string   // one field a line
+	twice  []string // Authorization fields, whole lines
 	body   string
 	want   int
 	theirs int    // the other server's status, if it differs
@@ -301,6 +302,10 @@ func (c docsClient) do(a asked) (answer, error) {
 	for line := range strings.Lines(a.header) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		r.Header.Set(name, value)
+	}
+	for _, line := range a.twice {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
 	}
 	resp, err := client.Do(r)
 	if err != nil {
