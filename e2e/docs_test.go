@@ -656,6 +656,19 @@ func TestDocsNginxOthers(t *testing.T) {
 			_, ours, theirs := docsTwins(t, strings.Replace(caddyfile, "/wp-login.php*", "/wp-admin/*", 1), nginxWith(conf))
 			compare(t, ours, theirs, []asked{{path: "/wp-admin/", want: 401}, {path: "/wp-admin/users.php", want: 401, theirs: 200}})
 		})
+		t.Run("all PHP files", func(t *testing.T) {
+			conf := strings.Replace(conf, `~ \.php$ {`, "~ \\.php$ {\nauth_basic Staff;\nauth_basic_user_file /etc/nginx/.htpasswd;", 1)
+			for matcher, open := range map[string]int{"@php path *.php\nhtpasswd @php": 200, "htpasswd": 401} {
+				_, ours, theirs := docsTwins(t, strings.Replace(caddyfile, "htpasswd /wp-login.php*", matcher, 1), nginxWith(conf))
+				compare(t, ours, theirs, []asked{
+					{path: "/wp-login.php", want: 401},
+					{path: "/blog/wp-login.php", want: 401},
+					{path: "/", want: open, theirs: 401},
+					{path: "/page/x", want: open, theirs: 401},
+					{path: "/wp-login.php/x", want: open, theirs: 401},
+				})
+			}
+		})
 		t.Run("the index file of a directory", func(t *testing.T) {
 			conf := "root /srv/site;\nlocation = /private/index.html {\nauth_basic Staff;\nauth_basic_user_file /etc/nginx/.htpasswd;\n}\n"
 			exact := strings.NewReplacer("/wp-login.php*", "/private/index.html", "php_fastcgi 127.0.0.1:9000", "").Replace(caddyfile)
