@@ -63,7 +63,7 @@ func TestDocsConfigurations(t *testing.T) {
 	}
 }
 
-// TestDocsLinks checks that the files and headings that the docs link to exist.
+// TestDocsLinks looks for what the docs link to: files, and headings in them.
 func TestDocsLinks(t *testing.T) {
 	parallel(t)
 	links := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
@@ -87,7 +87,7 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
-// anchors returns the names by which links refer to a page's headings.
+// anchors returns the names of a page's headings in links.
 func anchors(t *testing.T, page string) []string {
 	t.Helper()
 	var found []string
