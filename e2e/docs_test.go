@@ -126,6 +126,7 @@ func docsNames(t *testing.T, s *server) map[string]string {
 		"/etc/ssl/example.com.key": filepath.Join(s.Dir, "key"),
 		"/etc/ssl/clients-ca.pem":  filepath.Join(s.Dir, "cert"), // which is its own authority
 		"/srv/site":                filepath.Join(s.Dir, "site"),
+		"/var/log/caddy/":          s.Dir + "/",
 		"192.0.2.0/24":             "127.0.0.2/31",
 		"not remote_ip 192.0.2.1":  "not remote_ip 127.0.0.3",
 	}
