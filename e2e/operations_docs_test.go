@@ -674,3 +674,71 @@ func TestOperationsPageReasons(t *testing.T) {
 		t.Errorf("got the reasons %q on the page, want %q", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
 }
+
+// TestRateLimitingPage has logins fail in all ways that the page lists as counted,
+// or not counted.
+func TestRateLimitingPage(t *testing.T) {
+	parallel(t)
+	dir := t.TempDir()
+	users := plain("ann", "bob") + "eve:!\nmax:hash\n"
+	for _, name := range []string{"users", "others"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(users), 0o640))
+	}
+	s := startIn(t, dir, "\thtpasswd {\n\t\tthrottle login 3 1h\n\t}", `https://localhost:{https} {
+	handle /other {
+		htpasswd {
+			file {dir}/others
+		}
+		respond other
+	}
+	handle /ann {
+		htpasswd {
+			file {dir}/users
+			require user ann
+		}
+		respond ann
+	}
+	handle {
+		htpasswd {
+			file {dir}/users
+		}
+		respond ok
+	}
+}`)
+	try := func(path, user, password string, times, want int) {
+		t.Helper()
+		for range times {
+			if a := s.get(path, user, password); a.Status != want || (a.Header.Get("Retry-After") != "") != (want == 429) {
+				t.Fatalf("%s as %s with %q: got %d, Retry-After %q, want %d", path, user, password, a.Status, a.Header.Get("Retry-After"), want)
+			}
+		}
+	}
+	try("/", "", "", 5, 401)
+	for range 5 {
+		if a := s.Send("/", http.Header{"Authorization": {"Basic ?"}}); a.Status != 401 {
+			t.Fatalf("malformed: got %d, want 401", a.Status)
+		}
+	}
+	try("/ann", "bob", "bob", 5, 403)
+	try("/", "bob", "bob", 1, 200)
+	try("/", "ann", "wrong 1", 5, 401) // counts once
+	try("/", "ann", "wrong 2", 1, 401)
+	try("/", "ann", "ann", 1, 200) // resets nothing
+	try("/ann", "ann", "wrong 3", 1, 401)
+	try("/", "ann", "ann", 5, 429)
+	try("/ann", "ann", "ann", 1, 429)
+	try("/other", "ann", "ann", 1, 200) // another file
+	for _, user := range []string{"nobody", "eve", "max"} {
+		for i := range 3 {
+			try("/", user, fmt.Sprint(user, i), 1, 401)
+		}
+		try("/", user, "4", 1, 429)
+	}
+	if out, code := s.caddy("reload", "--config", "Caddyfile", "--force"); code != 0 {
+		t.Fatalf("got exit code %d: %s", code, out)
+	}
+	s.Client.CloseIdleConnections()
+	try("/", "ann", "ann", 1, 429)
+	putInPlace(t, filepath.Join(dir, "users"), strings.Replace(users, "{PLAIN}ann", "{PLAIN}new", 1))
+	try("/", "ann", "new", 1, 200) // the password is reset
+}
