@@ -742,3 +742,222 @@ func TestRateLimitingPage(t *testing.T) {
 	putInPlace(t, filepath.Join(dir, "users"), strings.Replace(users, "{PLAIN}ann", "{PLAIN}new", 1))
 	try("/", "ann", "new", 1, 200) // the password is reset
 }
+
+const troubleshootingPage = "../docs/troubleshooting.md"
+
+var _ = ranBy("TestTroubleshootingPage",
+	"caddy htpasswd --check /etc/caddy/.htpasswd",
+	"caddy htpasswd -v /etc/caddy/.htpasswd alice",
+	"curl -i https://example.com/",
+	"curl -i -u alice https://example.com/")
+
+// TestTroubleshootingPage causes symptoms of the page on a real server, and looks
+// for what is to show their causes.
+func TestTroubleshootingPage(t *testing.T) {
+	parallel(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"users":   plain("ann", "bob", "alice:secret") + "ann:{PLAIN}second\neve:!\nmax:hash\nzoe :{PLAIN}zoe\nlatin:{PLAIN}caf\xe9\n",
+		"earlier": plain("ann:first"),
+		"groups":  "staff: ann\n",
+		"single":  plain("ann"),
+	} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o640))
+	}
+	htpasswdIn(t, dir, "-bd", "users", "des", "password")
+	dead := freePorts(t, 2)
+	global := fmt.Sprintf("\thtpasswd {\n\t\tthrottle client off\n\t}\n\tupstream app {\n\t\tserver 127.0.0.1:%d\n\t\tserver 127.0.0.1:%d\n\t}", dead[0], dead[1])
+	s := startIn(t, dir, global, `https://localhost:{https} {
+	handle /earlier {
+		htpasswd {
+			file {dir}/earlier {dir}/users
+		}
+		respond {http.auth.user.id}
+	}
+	handle /staff {
+		htpasswd {
+			file {dir}/users
+			group_file {dir}/groups
+			require group staff
+		}
+		respond {http.auth.user.id}
+	}
+	handle /twice {
+		htpasswd {
+			file {dir}/users
+		}
+		htpasswd {
+			file {dir}/earlier
+		}
+		respond {http.auth.user.id}
+	}
+	handle /exempt {
+		htpasswd {
+			file {dir}/users
+			exempt expression `+"`int({http.request.uri.query.n}) > 5`"+`
+		}
+		respond "user:{http.auth.user.id}"
+	}
+	handle /admin {
+		htpasswd /admin {
+			file {dir}/users
+		}
+		respond {http.auth.user.id}
+	}
+	handle /unreached {
+		route {
+			respond open
+			htpasswd {
+				file {dir}/users
+			}
+		}
+	}
+	handle /nothing {
+		htpasswd {
+			file {dir}/users
+		}
+	}
+	handle /group {
+		proxy_pass app
+	}
+	handle /name {
+		reverse_proxy app
+	}
+	handle /single {
+		htpasswd {
+			file {dir}/single
+		}
+		respond {http.auth.user.id}
+	}
+	handle {
+		htpasswd {
+			file {dir}/users
+		}
+		respond {http.auth.user.id}
+	}
+}
+http://localhost:{http} {
+	htpasswd {
+		file {dir}/users
+	}
+	respond {http.auth.user.id}
+}`)
+	page := readText(t, troubleshootingPage)
+	// says looks for a line of the log with a message, which the page has, and with all of words.
+	says := func(name, message string, words ...string) {
+		t.Helper()
+		if !strings.Contains(page, message) {
+			t.Errorf("%s: the page does not name %q", name, message)
+		}
+		eventually(t, fmt.Sprintf("%s: the log says %q with %q", name, message, words), func() bool {
+			for line := range strings.Lines(s.process.Said()) {
+				if strings.Contains(line, `"msg":"`+message) && !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	for _, row := range []struct {
+		name, path, user, password string
+		status                     int
+		message, word              string
+	}{
+		{"another name", "/", "Ann", "ann", 401, "login failed", `"reason":"unknown user"`},
+		{"an earlier file", "/earlier", "ann", "ann", 401, "users already defined in an earlier file; those entries take precedence", `"users":1`},
+		{"a second line", "/", "ann", "second", 401, "duplicate user; the first line wins", `"line":4`},
+		{"a locked account", "/", "eve", "eve", 401, "login failed", `"reason":"locked user"`},
+		{"an invalid line", "/", "max", "max", 401, "invalid line skipped; its user cannot log in", `"line":6`},
+		{"an invalid line, at the login", "/", "max", "other", 401, "login failed", `"reason":"invalid line"`},
+		{"whitespace before the colon", "/", "zoe", "zoe", 401, "invalid line skipped; its user cannot log in", `"line":7`},
+		{"another encoding", "/", "latin", "café", 401, "login failed", `"reason":"wrong password"`},
+		{"two files", "/twice", "ann", "ann", 401, "login failed", `"reason":"wrong password"`},
+		{"DES", "/", "des", "password, and more", 200, "", ""},
+		{"not required", "/staff", "bob", "bob", 403, "login failed", `"reason":"user not authorized"`},
+		{"a matcher that fails", "/exempt?n=abc", "", "", 500, "exempt matcher failed", ""},
+		{"an exempt request", "/exempt?n=6", "", "", 200, "requests need a password", `"exempt":"`},
+		{"an exact path", "/admin", "", "", 401, "htpasswd protects only this exact path; to include everything below it, end the path with *", ""},
+		{"never reached", "/unreached", "", "", 200, "htpasswd is never reached; an earlier handler answers every request", ""},
+		{"nothing answers", "/nothing", "ann", "ann", 200, "", ""},
+		{"no server of a group", "/group", "", "", 502, "request to upstream group failed", `"group":"app"`},
+		{"and for a while", "/group", "", "", 503, "request to upstream group failed", "no upstreams available"},
+		{"the name of a group", "/name", "", "", 502, "upstream is a host name here, but an upstream group has the same name; use proxy_pass for the group", ""},
+	} {
+		a := s.get(row.path, row.user, row.password)
+		if a.Status != row.status {
+			t.Errorf("%s: got %d %q, want %d", row.name, a.Status, a.Body, row.status)
+		}
+		if row.path == "/nothing" && a.Body != "" || row.path == "/exempt?n=6" && a.Body != "user:" {
+			t.Errorf("%s: got %q, want it empty", row.name, a.Body)
+		}
+		if row.message != "" {
+			says(row.name, row.message, row.word)
+		}
+	}
+	if a := s.Send("/", http.Header{"Authorization": {authorization("ann", "ann"), authorization("bob", "bob")}}); a.Status != 400 {
+		t.Errorf("two headers: got %d, want 400", a.Status)
+	}
+	says("two headers", "request with more than one Authorization header refused with 400")
+	if a := s.Plain("/", nil); a.Status != 403 {
+		t.Errorf("plain HTTP: got %d, want 403", a.Status)
+	}
+	says("plain HTTP", "request over plain HTTP refused with 403", `"fix":"`)
+	r := s.Request(http.MethodGet, "/", nil)
+	r.Host = "other.example"
+	if a := s.Do(r); a.Status != 200 || a.Body != "" || a.Header.Get("Www-Authenticate") != "" {
+		t.Errorf("another host: got %d %q, want 200 without a body", a.Status, a.Body)
+	}
+	for i := range 11 {
+		if a := s.get("/", "bob", fmt.Sprint("wrong", i)); (a.Status == 429) != (i == 10) {
+			t.Errorf("guess %d: got %d, want 429 for the last one only", i, a.Status)
+		}
+	}
+	says("too many", "login rate limit exceeded; responding 429 until the window ends", `"user":"bob"`)
+
+	single := filepath.Join(dir, "single")
+	putInPlace(t, single, "<html>\n")
+	says("a new version that is invalid", "cannot load file; keeping the previous version", single)
+	if a := s.get("/single", "ann", "ann"); a.Status != 200 {
+		t.Errorf("by the previous version: got %d, want 200", a.Status)
+	}
+	putInPlace(t, single, "")
+	says("an empty file", "file is empty; keeping the previous version for a grace period", single)
+
+	console := strings.Join(blocks(t, troubleshootingPage, "console"), "")
+	command := func(line string) []string {
+		t.Helper()
+		if !strings.Contains(console, line+"\n") {
+			t.Errorf("not on the page: %s", line)
+		}
+		return strings.Fields(strings.Replace(strings.TrimPrefix(line, "caddy "), "/etc/caddy/.htpasswd", "users", 1))
+	}
+	if out, code := s.caddy(command("caddy htpasswd --check /etc/caddy/.htpasswd")...); code != 0 || !strings.Contains(out, "users:5: locked: user eve") {
+		t.Errorf("got exit code %d and %s, want the locked account", code, out)
+	}
+	verify := command("caddy htpasswd -v /etc/caddy/.htpasswd alice")
+	for _, row := range []struct {
+		user, password string
+		want           int
+	}{{"alice", "secret", 0}, {"alice", "wrong", 3}, {"nobody", "secret", 6}, {"latin", "café", 3}} {
+		cmd := s.command(verify...)
+		cmd.Args[len(cmd.Args)-1] = row.user
+		cmd.Args[len(cmd.Args)-3] = "-vi" // instead of a terminal
+		cmd.Stdin = strings.NewReader(row.password + "\n")
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != row.want {
+			t.Errorf("%s with %s: got exit code %d and %s, want %d", row.user, row.password, got, out, row.want)
+		}
+	}
+	curl := func(line string) string {
+		t.Helper()
+		if !strings.Contains(console, line+"\n") {
+			t.Errorf("not on the page: %s", line)
+		}
+		return testkit.Run(t, "sh", "-c", strings.NewReplacer("curl ", program(t, "curl")+" -s -k ", "-u alice", "-u alice:secret", "https://example.com", s.URL("")).Replace(line))
+	}
+	for line, want := range map[string]string{"curl -i https://example.com/": "HTTP/2 401", "curl -i -u alice https://example.com/": "HTTP/2 200"} {
+		if out := curl(line); !strings.HasPrefix(out, want) {
+			t.Errorf("%s: got %s, want %s", line, out, want)
+		}
+	}
+}
