@@ -961,3 +961,47 @@ http://localhost:{http} {
 		}
 	}
 }
+
+// TestTroubleshootingStart has Caddy refuse configurations with the errors of the page.
+func TestTroubleshootingStart(t *testing.T) {
+	parallel(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{"users": plain("ann"), "bad": "<html>\n"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o640))
+	}
+	s := newServerIn(t, dir)
+	in := func(block string) string { return "https://localhost:{https} {\n" + block + "\n\trespond ok\n}" }
+	htpasswd := func(lines string) string { return in("\thtpasswd {\n\t\t" + lines + "\n\t}") }
+	const elsewhere = "" // another test, or nothing that runs here
+	cases := map[string]string{
+		"unrecognized directive: htpasswd":      in("\txyzzy"),
+		"no such file":                          htpasswd("file {dir}/none"),
+		"permission denied":                     elsewhere, // root may read all files
+		"is not a regular file":                 htpasswd("file /dev/null"),
+		"none of its":                           htpasswd("file {dir}/bad"),
+		"0 links":                               elsewhere, // TestOrphanedSite
+		"file":                                  in("\thtpasswd {dir}/users"),
+		"matches every request":                 htpasswd("file {dir}/users\n\t\texempt *"),
+		"before 'htpasswd' has verified a user": in("\troot /srv/{http.auth.user.id}\n\thtpasswd {\n\t\tfile {dir}/users\n\t}"),
+		"address already in use":                elsewhere, // Caddy's
+	}
+	listed := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| (?:that )?`([^`]+)`.*$").FindAllStringSubmatch(section(t, troubleshootingPage, "Caddy does not start, or refuses to reload"), -1) {
+		listed[row[1]] = true
+		sites, ok := cases[row[1]]
+		if !ok {
+			t.Errorf("no configuration for %q", row[1])
+		}
+		if sites == elsewhere {
+			continue
+		}
+		s.configure("", sites)
+		want := strings.NewReplacer(": htpasswd", ": xyzzy").Replace(row[1])
+		if out, code := s.caddy("validate", "--config", "Caddyfile"); code != 1 || !strings.Contains(out, want) {
+			t.Errorf("%s: got exit code %d and %s, want 1 and %q", row[1], code, out, want)
+		}
+	}
+	if len(listed) != len(cases) {
+		t.Errorf("got %d errors on the page, want all %d", len(listed), len(cases))
+	}
+}
