@@ -131,6 +131,7 @@ func docsNames(t *testing.T, s *server) map[string]string {
 		"/etc/ssl/example.com.key": filepath.Join(s.Dir, "key"),
 		"/etc/ssl/clients-ca.pem":  filepath.Join(s.Dir, "cert"), // which is its own authority
 		"/srv/site":                filepath.Join(s.Dir, "site"),
+		"/var/log/caddy/":          s.Dir + "/",
 		"192.0.2.0/24":             "127.0.0.2/31",
 		"not remote_ip 192.0.2.1":  "not remote_ip 127.0.0.3",
 	}
@@ -1266,7 +1267,7 @@ func TestDocsBrowsers(t *testing.T) {
 			{asked{path: "/manifest.json", want: 200}, unchallenged},
 			{asked{path: "/manifest.json/x", want: 401}, challenged},
 		},
-		"From other origins": {
+		"Cross-origin requests": {
 			{asked{path: "/", want: 401}, "Access-Control-Allow-Origin: "},
 			{asked{path: "/", method: "OPTIONS", want: 401}, challenged},
 			{asked{path: "/", method: "OPTIONS", header: "Origin: https://app.example.com", want: 401}, "Access-Control-Allow-Origin: https://app.example.com"},
@@ -1275,7 +1276,7 @@ func TestDocsBrowsers(t *testing.T) {
 			{asked{path: "/", method: "PUT", header: "Origin: https://app.example.com\nAccess-Control-Request-Method: PUT", want: 401}, "Access-Control-Allow-Credentials: true"},
 			{asked{path: "/", login: asAlice, header: "Origin: https://app.example.com", want: 200}, "Access-Control-Allow-Origin: https://app.example.com"},
 		},
-		"Requests that others make": {
+		"Cross-site request forgery": {
 			{asked{path: "/", method: "POST", want: 401}, challenged},
 			{asked{path: "/", method: "POST", login: asAlice, want: 200}, unchallenged},
 			{asked{path: "/", method: "POST", login: asAlice, header: "Sec-Fetch-Site: same-origin", want: 200}, unchallenged},
