@@ -1,4 +1,5 @@
-# make test         everything that has to hold before a commit
+# make test         all checks that must pass before a commit
+# make docs-check   length of pages and sentences, broken links, words that the glossary replaces
 # make bench        all figures: those of the code, and those of servers
 # make bench-code     the figures in the README
 # make bench-servers  docs/performance.md: what a password costs, beside nginx, Apache, HAProxy, lighttpd, basic_auth
@@ -18,9 +19,9 @@ TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light ap
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate
+.PHONY: test tools check docs-check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate
 
-test: tools check unit-and-e2e xcaddy
+test: tools check docs-check unit-and-e2e xcaddy
 
 # Installs what is missing where that can be done without asking; tests that
 # lack a program are skipped and say so.
@@ -41,6 +42,9 @@ check:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-formatted: $$unformatted"; exit 1; fi
 	$(GO) mod verify
 	$(GO) vet ./...
+
+docs-check:
+	@cd e2e && $(GO) run ./docscheck ..
 
 # Under the race detector, some tests repeat less.
 unit:
