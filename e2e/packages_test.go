@@ -156,13 +156,28 @@ func TestArchitectureNames(t *testing.T) {
 	checkNames(t, architecturePage, text, files, names)
 }
 
-// TestContributingNames does the same for CONTRIBUTING.md, which mentions tests,
-// too.
+// TestContributingNames does the same for CONTRIBUTING.md, which mentions tests
+// and targets of the Makefile, too.
 func TestContributingNames(t *testing.T) {
 	t.Parallel()
 	const page = "../CONTRIBUTING.md"
 	files, names := declaredNames(t, slices.Concat(packagesIn(t, root), packagesIn(t, ".")), true)
-	checkNames(t, page, readText(t, page), files, names)
+	text := readText(t, page)
+	checkNames(t, page, text, files, names)
+	makefile := readText(t, "../Makefile")
+	for _, m := range regexp.MustCompile("`make ([^`]+)`").FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(makefile, "\n"+m[1]+":") {
+			t.Errorf("%s: the Makefile has no target %q", page, m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile(`-(?:run|fuzz|bench) '?(\w+)`).FindAllStringSubmatch(text, -1) {
+		isPrefix := func(name string) bool {
+			return strings.HasPrefix(name, m[1]) || strings.HasPrefix(name, "Benchmark"+m[1])
+		}
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(names)), isPrefix) {
+			t.Errorf("%s: there is no test %q", page, m[0])
+		}
+	}
 }
 
 // checkNames reports names of files and of the code that are in a page, but not
@@ -176,7 +191,8 @@ func checkNames(t *testing.T, page, text string, files, names map[string]bool) {
 			if !files[name] {
 				t.Errorf("%s: there is no file %s", page, name)
 			}
-		case strings.Contains(name, "_") || strings.HasSuffix(name, ".md") || strings.HasSuffix(name, ".txt"):
+		case strings.Contains(name, "_") || slices.Contains([]string{".md", ".mod", ".txt"}, filepath.Ext(name)):
+		case regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(name): // a version
 		case isName.MatchString(name) && !names[name]:
 			t.Errorf("%s: nothing is declared as %s; name methods like Type.method", page, name)
 		}

@@ -1,4 +1,4 @@
-// Docscheck prints the length of each page of the documentation, and fails if a
+// Command docscheck prints the length of each page of the documentation, and fails if a
 // page or a sentence is too long, a link is broken, or a word stands somewhere
 // that the glossary replaces. It is run by "make docs-check".
 //
