@@ -1,5 +1,6 @@
-// Package bench measures requests through the plugin's handlers, beside Caddy's own
-// handlers. Compare figures of one run only:
+// Package bench measures requests through the handlers of the plugin, as Caddy
+// makes them from a configuration, beside handlers of Caddy's own. Compare
+// figures of one run only:
 //
 //	go test -run '^$' -bench 'Verified|Users' -benchtime 0.3s -count 20 ./bench
 package bench
@@ -31,8 +32,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// BenchmarkVerified measures a request with a cached password, from the handler to
-// next, for this module and for Caddy's basic_auth with its cache.
+// BenchmarkVerified is a request whose password is already verified, from the
+// handler to next, for this module and for Caddy's own basic_auth with its cache.
 func BenchmarkVerified(b *testing.B) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(testkit.ManyUsersPassword), bcrypt.MinCost)
 	testkit.Must(b, err)
@@ -47,7 +48,7 @@ func BenchmarkVerified(b *testing.B) {
 	})
 }
 
-// BenchmarkUsers measures the same with one user and with many users in the file.
+// BenchmarkUsers is the same check with few and with many users in the file.
 func BenchmarkUsers(b *testing.B) {
 	for _, n := range []int{1, 1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -74,7 +75,7 @@ func benchmarkRequests(b *testing.B, h caddyhttp.MiddlewareHandler, user string)
 	w := httptest.NewRecorder()
 	b.ReportAllocs()
 	for b.Loop() {
-		// Each request is new: what a handler has removed is there again, what it has added is not.
+		// The request is new each time: what a handler takes out is there again, what it keeps is not.
 		r.Header["Authorization"] = header
 		clear(vars)
 		vars[caddyhttp.ClientIPVarKey] = clientIP
@@ -94,7 +95,7 @@ func writeFile(b *testing.B, text string) string {
 	return path
 }
 
-// configContext returns the context of a configuration without apps.
+// configContext is that of a configuration without apps.
 func configContext(b *testing.B) caddy.Context {
 	b.Helper()
 	storage, err := json.Marshal(map[string]string{"module": "file_system", "root": b.TempDir()})

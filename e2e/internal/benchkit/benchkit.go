@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package benchkit has helpers for the benchmarks with real servers.
+// Package benchkit has what the benchmarks with real servers share.
 package benchkit
 
 import (
@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -25,7 +26,7 @@ import (
 )
 
 // WriteCertificate writes a self-signed certificate for localhost, valid for a
-// day, into a directory: cert.pem, key.pem, and both.pem with both of them.
+// day, into a directory: cert.pem, key.pem, and both.pem with one after the other.
 func WriteCertificate(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -55,7 +56,7 @@ func WriteCertificate(dir string) error {
 	return nil
 }
 
-// BuildCaddy builds Caddy with the plugin from the root of the repository.
+// BuildCaddy builds Caddy with the plugin from the project's directory.
 func BuildCaddy(project, path string) error {
 	build := exec.Command("go", "build", "-o", path, "./cmd/caddy") //nolint:gosec // our own
 	build.Dir, build.Stderr = project, os.Stderr
@@ -65,18 +66,18 @@ func BuildCaddy(project, path string) error {
 	return nil
 }
 
-// Server is a server in a separate process.
+// Server is a server that runs in a process of its own.
 type Server struct {
 	cmd *exec.Cmd
-	// URL is the address of the server.
+	// URL is where it answers.
 	URL string
 }
 
-// Start starts a server, and waits until it listens at a port of 127.0.0.1. It
-// fails after a minute, or when ctx is done.
+// Start starts a server that listens at a port of 127.0.0.1, and waits, at
+// most a minute and not when ctx is over, until it does.
 func Start(ctx context.Context, cmd *exec.Cmd, scheme string, port int) (*Server, error) {
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // lighttpd kills its process group
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // lighttpd ends all of its group
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -92,16 +93,16 @@ func Start(ctx context.Context, cmd *exec.Cmd, scheme string, port int) (*Server
 		time.Sleep(10 * time.Millisecond)
 	}
 	s.Stop()
-	return nil, cmp.Or(ctx.Err(), fmt.Errorf("%s does not listen at port %d", cmd.Path, port))
+	return nil, cmp.Or(ctx.Err(), errors.New("does not listen"))
 }
 
-// Stop stops the server.
+// Stop ends the server.
 func (s *Server) Stop() {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	_ = s.cmd.Wait()
 }
 
-// Memory returns the resident memory of the server in bytes.
+// Memory returns how many bytes of the server are resident.
 func (s *Server) Memory() int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
@@ -112,16 +113,16 @@ func (s *Server) Memory() int64 {
 	return kb << 10
 }
 
-// CPU returns the processor time of the server and of its running child processes,
-// to 0.01 s.
+// CPU returns the processor time that the server and the processes that it has
+// started, and that have not ended, have used so far. It is exact to 0.01 s.
 func (s *Server) CPU() (sum time.Duration) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		stat, err := os.ReadFile(path) //nolint:gosec // of the system
 		if err != nil {
-			continue // the process has ended
+			continue // it has ended
 		}
-		_, rest, _ := strings.Cut(string(stat), ") ") // after the name, which can have spaces
+		_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which can have spaces
 		fields := strings.Fields(rest)
 		if len(fields) < 13 || fields[2] != strconv.Itoa(s.cmd.Process.Pid) { // the process group
 			continue
@@ -142,8 +143,8 @@ func FreePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
-// LookUp returns the path of a program, also in /usr/sbin, or the name alone if
-// the program is not installed.
+// LookUp returns the path of a program, also of those for administrators, and
+// the name alone if it is not there.
 func LookUp(name string) string {
 	for _, path := range []string{name, "/usr/sbin/" + name} {
 		if path, err := exec.LookPath(path); err == nil {
