@@ -381,8 +381,8 @@ func TestExampleFail2ban(t *testing.T) {
 	}
 }
 
-// TestExampleFail2banNames sends user names and header fields that try to look like
-// something else in the log.
+// TestExampleFail2banNames sends user names, hosts and header fields that are made
+// to pass for other fields of the log.
 func TestExampleFail2banNames(t *testing.T) {
 	parallel(t)
 	program(t, "fail2ban-regex")

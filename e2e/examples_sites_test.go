@@ -29,7 +29,7 @@ type example struct {
 	commands []string // of the text, not run yet
 }
 
-// exampleCommand matches a command in the comment of an example.
+// exampleCommand is a command in the text above an example.
 var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for) .*)$`)
 
 // curlSettings make curl print errors only.

@@ -191,7 +191,7 @@ func TestReloads(t *testing.T) {
 		t.Errorf("%v hashes computed for cached passwords", n)
 	}
 	if n := s.metrics()["verified_hits_total"] - hits; n < float64(l.served.Load())/2 {
-		t.Errorf("only %v of %d requests are in the metrics: a reload reset them", n, l.served.Load())
+		t.Errorf("only %v of %d requests are in the metrics: they began anew", n, l.served.Load())
 	}
 	if a := s.get("/", "dan", "dan's"); a.Status != 429 {
 		t.Errorf("an exceeded limit, after the reloads: %d", a.Status)
@@ -277,7 +277,7 @@ func TestTerminate(t *testing.T) {
 	}
 	eventually(t, "the slow requests are running", func() bool { return app.waiting.Load() == 2*clients })
 	ask("bob, whose hash is computed", "/", "bob", overHTTP1)
-	eventually(t, "a hash is being computed", func() bool { return s.metrics()["hash_slots_in_use"] == 1 })
+	eventually(t, "a hash is computed", func() bool { return s.metrics()["hash_slots_in_use"] == 1 })
 
 	ended := make(chan struct{})
 	go func() {
