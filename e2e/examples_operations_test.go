@@ -448,7 +448,7 @@ func TestExampleFail2banNames(t *testing.T) {
 			want = append(want, row.found)
 		}
 	}
-	// The same for a log that has the access log in it, too.
+	// As if both logs were one, with the access log in it.
 	eventually(t, "all requests are in the access log", func() bool { return strings.Count(e.log(), `"handled request"`) >= 23 })
 	must(t, os.WriteFile(filepath.Join(e.dir, "all.log"), []byte(e.log()+readText(t, filepath.Join(e.dir, "build/htpasswd.log"))), 0o600))
 	for _, log := range []string{"build/htpasswd.log", "all.log"} {
