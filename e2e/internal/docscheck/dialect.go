@@ -5,7 +5,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -52,7 +51,7 @@ var terms = []term{
 	not(`go(?:es)? on \w+ing`, "continue"),
 	not(`(?:somebody|someone|anybody|anyone|those) (?:who|that) (?:attacks?|guess(?:es)?)`, "attacker"),
 	not(`known clients?`, "recognized client"),
-	not(`remembered (?:logins?|passwords?|hash(?:es)?)`, "cached password"),
+	not(`remembered (?:logins?|passwords?|hash(?:es)?)`, "cached password; of a browser: saved password"),
 	not(`hash slots?`, "hash queue, worker"),
 	not(`comes? behind`, "upstream, follows"),
 	not(`names? that can(?:no|')t log in`, "unknown user, invalid user"),
@@ -121,7 +120,7 @@ func Dialect(root string, tests bool) ([]Fault, error) {
 			}
 		case isSearched(name):
 			var text []byte
-			text, err = os.ReadFile(file)
+			text, err = readFile(root, name)
 			faults = append(faults, findWords(name, string(text), 1)...)
 		}
 		return err
