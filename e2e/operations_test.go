@@ -558,9 +558,9 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	}
 	limit(3) // open descriptors stay open
 	putInPlace(t, path, plain("ann", "carol"))
-	eventually(t, "the server reports that it cannot read the file", func() bool { return !s.fileIsGood(path) })
+	eventually(t, "the server says that it can't read the file", func() bool { return !s.fileIsGood(path) })
 	if said := s.process.Said(); !strings.Contains(said, "too many open files") || !strings.Contains(said, "the version loaded before keeps serving") {
-		t.Error("no message in the log")
+		t.Error("nothing in the log")
 	}
 	for _, row := range []struct {
 		user   string
