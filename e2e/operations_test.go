@@ -779,8 +779,8 @@ func TestNoFileInItsPlace(t *testing.T) {
 			} else {
 				must(t, os.Rename(other, path))
 			}
-			eventually(t, "the server reports the fault", func() bool {
-				said := s.process.Said() // if the file was removed first, the message may be older
+			eventually(t, "the server says what is wrong", func() bool {
+				said := s.process.Said() // where the file was removed first, this may have been said before
 				last := strings.LastIndex(said, "file can't be used")
 				return !s.fileIsGood(path) && last >= 0 && strings.Contains(said[last:], row.word)
 			})
