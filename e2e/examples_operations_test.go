@@ -126,7 +126,7 @@ func TestExampleWebSocket(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	e := loadExample(t, "websocket", "go run ./examples/websocket", application)
-	command := strings.Fields(e.replaced.Replace(e.textCommand("go run ./examples/websocket -listen localhost:9001")))
+	command := strings.Fields(e.replaced.Replace(e.said("go run ./examples/websocket -listen localhost:9001")))
 	received := start(t, e.dir, e.env, command[0], command[1:]...).Said
 	e.start()
 
@@ -140,7 +140,7 @@ func TestExampleWebSocket(t *testing.T) {
 	e.checkAnswer("curl -k -i https://localhost:8443/", exampleAnswer{status: 401})
 	e.checkAnswer("curl -k -i -u admin:swordfish https://localhost:8443/", exampleAnswer{status: 200, body: page})
 	// stdbuf makes curl write its output at once. To a file, it would write at its end.
-	switched := start(t, e.dir, e.env, "sh", "-c", "exec "+program(t, "stdbuf")+" -oL "+e.replaced.Replace(e.textCommand("curl -k -i -N --http1.1 "+password+upgrade))).Said
+	switched := start(t, e.dir, e.env, "sh", "-c", "exec "+program(t, "stdbuf")+" -oL "+e.replaced.Replace(e.said("curl -k -i -N --http1.1 "+password+upgrade))).Said
 	eventually(t, "curl is connected", func() bool {
 		return strings.HasPrefix(switched(), "HTTP/1.1 101 Switching Protocols\r\n") &&
 			strings.Contains(switched(), "\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") // the answer to this key, as in RFC 6455
@@ -307,9 +307,9 @@ func TestExampleKubernetes(t *testing.T) {
 	passed := func(line string) string {
 		return strings.Replace(line, "https://example.com/", "-H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7' http://127.0.0.1:8080/", 1)
 	}
-	e.checkAnswer(passed(e.textCommand("curl -i https://example.com/")), exampleAnswer{status: 401})
+	e.checkAnswer(passed(e.said("curl -i https://example.com/")), exampleAnswer{status: 401})
 	app.None(t)
-	e.checkAnswer(passed(e.textCommand("curl -u alice:swordfish https://example.com/")), exampleAnswer{body: "application"})
+	e.checkAnswer(passed(e.said("curl -u alice:swordfish https://example.com/")), exampleAnswer{body: "application"})
 	if got := app.One(t).Header.Get("X-Remote-User"); got != "alice" {
 		t.Errorf("the application got the user %q, want alice", got)
 	}
@@ -341,7 +341,7 @@ func TestExampleFail2ban(t *testing.T) {
 		{"curl -k -u admin:swordfish https://localhost:8443/", 0, "Hello, admin.\n", nil},
 	})
 	const read = "fail2ban-regex build/htpasswd.log examples/fail2ban/filter.d/caddy-htpasswd.conf"
-	out, ok := e.run(e.textCommand(read))
+	out, ok := e.run(e.said(read))
 	for _, want := range []string{"\nFailregex: 1 total\n", `] ^\{"level":"warn","ts":{EPOCH}`, ", 0 ignored, 1 matched, "} {
 		if !ok || !strings.Contains(out, want) {
 			t.Errorf("got %s, want %q in it", out, want)
@@ -353,8 +353,8 @@ func TestExampleFail2ban(t *testing.T) {
 	testkit.Run(t, "cp", "-r", "/etc/fail2ban", conf)
 	must(t, os.RemoveAll(filepath.Join(conf, "jail.d"))) // the jails of this machine
 	must(t, os.Mkdir(filepath.Join(conf, "jail.d"), 0o755))
-	install := e.textCommand("sudo cp -r examples/fail2ban/filter.d examples/fail2ban/jail.d /etc/fail2ban/")
-	e.textCommand("sudo fail2ban-client reload") // needs the fail2ban server, which is not running here
+	install := e.said("sudo cp -r examples/fail2ban/filter.d examples/fail2ban/jail.d /etc/fail2ban/")
+	e.said("sudo fail2ban-client reload") // needs the fail2ban server, which is not running here
 	if out, ok := e.run(strings.NewReplacer("sudo ", "", "/etc/fail2ban", conf).Replace(install)); !ok {
 		t.Fatal(out)
 	}
@@ -502,13 +502,13 @@ func TestExampleSystemd(t *testing.T) {
 		"sudo install -m 644 -D examples/systemd/caddy.service.d/htpasswd.conf /etc/systemd/system/caddy.service.d/htpasswd.conf",
 		"sudo install -m 644 examples/systemd/Caddyfile /etc/caddy/Caddyfile",
 	} {
-		if out, ok := e.run(strings.NewReplacer("sudo ", "", "755 caddy", "755 "+caddyBinary, " /", " "+root+"/").Replace(e.textCommand(line))); !ok {
+		if out, ok := e.run(strings.NewReplacer("sudo ", "", "755 caddy", "755 "+caddyBinary, " /", " "+root+"/").Replace(e.said(line))); !ok {
 			t.Fatal(out)
 		}
 	}
-	e.textCommand("sudo /usr/local/bin/caddy htpasswd -c /etc/caddy/.htpasswd admin") // TestPrompts, TestToolNewFile
-	e.textCommand("sudo systemctl daemon-reload")
-	e.textCommand("sudo systemctl restart caddy")
+	e.said("sudo /usr/local/bin/caddy htpasswd -c /etc/caddy/.htpasswd admin") // TestPrompts, TestToolNewFile
+	e.said("sudo systemctl daemon-reload")
+	e.said("sudo systemctl restart caddy")
 	must(t, os.WriteFile(filepath.Join(root, "etc/caddy/.htpasswd"), []byte(readText(t, "../examples/.htpasswd")), 0o640))
 
 	units := filepath.Join(root, "etc/systemd/system")

@@ -80,8 +80,8 @@ func (e *example) start() {
 	eventually(e.t, "caddy has started", func() bool { return strings.Contains(e.log(), "serving initial configuration") })
 }
 
-// textCommand returns a command that the text must have.
-func (e *example) textCommand(line string) string {
+// said returns a command that the text must have.
+func (e *example) said(line string) string {
 	e.t.Helper()
 	if !strings.Contains(e.text, "\n#\t"+line+"\n") {
 		e.t.Errorf("not in the text: %s", line)
@@ -138,7 +138,7 @@ func (e *example) check(answers []exampleAnswer) {
 		return ok
 	})
 	for _, want := range answers {
-		e.checkAnswer(e.textCommand(want.line), want)
+		e.checkAnswer(e.said(want.line), want)
 	}
 }
 
@@ -193,7 +193,7 @@ func TestExampleCertificates(t *testing.T) {
 	program(t, "openssl")
 	makeIt, runIt, look, ask, reload := certificateCommands[0], certificateCommands[1], certificateCommands[2], certificateCommands[3], certificateCommands[4]
 	e := loadExample(t, "certificates")
-	if out, ok := e.run(e.textCommand(makeIt)); !ok {
+	if out, ok := e.run(e.said(makeIt)); !ok {
 		t.Fatal(out)
 	}
 	if info, err := os.Stat(filepath.Join(e.dir, "examples/certificates/key.pem")); err != nil || info.Mode().Perm()&0o077 != 0 {
@@ -212,20 +212,20 @@ func TestExampleCertificates(t *testing.T) {
 		return ok && strings.Contains(out, "\nVerification: OK\n") && strings.Contains(out, "\nVerified peername: localhost\n")
 	}
 	eventually(t, "openssl trusts the certificate", isTrusted)
-	if out, ok := e.run(e.textCommand("curl -u admin:swordfish https://localhost:8443/")); ok || !strings.Contains(out, "certificate") {
+	if out, ok := e.run(e.said("curl -u admin:swordfish https://localhost:8443/")); ok || !strings.Contains(out, "certificate") {
 		t.Errorf("curl trusts the certificate without being told to: %s", out)
 	}
-	if out, ok := e.run(e.textCommand(makeIt)); !ok || isTrusted() {
+	if out, ok := e.run(e.said(makeIt)); !ok || isTrusted() {
 		t.Errorf("the server has the new certificate already: %s", out)
 	}
-	if out, ok := e.run(strings.TrimSuffix(e.textCommand(reload), " --force")); !ok || isTrusted() {
+	if out, ok := e.run(strings.TrimSuffix(e.said(reload), " --force")); !ok || isTrusted() {
 		t.Errorf("--force is not needed: %s", out)
 	}
 	if out, ok := e.run(reload); !ok {
 		t.Error(out)
 	}
 	eventually(t, "the server has the new certificate", isTrusted)
-	e.textCommand(look)
+	e.said(look)
 	e.check([]exampleAnswer{
 		{"curl --cacert examples/certificates/cert.pem -i https://localhost:8443/", 401, "", nil},
 		{ask, 0, "Hello, admin.\n", nil},
@@ -255,7 +255,7 @@ func TestExamplePublic(t *testing.T) {
 		options += line[1]
 	}
 	e.write("examples/public/Caddyfile", e.replaced.Replace(strings.Replace(e.text, "\n{\n", options, 1)))
-	e.textCommand("sudo caddy htpasswd -c /etc/caddy/.htpasswd alice") // TestPrompts, TestToolNewFile
+	e.said("sudo caddy htpasswd -c /etc/caddy/.htpasswd alice") // TestPrompts, TestToolNewFile
 	e.commands = append(e.commands, "go run ./cmd/caddy run --config examples/public/Caddyfile")
 	e.start()
 
