@@ -68,24 +68,24 @@ func TestFilesAreShort(t *testing.T) {
 	}
 }
 
-// maxKnot limits how many files of the root package depend on each other through
+// maxCycle limits how many files of the root package depend on each other through
 // package-level names. The largest such set is the login.
-const maxKnot = 9
+const maxCycle = 9
 
-func TestRootFilesHaveNoLargeKnot(t *testing.T) {
+func TestRootFilesHaveNoLargeCycle(t *testing.T) {
 	t.Parallel()
 	uses := usesBetweenFiles(t, root)
-	knot := slices.MaxFunc(knots(uses), func(a, b []string) int { return len(a) - len(b) })
-	t.Logf("%d files; the largest knot: %s", len(uses), strings.Join(knot, ", "))
-	if len(knot) > maxKnot {
-		for _, file := range knot {
+	cycle := slices.MaxFunc(cycles(uses), func(a, b []string) int { return len(a) - len(b) })
+	t.Logf("%d files; the largest cycle: %s", len(uses), strings.Join(cycle, ", "))
+	if len(cycle) > maxCycle {
+		for _, file := range cycle {
 			for other, names := range uses[file] {
-				if slices.Contains(knot, other) {
+				if slices.Contains(cycle, other) {
 					t.Logf("%s uses %s of %s", file, strings.Join(slices.Sorted(maps.Keys(names)), ", "), other)
 				}
 			}
 		}
-		t.Errorf("%d files use each other, want at most %d", len(knot), maxKnot)
+		t.Errorf("%d files use each other, want at most %d", len(cycle), maxCycle)
 	}
 }
 
@@ -136,9 +136,9 @@ type noImports struct{}
 
 func (noImports) Import(string) (*types.Package, error) { return nil, errors.New("not imported") }
 
-// knots returns the sets of files that depend on each other: strongly connected
+// cycles returns the sets of files that depend on each other: strongly connected
 // components, by Tarjan's algorithm.
-func knots(uses fileUses) [][]string {
+func cycles(uses fileUses) [][]string {
 	var found [][]string
 	var stack []string
 	number, low := make(map[string]int), make(map[string]int)
@@ -157,9 +157,9 @@ func knots(uses fileUses) [][]string {
 		}
 		if low[file] == number[file] {
 			i := slices.Index(stack, file)
-			knot := slices.Sorted(slices.Values(stack[i:]))
+			cycle := slices.Sorted(slices.Values(stack[i:]))
 			stack = stack[:i]
-			found = append(found, knot)
+			found = append(found, cycle)
 		}
 	}
 	for _, file := range slices.Sorted(maps.Keys(uses)) {
