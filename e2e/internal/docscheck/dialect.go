@@ -88,11 +88,14 @@ func findWords(file, text string, first int) []Fault {
 	return faults
 }
 
+// Dialect searches a page, code blocks included.
+func (p *Page) Dialect() []Fault { return findWords(p.Name, string(p.source), 1) }
+
 // own is the directory of the only files that may have the words: these.
 const own = "e2e/internal/docscheck/"
 
 // Dialect searches comments and string literals of Go files, all files of
-// examples, and what builds the project. Pages are searched by Check.
+// examples, and the files that build the project. It does not search pages.
 func Dialect(root string, tests bool) ([]Fault, error) {
 	var faults []Fault
 	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {

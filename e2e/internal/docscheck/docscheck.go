@@ -81,7 +81,7 @@ func Check(root string, names []string) ([]*Page, []Fault, error) {
 		}
 		pages = append(pages, page)
 		faults = append(faults, page.lengths()...)
-		faults = append(faults, findWords(name, string(page.source), 1)...)
+		faults = append(faults, page.Dialect()...)
 	}
 	return pages, append(faults, Links(root, pages)...), nil
 }
