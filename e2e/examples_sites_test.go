@@ -66,8 +66,8 @@ func (e *example) write(name, text string) {
 	}
 }
 
-// start runs the command of the text that starts the server, until the end of the
-// test.
+// start runs the one command of the text that is a server, until the end of
+// the test.
 func (e *example) start() {
 	e.t.Helper()
 	i := slices.IndexFunc(e.commands, func(line string) bool { return strings.HasPrefix(line, "go run ./cmd/caddy run ") })

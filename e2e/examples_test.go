@@ -66,7 +66,7 @@ func TestExamplesAdapt(t *testing.T) {
 	}
 }
 
-// counted returns how often each of names answered, and whether others did.
+// counted says how often each of names answered, and whether others did.
 func counted(answers []string, names ...string) string {
 	counts := make(map[string]int)
 	others := 0
