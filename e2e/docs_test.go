@@ -63,40 +63,6 @@ func TestDocsConfigurations(t *testing.T) {
 	}
 }
 
-// TestDocsLinks looks for what the docs link to: files, and headings in them.
-func TestDocsLinks(t *testing.T) {
-	parallel(t)
-	links := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
-	for _, page := range append(docsPages(t), "../README.md", "../CONTRIBUTING.md") {
-		for _, m := range links.FindAllStringSubmatch(readText(t, page), -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			to := page
-			if m[1] != "" {
-				to = filepath.Join(filepath.Dir(page), m[1])
-			}
-			if _, err := os.Stat(to); err != nil {
-				t.Errorf("%s: %v", page, err)
-				continue
-			}
-			if m[2] != "" && !slices.Contains(anchors(t, to), m[2]) {
-				t.Errorf("%s: no heading for %s#%s; there are %q", page, to, m[2], anchors(t, to))
-			}
-		}
-	}
-}
-
-// anchors returns the names of a page's headings in links.
-func anchors(t *testing.T, page string) []string {
-	t.Helper()
-	var found []string
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(readText(t, page), -1) {
-		found = append(found, strings.ReplaceAll(regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
-	}
-	return found
-}
-
 // docsNames creates the files and servers that the configurations in the docs
 // name. It returns what replaces their names: paths, addresses of servers, and
 // addresses of clients.

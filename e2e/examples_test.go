@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// exampleFiles are the Caddyfiles of the examples, as paths in the project.
+// exampleFiles returns the Caddyfiles of the examples, as paths in the repository.
 func exampleFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string
@@ -29,23 +29,23 @@ func exampleFiles(t *testing.T) []string {
 	return files
 }
 
-// adapt returns what "caddy adapt" makes of a file in a directory, and fails if
-// it warns.
+// adapt returns the output of "caddy adapt" for a file in a directory. A warning
+// fails the test.
 func adapt(t *testing.T, dir, file string) []byte {
 	t.Helper()
 	cmd := exec.Command(caddyBinary, "adapt", "--adapter", "caddyfile", "--config", file)
 	cmd.Dir, cmd.Env = dir, environment(t.TempDir())
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	config, err := cmd.Output()
-	if err != nil || strings.Contains(said.String(), `"level":"warn"`) {
-		t.Fatalf("%s: %v: %s", file, err, said.String())
+	if err != nil || strings.Contains(stderr.String(), `"level":"warn"`) {
+		t.Fatalf("%s: %v: %s", file, err, stderr.String())
 	}
 	return config
 }
 
-// TestExamplesAdapt compares each example with the JSON in testdata/examples
-// that it is to become. With UPDATE_EXAMPLES=1 in the environment it writes that.
+// TestExamplesAdapt compares the JSON of each example with the file in
+// testdata/examples. With UPDATE_EXAMPLES=1 in the environment, it writes the file.
 func TestExamplesAdapt(t *testing.T) {
 	parallel(t)
 	for _, file := range exampleFiles(t) {
@@ -60,7 +60,7 @@ func TestExamplesAdapt(t *testing.T) {
 				must(t, os.WriteFile(golden, got.Bytes(), 0o600))
 			}
 			if want := readText(t, golden); got.String() != want {
-				t.Errorf("got\n%s\nwant what is in %s", got.String(), golden)
+				t.Errorf("got\n%s\nwant the content of %s", got.String(), golden)
 			}
 		})
 	}
@@ -89,14 +89,14 @@ func counted(answers []string, names ...string) string {
 	return strings.Join(out, " ")
 }
 
-// TestExampleUpstream runs the example and asks what its text says.
+// TestExampleUpstream runs the example, and sends the requests of its text.
 func TestExampleUpstream(t *testing.T) {
 	parallel(t)
 	text, err := os.ReadFile("../examples/upstream/Caddyfile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The three servers have ports in a row.
+	// The three servers have consecutive ports.
 	first := freePorts(t, 3)[0]
 	s := startServer(t, "")
 	replaced := strings.NewReplacer(
