@@ -30,7 +30,7 @@ type example struct {
 }
 
 // exampleCommand is a command in the text above an example.
-var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for) .*)$`)
+var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for|docker) .*)$`)
 
 // curlSettings keep curl quiet, but for what goes wrong.
 const curlSettings = "silent\nshow-error\nmax-time = 30\n"
