@@ -11,6 +11,7 @@ import (
 	"net/http/fcgi"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -354,6 +355,18 @@ func TestRecipeLoginService(t *testing.T) {
 		_, c := recipe(t, heading, 1, "9080", port)
 		c.expect([]asked{{path: "/", want: 200}}) // as the text warns
 	})
+	t.Run("exempt, and a forged name", func(t *testing.T) {
+		must(t, s.Reload(testkit.Substitute(docsCaddyfile(s, strings.Replace(service, "realm Staff", "realm Staff\nexempt client_ip 127.0.0.3", 1)), docsNames(t, s))))
+		_, c := recipe(t, heading, 1, "9080", port)
+		c.expect([]asked{{path: "/x", from: "127.0.0.3", header: "X-Remote-User: root", want: 200, sees: `GET /x user=""`}})
+		if _, err := exec.LookPath("nginx"); err != nil {
+			return
+		}
+		other := startServer(t, "")
+		tw := testkit.StartTwins(t, other.Server, "", nginxWith(conf).conf, testkit.NginxCommand, docsNames(t, other))
+		c = docsClient{t: t, port: tw.Theirs.Port}
+		c.expect([]asked{{path: "/x", from: "127.0.0.3", header: "X-Remote-User: root", want: 200, sees: `GET /x user=""`}})
+	})
 	t.Run("header without >", func(t *testing.T) {
 		if err := s.Reload(testkit.Substitute(docsCaddyfile(s, strings.Replace(service, "header >", "header ", 1)), docsNames(t, s))); err == nil || !strings.Contains(err.Error(), "http.auth.user.id") {
 			t.Errorf("got %v, want an error", err)
@@ -379,16 +392,21 @@ func TestRecipeEitherDecision(t *testing.T) {
 	parallel(t)
 	const heading = "A password, or another server's decision"
 	_, c := recipe(t, heading, 0)
+	const forged = "X-Remote-User: root"
 	c.expect([]asked{
 		{path: "/", want: 401},
-		{path: "/x?y", login: asAlice, want: 200, sees: `GET /x?y user=""`},
-		{path: "/x", method: "PUT", login: asAlice, want: 200, sees: `PUT /x user=""`},
+		{path: "/x?y", login: asAlice, want: 200, sees: `GET /x?y user="alice"`},
+		{path: "/x", login: asAlice, header: forged, want: 200, sees: `GET /x user="alice"`},
+		{path: "/x", method: "PUT", login: asAlice, want: 200, sees: `PUT /x user="alice"`},
 		{path: "/", login: "alice:wrong", want: 401},
 		{path: "/x?y", header: "X-Token: good", want: 200, sees: `GET /x?y user=""`},
-		{path: "/", login: asAlice, header: "X-Token: good", want: 200},
+		{path: "/x", header: "X-Token: good\n" + forged, want: 200, sees: `GET /x user=""`},
+		{path: "/x", login: asAlice, header: "X-Token: good", want: 200, sees: `GET /x user=""`},
 		{path: "/", login: "alice:wrong", header: "X-Token: good", want: 200},
 		{path: "/", header: "X-Token: elsewhere", want: 302},
 	})
+	_, without := recipe(t, heading, 0, "\trequest_header -X-Remote-User\n", "")
+	without.expect([]asked{{path: "/x", header: "X-Token: good\n" + forged, want: 200, sees: `GET /x user="root"`}}) // as the text warns
 	for header, seen := range map[string]string{"": "false", "X-Token: good": "true"} {
 		if a := c.must(asked{path: "/", login: asAlice, header: header}); a.Header.Get("X-Saw-Password") != seen {
 			t.Errorf("%q: the application saw the password: %s", header, a.Header.Get("X-Saw-Password"))
@@ -465,12 +483,53 @@ func TestRecipeRetries(t *testing.T) {
 	if statuses[503] != 2 || statuses[200] != 2 {
 		t.Errorf("4 POSTs: got %v, want 503 for half of them", statuses)
 	}
-	a, n := asks(c, asked{path: "/none"})
-	t.Logf("all refuse: %d tries, %d %q %q", n, a.Status, a.Header.Get("X-From"), a.Body)
-	if n != 2 || a.Header.Get("X-From") != "" || a.Body != "" {
-		t.Errorf("all refuse: got %d tries, %d %q, want 2 and no body", n, a.Status, a.Body)
+	for range 2 {
+		a, n := asks(c, asked{path: "/none"})
+		last := map[string]int{"9001": 503, "9003": 404}[got[len(got)-1]]
+		if n != 2 || a.Status != last || a.Header.Get("X-From") != "" || a.Body != "" {
+			t.Errorf("all refuse: got %d tries, %d %q, want 2, the last status %d, and no body", n, a.Status, a.Body, last)
+		}
 	}
-	_, c = recipe(t, heading, 0, append(change, "method GET HEAD", "")...)
+	// Connections that break, with the second block and without it.
+	broken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer broken.Close()
+	go func() {
+		for {
+			conn, err := broken.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1))
+			conn.Close()
+		}
+	}()
+	healthy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer healthy.Close()
+	breaking := []string{"127.0.0.1:9001", broken.Addr().String(), "127.0.0.1:9003", strings.TrimPrefix(healthy.URL, "http://")}
+	const second = "\t\tlb_retry_match {\n\t\t\tmethod GET HEAD OPTIONS TRACE PUT DELETE\n\t\t}\n"
+	for name, row := range map[string]struct {
+		change []string
+		method string
+		lost   int
+	}{
+		"as it is, GET":                 {breaking, "GET", 0},
+		"as it is, PUT":                 {breaking, "PUT", 0},
+		"as it is, POST":                {breaking, "POST", 1},
+		"without the second block, GET": {append(slices.Clone(breaking), second, ""), "GET", 1},
+	} {
+		_, c := recipe(t, heading, 0, row.change...)
+		lost := 0
+		for range 2 {
+			if a := c.must(asked{path: "/x", method: row.method, login: asAlice}); a.Status != 200 {
+				lost++
+			}
+		}
+		if lost != row.lost {
+			t.Errorf("a connection breaks, %s: got %d requests lost, want %d", name, lost, row.lost)
+		}
+	}
+	_, c = recipe(t, heading, 0, append(change, "method GET HEAD\n", "\n")...)
 	twice := 0
 	for range 4 {
 		_, n := asks(c, asked{path: "/x", method: "POST"})
