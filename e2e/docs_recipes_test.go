@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -31,6 +33,61 @@ func (c docsClient) must(a asked) answer {
 		c.t.Fatal(err)
 	}
 	return got
+}
+
+// TestReadmeErrorPages runs the configuration that gives refusals a body.
+func TestReadmeErrorPages(t *testing.T) {
+	parallel(t)
+	const option = "{\n\thtpasswd {\n\t\tthrottle login 2 1h\n\t}\n}\n"
+	for _, variant := range []struct {
+		name   string
+		change func(dir string) []string
+		body   func(status int) string
+	}{
+		{"a text", func(string) []string { return nil }, func(status int) string { return fmt.Sprintf("<h1>%d %s</h1>", status, http.StatusText(status)) }},
+		{
+			"files", func(dir string) []string {
+				return []string{`respond "<h1>{err.status_code} {err.status_text}</h1>"`, "root * " + dir + "\nrewrite * /{err.status_code}.html\nfile_server"}
+			},
+			func(status int) string { return fmt.Sprint("page ", status) },
+		},
+	} {
+		t.Run(variant.name, func(t *testing.T) {
+			pages := t.TempDir()
+			for _, status := range []int{401, 403, 429} {
+				must(t, os.WriteFile(filepath.Join(pages, fmt.Sprintf("%d.html", status)), fmt.Append(nil, "page ", status), 0o600))
+			}
+			c := readmeSite(t, "handle_errors 401 403 429", append(variant.change(pages), "example.com {", option+"example.com {")...)
+			for _, test := range []struct {
+				name   string
+				asked  asked
+				status int
+			}{
+				{"no password", asked{path: "/"}, 401},
+				{"no password, to a path that is none of the pages", asked{path: "/x/401.html"}, 401},
+				{"POST without a password", asked{path: "/", method: "POST"}, 401},
+				{"another user", asked{path: "/", login: "bob:builder"}, 403},
+				{"the user", asked{path: "/", login: asAlice}, 200},
+				{"a wrong password", asked{path: "/", login: "carol:wrong"}, 401},
+				{"another wrong password", asked{path: "/", login: "carol:false"}, 401},
+				{"too many", asked{path: "/", login: "carol:music"}, 429},
+			} {
+				got := c.must(test.asked)
+				if got.Status != test.status || test.status != 200 && got.Body != variant.body(test.status) {
+					t.Errorf("%s: got %d %q, want %d %q", test.name, got.Status, got.Body, test.status, variant.body(test.status))
+				}
+				if test.status != 200 && !strings.HasPrefix(got.Header.Get("Content-Type"), "text/html") {
+					t.Errorf("%s: got a body of %q, want a page of text/html", test.name, got.Header.Get("Content-Type"))
+				}
+				if (got.Header.Get("WWW-Authenticate") == `Basic realm="Restricted", charset="UTF-8"`) != (test.status == 401) {
+					t.Errorf("%s: got the challenge %q, want one with a 401 only", test.name, got.Header.Get("WWW-Authenticate"))
+				}
+				if (got.Header.Get("Retry-After") != "") != (test.status == 429) {
+					t.Errorf("%s: got Retry-After %q, want one with a 429 only", test.name, got.Header.Get("Retry-After"))
+				}
+			}
+		})
+	}
 }
 
 // TestReadmeUserHeader sends a forged header to an application that trusts it, by
