@@ -405,7 +405,7 @@ func TestRecipeEitherDecision(t *testing.T) {
 		{path: "/", login: "alice:wrong", header: "X-Token: good", want: 200},
 		{path: "/", header: "X-Token: elsewhere", want: 302},
 	})
-	_, without := recipe(t, heading, 0, "\trequest_header -X-Remote-User\n", "")
+	_, without := recipe(t, heading, 0, " {\n\t\theader_up -X-Remote-User\n\t}", "")
 	without.expect([]asked{{path: "/x", header: "X-Token: good\n" + forged, want: 200, sees: `GET /x user="root"`}}) // as the text warns
 	for header, seen := range map[string]string{"": "false", "X-Token: good": "true"} {
 		if a := c.must(asked{path: "/", login: asAlice, header: header}); a.Header.Get("X-Saw-Password") != seen {
