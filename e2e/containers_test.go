@@ -375,11 +375,24 @@ func TestContainerNAT(t *testing.T) {
 		guess(c, 10, "alice", 401) // the limit does not hold
 	})
 	t.Run("exempt", func(t *testing.T) {
-		caddyfile := strings.Replace(clientOff, "\t\tfile", "\t\texempt remote_ip 127.0.0.1/32\n\t\tfile", 1)
-		_, c := setUp(t, caddyfile, false)
+		exempting := func(ranges string) string {
+			return strings.Replace(clientOff, "\t\tfile", "\t\texempt remote_ip "+ranges+"\n\t\tfile", 1)
+		}
+		_, c := setUp(t, exempting("private_ranges"), false)
+		c.expect([]asked{{path: "/", from: attacker, want: 200}})
+		caddyfile := exempting("127.0.0.1/32")
+		_, c = setUp(t, caddyfile, false)
 		c.expect([]asked{{path: "/", from: attacker, want: 200}})
 		_, direct := docsSite(t, caddyfile)
 		direct.expect([]asked{{path: "/", from: attacker, want: 401}})
+	})
+	t.Run("trusted_proxies", func(t *testing.T) {
+		trusting := "{\n\tservers {\n\t\ttrusted_proxies static private_ranges\n\t\ttrusted_proxies_strict\n\t}\n" + clientOff[2:]
+		s, c := setUp(t, trusting, false)
+		c.expect([]asked{{path: "/", from: attacker, header: "X-Forwarded-For: 203.0.113.7", login: "alice:guess", want: 401}})
+		if !strings.Contains(s.Log(), `"client_ip":"203.0.113.7"`) {
+			t.Error("the client could not forge its address, want that it can, as the page warns")
+		}
 	})
 	t.Run("PROXY protocol", func(t *testing.T) {
 		if !strings.HasPrefix(proxyProtocol, "{\n") {
