@@ -30,7 +30,7 @@ type example struct {
 }
 
 // exampleCommand is a command in the text above an example.
-var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for) .*)$`)
+var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for|docker|chmod) .*)$`)
 
 // curlSettings make curl print errors only.
 const curlSettings = "silent\nshow-error\nmax-time = 30\n"
@@ -67,9 +67,16 @@ func (e *example) write(name, text string) {
 }
 
 // start runs the one command of the text that is a server, until the end of
-// the test.
+// the test, after those that change modes of files.
 func (e *example) start() {
 	e.t.Helper()
+	for _, line := range slices.Clone(e.commands) {
+		if strings.HasPrefix(line, "chmod ") {
+			if out, ok := e.run(e.said(line)); !ok {
+				e.t.Fatalf("%s: %s", line, out)
+			}
+		}
+	}
 	i := slices.IndexFunc(e.commands, func(line string) bool { return strings.HasPrefix(line, "go run ./cmd/caddy run ") })
 	if i < 0 {
 		e.t.Fatal("the text has no command that starts the server")
