@@ -85,9 +85,9 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 type adminStatus struct {
 	Files []adminFile `json:"files"`
 	// Limits by the name of their scope: login, client, user.
-	Limits map[string]adminLimit `json:"budgets"`
+	Limits map[string]adminLimit `json:"limits"`
 	adminExceeded
-	Slots adminSlots `json:"slots"`
+	HashQueue adminHashQueue `json:"hash_queue"`
 }
 
 // adminFile is a file that is in use.
@@ -98,15 +98,15 @@ type adminFile struct {
 	Users int `json:"users"`
 	// Formats of the hashes, in a file of users.
 	Formats []htfile.FormatCount `json:"formats,omitempty"`
-	// BadLines are the first of those that are skipped, BadLineCount their number.
-	BadLines     []htfile.Finding `json:"bad_lines"`
-	BadLineCount int              `json:"bad_line_count"`
+	// InvalidLines are the first invalid lines, InvalidLineCount is the number of all.
+	InvalidLines     []htfile.Finding `json:"invalid_lines"`
+	InvalidLineCount int              `json:"invalid_line_count"`
 	// LastLoad is when the active version was loaded.
 	LastLoad time.Time `json:"last_load"`
 	// LastError is what is wrong with the file now; absent if nothing is.
 	LastError string `json:"last_error,omitempty"`
-	// Failures counts failed loads of the file, each reason once.
-	Failures int `json:"failures"`
+	// LoadFailures counts failed loads. Repeated failures for the same reason count once.
+	LoadFailures int `json:"load_failures"`
 }
 
 // adminLimit is a limit, and how many exceed it.
@@ -115,14 +115,15 @@ type adminLimit struct {
 	Off      bool   `json:"off,omitempty"`
 	Failures int    `json:"failures,omitempty"`
 	Window   string `json:"window,omitempty"`
-	// Exceeded is how many clients, users, or pairs of them are refused at the moment.
-	Exceeded int `json:"used_up"`
+	// Exceeded is how many clients, users, or pairs of them exceed the limit now.
+	Exceeded int `json:"exceeded"`
 }
 
-// adminSlots are the worker slots of the hash queue, and how many logins wait for one.
-type adminSlots struct {
-	Max     int `json:"max"`
-	InUse   int `json:"in_use"`
+// adminHashQueue is the state of the hash queue: its worker slots, how many of them
+// are busy, and how many logins wait for one.
+type adminHashQueue struct {
+	Workers int `json:"workers"`
+	Busy    int `json:"busy"`
 	Waiting int `json:"waiting"`
 }
 
@@ -141,8 +142,8 @@ func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 		}
 		status.Limits[scopeNames[s]] = state
 	}
-	status.Slots.Max = g.settings().maxHashes
-	status.Slots.InUse, status.Slots.Waiting = g.queue.State()
+	status.HashQueue.Workers = g.settings().maxHashes
+	status.HashQueue.Busy, status.HashQueue.Waiting = g.queue.State()
 	return writeJSON(w, http.StatusOK, status)
 }
 
@@ -150,8 +151,8 @@ func newAdminFile(f *fileInUse) adminFile {
 	found := f.findings()
 	file := adminFile{
 		Path: shown.Label(f.Name()), Kind: f.kind(),
-		BadLines: append([]htfile.Finding{}, found.Invalid...), BadLineCount: found.InvalidCount,
-		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, Failures: f.status.Failures,
+		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
+		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
 	}
 	if f.store != nil {
 		file.Users, _ = f.users.file.Count()
@@ -253,8 +254,8 @@ func (a *adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
 		fields = append(fields, zap.String("client_or_user", shown.Text(name)))
 	}
 	n := g.forget(keys)
-	a.shared.active.get().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
-	return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})
+	a.shared.active.get().logger.Info("failed logins cleared", append(fields, zap.Int("entries", n))...)
+	return writeJSON(w, http.StatusOK, map[string]int{"cleared": n})
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) error {

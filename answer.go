@@ -11,8 +11,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// statusClientGone is what nginx logs, and Caddy answers, when the client went away.
-const statusClientGone = 499
+// statusClientClosed is the status that nginx and Caddy log for a request whose
+// client has closed the connection.
+const statusClientClosed = 499
 
 // errorAnswer writes the answers to requests that a handler ends with an error.
 //

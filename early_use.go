@@ -22,9 +22,9 @@ func checkEarlyUses(uses []routes.EarlyUse) error {
 
 // warnOfEarlyUse warns of a use that may be right.
 func warnOfEarlyUse(logger *zap.Logger, use *routes.EarlyUse) {
-	message := "placeholder used where perhaps no user is verified yet; use it after htpasswd in a route block"
+	message := "placeholder may be used before a user is verified"
 	if use.Verdict == routes.UseOnOpenPage {
-		message = "placeholder is empty here, where nobody has logged in; use it after htpasswd, or ignore this if the page is meant to be open"
+		message = "placeholder is empty here; no user has logged in"
 	}
 	logger.Warn(message, append(placeFields(&use.Login), zap.String("placeholder", use.Placeholder), zap.String("used_in", usedIn(use)))...)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // logFailure writes the one line about a failed login.
-func (h *Handler) logFailure(ip string, user []byte, v verdict) {
+func (h *Handler) logFailure(from origin, user []byte, v verdict) {
 	kind, fields := failureLines, []zap.Field{zap.String("reason", resultReasons[v.result])}
 	if v.isCheap() {
 		kind = cheapLines
@@ -17,20 +17,22 @@ func (h *Handler) logFailure(ip string, user []byte, v verdict) {
 	if v.repeated { // not a new guess
 		fields = append(fields, zap.Bool("repeated", true))
 	}
-	h.logRefusal(kind, ip, user, "log-in failed", fields...)
+	h.logRefusal(kind, from, user, "login failed", fields...)
 }
 
 // logExceeded writes the one line about a limit that is exceeded.
-func (h *Handler) logExceeded(ip string, user []byte, s scope) {
+func (h *Handler) logExceeded(from origin, user []byte, s scope) {
 	l := h.guard.settings().limits[s]
-	h.logRefusal(exceededLines, ip, user, "too many failed log-ins: this budget is used up, and the answer 429 until its window ends",
-		zap.Stringer("budget", s), zap.Int("failures", l.Max), zap.String("window", l.Window.String()))
+	h.logRefusal(exceededLines, from, user, "login rate limit exceeded; responding 429 until the window ends",
+		zap.Stringer("limit", s), zap.Int("failures", l.Max), zap.String("window", l.Window.String()))
 }
 
-func (h *Handler) logRefusal(kind lineKind, ip string, user []byte, message string, fields ...zap.Field) {
-	all := []zap.Field{zap.String("client_ip", ip), zap.String("user", shown.Short(user))}
+// logRefusal writes a line about a login that was refused. The fail2ban filter in
+// examples reads client_ip, user, reason and host in this order.
+func (h *Handler) logRefusal(kind lineKind, from origin, user []byte, message string, fields ...zap.Field) {
+	all := []zap.Field{zap.String("client_ip", from.ip), zap.String("user", shown.Short(user))}
 	all = append(all, fields...)
-	all = append(all, zap.String("realm", h.Realm))
+	all = append(all, zap.String("host", shown.Short(from.host)), zap.String("realm", h.Realm))
 	h.guard.lines[kind].Warn(h.guard.now(), h.logger, message, all...)
 }
 

@@ -29,7 +29,7 @@ func TestGroupNameElsewhereIsWarnedOf(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v := validated(t, s, group+"http://localhost:{http} {\n"+test.body+"\n}\n")
 			if test.upstream != "" {
-				v.wantWarning(t, "upstream has the name of an upstream group", "proxy_pass", `"upstream":"`+test.upstream+`"`)
+				v.wantWarning(t, "upstream is a host name here", "proxy_pass", `"upstream":"`+test.upstream+`"`)
 			} else {
 				v.wantNothing(t)
 			}

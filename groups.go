@@ -26,7 +26,7 @@ func (s *groupStore) load(text string, logger *zap.Logger) error {
 		return err
 	}
 	s.current.Store(next)
-	logFindings(&next.Findings, logger, s.path, "bad line skipped; it puts nobody into a group")
+	logFindings(&next.Findings, logger, s.path, "invalid group line skipped")
 	return nil
 }
 

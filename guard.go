@@ -185,7 +185,7 @@ type throttledError struct {
 	wait time.Duration // until it is no longer exceeded
 }
 
-func (*throttledError) Error() string { return "too many failed log-ins" }
+func (*throttledError) Error() string { return "too many failed logins" }
 
 // wrongPasswords are recent wrong passwords. A client that sends one again, such
 // as a phone with an outdated saved password, gets the same answer without a hash.
@@ -249,4 +249,4 @@ func (g *guard) newQueue(maxWait time.Duration) *hashQueue {
 
 // errOverloaded is for logins that waited too long for a hash, or found no room
 // in the queue.
-var errOverloaded = errors.New("too many passwords are waiting to be checked; try again later")
+var errOverloaded = errors.New("too many logins are queued; try again later")

@@ -199,7 +199,7 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	if old != nil {
 		next.inherit(old) // what was verified in the meantime
 	}
-	logFindings(&next.file.Findings, logger, s.path, "bad line skipped; whom it names is denied")
+	logFindings(&next.file.Findings, logger, s.path, "invalid line skipped; its user cannot log in")
 	next.warnOfWeak(logger, s.path, old)
 	next.warnOfNobody(logger, s.path)
 	return nil
@@ -213,7 +213,7 @@ func (t *userTable) warnOfWeak(logger *zap.Logger, path string, previous *userTa
 		before = previous.file.WeakByFormat()
 	}
 	if len(weak) > 0 && !maps.Equal(weak, before) {
-		logger.Warn("weak password hashes: they work, but whoever gets hold of the file can quickly find the passwords; set these anew with: caddy htpasswd",
+		logger.Warn("file contains weak password hashes; reset these passwords with: caddy htpasswd",
 			zap.String("file", path), zap.Any("entries", weak))
 	}
 }
@@ -222,7 +222,7 @@ func (t *userTable) warnOfWeak(logger *zap.Logger, path string, previous *userTa
 func (t *userTable) warnOfNobody(logger *zap.Logger, path string) {
 	switch {
 	case len(t.file.All) == 0:
-		logger.Warn("file names no user: nobody in it can log in", zap.String("file", path))
+		logger.Warn("file contains no users", zap.String("file", path))
 	case len(t.file.Classes) == 0:
 		logger.Warn("no user in the file can log in", zap.String("file", path))
 	}

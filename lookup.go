@@ -39,8 +39,10 @@ func (l lookup) failure() result {
 	switch {
 	case !l.entry.exists():
 		return resultUnknownUser
-	case l.entry.State != htfile.StateUsable:
-		return resultDeniedUser
+	case l.entry.State == htfile.StateLocked:
+		return resultLockedUser
+	case l.entry.State == htfile.StateInvalid:
+		return resultInvalidLine
 	}
 	return resultWrongPassword
 }
@@ -65,7 +67,7 @@ func (s userStores) warnOfShadowed(logger *zap.Logger) {
 			}
 		}
 		if shadowed > 0 {
-			logger.Warn("users who are in an earlier file, too: that one decides, their lines here are skipped",
+			logger.Warn("users already defined in an earlier file; those entries take precedence",
 				zap.String("file", s[i].path), zap.Int("users", shadowed))
 		}
 	}

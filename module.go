@@ -121,8 +121,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.guard = h.shared.guard
 	h.logger, h.answer = ctx.Logger(), newErrorAnswer(ctx, h.guard)
 	h.warnOfXFF = sync.OnceFunc(func() {
-		h.logger.Warn("trusted_proxies without trusted_proxies_strict: clients can forge the address that failed log-ins are counted by; " +
-			"add trusted_proxies_strict beside it, in the global option servers")
+		h.logger.Warn("trusted_proxies without trusted_proxies_strict; clients can forge the address that failed logins are counted by")
 	})
 	app, err := ctx.App(appName) // has to run, configured or not
 	if err != nil {
@@ -253,7 +252,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case err != nil:
 		decided = resultUnchecked
-		h.logError(sent.clientIP(), "exempt: matcher failed", err)
+		h.logError(sent.clientIP(), "exempt matcher failed", err)
 		err = caddyhttp.Error(http.StatusInternalServerError, errNotMatched)
 	case !exempt:
 		decided, err = h.authenticate(w, r, sent)
@@ -295,9 +294,10 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 	}
 	c := parseCredentials(sent.values[0])
 	defer c.release()
-	v, err := h.check(r.Context(), sent.clientIP(), c)
+	from := origin{sent.clientIP(), r.Host}
+	v, err := h.check(r.Context(), from, c)
 	if err != nil {
-		return h.unchecked(w, r, sent, err)
+		return h.unchecked(w, r, from, c.user, err)
 	}
 	if v.result != resultPassed {
 		if v.isCheap() {
@@ -312,7 +312,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 		groups = h.groups.of(name)
 	}
 	if !h.Require.admits(name, groups) {
-		h.logRefusal(cheapLines, sent.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
+		h.logRefusal(cheapLines, from, c.user, "login failed", zap.String("reason", resultReasons[resultForbidden]))
 		return resultForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
@@ -327,7 +327,7 @@ var (
 	errAmbiguous    = errors.New("more than one Authorization header")
 	errUnauthorized = errors.New("not authenticated") // no reason: handle_errors may show it
 	errNotMatched   = errors.New("cannot tell whether the request is exempt")
-	errNotRequired  = errors.New("the user is not among those required")
+	errNotRequired  = errors.New("user not authorized")
 )
 
 // unauthorized asks for a password.
@@ -344,24 +344,24 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)
 }
 
-// unchecked answers credentials that were not checked to the end: it is not known
-// whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, sent *sentAuthorization, err error) (result, error) {
+// unchecked answers a login whose password was not checked to the end: whether it
+// is right is not known.
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, from origin, user []byte, err error) (result, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
 		return resultThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
-		h.logRefusal(overloadedLines, sent.clientIP(), nil, "login refused: too many password checks are waiting")
+		h.logRefusal(overloadedLines, from, user, "hash queue overloaded; responding 503")
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
 		return resultOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	if r.Context().Err() != nil {
-		return resultClientGone, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
+		return resultClientClosed, caddyhttp.Error(statusClientClosed, err) // nobody is there to read it
 	}
-	h.logError(sent.clientIP(), "password check failed", err)
+	h.logError(from.ip, "password check failed", err)
 	return resultUnchecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 

@@ -208,7 +208,7 @@ type uploadWriter struct {
 
 // WriteHeader holds the status 499 back if it is there for the body.
 func (w *uploadWriter) WriteHeader(status int) {
-	if status == statusClientGone && w.body.hasFailed() {
+	if status == statusClientClosed && w.body.hasFailed() {
 		w.held = true
 		return
 	}
@@ -219,7 +219,7 @@ func (w *uploadWriter) WriteHeader(status int) {
 func (w *uploadWriter) release() {
 	if w.held {
 		w.held = false
-		w.ResponseWriterWrapper.WriteHeader(statusClientGone)
+		w.ResponseWriterWrapper.WriteHeader(statusClientClosed)
 	}
 }
 

@@ -112,7 +112,7 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 		return p.fail(w, r, err)
 	}
 	if p.staysWhenGone && r.Context().Err() != nil {
-		w.WriteHeader(statusClientGone)
+		w.WriteHeader(statusClientClosed)
 		return nil
 	}
 	if !hasBody(out) {

@@ -15,13 +15,14 @@ const (
 	resultMalformed // credentials that cannot be decoded
 	resultAmbiguous // more than one Authorization header
 	resultWrongPassword
-	resultUnknownUser  // in none of the files
-	resultDeniedUser   // locked, or with an invalid line
-	resultForbidden    // not among those required
+	resultUnknownUser // in none of the files
+	resultLockedUser
+	resultInvalidLine  // the line of the user is invalid
+	resultForbidden    // a user whom require does not admit
 	resultNotEncrypted // over plain HTTP
 	resultThrottled    // a rate limit is exceeded
 	resultOverloaded   // no room in the hash queue
-	resultClientGone
+	resultClientClosed // the client closed the connection
 	resultCount
 )
 
@@ -35,12 +36,13 @@ var resultLabels = [resultCount]string{
 	resultAmbiguous:     "ambiguous",
 	resultWrongPassword: "wrong_password",
 	resultUnknownUser:   "unknown_user",
-	resultDeniedUser:    "locked_user",
+	resultLockedUser:    "locked_user",
+	resultInvalidLine:   "invalid_line",
 	resultForbidden:     "forbidden",
 	resultNotEncrypted:  "not_encrypted",
 	resultThrottled:     "throttled",
 	resultOverloaded:    "overloaded",
-	resultClientGone:    "client_gone",
+	resultClientClosed:  "client_closed",
 }
 
 // resultReasons are the values of the field "reason" of failed logins in the log.
@@ -48,7 +50,9 @@ var resultReasons = [resultCount]string{
 	resultMalformed:     "malformed credentials",
 	resultWrongPassword: "wrong password",
 	resultUnknownUser:   "unknown user",
-	resultDeniedUser:    "locked user or bad line",
+	resultLockedUser:    "locked user",
+	resultInvalidLine:   "invalid line",
+	resultForbidden:     "user not authorized",
 }
 
 func (r result) String() string { return resultLabels[r] }

@@ -110,7 +110,7 @@ func TestFleetDecoys(t *testing.T) {
 			for _, s := range servers {
 				for i := range names {
 					c := credentialsOf(fmt.Sprintf("nobody%d", i), "guess")
-					if v, err := s.check(t.Context(), "192.0.2.1", c); err != nil || v.result != resultUnknownUser {
+					if v, err := s.check(t.Context(), origin{ip: "192.0.2.1"}, c); err != nil || v.result != resultUnknownUser {
 						t.Fatalf("got %v, error %v, want %v", v.result, err, resultUnknownUser)
 					}
 					c.release()

@@ -22,7 +22,7 @@ func (c *siteChecks) checkServed(h *Handler, served map[string][]routes.ServedFi
 		c.warned[path] = true
 		for root := filepath.Dir(path); ; root = filepath.Dir(root) {
 			if slices.ContainsFunc(served[root], func(files routes.ServedFiles) bool { return files.MayServe(root, path) }) {
-				c.logger.Warn("file lies below the root of a file_server, which may serve it; move it, or add hide to file_server",
+				c.logger.Warn("password file is below the root of a file_server, which may serve it; move the file, or add hide",
 					zap.String("file", name), zap.String("root", root), zap.String("hide", filepath.Base(path)))
 				break
 			}

@@ -115,10 +115,10 @@ func placeFields(place *routes.Place) []zap.Field {
 
 func (l *foundLogin) warn(logger *zap.Logger) {
 	if l.IsUnreached {
-		logger.Warn("htpasswd is never asked; a handler before it answers every request", placeFields(&l.Place)...)
+		logger.Warn("htpasswd is never reached; an earlier handler answers every request", placeFields(&l.Place)...)
 	}
 	if l.ExactPath != "" {
-		logger.Warn("htpasswd protects this one path only; to protect everything below it, end the path with a star",
+		logger.Warn("htpasswd protects only this exact path; to include everything below it, end the path with *",
 			append(placeFields(&l.Place), zap.String("path", l.ExactPath), zap.String("write", l.ExactPath+"*"))...)
 	}
 }
@@ -130,8 +130,8 @@ func (c *siteChecks) checkTLS(l *foundLogin) {
 		return
 	}
 	c.warned[l.Server] = true
-	c.logger.Warn("server without TLS will answer 403 to every request that needs a password; "+
-		"serve it over HTTPS, set trusted_proxies in the global option servers, or add allow_http",
+	c.logger.Warn("server without TLS responds 403 to every request that needs a password; "+
+		"serve it over HTTPS, set trusted_proxies, or add allow_http",
 		append(placeFields(&l.Place), zap.Strings("listen", server.Listen))...)
 }
 

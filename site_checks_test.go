@@ -63,7 +63,7 @@ func TestUnreachedIsWarnedOf(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v := validated(t, s, test.config)
 			if test.isWarned {
-				v.wantWarning(t, "htpasswd is never asked", `"server"`)
+				v.wantWarning(t, "htpasswd is never reached", `"server"`)
 			} else {
 				v.wantNothing(t)
 			}
@@ -136,7 +136,7 @@ func TestExactPathIsWarnedOf(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v := validated(t, s, tlsSite(test.body))
 			if test.path != "" {
-				v.wantWarning(t, "this one path only", `"path":"`+test.path+`"`, `"write":"`+test.path+`*"`)
+				v.wantWarning(t, "protects only this exact path", `"path":"`+test.path+`"`, `"write":"`+test.path+`*"`)
 			} else {
 				v.wantNothing(t)
 			}

@@ -47,11 +47,11 @@ func logFindings(f *htfile.Findings, logger *zap.Logger, path, invalidLine strin
 			zap.String("file", path), zap.Int("line", invalid.Line), zap.String("reason", invalid.Reason))
 	}
 	for _, line := range f.Duplicates {
-		logger.Warn("duplicate user: an earlier line decides, this one is skipped",
+		logger.Warn("duplicate user; the first line wins",
 			zap.String("file", path), zap.Int("line", line))
 	}
 	if f.Left() > 0 {
-		logger.Warn("more lines skipped than are listed",
-			zap.String("file", path), zap.Int("bad_lines", f.InvalidCount), zap.Int("duplicates", f.DuplicateCount))
+		logger.Warn("more invalid or duplicate lines than listed",
+			zap.String("file", path), zap.Int("invalid_lines", f.InvalidCount), zap.Int("duplicates", f.DuplicateCount))
 	}
 }

@@ -57,7 +57,7 @@ func TestTextAsPath(t *testing.T) {
 // TestNobodyCanLogIn: there is one warning for a file with which nobody can log in.
 func TestNobodyCanLogIn(t *testing.T) {
 	t.Parallel()
-	const empty, locked = "file names no user: nobody in it can log in", "no user in the file can log in"
+	const empty, locked = "file contains no users", "no user in the file can log in"
 	for text, want := range map[string]string{
 		"":                                 empty,
 		"# nobody\n":                       empty,

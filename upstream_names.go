@@ -60,7 +60,7 @@ func (n *UpstreamNames) Provision(ctx caddy.Context) error {
 			for _, dial := range hostsOf(proxy) {
 				if group := bareHost(dial); groups[group] && !warned[dial] {
 					warned[dial] = true
-					logger.Warn("upstream has the name of an upstream group, but is a host name here; to use the group write proxy_pass",
+					logger.Warn("upstream is a host name here, but an upstream group has the same name; use proxy_pass for the group",
 						zap.String("upstream", dial), zap.String("group", group))
 				}
 			}

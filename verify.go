@@ -24,7 +24,7 @@ func (p *cachePolicy) trusts(at time.Time) bool {
 // attempt is one try to log in, judged by what the files say at one moment.
 type attempt struct {
 	credentials *credentials
-	ip          string
+	from        origin
 	keys        limitKeys
 	lookup      lookup        // what the files say about the user
 	work        lookup        // the entry whose hash is to be computed; none if nobody can log in
@@ -77,8 +77,14 @@ const maxRounds = 32
 // errStale is for an attempt that was judged by a line that has changed.
 var errStale = errors.New("the file has changed")
 
-// check compares credentials, sent from an IP address, with the files. An error
-// says that the password was not checked to the end.
+// origin says where a login comes from, and which host it asks for.
+type origin struct {
+	ip   string // "" for a client without an address
+	host string // only for the log: the client chooses it
+}
+
+// check compares credentials with the files. An error says that the password was
+// not checked to the end.
 //
 // docs/security.md promises, and the tests that it names show:
 //
@@ -97,15 +103,15 @@ var errStale = errors.New("the file has changed")
 //     nothing of that happens, and the login is judged again.
 //   - No login is refused or hashed by a version that is known to be older than
 //     the one on disk: it waits, for a bounded time, for that to be read.
-func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict, error) {
+func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdict, error) {
 	if c.malformed {
 		v := verdict{result: resultMalformed}
-		h.logFailure(ip, c.user, v)
+		h.logFailure(from, c.user, v)
 		return v, nil
 	}
-	client := h.guard.client(ip)
+	client := h.guard.client(from.ip)
 	for round := range maxRounds {
-		a := attempt{credentials: c, ip: ip}
+		a := attempt{credentials: c, from: from}
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
 		if v.result == resultPassed {
@@ -128,7 +134,7 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 			return verdict{}, err
 		}
 		if v.repeated && v.result != resultPassed { // others are logged where they are decided
-			h.logFailure(ip, c.user, v)
+			h.logFailure(from, c.user, v)
 		}
 		return v, nil
 	}
@@ -321,10 +327,10 @@ func (h *Handler) decide(a *attempt, isGood bool) (verdict, error) {
 // fail counts and logs a failed login.
 func (h *Handler) fail(a *attempt) {
 	exceeded := h.guard.count(&a.keys)
-	h.logFailure(a.ip, a.credentials.user, verdict{result: a.lookup.failure()})
+	h.logFailure(a.from, a.credentials.user, verdict{result: a.lookup.failure()})
 	for _, s := range exceeded {
-		h.guard.noteExceeded(s, a.keys[s], a.ip, a.credentials.user, &a.lookup)
-		h.logExceeded(a.ip, a.credentials.user, s)
+		h.guard.noteExceeded(s, a.keys[s], a.from.ip, a.credentials.user, &a.lookup)
+		h.logExceeded(a.from, a.credentials.user, s)
 	}
 }
 
@@ -345,14 +351,14 @@ func (h *Handler) compareCached(a *attempt) (user any, c cacheComparison) {
 		return nil, cacheEmpty
 	}
 	if !cached.is(&a.credentials.digest) {
-		h.guard.misses.Add(1)
+		h.guard.cacheMisses.Add(1)
 		return nil, cacheDiffers
 	}
 	if !h.cache.trusts(cached.at) {
-		h.guard.misses.Add(1)
+		h.guard.cacheMisses.Add(1)
 		return nil, cacheEmpty
 	}
-	h.guard.hits.Add(1)
+	h.guard.cacheHits.Add(1)
 	return cached.user, cacheMatches
 }
 
