@@ -189,7 +189,7 @@ func TestAdminForget(t *testing.T) {
 	t.Run("a name that is missing", func(t *testing.T) {
 		s := newAdminSite(t)
 		s.get("/", "bob", "wrong")
-		if status, body := s.ask("DELETE", "/htpasswd/throttle/"); status != 400 || !strings.Contains(body, "no client or user after the slash") {
+		if status, body := s.ask("DELETE", "/htpasswd/throttle/"); status != 400 || !strings.Contains(body, "expected a client address or user name after the slash") {
 			t.Errorf("no client or user: got %d %s, want 400 that says so", status, body)
 		}
 		if status, body := s.ask("DELETE", "/htpasswd/throttle/bob"); status != 200 || body != "{\"cleared\":2}\n" {

@@ -71,7 +71,7 @@ func TestLoggedFindingsAreCapped(t *testing.T) {
 	if bad.Len() != htfile.MaxFindings || dup.Len() != htfile.MaxFindings {
 		t.Errorf("got %d invalid lines and %d duplicates in the log, want %d of each", bad.Len(), dup.Len(), htfile.MaxFindings)
 	}
-	more := logs.FilterMessageSnippet("more lines").All()
+	more := logs.FilterMessageSnippet("more invalid or duplicate lines").All()
 	if len(more) != 1 || more[0].ContextMap()["invalid_lines"] != int64(25) || more[0].ContextMap()["duplicates"] != int64(25) {
 		t.Errorf("got %v, want one line that counts 25 invalid lines and 25 duplicates", more)
 	}
@@ -280,7 +280,7 @@ func TestGroupsKeepTheVersionBefore(t *testing.T) {
 	if err := store.load("admins: alice\nrubbish CANARY", logger); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(logText(logs), "CANARY") || logs.FilterMessageSnippet("invalid line").Len() != 1 {
+	if strings.Contains(logText(logs), "CANARY") || logs.FilterMessageSnippet("invalid group line").Len() != 1 {
 		t.Errorf("got the log\n%s\nwant one invalid line, without its content", logText(logs))
 	}
 	if err := store.load("<html>", logger); err == nil || strings.Contains(err.Error(), "html") {

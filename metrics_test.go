@@ -168,7 +168,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricNames: the names and texts are as Prometheus wants them.
+// TestMetricNames checks the names and help texts of the metrics with Prometheus' linter,
+// and looks for each metric in docs/operations.md.
 func TestMetricNames(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", metricsUsers)
@@ -189,10 +190,10 @@ func TestMetricNames(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	readme := readText(t, "README.md")
+	page := readText(t, "docs/operations.md")
 	for _, family := range families {
-		if !regexp.MustCompile("(?m)^\\| .*`" + family.GetName() + "`").MatchString(readme) {
-			t.Errorf("got no row of %s in the README, want one", family.GetName())
+		if !regexp.MustCompile("(?m)^\\| .*`" + family.GetName() + "`").MatchString(page) {
+			t.Errorf("got no row of %s in docs/operations.md, want one", family.GetName())
 		}
 	}
 }

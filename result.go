@@ -1,12 +1,12 @@
 package caddyhtpasswd
 
-// result is what became of a request, or of a check of credentials. Only
-// resultPassed and resultExempt let a request through.
+// result is the result of a request, or of a check of credentials. Only with
+// resultPassed and resultExempt does a request pass.
 type result uint8
 
 const (
-	// resultUnchecked is the zero value, so that nothing passes by an oversight:
-	// the credentials could not be checked, or not yet.
+	// resultUnchecked means that the credentials could not be checked, or not yet. It is
+	// the zero value, so that nothing passes by mistake.
 	resultUnchecked result = iota
 
 	resultPassed
@@ -15,10 +15,10 @@ const (
 	resultMalformed // credentials that cannot be decoded
 	resultAmbiguous // more than one Authorization header
 	resultWrongPassword
-	resultUnknownUser // in none of the files
+	resultUnknownUser // the user is in none of the files
 	resultLockedUser
 	resultInvalidLine  // the line of the user is invalid
-	resultForbidden    // a user whom require does not admit
+	resultForbidden    // the user is not authorized
 	resultNotEncrypted // over plain HTTP
 	resultThrottled    // a rate limit is exceeded
 	resultOverloaded   // no room in the hash queue
@@ -26,7 +26,7 @@ const (
 	resultCount
 )
 
-// resultLabels are the values of the label "result" of the metric of requests.
+// resultLabels are the values of the label "result" of the metric requests_total.
 var resultLabels = [resultCount]string{
 	resultUnchecked:     "error",
 	resultPassed:        "ok",
