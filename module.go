@@ -44,13 +44,12 @@ func init() {
 // Authorization header, 429 while a limit on failed logins is exceeded, and 503 if the
 // hash queue is overloaded.
 //
-// These placeholders are set after a login. For requests that need no password they are
-// empty:
+// These placeholders are set after a login, and are empty for requests that need no
+// password:
 //
-// Placeholder | Description
-// ------------|-------------
-// `{http.auth.user.id}` | The user name
-// `{http.auth.user.groups}` | The user's groups in the group files, sorted and separated by commas
+//   - `{http.auth.user.id}` is the user name;
+//   - `{http.auth.user.groups}` is a list of the user's groups in the group files, sorted
+//     and separated by commas.
 type Handler struct {
 	// The paths of the htpasswd files, at least one. If a user is in several files, the
 	// first file takes precedence. Relative paths are relative to the working directory.
