@@ -150,7 +150,7 @@ func TestAdminReload(t *testing.T) {
 	}
 }
 
-func TestAdminForget(t *testing.T) {
+func TestAdminClear(t *testing.T) {
 	for _, test := range []struct {
 		name, user, password string
 		path                 string

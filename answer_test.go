@@ -332,9 +332,9 @@ func linesInOperation(t *testing.T, log, canary string) (lines, bytes int) {
 	return lines, bytes
 }
 
-// TestCausesOfPlainHTTPAreTold: behind a proxy, most often, it is the
+// TestPlainHTTPIsLoggedWithTheReason: behind a proxy, most often, it is the
 // configuration that is wrong, and each cause has another remedy.
-func TestCausesOfPlainHTTPAreTold(t *testing.T) {
+func TestPlainHTTPIsLoggedWithTheReason(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		trusted bool

@@ -38,10 +38,10 @@ func (h *flooded) expectAtOnce(ip, user, password, want string) {
 	synctest.Wait() // the slot is free again
 }
 
-// TestRefusalsNeedNoTurn has logins refused while the only worker slot is busy:
+// TestRefusalsNeedNoWorker has logins refused while the only worker slot is busy:
 // whoever is refused without a hash does not wait for one, and so takes no turn
 // from anybody.
-func TestRefusalsNeedNoTurn(t *testing.T) {
+func TestRefusalsNeedNoWorker(t *testing.T) {
 	const home = "192.0.2.1"
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!\n", func(t *testing.T, h *flooded) {
 		for _, user := range []string{"alice", "locked", "nobody"} {

@@ -149,8 +149,8 @@ func TestFilterReadsFailedLogins(t *testing.T) {
 	}
 }
 
-// TestDeadApplication: a failure of the application is no failed login.
-func TestDeadApplication(t *testing.T) {
+// TestUpstreamFailureIsNoFailedLogin: a failure of the application is no failed login.
+func TestUpstreamFailureIsNoFailedLogin(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
 	s := startSite(t, nil, map[string]string{"users": alice}, httpsSite(`

@@ -258,9 +258,9 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 	})
 }
 
-// TestTurnBeforeOpenGuesses is a turn that comes before those of as many open
+// TestHashStartsBeforeOpenGuesses is a turn that comes before those of as many open
 // guesses as the limit has: there is no room for one more.
-func TestTurnBeforeOpenGuesses(t *testing.T) {
+func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
@@ -283,9 +283,9 @@ func TestTurnBeforeOpenGuesses(t *testing.T) {
 	})
 }
 
-// TestKnownClientNeedsNoTurn is a flood that keeps the slot: a client that is
+// TestRecognizedClientNeedsNoWorker is a flood that keeps the slot: a client that is
 // known goes on at once, as often as it likes, and nothing stays open.
-func TestKnownClientNeedsNoTurn(t *testing.T) {
+func TestRecognizedClientNeedsNoWorker(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
@@ -400,9 +400,9 @@ func TestMistypedUnderFlood(t *testing.T) {
 	})
 }
 
-// TestKnownClients: a user's last eight clients are held to the login limit
+// TestRecognizedClients: a user's last eight clients are held to the login limit
 // alone, until the entry changes.
-func TestKnownClients(t *testing.T) {
+func TestRecognizedClients(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nbob:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 9 {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestGroupNameElsewhereIsWarnedOf(t *testing.T) {
+func TestGroupNameInOtherDirectives(t *testing.T) {
 	s := checkedServer(t)
 	const group = "{\nupstream app {\nserver localhost:9\n}\nupstream other {\nserver localhost:9\n}\n}\n"
 	for _, test := range []struct {

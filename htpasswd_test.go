@@ -208,7 +208,7 @@ func TestHashAsPassword(t *testing.T) {
 	}
 }
 
-func TestLoadKeepsTheVersionBefore(t *testing.T) {
+func TestLoadKeepsThePreviousVersion(t *testing.T) {
 	t.Parallel()
 	logger, logs := observed()
 	store := storeOf(t, "alice:"+shaSecret1)
@@ -273,7 +273,7 @@ func TestGroupsOfSeveralFiles(t *testing.T) {
 	}
 }
 
-func TestGroupsKeepTheVersionBefore(t *testing.T) {
+func TestGroupsKeepThePreviousVersion(t *testing.T) {
 	t.Parallel()
 	store := newGroupStore("/g")
 	logger, logs := observed()

@@ -44,9 +44,9 @@ func TestProtectedIsLogged(t *testing.T) {
 	}
 }
 
-// TestUnreachedIsWarnedOf: an htpasswd that stands behind a handler which always
+// TestUnreachedWarning: an htpasswd that stands behind a handler which always
 // answers protects nothing.
-func TestUnreachedIsWarnedOf(t *testing.T) {
+func TestUnreachedWarning(t *testing.T) {
 	s := checkedServer(t)
 	for _, test := range []struct {
 		name, config string
@@ -83,7 +83,7 @@ func TestProtectedIsLoggedOnceALoad(t *testing.T) {
 	}
 }
 
-func TestPlainHTTPIsWarnedOf(t *testing.T) {
+func TestPlainHTTPWarning(t *testing.T) {
 	s := checkedServer(t)
 	const message = "server without TLS"
 	for _, test := range []struct {
@@ -115,7 +115,7 @@ func TestPlainHTTPIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestExactPathIsWarnedOf(t *testing.T) {
+func TestExactPathWarning(t *testing.T) {
 	s := checkedServer(t)
 	login := func(matcher string) string { return "htpasswd " + matcher + " {\nfile {dir}/users\n}\n" }
 	for _, test := range []struct {
@@ -144,7 +144,7 @@ func TestExactPathIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestRequireNobodyIsWarnedOf(t *testing.T) {
+func TestRequireUnknownNamesWarning(t *testing.T) {
 	s := checkedServer(t)
 	s.write("more", "carol:"+shaSecret1+"\n")
 	s.write("groups", "staff: alice\nempty:\n")

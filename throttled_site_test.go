@@ -240,9 +240,9 @@ func TestThrottleAcrossReloads(t *testing.T) {
 	})
 }
 
-// TestMoreHashes starts a configuration with more slots while somebody waits for
+// TestMoreWorkers starts a configuration with more slots while somebody waits for
 // one: they are used at once.
-func TestMoreHashes(t *testing.T) {
+func TestMoreWorkers(t *testing.T) {
 	config := func(n int) string {
 		return throttleSite(fmt.Sprintf("htpasswd {\n\tmax_hashes %d\n\tthrottle off\n}", n), "")
 	}

@@ -6,10 +6,10 @@ var loginTarget = target{
 	dir: ".",
 	stages: []string{
 		"^Test(Check|MaxAge|Memory|Swap|NothingShared|OneComputation|Waiters|Unknown|Client|WaitForLimits|WaitIs|Count|LimitKeys|WrongPasswords|" +
-			"FindAcross|Turn|Known|Shared|TwoHandlers|GuessesWithout|PasswordChangeOpens|NothingBefore|GoneBefore|FileThat|ClockJumps|FailureLog|" +
+			"FindAcross|HashStarts|Known|Shared|TwoHandlers|GuessesWithout|PasswordChangeOpens|NothingBefore|GoneBefore|FileThat|ClockJumps|FailureLog|" +
 			"Refusals|LimitsWhere|Cheap|Malformed|Repeated|GuessEnds|GoneWith|HashOutlives|SitesWith|NewLine|ReloadForgets|PasswordOf|Recognized|CountedIn|CacheOff|OldPassword|AllFiles|HashedOften|" +
-			"Judged|Pending|OneWait|NoLook|FailsWhile|Mistyped)",
-		"^Test(Pace|PeopleFirst|MoreHashes|UnixSocket|ThrottledAnswers|NothingSpent|HashAsPassword|AdminExceeded$|Metrics|Outcomes|PoolLeaks|Release|PasswordChangedInFlight)",
+			"Judged|Pending|OneWait|NoRead|FailsWhile|Mistyped)",
+		"^Test(Pace|PeopleFirst|MoreWorkers|UnixSocket|ThrottledAnswers|NothingSpent|HashAsPassword|AdminExceeded$|Metrics|Outcomes|PoolLeaks|Release|PasswordChangedInFlight)",
 		"^Test(Guessing|SprayFlat|SameWork|Decoys|DecoyStays|AdminExceededUnder)",
 	},
 	mutations: slicesOf(checkMutations, hashMutations, guardMutations, memoryMutations),
