@@ -24,17 +24,17 @@ func init() {
 	caddy.RegisterModule(new(adminAPI))
 }
 
-// adminAPI is the part of Caddy's admin API that shows and governs what all
-// sites of the process share:
+// adminAPI adds endpoints to Caddy's admin API. They show and control the state that
+// all sites of the process share:
 //
-//	GET    /htpasswd                   the files, the limits, who exceeded one, and the hash queue
-//	POST   /htpasswd/reload            read all files now
-//	GET    /htpasswd/throttle          which limits are exceeded
-//	GET    /htpasswd/throttle/<name>   those of a client (an address) or user
-//	DELETE /htpasswd/throttle          forget all failed logins
-//	DELETE /htpasswd/throttle/<name>   forget those of a client (an address) or user
+//	GET    /htpasswd                   the files, the limits, the exceeded limits and the hash queue
+//	POST   /htpasswd/reload            reload all files
+//	GET    /htpasswd/throttle          the exceeded limits
+//	GET    /htpasswd/throttle/<name>   the exceeded limits of a client (an address) or user
+//	DELETE /htpasswd/throttle          clear all failed logins
+//	DELETE /htpasswd/throttle/<name>   clear the failed logins of a client (an address) or user
 //
-// No answer has a password or a hash in it.
+// No response contains a password or a hash.
 type adminAPI struct{ shared *shared }
 
 // CaddyModule returns the Caddy module information.
@@ -45,7 +45,7 @@ func (*adminAPI) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision takes what the sites share.
+// Provision sets the state that the sites share.
 func (a *adminAPI) Provision(caddy.Context) error {
 	a.shared = a.shared.orProcess()
 	return nil
@@ -55,7 +55,7 @@ const throttlePath = "/htpasswd/throttle"
 
 // Routes returns the routes of the API.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
-	throttle := methods{http.MethodGet: a.exceeded, http.MethodDelete: a.forget}
+	throttle := methods{http.MethodGet: a.exceeded, http.MethodDelete: a.clear}
 	return []caddy.AdminRoute{
 		{Pattern: "/htpasswd", Handler: methods{http.MethodGet: a.status}},
 		{Pattern: "/htpasswd/reload", Handler: methods{http.MethodPost: a.reload}},
@@ -64,7 +64,7 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 	}
 }
 
-// methods are the handlers of a path by method. Another method is answered 405.
+// methods maps the HTTP methods of a path to their handlers. Other methods get a 405.
 type methods map[string]caddy.AdminHandlerFunc
 
 // ServeHTTP implements caddy.AdminHandler.
@@ -81,52 +81,53 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method '%s' not allowed: use %s", r.Method, allowed)}
 }
 
-// adminStatus is the answer to GET /htpasswd.
+// adminStatus is the response to GET /htpasswd.
 type adminStatus struct {
 	Files []adminFile `json:"files"`
 	// Limits by the name of their scope: login, client, user.
-	Limits map[string]adminLimit `json:"budgets"`
+	Limits map[string]adminLimit `json:"limits"`
 	adminExceeded
-	Slots adminSlots `json:"slots"`
+	HashQueue adminHashQueue `json:"hash_queue"`
 }
 
-// adminFile is a file that is in use.
+// adminFile describes a file that is in use.
 type adminFile struct {
 	Path string `json:"path"`
 	Kind string `json:"kind"` // "users" or "groups"
-	// Users who can log in, or who are in a group.
+	// Users is the number of users who can log in, or who are in a group.
 	Users int `json:"users"`
-	// Formats of the hashes, in a file of users.
+	// Formats of the hashes in a password file.
 	Formats []htfile.FormatCount `json:"formats,omitempty"`
-	// BadLines are the first of those that are skipped, BadLineCount their number.
-	BadLines     []htfile.Finding `json:"bad_lines"`
-	BadLineCount int              `json:"bad_line_count"`
+	// InvalidLines are the first invalid lines, InvalidLineCount is the number of all.
+	InvalidLines     []htfile.Finding `json:"invalid_lines"`
+	InvalidLineCount int              `json:"invalid_line_count"`
 	// LastLoad is when the active version was loaded.
 	LastLoad time.Time `json:"last_load"`
-	// LastError is what is wrong with the file now; absent if nothing is.
+	// LastError is the error of the last load; absent if the last load succeeded.
 	LastError string `json:"last_error,omitempty"`
-	// Failures counts failed loads of the file, each reason once.
-	Failures int `json:"failures"`
+	// LoadFailures counts failed loads. Repeated failures for the same reason count once.
+	LoadFailures int `json:"load_failures"`
 }
 
-// adminLimit is a limit, and how many exceed it.
+// adminLimit is a limit on failed logins.
 type adminLimit struct {
-	// Off says that there is no limit.
+	// Off says that the limit is disabled.
 	Off      bool   `json:"off,omitempty"`
 	Failures int    `json:"failures,omitempty"`
 	Window   string `json:"window,omitempty"`
-	// Exceeded is how many clients, users, or pairs of them are refused at the moment.
-	Exceeded int `json:"used_up"`
+	// Exceeded is how many clients, users, or pairs of them exceed the limit now.
+	Exceeded int `json:"exceeded"`
 }
 
-// adminSlots are the worker slots of the hash queue, and how many logins wait for one.
-type adminSlots struct {
-	Max     int `json:"max"`
-	InUse   int `json:"in_use"`
+// adminHashQueue is the state of the hash queue: its worker slots, how many of them
+// are busy, and how many logins wait for one.
+type adminHashQueue struct {
+	Workers int `json:"workers"`
+	Busy    int `json:"busy"`
 	Waiting int `json:"waiting"`
 }
 
-// status tells how things are.
+// status responds to GET /htpasswd.
 func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 	g := a.shared.guard
 	status := adminStatus{Files: []adminFile{}, Limits: make(map[string]adminLimit), adminExceeded: g.exceededNow()}
@@ -141,8 +142,8 @@ func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 		}
 		status.Limits[scopeNames[s]] = state
 	}
-	status.Slots.Max = g.settings().maxHashes
-	status.Slots.InUse, status.Slots.Waiting = g.queue.State()
+	status.HashQueue.Workers = g.settings().maxHashes
+	status.HashQueue.Busy, status.HashQueue.Waiting = g.queue.State()
 	return writeJSON(w, http.StatusOK, status)
 }
 
@@ -150,8 +151,8 @@ func newAdminFile(f *fileInUse) adminFile {
 	found := f.findings()
 	file := adminFile{
 		Path: shown.Label(f.Name()), Kind: f.kind(),
-		BadLines: append([]htfile.Finding{}, found.Invalid...), BadLineCount: found.InvalidCount,
-		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, Failures: f.status.Failures,
+		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
+		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
 	}
 	if f.store != nil {
 		file.Users, _ = f.users.file.Count()
@@ -162,7 +163,7 @@ func newAdminFile(f *fileInUse) adminFile {
 	return file
 }
 
-// adminReload is what came of reading one file.
+// adminReload is the result of reloading one file.
 type adminReload struct {
 	Path   string       `json:"path"`
 	Kind   string       `json:"kind"`
@@ -174,18 +175,18 @@ type adminReload struct {
 	Pending string `json:"pending,omitempty"`
 }
 
-// reloadResult says in one word what came of reading a file.
+// reloadResult is the result of reloading a file in one word.
 type reloadResult string
 
 const (
-	reloadChanged   reloadResult = "reloaded"  // it has changed, and the new version is active
+	reloadChanged   reloadResult = "reloaded"  // the file has changed, and the new version is active
 	reloadUnchanged reloadResult = "unchanged" // the active version is the one on disk
-	reloadPending   reloadResult = "pending"   // it is empty, and gets a grace period
-	reloadFailed    reloadResult = "failed"    // it cannot be loaded; the previous version stays active
+	reloadPending   reloadResult = "pending"   // the file is empty and has a grace period
+	reloadFailed    reloadResult = "failed"    // the file cannot be loaded; the previous version stays active
 )
 
-// reload reads all files that are in use. The status is 500 if one of them cannot
-// be loaded.
+// reload reloads all files that are in use. The status is 500 if one of the files
+// cannot be loaded.
 func (a *adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	status, reloads := http.StatusOK, []adminReload{}
 	logger := a.shared.active.get().logger
@@ -217,17 +218,17 @@ func reloadFile(f *fileInUse, logger *zap.Logger) adminReload {
 	return reload
 }
 
-// nameIn returns the client or user that the path of a request ends with. It is an
-// error if there is a slash with nothing after it.
+// nameIn returns the client or user at the end of a request's path. A slash with
+// nothing after it is an error.
 func nameIn(r *http.Request) (name string, hasName bool, err error) {
 	name, hasName = strings.CutPrefix(r.URL.Path, throttlePath+"/")
 	if hasName && name == "" { // most likely a script's variable is empty
-		return "", false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("no client or user after the slash; leave the slash out to mean all of them")}
+		return "", false, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("expected a client address or user name after the slash; to mean all of them, omit the slash")}
 	}
 	return name, hasName, nil
 }
 
-// exceeded tells which limits are exceeded: all, or those of a client or user.
+// exceeded responds with the exceeded limits: all, or those of a client or user.
 func (a *adminAPI) exceeded(w http.ResponseWriter, r *http.Request) error {
 	name, hasName, err := nameIn(r)
 	if err != nil {
@@ -239,8 +240,8 @@ func (a *adminAPI) exceeded(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, a.shared.guard.exceededBy(name))
 }
 
-// forget ends throttling: of all, or of a client or user.
-func (a *adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
+// clear clears failed logins: all, or those of a client or user.
+func (a *adminAPI) clear(w http.ResponseWriter, r *http.Request) error {
 	name, hasName, err := nameIn(r)
 	if err != nil {
 		return err
@@ -252,9 +253,9 @@ func (a *adminAPI) forget(w http.ResponseWriter, r *http.Request) error {
 		keys = g.keysOf(name)
 		fields = append(fields, zap.String("client_or_user", shown.Text(name)))
 	}
-	n := g.forget(keys)
-	a.shared.active.get().logger.Info("failed log-ins forgotten", append(fields, zap.Int("entries", n))...)
-	return writeJSON(w, http.StatusOK, map[string]int{"forgotten": n})
+	n := g.clearFailures(keys)
+	a.shared.active.get().logger.Info("failed logins cleared", append(fields, zap.Int("entries", n))...)
+	return writeJSON(w, http.StatusOK, map[string]int{"cleared": n})
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) error {

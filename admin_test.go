@@ -66,13 +66,13 @@ func TestAdminStatus(t *testing.T) {
 	}
 	body = regexp.MustCompile(`"(last_load|until)":"[^"]*"`).ReplaceAllString(body, `"$1":"T"`)
 	want := `{"files":[` +
-		`{"path":"/groups","kind":"groups","users":2,"bad_lines":[{"line":2,"reason":"no colon between group and users"}],"bad_line_count":1,"last_load":"T","failures":0},` +
-		`{"path":"/more","kind":"users","users":2,"formats":[{"format":"sha1","weak":true,"users":2}],"bad_lines":[],"bad_line_count":0,"last_load":"T","failures":0},` +
+		`{"path":"/groups","kind":"groups","users":2,"invalid_lines":[{"line":2,"reason":"no colon between group and users"}],"invalid_line_count":1,"last_load":"T","load_failures":0},` +
+		`{"path":"/more","kind":"users","users":2,"formats":[{"format":"sha1","weak":true,"users":2}],"invalid_lines":[],"invalid_line_count":0,"last_load":"T","load_failures":0},` +
 		`{"path":"/users","kind":"users","users":2,"formats":[{"format":"bcrypt","cost":"04","weak":false,"users":1},{"format":"sha1","weak":true,"users":1}],` +
-		`"bad_lines":[{"line":4,"reason":"no colon between user name and hash"}],"bad_line_count":1,"last_load":"T","failures":0}],` +
-		`"budgets":{"client":{"off":true,"used_up":0},"login":{"failures":2,"window":"1m0s","used_up":1},"user":{"failures":3,"window":"1h0m0s","used_up":0}},` +
+		`"invalid_lines":[{"line":4,"reason":"no colon between user name and hash"}],"invalid_line_count":1,"last_load":"T","load_failures":0}],` +
+		`"limits":{"client":{"off":true,"exceeded":0},"login":{"failures":2,"window":"1m0s","exceeded":1},"user":{"failures":3,"window":"1h0m0s","exceeded":0}},` +
 		`"exceeded":[{"limit":"login","client_ip":"127.0.0.1","user":"bob","file":"/users","until":"T"}],"exceeded_not_listed":0,` +
-		`"slots":{"max":2,"in_use":0,"waiting":0}}` + "\n"
+		`"hash_queue":{"workers":2,"busy":0,"waiting":0}}` + "\n"
 	if got := strings.ReplaceAll(body, s.dir, ""); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -150,7 +150,7 @@ func TestAdminReload(t *testing.T) {
 	}
 }
 
-func TestAdminForget(t *testing.T) {
+func TestAdminClear(t *testing.T) {
 	for _, test := range []struct {
 		name, user, password string
 		path                 string
@@ -178,7 +178,7 @@ func TestAdminForget(t *testing.T) {
 				t.Fatalf("after 2 failed logins: got status %d, want 429", a.status)
 			}
 			status, body := s.ask("DELETE", test.path)
-			if want := fmt.Sprintf("{\"forgotten\":%d}\n", test.forgotten); status != 200 || body != want {
+			if want := fmt.Sprintf("{\"cleared\":%d}\n", test.forgotten); status != 200 || body != want {
 				t.Errorf("got %d %s, want 200 %s", status, body, want)
 			}
 			if a := s.get("/", test.user, test.password); a.status != test.after {
@@ -189,11 +189,11 @@ func TestAdminForget(t *testing.T) {
 	t.Run("a name that is missing", func(t *testing.T) {
 		s := newAdminSite(t)
 		s.get("/", "bob", "wrong")
-		if status, body := s.ask("DELETE", "/htpasswd/throttle/"); status != 400 || !strings.Contains(body, "no client or user after the slash") {
+		if status, body := s.ask("DELETE", "/htpasswd/throttle/"); status != 400 || !strings.Contains(body, "expected a client address or user name after the slash") {
 			t.Errorf("no client or user: got %d %s, want 400 that says so", status, body)
 		}
-		if status, body := s.ask("DELETE", "/htpasswd/throttle/bob"); status != 200 || body != "{\"forgotten\":2}\n" {
-			t.Errorf("bob: got %d %s, want 200 and 2 forgotten", status, body)
+		if status, body := s.ask("DELETE", "/htpasswd/throttle/bob"); status != 200 || body != "{\"cleared\":2}\n" {
+			t.Errorf("bob: got %d %s, want 200 and 2 cleared", status, body)
 		}
 	})
 }

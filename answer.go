@@ -11,22 +11,23 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// statusClientGone is what nginx logs, and Caddy answers, when the client went away.
-const statusClientGone = 499
+// statusClientClosed is the status that nginx and Caddy log for a request whose
+// client has closed the connection.
+const statusClientClosed = 499
 
-// errorAnswer writes the answers to requests that a handler ends with an error.
+// errorAnswer responds to requests that a handler ends with an error.
 //
-// Caddy logs an error of 500 and above that reaches it with all headers of the
-// request, and any error whose error routes fail. Anonymous clients can cause
-// both as often as they like. So no error leaves the handler: it writes the
-// status, or runs the error routes of the server, by itself.
+// If an error of 500 or above reaches Caddy, Caddy logs it with all headers of the
+// request. It also logs any error whose error routes fail. Anonymous clients can
+// cause both without a limit. So no error leaves the handler: the handler writes the
+// status, or runs the error routes of the server, itself.
 type errorAnswer struct {
 	guard      *guard
 	logger     *zap.Logger
-	inSubroute bool // a subroute around the handler has error routes
+	inSubroute bool // the handler is in a subroute with error routes
 }
 
-// newErrorAnswer is to be called while the handler is provisioned.
+// newErrorAnswer returns the errorAnswer of the handler that ctx provisions.
 func newErrorAnswer(ctx caddy.Context, g *guard) errorAnswer {
 	hasErrorRoutes := func(m caddy.Module) bool {
 		subroute, ok := m.(*caddyhttp.Subroute)
@@ -35,9 +36,9 @@ func newErrorAnswer(ctx caddy.Context, g *guard) errorAnswer {
 	return errorAnswer{guard: g, logger: ctx.Logger(), inSubroute: slices.ContainsFunc(ctx.Modules(), hasErrorRoutes)}
 }
 
-// write answers the request with an error. What it returns is what the handler
-// is to return: nil, but where a subroute with error routes wants the error, or
-// no server of Caddy's is there to log it.
+// write responds to the request with an error. The handler has to return what write
+// returns. That is nil, except in a subroute with error routes, which get the error,
+// and for a request that comes from no server of Caddy.
 func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) error {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if a.inSubroute || server == nil {
@@ -53,7 +54,7 @@ func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) e
 	}
 	restoreOriginal(r)
 	if r.Method == http.MethodConnect {
-		withoutBody(r) // reverse_proxy would send it as if it were further requests
+		withoutBody(r) // reverse_proxy would send the body as if it were further requests
 	}
 	routes := server.Errors.Routes.Compile(caddyhttp.HandlerFunc(writeStatus))
 	if failure := routes.ServeHTTP(w, server.Errors.WithError(r, err)); failure != nil {
@@ -64,24 +65,24 @@ func (a *errorAnswer) write(w http.ResponseWriter, r *http.Request, err error) e
 	return nil
 }
 
-// writeStatus answers where no error route does.
+// writeStatus writes the status of the error if no error route has responded.
 func writeStatus(w http.ResponseWriter, r *http.Request) error {
 	err, _ := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
 	w.WriteHeader(statusOf(err))
 	return nil
 }
 
-// restoreOriginal undoes rewrites, as Caddy does before it runs error routes.
+// restoreOriginal reverts rewrites, as Caddy does before it runs error routes.
 func restoreOriginal(r *http.Request) {
 	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	if !ok {
 		return
 	}
 	r.Method, r.RemoteAddr, r.RequestURI = original.Method, original.RemoteAddr, original.RequestURI
-	*r.URL = *original.URL // in place: Caddy's placeholders read the same URL
+	*r.URL = *original.URL // in place, because Caddy's placeholders read this URL
 }
 
-// statusOf returns the status that an error is answered with.
+// statusOf returns the HTTP status of an error.
 func statusOf(err error) int {
 	if handlerErr, ok := errors.AsType[caddyhttp.HandlerError](err); ok && handlerErr.StatusCode != 0 {
 		return handlerErr.StatusCode
@@ -89,8 +90,8 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// plainError returns the text of an error without the ID and the place in the
-// code that Caddy gives it, which would make each line a different one.
+// plainError returns the text of an error without the ID and the position in the
+// code that Caddy adds. They would make each log line different.
 func plainError(err error) string {
 	if handlerErr, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		if handlerErr.Err == nil {
@@ -98,7 +99,7 @@ func plainError(err error) string {
 		}
 		err = handlerErr.Err
 	}
-	const most = 200 // bytes; it can quote what the client sent
+	const maxLen = 200 // bytes; the text can quote what the client sent
 	text := err.Error()
-	return text[:min(len(text), most)]
+	return text[:min(len(text), maxLen)]
 }

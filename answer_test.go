@@ -332,9 +332,9 @@ func linesInOperation(t *testing.T, log, canary string) (lines, bytes int) {
 	return lines, bytes
 }
 
-// TestCausesOfPlainHTTPAreTold: behind a proxy, most often, it is the
+// TestPlainHTTPIsLoggedWithTheReason: behind a proxy, most often, it is the
 // configuration that is wrong, and each cause has another remedy.
-func TestCausesOfPlainHTTPAreTold(t *testing.T) {
+func TestPlainHTTPIsLoggedWithTheReason(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		trusted bool
@@ -395,7 +395,7 @@ func TestHandleErrors(t *testing.T) {
 		{"respond", nil, 401, "401 not authenticated"},
 		{"page", http.Header{"X-Page": {"yes"}}, 401, "<h1>Please log in</h1>"},
 		{"page, wrong password", http.Header{"X-Page": {"yes"}, "Authorization": {basic("alice", "no")}}, 401, "<h1>Please log in</h1>"},
-		{"403", authorization(basic("alice", "secret")), 403, "403 the user is not among those required"},
+		{"403", authorization(basic("alice", "secret")), 403, "403 user not authorized"},
 		{"400", authorization("Basic a", "Basic b"), 400, "400 more than one Authorization header"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

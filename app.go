@@ -17,72 +17,74 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-// minPoll is the shortest time between two looks.
+// minPoll is the shortest polling interval.
 const minPoll = 100 * time.Millisecond
 
-// App holds the settings that all sites of the process share. It need not be
-// configured: everything has a default.
+// App holds the settings that all sites of the process share. Every setting has a
+// default, so the app need not be configured.
 type App struct {
-	// Limits on failed logins.
+	// Limits on failed logins. Default: see the single limits.
 	Throttle *Throttle `json:"throttle,omitempty"`
 
-	// How many password hashes are computed at a time. Further ones are queued.
-	// Default: half the processor cores, at least 1.
+	// The maximum number of password hashes that are computed at the same time, 1 or
+	// more. Further logins wait in a queue for up to 10s, and are then answered with
+	// status 503. Default: half the number of processor cores, at least 1.
 	MaxHashes int `json:"max_hashes,omitempty"`
 
-	// How often to look at the password and group files where the operating
-	// system gives no notice of a change: network file systems, the target of
-	// a symlink rewritten elsewhere, a directory that was replaced. Default: 5s; at least
-	// 100ms. Below 400ms it makes no difference.
+	// The interval at which the password and group files are checked for changes that
+	// the operating system does not report: on network file systems, at the target of
+	// a symlink, and in a directory that was replaced. At least 100ms; intervals below
+	// 400ms all have the same effect. Default: 5s.
 	Poll caddy.Duration `json:"poll,omitempty"`
 
-	// A random text of at least 32 characters, the same on all servers of a
-	// fleet. With it, and the names of the files as configured, servers choose
-	// the hashes that are computed for unknown users. It is kept out of logs and
-	// errors. Global placeholders such as `{env.*}` and `{file.*}` are allowed.
-	// Default: a key in Caddy's storage, created by the first server that starts.
+	// A random text of at least 32 characters, which must be the same on all servers of
+	// a fleet. The secret and the configured names of the files determine which hashes
+	// are computed for unknown users. The secret appears in no log and no error. Global
+	// placeholders such as `{env.*}` and `{file.*}` are allowed. Default: a key in
+	// Caddy's storage, created by the first server that starts.
 	Secret string `json:"secret,omitempty"`
 
-	// The secret that `secret` replaces. While it is given, unknown users keep
-	// the hashes that they had with it. Default: none.
+	// The previous secret, for a change of the secret. While it is set, unknown users
+	// keep the hashes that it determined. Requires `secret`. Default: none.
 	OldSecret string `json:"old_secret,omitempty"`
 
 	shared   *shared
 	settings *settings
-	stored   *keyring.Stored // nil where the secret is configured
+	stored   *keyring.Stored // nil if the secret is configured
 
 	checked caddy.Module // the http app whose sites were checked
 }
 
-// Throttle bounds how many passwords can be guessed. A wrong password and an
-// unknown user count as one failed login for each of the limits; the same wrong
-// password again does not. While a limit is exceeded, no password is checked, and
-// the answer is 429 with Retry-After.
+// Throttle limits how many passwords can be guessed. A wrong password and an unknown
+// user count as one failed login for each of the limits. Repeating the same wrong
+// password is not counted again. While a limit is exceeded, no password is checked:
+// the response has status 429 and a Retry-After header (RFC 6585, section 4).
 type Throttle struct {
-	// For one client and one user together. Default: 10 failures in 1m.
+	// The limit for one client and one user together. Default: 10 failures in 1m.
 	Login *Limit `json:"login,omitempty"`
 
-	// For one client, by its address, with any user names. An IPv6 /64 is one
-	// client. Default: 30 failures in 1m.
+	// The limit for one client address, with any user names. An IPv6 /64 is one client.
+	// Default: 30 failures in 1m.
 	Client *Limit `json:"client,omitempty"`
 
-	// For one user name within its file, from any client. Recognized clients, which
-	// have verified the user's current password, are not held to this limit, nor to
-	// the one for clients. It starts again when the user's line changes. Default:
-	// 100 failures in 1h.
+	// The limit for one user name of a file, from all clients together. Recognized
+	// clients, which have logged in with the user's current password before, are exempt
+	// from this limit and from the client limit. A change of the user's line resets the
+	// limit. Default: 100 failures in 1h.
 	User *Limit `json:"user,omitempty"`
 }
 
-// Limit is how many logins may fail within a window of time. The window begins
-// with the first failed login.
+// Limit is a number of failed logins within a time window. The window begins with
+// the first failed login.
 type Limit struct {
-	// Whether there is no limit.
+	// Whether the limit is disabled. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// How many failures there may be, 1 to 1000000. Default: see `throttle`.
+	// The number of failed logins after which further logins are refused, 1 to 1000000.
+	// Default: see `throttle`.
 	Failures int `json:"failures,omitempty"`
 
-	// How long they count, 1s to 720h. Default: see `throttle`.
+	// The length of the window, 1s to 720h. Default: see `throttle`.
 	Window caddy.Duration `json:"window,omitempty"`
 }
 
@@ -93,7 +95,7 @@ const (
 	// maxFailures is the highest number of failed logins that a limit can allow.
 	maxFailures = 1_000_000
 
-	_ uint = ratelimit.MaxCount - maxFailures // it must be countable
+	_ uint = ratelimit.MaxCount - maxFailures // the counters must reach it
 )
 
 // CaddyModule returns the Caddy module information.
@@ -104,8 +106,8 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision sets the defaults, and adds the metrics to those of the
-// configuration. Nothing takes effect before Start.
+// Provision sets the defaults and registers the metrics. The settings take effect
+// at Start.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.setDefaults(ctx.Logger())
 	if err := a.provisionSecret(ctx); err != nil {
@@ -130,7 +132,7 @@ func (a *App) setDefaults(logger *zap.Logger) {
 	}
 }
 
-// limit returns what is configured for a scope, nil for nothing.
+// limit returns the configured limit of a scope, or nil.
 func (t *Throttle) limit(s scope) *Limit {
 	if t == nil {
 		return nil
@@ -142,7 +144,7 @@ func (t *Throttle) of(s scope) **Limit {
 	return [...]**Limit{scopeLogin: &t.Login, scopeClient: &t.Client, scopeUser: &t.User}[s]
 }
 
-// override puts what is configured in place of the defaults.
+// override replaces the defaults in limit with what is configured.
 func (l *Limit) override(limit *ratelimit.Limit) {
 	if l == nil {
 		return
@@ -158,7 +160,7 @@ func (l *Limit) override(limit *ratelimit.Limit) {
 	}
 }
 
-// Validate refuses settings that make no sense.
+// Validate ensures that the settings are valid.
 func (a *App) Validate() error {
 	if a.Poll < caddy.Duration(minPoll) {
 		return fmt.Errorf("poll: expected at least %s, found %s", minPoll, time.Duration(a.Poll))
@@ -188,7 +190,7 @@ func (l *Limit) validate() error {
 	return nil
 }
 
-// Start makes the settings the active ones.
+// Start activates the settings.
 func (a *App) Start() error {
 	a.stored.Start()
 	a.shared.active.start(a.settings)
@@ -196,8 +198,8 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop restores the previous configuration's settings if these are the active
-// ones: then this one was started, and given up after all.
+// Stop deactivates the settings. If Caddy abandons this configuration after Start,
+// the settings of the previous one become active again.
 func (a *App) Stop() error {
 	a.stored.Stop()
 	a.shared.active.stop(a.settings)
@@ -205,7 +207,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup covers configurations that Caddy gives up after Start without calling Stop.
+// Cleanup covers configurations that Caddy abandons after Start without calling Stop.
 func (a *App) Cleanup() error { return a.Stop() }
 
 // Interface guards

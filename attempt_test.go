@@ -38,14 +38,14 @@ func (h *flooded) expectAtOnce(ip, user, password, want string) {
 	synctest.Wait() // the slot is free again
 }
 
-// TestRefusalsNeedNoTurn has logins refused while the only worker slot is busy:
+// TestRefusalsNeedNoWorker has logins refused while the only worker slot is busy:
 // whoever is refused without a hash does not wait for one, and so takes no turn
 // from anybody.
-func TestRefusalsNeedNoTurn(t *testing.T) {
+func TestRefusalsNeedNoWorker(t *testing.T) {
 	const home = "192.0.2.1"
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!\n", func(t *testing.T, h *flooded) {
 		for _, user := range []string{"alice", "locked", "nobody"} {
-			want := map[string]string{"alice": loginWrong, "locked": resultDeniedUser.String(), "nobody": loginUnknown}[user]
+			want := map[string]string{"alice": loginWrong, "locked": resultLockedUser.String(), "nobody": loginUnknown}[user]
 			h.expect(home, user, "old", want)
 			h.expectAtOnce(home, user, "old", want) // known to be wrong
 			for i := range 9 {
@@ -91,7 +91,7 @@ func TestCheapRefusals(t *testing.T) {
 		{"malformed credentials", "Basic " + encoded("alice"), true},
 	} {
 		c := parseCredentials(test.header)
-		v, err := h.check(t.Context(), "", c)
+		v, err := h.check(t.Context(), origin{}, c)
 		c.release()
 		if err != nil || v.result == resultPassed || v.isCheap() != test.want {
 			t.Errorf("%s: got %v, cheap %t, error %v, want a refusal, cheap %t", test.name, v.result, v.isCheap(), err, test.want)
@@ -105,7 +105,7 @@ func TestMalformedCredentialsAreLogged(t *testing.T) {
 	h.guard, h.logger = newGuard(settingsOf(new(App)), clock), logger
 	c := parseCredentials("Basic " + encoded("alice"))
 	defer c.release()
-	h.check(t.Context(), "192.0.2.1", c)
+	h.check(t.Context(), origin{ip: "192.0.2.1"}, c)
 	if logs.Len() != 1 || logs.All()[0].ContextMap()["reason"] != resultReasons[resultMalformed] || logs.All()[0].ContextMap()["client_ip"] != "192.0.2.1" {
 		t.Errorf("got\n%swant one line with the reason and the address", logText(logs))
 	}
@@ -139,7 +139,7 @@ func TestGuessEndsWhenAnotherFileDecides(t *testing.T) {
 		h.users, h.store = append(h.users, second), second
 		h.expect(home, "alice", "secret1", loginPassed)
 		source.change("alice:!", true)
-		h.expect(home, "alice", "guess", resultDeniedUser.String())
+		h.expect(home, "alice", "guess", resultLockedUser.String())
 		if n := h.openGuesses(); n != 0 {
 			t.Errorf("%d guesses are open, want none", n)
 		}
@@ -173,7 +173,7 @@ func TestGoneWithNothingCompared(t *testing.T) {
 				}
 				c := credentialsOf("alice", password)
 				defer c.release()
-				if _, err := h.check(ctx, home, c); !errors.Is(err, context.Canceled) {
+				if _, err := h.check(ctx, origin{ip: home}, c); !errors.Is(err, context.Canceled) {
 					t.Errorf("got error %v, want %v", err, context.Canceled)
 				}
 				time.Sleep(hashTime)
@@ -199,7 +199,7 @@ func TestHashOutlivesItsRequest(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(hashTime/2, cancel)
 		c := credentialsOf("alice", "secret1")
-		if _, err := h.check(ctx, "192.0.2.1", c); !errors.Is(err, context.Canceled) {
+		if _, err := h.check(ctx, origin{ip: "192.0.2.1"}, c); !errors.Is(err, context.Canceled) {
 			t.Errorf("got error %v, want %v", err, context.Canceled)
 		}
 		c.release()
@@ -230,7 +230,7 @@ func TestSitesWithOtherFilesShareNoHash(t *testing.T) {
 		for range 2 {
 			site := &flooded{handlerOf(userStores{storeOf(t, "alice:!"), h.store}, &cachePolicy{now: time.Now}), t, h.store}
 			site.guard = h.guard
-			group.Go(func() { site.expect("192.0.2.1", "alice", "guess", resultDeniedUser.String()) })
+			group.Go(func() { site.expect("192.0.2.1", "alice", "guess", resultLockedUser.String()) })
 		}
 		group.Wait()
 		if got, want := h.guard.counts(), [scopeCount]int{2, 2, 2}; got != want {
@@ -279,7 +279,7 @@ func TestReloadForgetsNothing(t *testing.T) {
 		users := []*credentials{credentialsOf("first", "secret1"), credentialsOf("last", "secret1")}
 		logIn := func() {
 			for _, c := range users {
-				if v, err := h.check(t.Context(), "", c); v.result != resultPassed || err != nil {
+				if v, err := h.check(t.Context(), origin{}, c); v.result != resultPassed || err != nil {
 					t.Errorf("%s: got %v, error %v, want it to pass", c.user, v.result, err)
 				}
 			}
@@ -363,7 +363,7 @@ func TestRepeatedOfAnotherSite(t *testing.T) {
 			group.Go(func() { site.expect("192.0.2.1", "alice", "old", loginWrong) })
 		}
 		group.Wait()
-		lines, repeated := logs.FilterMessage("log-in failed"), logs.FilterField(zap.Bool("repeated", true))
+		lines, repeated := logs.FilterMessage("login failed"), logs.FilterField(zap.Bool("repeated", true))
 		if lines.Len() != 2 || repeated.Len() != 1 {
 			t.Errorf("got %d lines, %d of them repeated, want 2 and 1:\n%s", lines.Len(), repeated.Len(), logText(logs))
 		}
@@ -471,7 +471,7 @@ func TestOldPasswordIsNoHit(t *testing.T) {
 		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 		time.Sleep(time.Hour)
 		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
-		if hits, misses := h.guard.hits.Load(), h.guard.misses.Load(); hits != 0 || misses == 0 {
+		if hits, misses := h.guard.cacheHits.Load(), h.guard.cacheMisses.Load(); hits != 0 || misses == 0 {
 			t.Errorf("got %d hits and %d misses, want none and some", hits, misses)
 		}
 	})

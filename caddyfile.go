@@ -35,7 +35,7 @@ func init() {
 //	    secret     <text> [<old>]
 //	}
 //
-// Subdirective throttle can be repeated, once for each limit.
+// The subdirective throttle can be repeated, once for each limit.
 func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // consume option name
 	if existing != nil {
@@ -60,7 +60,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(p.app, nil)}, nil
 }
 
-// optionParser reads the block of the global option into the app.
+// optionParser parses the block of the global option.
 type optionParser struct {
 	*subdirectives
 	app *App
@@ -84,12 +84,12 @@ func (p *optionParser) parse(subdirective string) error {
 	return nil
 }
 
-// parseSecret does without the methods that show in their errors what they
-// found.
+// parseSecret does not use the methods of subdirectives, because their errors show
+// the value.
 func (p *optionParser) parseSecret() error {
 	args := p.RemainingArgs()
 	expected := func(found string) error {
-		return p.lineContext().expected(p.Token(), fmt.Sprintf("a random text of at least %d characters, and optionally the old one after it", keyring.MinSecretLen), found, "")
+		return p.lineContext().expected(p.Token(), fmt.Sprintf("a random text of at least %d characters, and optionally the previous secret after it", keyring.MinSecretLen), found, "")
 	}
 	switch {
 	case len(args) == 0:
@@ -97,7 +97,7 @@ func (p *optionParser) parseSecret() error {
 	case len(args) > 2:
 		return expected(fmt.Sprintf("%d arguments", len(args)))
 	case slices.Contains(args, ""):
-		return expected("an empty one")
+		return expected("an empty text")
 	}
 	p.app.Secret = args[0]
 	if len(args) == 2 {
@@ -137,7 +137,7 @@ func (p *optionParser) parseThrottle() error {
 	return nil
 }
 
-// parseLimit reads what follows the name of a limit.
+// parseLimit parses the arguments after the name of a limit.
 func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 	const expected = "a number of failures and a window such as 1m, or 'off'"
 	switch {
@@ -148,7 +148,7 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 	case args[0].Text == "off":
 		return nil, p.lineContext().unexpected(args[1], "argument", "expected nothing after 'off'")
 	case len(args) == 1:
-		return nil, p.lineContext().expected(args[0], expected, quoted(args[0].Text)+" alone", "")
+		return nil, p.lineContext().expected(args[0], expected, "only "+quoted(args[0].Text), "")
 	case len(args) > 2:
 		return nil, p.lineContext().unexpected(args[2], "argument", "expected "+expected)
 	}
@@ -178,8 +178,8 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //	}
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one
-// inline matcher, on the line or in a block of its own. Requests that match any
-// of them pass. Subdirectives require and exempt can be repeated.
+// inline matcher, on the line or in a block of its own. Requests that match one of
+// them need no password. The subdirectives require and exempt can be repeated.
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next() // consume directive name
 	if h.NextArg() {
@@ -192,7 +192,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		elsewhere:  nginxAuth,
 	}}
 	for h.NextBlock(0) {
-		if htfile.IsTextNotPath(h.Val()) { // errors show the names of subdirectives
+		if htfile.IsTextNotPath(h.Val()) { // the errors of begin show the name
 			return nil, errorContext("").at(h.Token(), "unexpected line: %w", errTextAsPath)
 		}
 		if err := p.s.begin(); err != nil {
@@ -205,12 +205,12 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	const end errorContext = ""
 	if len(p.handler.Files) == 0 {
 		return nil, end.expected(h.Token(), "at least one password file", "none",
-			"put it inside the block: file <path>; an argument that begins with '/' is a matcher of request paths, not a file")
+			"write 'file <path>' inside the block; an argument of htpasswd that begins with '/' is a path matcher, not a file")
 	}
 	if q := p.handler.Require; q != nil && len(q.Groups) > 0 && len(p.handler.GroupFiles) == 0 {
-		return nil, end.expected(h.Token(), "a 'group_file' that says who is in the groups of 'require group'", "none", "")
+		return nil, end.expected(h.Token(), "a 'group_file' that defines the groups of 'require group'", "none", "")
 	}
-	for _, set := range p.handler.ExemptRaw { // whatever the order of exempt and allow_http
+	for _, set := range p.handler.ExemptRaw { // here, because allow_http can follow exempt
 		if exemptsAll(set, p.handler.AllowHTTP) {
 			return nil, h.Err(errExemptAll(set).Error())
 		}
@@ -218,19 +218,19 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	return p.handler, nil
 }
 
-// errDirectiveArgument refuses an argument of the directive.
+// errDirectiveArgument returns the error for an argument of the directive.
 func errDirectiveArgument(t caddyfile.Token) error {
 	switch {
 	case t.Text == "off":
-		return errorContext("").unexpected(t, "argument", "there is nothing to switch off; leave the directive out, or 'exempt' these requests from the directive for the whole site")
+		return errorContext("").unexpected(t, "argument", "htpasswd cannot be switched off; remove the directive, or write 'exempt <matcher>' in the htpasswd of the whole site")
 	case htfile.IsTextNotPath(t.Text):
 		return errorContext("").at(t, "unexpected argument: %w", errTextAsPath)
 	}
 	return errorContext("").unexpected(t, "argument", fmt.Sprintf("put the file inside the block: file %s; "+
-		"only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected", withoutSecrets(t.Text)))
+		"the only argument of htpasswd is a matcher, such as /admin*, which restricts the protection to these requests", withoutSecrets(t.Text)))
 }
 
-// directiveParser reads the block of one directive into its handler.
+// directiveParser parses the block of one directive.
 type directiveParser struct {
 	httpcaddyfile.Helper
 	handler *Handler
@@ -267,8 +267,8 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 	return err
 }
 
-// parsePaths reads the paths of files. With a semicolon behind it, the text of a
-// file is refused before it is read as a path, and must not be shown either.
+// parsePaths parses the paths of files. It first refuses the text of a password file
+// with a semicolon after it, because the error for a semicolon shows the argument.
 func (p *directiveParser) parsePaths() ([]string, error) {
 	ahead := *p.Dispenser
 	for _, t := range ahead.RemainingArgsAsTokens() {
@@ -284,7 +284,7 @@ func (p *directiveParser) parseCache() (*Cache, error) {
 		p.NextArg()
 		return &Cache{Off: true}, p.s.noBlock()
 	}
-	maxAge, err := p.s.duration("'off', or a maximum age of verified passwords such as 10m", 0)
+	maxAge, err := p.s.duration("'off' or a maximum age of cached passwords such as 10m", 0)
 	return &Cache{MaxAge: caddy.Duration(maxAge)}, err
 }
 
@@ -304,11 +304,11 @@ func (p *directiveParser) parseRequire() error {
 	q := p.handler.Require
 	switch kind, c := args[0], p.s.lineContext(); {
 	case kind.Text == "valid-user":
-		return c.unexpected(kind, "argument", "leave the line out; without 'require' every user in the files may pass")
+		return c.unexpected(kind, "argument", "remove the line; without 'require', every user in the files is authorized")
 	case kind.Text != "user" && kind.Text != "group":
 		return c.expected(kind, expected, quoted(kind.Text), "")
 	case len(names) == 0:
-		return c.expected(kind, fmt.Sprintf("'%s <name>...'", kind.Text), quoted(kind.Text)+" alone", "")
+		return c.expected(kind, fmt.Sprintf("'%s <name>...'", kind.Text), "only "+quoted(kind.Text), "")
 	case kind.Text == "user":
 		q.Users = append(q.Users, names...)
 	default:
@@ -317,12 +317,15 @@ func (p *directiveParser) parseRequire() error {
 	return nil
 }
 
-// parseExempt reads named matchers and paths, each a matcher set of its own, or
+// parseExempt parses named matchers and paths, each a matcher set of its own, or
 // one inline matcher.
 func (p *directiveParser) parseExempt() error {
 	first := p.peek()
 	if _, _, err := net.ParseCIDR(first); err == nil || net.ParseIP(first) != nil {
 		return p.s.lineContext().expected(p.Token(), "a matcher", quoted(first), "write "+quoted("exempt remote_ip "+first))
+	}
+	if err := p.checkMatcherName(); err != nil {
+		return err
 	}
 	if first != "*" && !strings.HasPrefix(first, "@") && !strings.HasPrefix(first, "/") {
 		set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(p.Dispenser)
@@ -340,7 +343,7 @@ func (p *directiveParser) parseExempt() error {
 			return err
 		}
 		if !ok {
-			return p.s.lineContext().unexpected(p.Token(), "argument", "expected more named matchers and paths; put an inline matcher on an 'exempt' line of its own")
+			return p.s.lineContext().unexpected(p.Token(), "argument", "expected further named matchers or paths; write an inline matcher on an 'exempt' line of its own")
 		}
 		if err := p.addExempt(set, quoted(p.Val())); err != nil {
 			return err
@@ -349,13 +352,46 @@ func (p *directiveParser) parseExempt() error {
 	return p.s.noBlock()
 }
 
+// checkMatcherName refuses a first argument of exempt that is no matcher. Most likely
+// it is a path or the name of a named matcher without its first character.
+func (p *directiveParser) checkMatcherName() error {
+	if !p.NextArg() {
+		return nil
+	}
+	t, c := p.Token(), p.s.lineContext()
+	isAlone := p.CountRemainingArgs() == 0
+	p.Prev()
+	if t.Quoted() || strings.ContainsAny(t.Text[:min(len(t.Text), 1)], "@/*") {
+		return nil
+	}
+	if _, err := caddy.GetModule("http.matchers." + t.Text); err == nil {
+		return nil
+	}
+	if err := c.checkSemicolon(t); err != nil {
+		return err
+	}
+	if known := matcherNames(); !isAlone || closest(t.Text, known) != "" {
+		return c.unrecognized(t, "matcher", t.Text, known...)
+	}
+	name := withoutSecrets(t.Text)
+	return c.expected(t, "a matcher", quoted(name), fmt.Sprintf("write '/%s' for a path, or '@%s' for a named matcher", name, name))
+}
+
+// matcherNames returns the names of the matchers that Caddy has.
+func matcherNames() (names []string) {
+	for _, info := range caddy.GetModules("http.matchers") {
+		names = append(names, info.ID.Name())
+	}
+	return names
+}
+
 func (p *directiveParser) addExempt(set caddy.ModuleMap, found string) error {
 	switch {
 	case len(set) > 0 && exemptsAll(set, true):
 		return p.Err(errExemptAll(set).Error())
 	case len(set) == 0:
 		return p.s.lineContext().expected(p.Token(), "a named matcher (@name), a path (/path*) or an inline matcher such as 'remote_ip 192.0.2.0/24'", found,
-			"one that matches every request would leave nothing protected")
+			"a matcher for every request would leave nothing protected")
 	}
 	p.handler.ExemptRaw = append(p.handler.ExemptRaw, set)
 	return nil

@@ -10,26 +10,25 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// errorContext begins the errors of a part of the Caddyfile: the words of the
-// configuration that lead there, such as "upstream web: server a: ". Caddy
-// itself puts the name of the directive or global option in front.
+// errorContext is the beginning of the errors in a part of the Caddyfile: the names
+// that lead to this part, such as "upstream web: server a: ". Caddy writes the name
+// of the directive or global option before it.
 //
-// Its methods are the phrases, one for each kind of mistake. Each says what was
-// expected, what was found, what to write instead, and where: file, line and
+// The methods return errors, one method for each kind of mistake. An error says what
+// was expected, what was found, what to write instead, and where: the file, line and
 // chain of imports of the token.
 type errorContext string
 
-// in returns the context of a part with a name of its own.
+// in returns the context of a part with its own name.
 func (c errorContext) in(name string) errorContext { return c + errorContext(name) + ": " }
 
-// at is an error that none of the phrases fits.
+// at returns an error for which no other method fits.
 func (c errorContext) at(t caddyfile.Token, format string, args ...any) error {
 	return errorAt(t, "%s%w", string(c), fmt.Errorf(format, args...))
 }
 
-// expected is the error for a value that makes no sense, or is missing. The
-// text found is shown as it is; see quoted. Where instead is not empty, it says
-// what to write.
+// expected returns the error for a value that is invalid or missing. The text found
+// is written as it is; see quoted. If instead is not empty, it says what to write.
 func (c errorContext) expected(t caddyfile.Token, what, found, instead string) error {
 	if instead != "" {
 		instead = ": " + instead
@@ -37,27 +36,27 @@ func (c errorContext) expected(t caddyfile.Token, what, found, instead string) e
 	return c.at(t, "expected %s, found %s%s", what, found, instead)
 }
 
-// foundNothing is what expected finds where an argument is missing.
+// foundNothing stands for a missing argument in the errors of expected.
 const foundNothing = "nothing"
 
-// unexpected is the error for something that has no place here. The kind is
-// such as "argument", instead says what to write.
+// unexpected returns the error for a token that is not allowed here. kind is a word
+// such as "argument", and instead says what to write.
 func (c errorContext) unexpected(t caddyfile.Token, kind, instead string) error {
 	return c.at(t, "unexpected %s %s: %s", kind, quoted(t.Text), instead)
 }
 
-// duplicate is the error for what can be there once only.
+// duplicate returns the error for something that is allowed only once.
 func (c errorContext) duplicate(t caddyfile.Token, kind, name string, first caddyfile.Token) error {
 	return c.at(t, "duplicate %s %s (first used %s)", kind, quoted(name), lineOf(first, t))
 }
 
-// unrecognized is the error for a name that is none of those known. These may
-// show how they go on, as "weight=<n>" does.
+// unrecognized returns the error for an unknown name. The known names may include
+// their syntax, as in "weight=<n>".
 func (c errorContext) unrecognized(t caddyfile.Token, kind, name string, known ...string) error {
 	return c.at(t, "%w", errUnrecognized(kind, name, known))
 }
 
-// errUnrecognized is the same without a place, for JSON.
+// errUnrecognized is like unrecognized, without a position, for JSON.
 func errUnrecognized(kind, name string, known []string) error {
 	word, _, _ := strings.Cut(name, "=")
 	meant := closest(word, known)
@@ -71,14 +70,14 @@ func errUnrecognized(kind, name string, known []string) error {
 func (c errorContext) checkSemicolon(tokens ...caddyfile.Token) error {
 	for _, t := range tokens {
 		if without, ok := strings.CutSuffix(t.Text, ";"); ok && !t.Quoted() {
-			return c.at(t, "unexpected semicolon in %s: lines end without one; write %s", quoted(t.Text), quoted(without))
+			return c.at(t, "unexpected semicolon in %s: lines end without a semicolon; write %s", quoted(t.Text), quoted(without))
 		}
 	}
 	return nil
 }
 
-// quoted is how errors show a text of the configuration: in quotes, on one line,
-// and without what may be a secret.
+// quoted returns a text of the configuration for an error: in quotes, on one line,
+// and without anything that may be a secret.
 func quoted(text string) string {
 	text = withoutSecrets(text)
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -87,8 +86,8 @@ func quoted(text string) string {
 	return "'" + text + "'"
 }
 
-// secretParts match the parts of a text that may be secrets. The first group of
-// each is what is shown.
+// secretParts match the parts of a text that may be secrets. The first group of each
+// expression is shown.
 var secretParts = []*regexp.Regexp{
 	// A password hash, or a password in a format of package crypt, whole or not.
 	regexp.MustCompile(`(?is)()(?:\$(?:[0-9][a-z]?|g?y|apr1|argon2[a-z]*|scrypt|pbkdf2[-a-z0-9]*)\$|\{(?:plain|s?sha[0-9]*|smd5|md5|crypt)\}).*`),
@@ -99,7 +98,7 @@ var secretParts = []*regexp.Regexp{
 }
 
 // withoutSecrets returns a text of the configuration without password hashes and
-// credentials. They can be in any place by mistake, and errors get into logs.
+// credentials. These can be anywhere by mistake, and errors are logged.
 func withoutSecrets(text string) string {
 	for _, part := range secretParts {
 		text = part.ReplaceAllString(text, "${1}(not shown)")
@@ -107,13 +106,12 @@ func withoutSecrets(text string) string {
 	return text
 }
 
-// errorAt is an error with the token's file, line and chain of imports.
+// errorAt returns an error with the token's file, line and chain of imports.
 func errorAt(t caddyfile.Token, format string, args ...any) error {
 	return dispenserAt(t).Errf(format, args...)
 }
 
-// withPlace adds a place to errors of Caddy that have none. The token is the
-// best that is known.
+// withPlace adds the position of the token to an error of Caddy that has none.
 func withPlace(t caddyfile.Token, err error) error {
 	if err == nil || strings.Contains(err.Error(), ", at ") {
 		return err
@@ -121,14 +119,14 @@ func withPlace(t caddyfile.Token, err error) error {
 	return dispenserAt(t).WrapErr(err)
 }
 
-// dispenserAt returns a dispenser that stands at the token.
+// dispenserAt returns a dispenser whose current token is t.
 func dispenserAt(t caddyfile.Token) *caddyfile.Dispenser {
 	d := caddyfile.NewDispenser([]caddyfile.Token{t})
 	d.Next()
 	return d
 }
 
-// lineOf says where a token stands, in an error about another one.
+// lineOf returns the position of a token, for an error at another token.
 func lineOf(t, other caddyfile.Token) string {
 	if t.File == other.File {
 		return fmt.Sprintf("on line %d", t.Line)
@@ -136,10 +134,10 @@ func lineOf(t, other caddyfile.Token) string {
 	return fmt.Sprintf("at %s:%d", t.File, t.Line)
 }
 
-// closest returns the candidate that name may be a slip of, or nothing. What
-// follows the first word of a candidate, as in "weight=<n>", is not compared.
+// closest returns the candidate of which name may be a misspelling, or "". Only the
+// first word of a candidate is compared: "weight" of "weight=<n>".
 func closest(name string, candidates []string) string {
-	best, least := "", 3 // one edit more than a slip has
+	best, least := "", 3 // one edit more than a misspelling has
 	for _, candidate := range candidates {
 		word, _, _ := strings.Cut(candidate, " ")
 		word, _, _ = strings.Cut(word, "=")
@@ -151,8 +149,8 @@ func closest(name string, candidates []string) string {
 	return best
 }
 
-// editDistance counts the bytes to insert, delete or change between a and b
-// (Levenshtein). It takes len(a) * len(b) steps.
+// editDistance returns how many bytes to insert, delete or change between a and b
+// (Levenshtein distance). It takes len(a) * len(b) steps.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -11,9 +11,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// subdirectives reads the lines of a block, that of a directive or of a global
-// option. For each line call begin, and then one of the methods that read what
-// follows the name:
+// subdirectives parses the lines of a block, which belongs to a directive or a global
+// option. For each line call begin, and then one of the methods that read the
+// arguments:
 //
 //	for d.NextBlock(0) {
 //		if err := s.begin(); err != nil {
@@ -23,22 +23,21 @@ import (
 //		case "realm":
 //			realm, err = s.argument("a text")
 //
-// The methods leave the dispenser at the end of the line. They refuse a block
-// behind it, and an argument that is empty or ends with nginx's semicolon. All
-// errors say where they are, and begin with the context and the subdirective.
+// The methods leave the dispenser at the end of the line. They refuse a block after
+// the line, and arguments that are empty or end with a semicolon, as in nginx. All
+// errors begin with the context and the subdirective, and say where the mistake is.
 type subdirectives struct {
 	*caddyfile.Dispenser
 	context    errorContext
-	known      []string     // all names, as errors list them
-	repeatable []string     // those that can be there more than once
-	elsewhere  nginxContext // of the names of nginx that may be tried here
+	known      []string     // all names, in the order in which errors list them
+	repeatable []string     // the names that are allowed more than once
+	elsewhere  nginxContext // whose directives of nginx may be tried here
 
-	name  caddyfile.Token            // of the line that began last
-	first map[string]caddyfile.Token // by kind and name, of what can be there once
+	name  caddyfile.Token            // the name of the current line
+	first map[string]caddyfile.Token // where something that is allowed once was used, by kind and name
 }
 
-// begin refuses the name of a subdirective that is unknown, or there for the
-// second time.
+// begin reads the name of a subdirective, and refuses unknown and duplicate names.
 func (s *subdirectives) begin() error {
 	s.name = s.Token()
 	name := s.name.Text
@@ -51,7 +50,7 @@ func (s *subdirectives) begin() error {
 	return s.once(s.context, "subdirective", name, s.name)
 }
 
-// unknown is the error for the name of the line.
+// unknown returns the error for an unknown name.
 func (s *subdirectives) unknown() error {
 	if instead, ok := insteadOf(s.elsewhere, s.name.Text); ok {
 		return s.context.unexpected(s.name, "subdirective", instead)
@@ -59,7 +58,7 @@ func (s *subdirectives) unknown() error {
 	if err := s.context.checkSemicolon(s.name); err != nil {
 		return err
 	}
-	// What follows a name is its value, such as that of "secret=...".
+	// The text after "=" may be a secret, as in "secret=...".
 	name := s.name.Text
 	if end := strings.IndexAny(name, "=:"); end >= 0 {
 		name = name[:end+1] + "..."
@@ -67,7 +66,7 @@ func (s *subdirectives) unknown() error {
 	return s.context.unrecognized(s.name, "subdirective", name, s.known...)
 }
 
-// once notes something that can be there once in the block.
+// once records something that is allowed once in the block, and refuses the second.
 func (s *subdirectives) once(c errorContext, kind, name string, t caddyfile.Token) error {
 	key := kind + " " + name
 	if first, ok := s.first[key]; ok {
@@ -83,8 +82,8 @@ func (s *subdirectives) once(c errorContext, kind, name string, t caddyfile.Toke
 // lineContext is the context of the line, with the name of the subdirective.
 func (s *subdirectives) lineContext() errorContext { return s.context.in(s.name.Text) }
 
-// tokens returns the arguments of the subdirective, at least one. The text
-// expected is for errors: what the line has to have.
+// tokens returns the arguments of the subdirective, at least one. expected describes
+// them in errors.
 func (s *subdirectives) tokens(expected string) ([]caddyfile.Token, error) {
 	tokens := s.RemainingArgsAsTokens()
 	if len(tokens) == 0 {
@@ -126,9 +125,9 @@ func (s *subdirectives) argument(expected string) (string, error) {
 	return tokens[0].Text, nil
 }
 
-// duration returns the only argument of the subdirective, of at least least
-// and above zero.
-func (s *subdirectives) duration(expected string, least time.Duration) (time.Duration, error) {
+// duration returns the only argument of the subdirective, which must be above zero
+// and not below lowest.
+func (s *subdirectives) duration(expected string, lowest time.Duration) (time.Duration, error) {
 	text, err := s.argument(expected)
 	if err != nil {
 		return 0, err
@@ -137,21 +136,21 @@ func (s *subdirectives) duration(expected string, least time.Duration) (time.Dur
 	if err != nil || duration <= 0 {
 		return 0, s.lineContext().expected(s.Token(), expected, quoted(text), "")
 	}
-	if duration < least {
-		return 0, s.lineContext().expected(s.Token(), fmt.Sprintf("at least %s", least), quoted(text), "")
+	if duration < lowest {
+		return 0, s.lineContext().expected(s.Token(), fmt.Sprintf("at least %s", lowest), quoted(text), "")
 	}
 	return duration, nil
 }
 
-// number returns the only argument of the subdirective, from 1 to most.
-func (s *subdirectives) number(expected string, most int) (int, error) {
-	expected = fmt.Sprintf("%s, 1 to %d", expected, most)
+// number returns the only argument of the subdirective, from 1 to highest.
+func (s *subdirectives) number(expected string, highest int) (int, error) {
+	expected = fmt.Sprintf("%s, 1 to %d", expected, highest)
 	text, err := s.argument(expected)
 	if err != nil {
 		return 0, err
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > most {
+	if err != nil || n < 1 || n > highest {
 		return 0, s.lineContext().expected(s.Token(), expected, quoted(text), "")
 	}
 	return n, nil
@@ -172,7 +171,7 @@ func (s *subdirectives) noBlock() error {
 		s.Prev()
 		return nil
 	}
-	if s.Next() { // on the same line, and no argument
+	if s.Next() { // on the same line, but not an argument
 		return s.lineContext().at(last, "unexpected block: expected none")
 	}
 	return nil

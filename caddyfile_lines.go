@@ -2,12 +2,12 @@ package caddyhtpasswd
 
 import "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-// The lines of an upstream group are kept, and read again at each proxy_pass
-// as if they stood in its block: lines of several places become one list of
-// tokens.
+// The lines of an upstream group are stored, and parsed again for each proxy_pass as
+// if they were part of its block. Lines from different places then become one list
+// of tokens.
 
-// blockLines returns the lines of the block that follows, with the blocks
-// that belong to them, and the closing brace. Both are nil if there is no block.
+// blockLines returns the lines of the next block, including nested blocks, and the
+// closing brace. Both are nil if there is no block.
 func blockLines(d *caddyfile.Dispenser) (lines []caddyfile.Segment, end caddyfile.Segment) {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		lines = append(lines, d.NextSegment())
@@ -18,11 +18,11 @@ func blockLines(d *caddyfile.Dispenser) (lines []caddyfile.Segment, end caddyfil
 	return lines, end
 }
 
-// joinLines joins lines of different places to a list of tokens that reads
-// as the same lines. Caddy takes tokens of one file for one line if their line
-// numbers do not rise, so a line without effect separates such lines.
+// joinLines joins lines from different places into one list of tokens that parses as
+// the same lines. Caddy begins a new line only where the line number rises or the
+// file changes. So a line without effect separates the others.
 func joinLines(lines []caddyfile.Segment) []caddyfile.Token {
-	// A list of trusted proxies without any proxy, from a file that cannot exist.
+	// An empty list of trusted proxies, from a file that cannot exist.
 	separator := caddyfile.Token{File: "\x00", Text: "trusted_proxies"}
 
 	var tokens []caddyfile.Token
@@ -35,8 +35,7 @@ func joinLines(lines []caddyfile.Segment) []caddyfile.Token {
 	return tokens
 }
 
-// beginsLine reports whether Caddy takes t for the beginning of a line if it
-// comes after previous.
+// beginsLine reports whether t begins a new line for Caddy if it follows previous.
 func beginsLine(t, previous caddyfile.Token) bool {
 	d := caddyfile.NewDispenser([]caddyfile.Token{previous, t})
 	d.Next()

@@ -36,11 +36,11 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 		mistakes     []mistake
 	}{
 		{"an argument where none belongs", `unexpected argument '[^']+': (put|expected) `, []mistake{
-			{"directive htpasswd", "htpasswd users {\nfile x\n}", 0, "unexpected argument 'users': put the file inside the block: file users; only a first argument that begins with '/' is allowed, a matcher of request paths, and then only those paths are protected"},
+			{"directive htpasswd", "htpasswd users {\nfile x\n}", 0, "unexpected argument 'users': put the file inside the block: file users; the only argument of htpasswd is a matcher, such as /admin*, which restricts the protection to these requests"},
 			{"directive htpasswd", "htpasswd {\nfile x\nallow_http yes\n}", 2, "allow_http: unexpected argument 'yes': expected none"},
 			{"option htpasswd", "htpasswd 5s", 0, "unexpected argument '5s': expected none; put the settings inside the block"},
 			{"option upstream", "upstream web a {\nserver b\n}", 0, "upstream web: unexpected argument 'a': expected '{' and a line 'server <address>' for each server"},
-			{"directive proxy_pass", "proxy_pass web a:80", 0, "unexpected argument 'a:80': expected one group; for one more server write 'server a:80' in 'upstream web'"},
+			{"directive proxy_pass", "proxy_pass web a:80", 0, "unexpected argument 'a:80': expected one group; to add a server, write 'server a:80' in 'upstream web'"},
 		}},
 		{"more arguments than belong", `: unexpected argument '[^']+': expected `, []mistake{
 			{"directive htpasswd", "htpasswd {\nfile x\nrealm Staff only\n}", 2, "realm: unexpected argument 'only': expected a text, in quotes if it contains whitespace"},
@@ -52,7 +52,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive htpasswd", "htpasswd {\nfile\n}", 1, "file: expected one or more paths, found nothing"},
 			{"option htpasswd", "htpasswd {\npoll\n}", 1, "poll: expected an interval such as 5s, found nothing"},
 			{"option htpasswd", "htpasswd {\nthrottle login\n}", 1, "throttle: expected a number of failures and a window such as 1m, or 'off', found nothing"},
-			{"option htpasswd", "htpasswd {\nsecret\n}", 1, "secret: expected a random text of at least 32 characters, and optionally the old one after it, found nothing"},
+			{"option htpasswd", "htpasswd {\nsecret\n}", 1, "secret: expected a random text of at least 32 characters, and optionally the previous secret after it, found nothing"},
 			{"option upstream", "upstream", 0, "expected the name of a group, found nothing: write 'upstream <group> { server <address> ... }'"},
 			{"option upstream", "upstream web {\nserver\n}", 1, "upstream web: server: expected an address: server <address> [weight=<n>] [max_conns=<n>] [backup] [down], found nothing"},
 			{"directive proxy_pass", "proxy_pass", 0, "expected the name of an upstream group, found nothing: write 'proxy_pass [<matcher>] <group>'"},
@@ -65,16 +65,16 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive proxy_pass", "proxy_pass \"\"", 0, "expected the name of an upstream group, found ''"},
 		}},
 		{"an argument that makes no sense", `expected .+, found '[^']+'`, []mistake{
-			{"directive htpasswd", "htpasswd {\nfile x\ncache abc\n}", 2, "cache: expected 'off', or a maximum age of verified passwords such as 10m, found 'abc'"},
+			{"directive htpasswd", "htpasswd {\nfile x\ncache abc\n}", 2, "cache: expected 'off' or a maximum age of cached passwords such as 10m, found 'abc'"},
 			{"directive htpasswd", "htpasswd {\nfile x\nuser_header host\n}", 2, "user_header: expected the name of a header field such as X-User, found 'host', which is not valid or is reserved"},
 			{"directive htpasswd", "htpasswd {\nfile x\nexempt ::1\n}", 2, "exempt: expected a matcher, found '::1': write 'exempt remote_ip ::1'"},
 			{"option htpasswd", "htpasswd {\nmax_hashes all\n}", 1, "max_hashes: expected a number of hash computations, 1 to 2147483647, found 'all'"},
 			{"option htpasswd", "htpasswd {\nthrottle ip 3 1m\n}", 1, "throttle: expected 'login', 'client' or 'user' with a number of failures and a window such as 1m, or 'off', found 'ip'"},
-			{"option upstream", "upstream web {\nserver a weight=x\n}", 1, "upstream web: server a: expected weight=<n> with n from 1 to 65535, found 'weight=x': a server that gets no requests is marked 'down'"},
+			{"option upstream", "upstream web {\nserver a weight=x\n}", 1, "upstream web: server a: expected weight=<n> with n from 1 to 65535, found 'weight=x': to send no requests to a server, write 'down'"},
 			{"directive proxy_pass", "proxy_pass 10.0.0.1:80", 0, "expected the name of an upstream group, not an address, found '10.0.0.1:80': write 'server 10.0.0.1:80' in a group, or use 'reverse_proxy 10.0.0.1:80'"},
 		}},
 		{"a value out of range", `expected .+, found `, []mistake{
-			{"directive htpasswd", "htpasswd {\nfile x\ncache 0\n}", 2, "cache: expected 'off', or a maximum age of verified passwords such as 10m, found '0'"},
+			{"directive htpasswd", "htpasswd {\nfile x\ncache 0\n}", 2, "cache: expected 'off' or a maximum age of cached passwords such as 10m, found '0'"},
 			{"option htpasswd", "htpasswd {\npoll 10ms\n}", 1, "poll: expected at least 100ms, found '10ms'"},
 			{"option htpasswd", "htpasswd {\nthrottle login 0 1m\n}", 1, "throttle: expected a number of failures, 1 to 1000000, found '0': for no limit write 'off'"},
 			{"option htpasswd", "htpasswd {\nthrottle login 3 31d\n}", 1, "throttle: expected a window of 1s to 720h0m0s, such as 1m, found '31d'"},
@@ -83,8 +83,8 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive proxy_pass", "proxy_pass web {\nmax_fails -1\n}", 1, "max_fails: expected 0 or more, found -1"},
 		}},
 		{"something required is missing", `expected .+, found none`, []mistake{
-			{"directive htpasswd", "htpasswd {\nrealm x\n}", 2, "expected at least one password file, found none: put it inside the block: file <path>; an argument that begins with '/' is a matcher of request paths, not a file"},
-			{"directive htpasswd", "htpasswd {\nfile x\nrequire group a\n}", 3, "expected a 'group_file' that says who is in the groups of 'require group', found none"},
+			{"directive htpasswd", "htpasswd {\nrealm x\n}", 2, "expected at least one password file, found none: write 'file <path>' inside the block; an argument of htpasswd that begins with '/' is a path matcher, not a file"},
+			{"directive htpasswd", "htpasswd {\nfile x\nrequire group a\n}", 3, "expected a 'group_file' that defines the groups of 'require group', found none"},
 			{"option upstream", "upstream web {\n}", 0, "upstream web: expected at least one line 'server <address>', found none"},
 			{"option upstream", "upstream web {\nserver a down\n}", 0, "upstream web: expected at least one server without 'down', found none"},
 		}},
@@ -124,14 +124,14 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option upstream", "upstream web {\nserver a b\n}", 1, "upstream web: server a: unrecognized parameter 'b'; expected one of: weight=<n>, max_conns=<n>, backup, down"},
 			{"directive proxy_pass", "proxy_pass elsewhere", 0, "unrecognized upstream group 'elsewhere'; expected one of: web"},
 		}},
-		{"nginx's semicolon", `unexpected semicolon in '([^']+);': lines end without one; write '`, []mistake{
-			{"directive htpasswd", "htpasswd {\nfile x;\n}", 1, "file: unexpected semicolon in 'x;': lines end without one; write 'x'"},
-			{"directive htpasswd", "htpasswd {\nallow_http;\n}", 1, "unexpected semicolon in 'allow_http;': lines end without one; write 'allow_http'"},
-			{"option htpasswd", "htpasswd {\npoll 5s;\n}", 1, "poll: unexpected semicolon in '5s;': lines end without one; write '5s'"},
-			{"option upstream", "upstream web {\nserver a;\n}", 1, "upstream web: server: unexpected semicolon in 'a;': lines end without one; write 'a'"},
-			{"option upstream", "upstream web {\nserver a\nverbose_logs;\n}", 2, "upstream web: unexpected semicolon in 'verbose_logs;': lines end without one; write 'verbose_logs'"},
-			{"directive proxy_pass", "proxy_pass web;", 0, "unexpected semicolon in 'web;': lines end without one; write 'web'"},
-			{"directive proxy_pass", "proxy_pass web {\nverbose_logs;\n}", 1, "unexpected semicolon in 'verbose_logs;': lines end without one; write 'verbose_logs'"},
+		{"nginx's semicolon", `unexpected semicolon in '([^']+);': lines end without a semicolon; write '`, []mistake{
+			{"directive htpasswd", "htpasswd {\nfile x;\n}", 1, "file: unexpected semicolon in 'x;': lines end without a semicolon; write 'x'"},
+			{"directive htpasswd", "htpasswd {\nallow_http;\n}", 1, "unexpected semicolon in 'allow_http;': lines end without a semicolon; write 'allow_http'"},
+			{"option htpasswd", "htpasswd {\npoll 5s;\n}", 1, "poll: unexpected semicolon in '5s;': lines end without a semicolon; write '5s'"},
+			{"option upstream", "upstream web {\nserver a;\n}", 1, "upstream web: server: unexpected semicolon in 'a;': lines end without a semicolon; write 'a'"},
+			{"option upstream", "upstream web {\nserver a\nverbose_logs;\n}", 2, "upstream web: unexpected semicolon in 'verbose_logs;': lines end without a semicolon; write 'verbose_logs'"},
+			{"directive proxy_pass", "proxy_pass web;", 0, "unexpected semicolon in 'web;': lines end without a semicolon; write 'web'"},
+			{"directive proxy_pass", "proxy_pass web {\nverbose_logs;\n}", 1, "unexpected semicolon in 'verbose_logs;': lines end without a semicolon; write 'verbose_logs'"},
 		}},
 		{"a name that is written otherwise here", `unexpected (subdirective|parameter) '[^']+': [a-z]`, []mistake{
 			{"directive htpasswd", "htpasswd {\nauth_basic_user_file x;\n}", 1, "unexpected subdirective 'auth_basic_user_file': write 'file <path>'"},
@@ -189,7 +189,7 @@ func TestMistakesShowNoSecret(t *testing.T) {
 		{"credentials in a second address", "option upstream", "upstream web {\nserver a http://alice:canary@b\n}", "server a: unrecognized parameter 'http://(not shown)b'"},
 		{"credentials in an address in place of a group", "directive proxy_pass", "proxy_pass http://alice:canary@a:80", "expected the name of an upstream group, not an address, found 'http://(not shown)a:80': write 'server (not shown)a:80' in a group"},
 		{"credentials in an address in place of a group, by https", "directive proxy_pass", "proxy_pass https://alice:canary@a", "expected a group without a scheme, found 'https://(not shown)a': write 'proxy_pass (not shown)a'"},
-		{"credentials in an address behind a group", "directive proxy_pass", "proxy_pass web http://alice:canary@a", "unexpected argument 'http://(not shown)a': expected one group; for one more server write 'server http://(not shown)a'"},
+		{"credentials in an address behind a group", "directive proxy_pass", "proxy_pass web http://alice:canary@a", "unexpected argument 'http://(not shown)a': expected one group; to add a server, write 'server http://(not shown)a'"},
 		{"credentials in an address", "option upstream", "upstream web {\nserver http://alice:canary@a\n}", "expected an address without a user"},
 		{"credentials in an address with a placeholder", "option upstream", "upstream web {\nserver http://alice:canary@{host}\n}", "expected an address without a user"},
 	} {

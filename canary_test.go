@@ -126,7 +126,7 @@ http://localhost:{http} {
 				}
 			}
 			s.write("users", aliceCanary+bob+"alice:"+hash+"\nlong:"+hash+strings.Repeat("x", 9000)+"\nnone:"+hash[:20]+"\n:"+hash+"\n"+hash+"\n")
-			eventually(t, "the file is read", func() bool { return strings.Contains(s.log(), "bad line skipped") })
+			eventually(t, "the file is read", func() bool { return strings.Contains(s.log(), "invalid line skipped") })
 			s.write("users", hash+"\n")
 			eventually(t, "the broken file is refused", func() bool { return strings.Contains(s.log(), "file can't be used") })
 

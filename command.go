@@ -12,16 +12,16 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:      "htpasswd",
 		Usage:     "[flags] <file> <user> [<password>]",
-		Short:     "Makes, changes and checks htpasswd files",
+		Short:     "Creates, edits and checks htpasswd files",
 		Long:      tool.Help,
 		CobraFunc: setUpTool,
 	})
 }
 
-// setUpTool makes cmd "caddy htpasswd", whose exit codes become Caddy's.
+// setUpTool makes cmd the command "caddy htpasswd". Its exit codes become Caddy's.
 func setUpTool(cmd *cobra.Command) {
 	tool.SetUp(cmd, func(code tool.ExitCode, err error) error {
-		if code <= 1 { // Caddy takes that for success where the error is not returned
+		if code <= 1 { // Caddy exits with 1 if, and only if, it gets the error
 			return err
 		}
 		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return int(code), nil })(cmd, nil)

@@ -19,8 +19,8 @@ const (
 	maxEncodedLen  = (maxUserPassLen*4 + 2) / 3 // in base64, without padding
 )
 
-// digest is the HMAC-SHA-256 of a password, with a key of this process. It
-// stands for the password wherever one is kept or compared.
+// digest is the HMAC-SHA-256 of a password, with a key of this process. Passwords are
+// stored and compared only as digests.
 type digest [sha256.Size]byte
 
 // digestKey is the key of all digests.
@@ -30,14 +30,14 @@ var digestKey = func() []byte {
 	return key
 }()
 
-// credentials are a user name and a password as a client sent them. They are
-// taken from a pool and belong to one request; what they hold is overwritten
-// when they go back.
+// credentials are the user name and the password that a client sent. They come from
+// a pool and belong to one request. Their content is overwritten when they are
+// released.
 type credentials struct {
 	user      []byte // part of decoded
 	password  []byte // part of decoded
 	digest    digest // of the password
-	malformed bool   // then none of them may be used, except to log the user
+	malformed bool   // if true, only user may be used, for the log
 
 	used    int // of encoded
 	encoded [maxEncodedLen]byte
@@ -47,15 +47,15 @@ type credentials struct {
 
 var credentialsPool = sync.Pool{New: func() any {
 	mac := hmac.New(sha256.New, digestKey)
-	mac.Reset() // only from the second one on does it overwrite all that was written
+	mac.Reset() // the first Reset does not overwrite what was written, the later ones do
 	return &credentials{mac: mac}
 }}
 
-// parseCredentials reads the value of an Authorization header of the Basic
-// scheme (RFC 7617). More whitespace after the scheme and base64 without padding
-// are accepted, as nginx and Apache do. Malformed are credentials without a
-// colon, with control characters, with a user name over 255 bytes or a
-// password over 1,024. The credentials that it returns must be released.
+// parseCredentials parses the value of an Authorization header with the Basic scheme
+// (RFC 7617). As in nginx and Apache, more whitespace after the scheme and base64
+// without padding are accepted. Credentials are malformed if they have no colon,
+// contain control characters, or have a user name over 255 bytes or a password over
+// 1,024 bytes. The caller must release the credentials.
 func parseCredentials(header string) *credentials {
 	c := credentialsPool.Get().(*credentials)
 	c.malformed = !isBasic(header) || !c.decode(header[len(basicScheme):])
@@ -68,17 +68,17 @@ func parseCredentials(header string) *credentials {
 
 const basicScheme = "Basic"
 
-// isBasic reports whether the value of an Authorization header is of the
-// scheme "Basic", in any case (RFC 9110, section 11.1).
+// isBasic reports whether the value of an Authorization header has the scheme
+// "Basic", in upper or lower case (RFC 9110, section 11.1).
 func isBasic(header string) bool {
 	const n = len(basicScheme)
 	return len(header) >= n && (header[:n] == basicScheme || strings.EqualFold(header[:n], basicScheme)) &&
-		(len(header) == n || isHeaderSpace(header[n])) // else it is another that begins like it
+		(len(header) == n || isHeaderSpace(header[n])) // otherwise the scheme is another one that begins with "Basic"
 }
 
 func isHeaderSpace(c byte) bool { return c == ' ' || c == '\t' }
 
-// trimHeaderSpace returns s without the whitespace before it.
+// trimHeaderSpace returns s without leading whitespace.
 func trimHeaderSpace(s string) string {
 	for s != "" && isHeaderSpace(s[0]) {
 		s = s[1:]
@@ -86,7 +86,7 @@ func trimHeaderSpace(s string) string {
 	return s
 }
 
-// decode fills in user and password and reports whether they are well-formed.
+// decode sets user and password, and reports whether they are well-formed.
 func (c *credentials) decode(encoded string) bool {
 	encoded = trimHeaderSpace(encoded)
 	for encoded != "" && (isHeaderSpace(encoded[len(encoded)-1]) || encoded[len(encoded)-1] == '=') {
@@ -108,8 +108,8 @@ func (c *credentials) decode(encoded string) bool {
 	return !htfile.HasControl(user) && !htfile.HasControl(password)
 }
 
-// clone returns a copy for a hash that may outlive the request. It must be
-// released, too.
+// clone returns a copy for a hash that may outlive the request. The caller must
+// release the copy, too.
 func (c *credentials) clone() *credentials {
 	d := credentialsPool.Get().(*credentials)
 	n := copy(d.decoded[:], c.decoded[:len(c.user)+1+len(c.password)])
@@ -118,13 +118,13 @@ func (c *credentials) clone() *credentials {
 	return d
 }
 
-// release gives c back to the pool, without what it held.
+// release overwrites the content of c and returns c to the pool.
 func (c *credentials) release() {
 	clear(c.encoded[:c.used])
 	clear(c.decoded[:min(c.used, len(c.decoded))])
 	clear(c.digest[:])
 	if !c.malformed {
-		c.mac.Reset() // its buffer has the password
+		c.mac.Reset() // overwrites its buffer, which contains the password
 	}
 	c.user, c.password, c.used = nil, nil, 0
 	credentialsPool.Put(c)

@@ -91,7 +91,7 @@ func TestParseCredentials(t *testing.T) {
 				if c.digest != (digest{}) {
 					t.Errorf("got digest %x of malformed credentials, want none", c.digest)
 				}
-				if v, err := handlerOf(nil, new(cachePolicy)).check(t.Context(), "", c); v.result != resultMalformed || err != nil {
+				if v, err := handlerOf(nil, new(cachePolicy)).check(t.Context(), origin{}, c); v.result != resultMalformed || err != nil {
 					t.Errorf("got %v, error %v, want %v", v.result, err, resultMalformed)
 				}
 				return

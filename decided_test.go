@@ -84,7 +84,7 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 					t.Errorf("got %d hashes, want %d", got, test.hashes)
 				}
 				var reasons []string
-				for _, entry := range logs.FilterMessageSnippet("log-in failed").All() {
+				for _, entry := range logs.FilterMessageSnippet("login failed").All() {
 					reasons = append(reasons, entry.ContextMap()["reason"].(string))
 				}
 				if fmt.Sprint(reasons) != fmt.Sprint(test.logged) {
@@ -145,7 +145,7 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 			go func() {
 				c := credentialsOf("alice", "secret2")
 				defer c.release()
-				if _, err := h.check(ctx, "192.0.2.1", c); err == nil {
+				if _, err := h.check(ctx, origin{ip: "192.0.2.1"}, c); err == nil {
 					t.Error("got no error, want one: there was no worker slot")
 				}
 			}()

@@ -15,8 +15,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
-// newDecoyTable returns the table in which a decoy is chosen among the classes of
-// one file. Its indexes are positions of entries, one of each class.
+// newDecoyTable returns the table for choosing a decoy among the classes of one file.
+// The indexes of the table are positions of entries, one for each class.
 func newDecoyTable(classes []htfile.Class) rendezvous.Table {
 	candidates := make([]rendezvous.Candidate, len(classes))
 	for i, c := range classes {
@@ -26,10 +26,10 @@ func newDecoyTable(classes []htfile.Class) rendezvous.Table {
 }
 
 // decoy picks an entry for a user who cannot log in, by weighted rendezvous hashing
-// over the classes of the files. A class gets the share of names that it has of the
-// entries. A name always gets the same class, on every server with the same key and
-// names of files, and an edit of a file moves few names. Where nobody can log in
-// there is no decoy.
+// over the classes of the files. The share of names that a class gets is its share of
+// the entries. A name gets the same class on every server with the same key and the
+// same names of files. An edit of a file changes the class of few names. If no user
+// can log in, there is no decoy.
 func (s userStores) decoy(key []byte, user []byte) (best lookup) {
 	name := decoyNumber(key, user)
 	winner := rendezvous.Choice{Score: math.Inf(1)}
@@ -45,28 +45,28 @@ func (s userStores) decoy(key []byte, user []byte) (best lookup) {
 	return best
 }
 
-// decoyNumber maps a name to a number that nobody without the key can predict.
+// decoyNumber maps a name to a number that cannot be predicted without the key.
 func decoyNumber(key, user []byte) uint64 {
 	mac := hmac.New(sha256.New, key)
 	mac.Write(user)
 	return binary.BigEndian.Uint64(mac.Sum(nil))
 }
 
-// sourceName is the name of a file by which decoys are chosen: the one in the
-// configuration, with its placeholders replaced, since servers that share a
-// configuration can have the file at different paths. A file has only one at a
-// time, for all sites, or else an unknown name would be counted in one file on one
-// site and in another on the next. Where configurations have several names for
-// a file, the least is taken. The names of a configuration count from when it is
-// provisioned, even if it is then refused.
+// sourceName is the name of a file for the choice of decoys: the configured name, with
+// its placeholders replaced. It is not the path, because servers that share a
+// configuration can have the file at different paths. All sites use the same name for
+// a file. Otherwise an unknown user would count in one file on one site, and in another
+// file on the next site. If a file has several configured names, the first in
+// alphabetical order is used. The names of a configuration take effect when it is
+// provisioned, even if Caddy then refuses it.
 type sourceName struct {
-	key atomic.Uint64 // places the file's classes among those of others
+	key atomic.Uint64 // distinguishes the classes of this file from those of others
 
 	mu    sync.Mutex
-	names []string // one for each handler that has the file
+	names []string // one for each handler that uses the file
 }
 
-// init gives a file that no configuration has named yet the name of its path.
+// init sets the path as the name, until a configuration names the file.
 func (n *sourceName) init(path string) { n.key.Store(xxhash.Sum64String(path)) }
 
 func (n *sourceName) add(name string) {

@@ -107,7 +107,7 @@ func TestPlaceholderPerhapsBeforeLogin(t *testing.T) {
 		{"proxy that may pass some answers on", tlsSite("route {\nreverse_proxy /a/* localhost:9 {\nheader_up X-User {http.auth.user.id}\n@ok status 2xx\nhandle_response @ok {\nheader X-A b\n}\n}\n{htpasswd}\n}"), "reverse_proxy"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			validated(t, s, test.config).wantWarning(t, "perhaps no user is verified", `"used_in":"`, test.directive+`'"`, "{")
+			validated(t, s, test.config).wantWarning(t, "placeholder may be used before a user is verified", `"used_in":"`, test.directive+`'"`, "{")
 		})
 	}
 }
@@ -142,7 +142,7 @@ func TestPlaceholderOnOpenPage(t *testing.T) {
 				v.wantNothing(t)
 				return
 			}
-			v.wantWarning(t, "placeholder is empty here", `"used_in":"'`+test.directive+`'"`, "{http.auth.user.id}")
+			v.wantWarning(t, "placeholder is empty here; no user has logged in", `"used_in":"'`+test.directive+`'"`, "{http.auth.user.id}")
 		})
 	}
 }

@@ -12,29 +12,29 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// notedLimits is how many of the limits exceeded last are kept with the name
-// and the address of the client, for each scope.
+// notedLimits is for how many of the limits exceeded last the client address and the
+// user name are kept, for each scope.
 const notedLimits = 100
 
-// exceededNotes keep the names and addresses whose limits were exceeded last. The
-// counters have keyed hashes only, which do not show who is refused. A note says
-// only which client and user a key stands for. Whether a limit is still exceeded,
-// and until when, the counters alone decide. A note without a count is never shown.
+// exceededNotes keeps the client addresses and user names of the limits exceeded last.
+// The counters contain only keyed hashes, which do not show who is refused. A note
+// maps a key of the counters to its client and user. Only the counters say whether a
+// limit is still exceeded, and until when. A note without a count is never shown.
 type exceededNotes struct {
 	mu    sync.Mutex
-	notes []exceededNote // the oldest first, at most notedLimits
+	notes []exceededNote // oldest first, at most notedLimits
 }
 
-// exceededNote is the client and the user that a key of the counters stands for.
+// exceededNote is the client and the user of a key of the counters.
 type exceededNote struct {
 	key  uint64
-	ip   string // as in the log; "" if the limit is not of one client
-	user string // "" if the limit is not of one user
-	file string // that names the user; "" for an unknown user
+	ip   string // as in the log; "" for a user limit
+	user string // "" for a client limit
+	file string // the path of the user's file; "" for an unknown user
 }
 
-// add adds the note of a limit that was just exceeded. If there is no room, it
-// replaces a note for whose key isExceeded returns false, or else the oldest one.
+// add adds the note of a limit that was just exceeded. If there is no room, the note
+// replaces one whose key is no longer exceeded, or else the oldest one.
 func (n *exceededNotes) add(note exceededNote, isExceeded func(key uint64) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -59,7 +59,7 @@ func (n *exceededNotes) byKey() map[uint64]exceededNote {
 	return notes
 }
 
-// noteExceeded notes the client and the user of a limit that was just exceeded, by
+// noteExceeded notes the client and the user of a limit that was just exceeded, with
 // the same name and address as in the log.
 func (g *guard) noteExceeded(s scope, key uint64, ip string, user []byte, l *lookup) {
 	note := exceededNote{key: key}
@@ -75,41 +75,40 @@ func (g *guard) noteExceeded(s scope, key uint64, ip string, user []byte, l *loo
 	g.exceeded[s].add(note, func(key uint64) bool { return g.exceededFor(s, key) > 0 })
 }
 
-// exceededFor returns how long the limit of a key is still exceeded, 0 if it is not.
+// exceededFor returns for how long the limit of a key is still exceeded, or 0.
 func (g *guard) exceededFor(s scope, key uint64) time.Duration {
 	return g.failures[s].Wait(key, g.now(), g.settings().limits[s], 0)
 }
 
-// exceededLimit is a limit that is exceeded at the moment.
+// exceededLimit is a limit that is exceeded now.
 type exceededLimit struct {
 	Limit scope `json:"limit"` // login, client or user
-	// ClientIP is the address that is refused, or one of the same /64; absent
-	// if the limit is one of a user.
+	// ClientIP is the address that is refused, or another address of its /64; absent
+	// for a user limit.
 	ClientIP string `json:"client_ip,omitempty"`
-	// User is the name as the log shows it; absent if the limit is one of a client.
-	// It can be empty: some client sent such a name.
+	// User is the name as the log shows it; absent for a client limit. The name is
+	// empty if the client sent an empty name.
 	User *string `json:"user,omitempty"`
-	// File is the one that names the user; absent for an unknown user.
+	// File is the password file of the user; absent for an unknown user.
 	File  string    `json:"file,omitempty"`
 	Until time.Time `json:"until"`
 }
 
-// adminExceeded is the part of answers that says who is refused.
+// adminExceeded is the part of responses that says who is refused.
 type adminExceeded struct {
 	Exceeded []exceededLimit `json:"exceeded"`
-	// NotListed is how many other limits are exceeded. Their clients and users are
-	// no longer known.
+	// NotListed is the number of other exceeded limits, whose clients and users are no
+	// longer known.
 	NotListed int `json:"exceeded_not_listed"`
 
-	counts [scopeCount]int // of all, listed or not
+	counts [scopeCount]int // of all exceeded limits, listed or not
 }
 
-// exceededNow returns all limits that are exceeded.
+// exceededNow returns all exceeded limits.
 func (g *guard) exceededNow() adminExceeded { return g.exceededOf(g.notes(), g.allKeys) }
 
-// exceededBy returns those of a client, given by its address, or of a user. The
-// limits of the client or the user alone are listed even if no note is left of
-// them.
+// exceededBy returns the exceeded limits of a client, given by its address, or of a
+// user. The limits of the client or the user alone are listed even without a note.
 func (g *guard) exceededBy(name string) adminExceeded {
 	notes := g.notes()
 	for key, file := range g.userKeys(name) {
@@ -133,7 +132,7 @@ func (g *guard) notes() (notes [scopeCount]map[uint64]exceededNote) {
 	return notes
 }
 
-// exceededOf returns which limits are exceeded, of those whose keys are given.
+// exceededOf returns the exceeded limits among those whose keys are given.
 func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.Seq2[scope, uint64]) adminExceeded {
 	found := adminExceeded{Exceeded: []exceededLimit{}}
 	now := g.now()
@@ -155,7 +154,7 @@ func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.
 		}
 		limit := exceededLimit{
 			Limit: s, ClientIP: note.ip, File: shown.Label(note.file),
-			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // not before the end
+			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // rounded up
 		}
 		if s != scopeClient {
 			limit.User = new(shown.Short(note.user))
@@ -168,7 +167,7 @@ func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.
 	return found
 }
 
-// name returns the name of the user, "" for none.
+// name returns the name of the user, or "".
 func (l *exceededLimit) name() string {
 	if l.User == nil {
 		return ""
@@ -176,9 +175,9 @@ func (l *exceededLimit) name() string {
 	return *l.User
 }
 
-// isCurrentNote reports whether the key of a note is still that of its client and user.
-// A user whose line changes gets another key. Then the old key refuses nobody any
-// more, although its window goes on.
+// isCurrentNote reports whether the key of a note is still the key of its client and
+// user. A user whose line changes gets another key. The old key then refuses nobody,
+// although its window has not ended.
 func (g *guard) isCurrentNote(s scope, note exceededNote) bool {
 	if s == scopeClient {
 		return true
@@ -194,7 +193,7 @@ func (g *guard) isCurrentNote(s scope, note exceededNote) bool {
 	return false
 }
 
-// allKeys yields all keys that have failed, lately or not.
+// allKeys yields the keys of all counters, including those whose window has ended.
 func (g *guard) allKeys(yield func(scope, uint64) bool) {
 	for s := range scopeCount {
 		for key := range g.failures[s].Keys {
@@ -205,9 +204,9 @@ func (g *guard) allKeys(yield func(scope, uint64) bool) {
 	}
 }
 
-// keysOf yields the keys of a client, given by its address, or of a user in all
-// files, together with those of the logins that either takes part in. A user can
-// have a name like an address: then it yields both, and their login twice.
+// keysOf yields the keys of a client, given by its address, or of a user in all files,
+// and the keys of their logins. If the name of a user is an address, keysOf yields the
+// keys of the client and the user, and the key of their login twice.
 func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 	return func(yield func(scope, uint64) bool) {
 		for user := range g.userKeys(name) {
@@ -232,8 +231,8 @@ func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 	}
 }
 
-// userKeys yields the keys of a name, one for each file, with the path of the
-// file if it names the user, else "".
+// userKeys yields the keys of a user name, one for each file, with the path of the
+// file if the user is in it, else "".
 func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 	return func(yield func(uint64, string) bool) {
 		for _, f := range g.files() {
@@ -253,8 +252,8 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 	}
 }
 
-// clientNamed returns the key of the client whose address a name is, noClient if
-// it is none.
+// clientNamed returns the key of the client whose address is name, or noClient if name
+// is no address.
 func (g *guard) clientNamed(name string) uint64 {
 	address, err := netip.ParseAddr(name)
 	if err != nil {
@@ -263,9 +262,9 @@ func (g *guard) clientNamed(name string) uint64 {
 	return g.client(address.String())
 }
 
-// forget ends the throttling of what keys yields, and returns how many of the
-// keys had failed.
-func (g *guard) forget(keys iter.Seq2[scope, uint64]) (n int) {
+// clearFailures clears the failed logins of the keys, and returns how many of the keys
+// had any.
+func (g *guard) clearFailures(keys iter.Seq2[scope, uint64]) (n int) {
 	for s, key := range keys {
 		if g.failures[s].Forget(key) {
 			n++

@@ -110,7 +110,7 @@ func TestAdminExceeded(t *testing.T) {
 	} {
 		s.expectExceeded("all limits", path, want)
 	}
-	if _, body := s.ask("GET", "/htpasswd"); !strings.Contains(body, `"login":{"failures":2,"window":"1m0s","used_up":4}`) {
+	if _, body := s.ask("GET", "/htpasswd"); !strings.Contains(body, `"login":{"failures":2,"window":"1m0s","exceeded":4}`) {
 		t.Errorf("got another number of exceeded limits than 4: %s", body)
 	}
 	_, body := s.ask("GET", "/htpasswd/throttle/192.0.2.1")

@@ -11,18 +11,18 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/matchers"
 )
 
-// exemptsAll reports whether an exemption surely leaves everything open.
+// exemptsAll reports whether an exemption certainly matches every request.
 func exemptsAll(set caddy.ModuleMap, allowHTTP bool) bool {
 	return matchers.Set(set).Reach(allowHTTP) == matchers.ReachEverything
 }
 
-// errExemptAll is the error for an exemption that leaves everything open.
+// errExemptAll returns the error for an exemption that matches every request.
 func errExemptAll(set caddy.ModuleMap) error {
-	return fmt.Errorf("exempt: '%s' matches every request, so there would be nothing protected: write what is to be open, such as 'exempt /public/*'", matchers.Set(set))
+	return fmt.Errorf("exempt: '%s' matches every request and would leave nothing protected: write only the requests that need no password, such as 'exempt /public/*'", matchers.Set(set))
 }
 
-// checkExempt refuses exemptions that surely leave everything open, and warns of
-// those that a client can choose.
+// checkExempt refuses exemptions that certainly match every request, and warns about
+// exemptions that a client can make any request match.
 func (h *Handler) checkExempt() error {
 	for _, set := range h.ExemptRaw {
 		switch matchers.Set(set).Reach(h.AllowHTTP) {
@@ -36,9 +36,8 @@ func (h *Handler) checkExempt() error {
 	return nil
 }
 
-// warnOfExemptHosts warns of exemptions by the name of the host, which every
-// client of the site may give. They are no error: sites may have the lines in
-// common.
+// warnOfExemptHosts warns about exemptions of all host names of the site. They are no
+// error, because several sites can import the same lines.
 func (l *foundLogin) warnOfExemptHosts(logger *zap.Logger) {
 	for _, raw := range l.handler.ExemptRaw {
 		set := matchers.Set(raw)
@@ -52,12 +51,12 @@ func (l *foundLogin) warnOfExemptHosts(logger *zap.Logger) {
 	}
 }
 
-// warnOfExempt warns of an exemption that a client can choose.
+// warnOfExempt warns about an exemption that a client can make any request match.
 func warnOfExempt(logger *zap.Logger, set matchers.Set, fields ...zap.Field) {
 	logger.Warn("exempt may match every request; restrict it by path, method or remote_ip", append(fields, zap.String("matcher", set.String()))...)
 }
 
-// describeExempt describes the exemptions in one line, "" for none.
+// describeExempt describes the exemptions in one line, or returns "" if there are none.
 func (h *Handler) describeExempt() string {
 	sets := make(matchers.Sets, 0, len(h.ExemptRaw))
 	for _, set := range h.ExemptRaw {

@@ -79,7 +79,7 @@ func (h *flooded) login(ip, user, password string) string {
 	h.t.Helper()
 	c := credentialsOf(user, password)
 	defer c.release()
-	v, err := h.check(h.t.Context(), ip, c)
+	v, err := h.check(h.t.Context(), origin{ip: ip}, c)
 	switch {
 	case errors.As(err, new(*throttledError)):
 		return "throttled"
@@ -128,7 +128,7 @@ func (r *results) add(result string) {
 type cost struct{ hashes, comparisons int64 }
 
 func (h *flooded) cost() cost {
-	return cost{h.guard.hashCount(), int64(h.guard.hits.Load() + h.guard.misses.Load())}
+	return cost{h.guard.hashCount(), int64(h.guard.cacheHits.Load() + h.guard.cacheMisses.Load())}
 }
 
 const (
@@ -238,7 +238,7 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 			go func() {
 				c := credentialsOf("alice", fmt.Sprint("guess", i))
 				defer c.release()
-				h.check(ctx, home, c)
+				h.check(ctx, origin{ip: home}, c)
 			}()
 			synctest.Wait()
 			cancel()
@@ -248,7 +248,7 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 		if got := h.cost().comparisons - before.comparisons; got != 10 {
 			t.Errorf("got %d comparisons, want 10", got)
 		}
-		if got := logs.FilterMessage("log-in failed").Len(); got != 10 {
+		if got := logs.FilterMessage("login failed").Len(); got != 10 {
 			t.Errorf("got %d lines, want 10", got)
 		}
 		if n := h.openGuesses(); n != 0 {
@@ -258,9 +258,9 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 	})
 }
 
-// TestTurnBeforeOpenGuesses is a turn that comes before those of as many open
+// TestHashStartsBeforeOpenGuesses is a turn that comes before those of as many open
 // guesses as the limit has: there is no room for one more.
-func TestTurnBeforeOpenGuesses(t *testing.T) {
+func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
@@ -283,9 +283,9 @@ func TestTurnBeforeOpenGuesses(t *testing.T) {
 	})
 }
 
-// TestKnownClientNeedsNoTurn is a flood that keeps the slot: a client that is
+// TestRecognizedClientNeedsNoWorker is a flood that keeps the slot: a client that is
 // known goes on at once, as often as it likes, and nothing stays open.
-func TestKnownClientNeedsNoTurn(t *testing.T) {
+func TestRecognizedClientNeedsNoWorker(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
@@ -400,9 +400,9 @@ func TestMistypedUnderFlood(t *testing.T) {
 	})
 }
 
-// TestKnownClients: a user's last eight clients are held to the login limit
+// TestRecognizedClients: a user's last eight clients are held to the login limit
 // alone, until the entry changes.
-func TestKnownClients(t *testing.T) {
+func TestRecognizedClients(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nbob:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 9 {
@@ -526,7 +526,7 @@ func TestSprayFlat(t *testing.T) {
 	spray := func(n int) {
 		for range n {
 			c := credentialsOf(fmt.Sprint("user", rand.Uint64()), fmt.Sprint(rand.Uint64()))
-			h.check(t.Context(), fmt.Sprintf("10.%d.%d.%d", rand.IntN(256), rand.IntN(256), rand.IntN(256)), c)
+			h.check(t.Context(), origin{ip: fmt.Sprintf("10.%d.%d.%d", rand.IntN(256), rand.IntN(256), rand.IntN(256))}, c)
 			c.release()
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestGroupNameElsewhereIsWarnedOf(t *testing.T) {
+func TestGroupNameInOtherDirectives(t *testing.T) {
 	s := checkedServer(t)
 	const group = "{\nupstream app {\nserver localhost:9\n}\nupstream other {\nserver localhost:9\n}\n}\n"
 	for _, test := range []struct {
@@ -29,7 +29,7 @@ func TestGroupNameElsewhereIsWarnedOf(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v := validated(t, s, group+"http://localhost:{http} {\n"+test.body+"\n}\n")
 			if test.upstream != "" {
-				v.wantWarning(t, "upstream has the name of an upstream group", "proxy_pass", `"upstream":"`+test.upstream+`"`)
+				v.wantWarning(t, "upstream is a host name here", "proxy_pass", `"upstream":"`+test.upstream+`"`)
 			} else {
 				v.wantNothing(t)
 			}

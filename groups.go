@@ -9,7 +9,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// groupStore is the live group table of one file: the version that was loaded last.
+// groupStore holds the groups of one file, in the version that was loaded last.
 type groupStore struct {
 	path    string
 	current atomic.Pointer[htfile.Groups]
@@ -18,22 +18,22 @@ type groupStore struct {
 
 func newGroupStore(path string) *groupStore { return &groupStore{path: path} }
 
-// load parses text and swaps the table in. After an error the previous version
-// stays active.
+// load parses a new version of the file and makes it the active one. After an error,
+// the previous version stays active.
 func (s *groupStore) load(text string, logger *zap.Logger) error {
 	next, err := htfile.ParseGroups(text)
 	if err != nil {
 		return err
 	}
 	s.current.Store(next)
-	logFindings(&next.Findings, logger, s.path, "bad line skipped; it puts nobody into a group")
+	logFindings(&next.Findings, logger, s.path, "invalid group line skipped")
 	return nil
 }
 
 // groupStores are the group files of one handler.
 type groupStores []*groupStore
 
-// of returns the groups that user is in, by any of the files, sorted.
+// of returns the groups of a user in all files, sorted.
 func (s groupStores) of(user string) []string {
 	if len(s) == 0 {
 		return nil
@@ -49,7 +49,7 @@ func (s groupStores) of(user string) []string {
 	return groups
 }
 
-// haveMembers reports whether anybody is in the group.
+// haveMembers reports whether any user is in the group.
 func (s groupStores) haveMembers(group string) bool {
 	for _, store := range s {
 		for _, groups := range store.current.Load().Of {

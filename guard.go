@@ -19,14 +19,14 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
-// guard is what all handlers of the process share to keep guessing slow and the
-// server fast: rate limits of failed logins, recent wrong passwords, and the
-// queue for hashes. It outlives reloads. Its memory use is fixed except for
-// queued logins.
+// guard limits guesses and the work that they cause. It holds the rate limits of
+// failed logins, recent wrong passwords and the hash queue. All handlers of the process
+// share one guard, which outlives reloads. Its memory use is fixed except for queued
+// logins.
 type guard struct {
 	settings func() *settings // the active ones
 	now      func() time.Time
-	seed     maphash.Seed // of keys
+	seed     maphash.Seed // of the keys
 
 	verify func(class crypt.Class, hash string, password []byte) bool // tests replace it
 
@@ -53,16 +53,16 @@ func newGuard(settings func() *settings, now func() time.Time) *guard {
 	return g
 }
 
-// limitKeys are the keys that the failed logins of a client and a user count under.
+// limitKeys are the keys under which failed logins of a client and a user are counted.
 type limitKeys [scopeCount]uint64
 
 // noClient is the key of clients without an address, behind a unix socket.
 const noClient = 0
 
-// client returns the key of the client with an IP address, in the spelling of
-// netip.Addr. An IPv6 /64 is one client, as it is one customer's.
+// client returns the key of the client with an IP address, which is written as
+// netip.Addr writes it. An IPv6 /64 is one client, because it belongs to one customer.
 func (g *guard) client(ip string) uint64 {
-	if isIPv4(ip) { // most are, and need not be parsed at each request
+	if isIPv4(ip) { // the usual case, which saves the parsing
 		return max(maphash.String(g.seed, ip), noClient+1)
 	}
 	address, err := netip.ParseAddr(ip)
@@ -76,14 +76,14 @@ func (g *guard) client(ip string) uint64 {
 	return max(maphash.Bytes(g.seed, bytes[:8]), noClient+1)
 }
 
-// isIPv4 tells the addresses of IPv4 from all else that Caddy has as client_ip:
-// those of IPv6, and what stands for none.
+// isIPv4 reports whether a client_ip of Caddy is an IPv4 address. Others are IPv6
+// addresses, and texts that stand for no address.
 func isIPv4(ip string) bool {
 	return ip != "" && '0' <= ip[0] && ip[0] <= '9' && strings.IndexByte(ip, ':') < 0
 }
 
-// set sets the keys for a client, and for the name that l was looked up with.
-// The hash is part of them: the limits of an entry that changes start again.
+// set sets the keys for a client and for the user name that l was looked up with. The
+// hash is part of the keys, so a changed entry resets the limits.
 func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 	name := l.entry.recognized().nameKey(g)
 	if name == 0 {
@@ -95,13 +95,13 @@ func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
 	k[scopeLogin], k[scopeClient], k[scopeUser] = loginKey(name, client), client, name
 }
 
-// loginKey is the key of a client and a name together.
+// loginKey returns the key of a client and a user name together.
 func loginKey(name, client uint64) uint64 { return rendezvous.Mix(name ^ client) }
 
-// applies reports whether the limit of a scope holds. Recognized clients are held to
-// the login limit alone, so that a flood from elsewhere cannot stop them. If there is
-// no login limit, they are held to the client limit. Clients without an address are
-// held to the user limit alone, since nothing tells one from another.
+// applies reports whether the limit of a scope applies. Only the login limit applies to
+// recognized clients, so a flood from other clients cannot stop them. If the login limit
+// is off, the client limit applies to them. Only the user limit applies to clients
+// without an address, because these cannot be told apart.
 func (k *limitKeys) applies(s scope, isRecognized bool, limits *[scopeCount]ratelimit.Limit) bool {
 	switch {
 	case k[scopeClient] == noClient:
@@ -112,9 +112,9 @@ func (k *limitKeys) applies(s scope, isRecognized bool, limits *[scopeCount]rate
 	return true
 }
 
-// wait returns how long a limit is exceeded, the longest if there are several,
-// and 0 if none is. Guesses is how many failed logins may still come of guesses
-// that are open.
+// wait returns for how long the limits are exceeded, the longest time of all limits, or
+// 0 if none is exceeded. guesses is the number of open guesses, each of which may still
+// become a failed login.
 func (g *guard) wait(keys *limitKeys, isRecognized bool, guesses int) (wait time.Duration) {
 	settings := g.settings()
 	for s := range scopeCount {
@@ -124,16 +124,16 @@ func (g *guard) wait(keys *limitKeys, isRecognized bool, guesses int) (wait time
 		}
 		if g.failures[s].Peek(keys[s])+guesses < limit.Max {
 			if isRecognized {
-				break // no other limit holds
+				break // no other limit applies
 			}
-			continue // most often there was no failure at all, and no need for the time
+			continue // the usual case: no failed login, and no need for the time
 		}
 		wait = max(wait, g.failures[s].Wait(keys[s], g.now(), limit, guesses))
 	}
 	return wait
 }
 
-// count counts one failed login, and returns the scopes whose limits it has exceeded.
+// count counts a failed login, and returns the scopes whose limits it has exceeded.
 func (g *guard) count(keys *limitKeys) (exceeded []scope) {
 	settings := g.settings()
 	for s := range scopeCount {
@@ -149,15 +149,15 @@ func (g *guard) count(keys *limitKeys) (exceeded []scope) {
 	return exceeded
 }
 
-// hash is the one place where the passwords of logins are hashed. It counts the
-// time by format.
+// hash is the only place where passwords of logins are hashed. It records the time for
+// the metrics.
 func (g *guard) hash(class crypt.Class, hash string, password []byte) bool {
 	start := time.Now()
 	defer func() { g.hashTimes.WithLabelValues(class.Format.Name).Observe(time.Since(start).Seconds()) }()
 	return g.verify(class, hash, password)
 }
 
-// hasFailed reports whether there were failed logins from a client lately.
+// hasFailed reports whether a client has had failed logins recently.
 func (g *guard) hasFailed(client uint64) bool {
 	if client == noClient {
 		return false
@@ -166,36 +166,36 @@ func (g *guard) hasFailed(client uint64) bool {
 	return n > 0
 }
 
-// refusalsPerCore is how many logins a second are refused without a hash. Further
-// ones wait. A client that is refused at once asks again at once, and a flood must
-// not fill the processors with refusals either.
+// refusalsPerCore is how many logins per second and core are refused without a hash.
+// Further refusals wait. Without this, a client that is refused immediately would ask
+// again immediately, and a flood would fill the processors with refusals.
 const refusalsPerCore = 1000
 
-// awaitRefusal waits until a login may be refused. It is over at once if that
-// would take too long, or if the client is gone.
+// awaitRefusal waits until a login may be refused. It returns immediately if the wait
+// would be too long, or if the client has gone.
 func (g *guard) awaitRefusal(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	_ = g.refusals.Wait(ctx)
 }
 
-// throttledError is the error of a login that is refused because of a limit. It
-// does not say which, since its reader could be the attacker.
+// throttledError is the error of a login that is refused because of a limit. It does
+// not say which limit, because an attacker may read it.
 type throttledError struct {
-	wait time.Duration // until it is no longer exceeded
+	wait time.Duration // until the limit is no longer exceeded
 }
 
-func (*throttledError) Error() string { return "too many failed log-ins" }
+func (*throttledError) Error() string { return "too many failed logins" }
 
-// wrongPasswords are recent wrong passwords. A client that sends one again, such
-// as a phone with an outdated saved password, gets the same answer without a hash.
-// The array has a fixed size: later passwords replace earlier ones. Passwords tried
-// for unknown users are in it, too.
+// wrongPasswords is a set of recent wrong passwords. A client that repeats one, such as
+// a phone with an outdated saved password, gets the same answer without a hash. The
+// array has a fixed size, so later passwords replace earlier ones. It includes the
+// passwords of unknown users.
 type wrongPasswords [1 << 16]atomic.Uint64
 
-// at returns the place of a password tried for a name, and the mark that the
-// place has if the password is known to be wrong. Both are parts of keyed hashes,
-// of 80 bits together.
+// at returns the place of a password that was tried for a user name, and the mark that
+// this place has if the password is known to be wrong. Place and mark are parts of keyed
+// hashes, with 80 bits together.
 func (p *wrongPasswords) at(name uint64, sum *digest) (place *atomic.Uint64, mark uint64) {
 	mark = rendezvous.Mix(name ^ binary.BigEndian.Uint64(sum[:8]))
 	return &p[rendezvous.Mix(mark^binary.BigEndian.Uint64(sum[8:]))%uint64(len(p))], max(mark, 1)
@@ -211,18 +211,18 @@ func (p *wrongPasswords) add(name uint64, sum *digest) {
 	place.Store(mark)
 }
 
-// verdict is what a check of credentials came to.
+// verdict is the result of a check of credentials.
 type verdict struct {
 	result   result
-	user     any  // with resultPassed: the name as it stands in the file, a string
-	repeated bool // the result was known already, or is of another attempt's hash
+	user     any  // with resultPassed: the user name as in the file, a string
+	repeated bool // the result was known, or comes from the hash of another attempt
 }
 
-// isCheap reports whether a refusal took no hash.
+// isCheap reports whether a refusal needed no hash.
 func (v verdict) isCheap() bool { return v.repeated || v.result == resultMalformed }
 
-// attemptKey says whose hash is computed for which password. Attempts with equal
-// keys share one hash. An attempt that cannot succeed shares none with one that can.
+// attemptKey identifies a hash to compute. Attempts with equal keys share one hash. An
+// attempt that cannot succeed never shares a hash with one that can.
 type attemptKey struct {
 	failure     result
 	store, work *userStore
@@ -233,10 +233,10 @@ type attemptKey struct {
 	maxAge      time.Duration
 }
 
-// hashQueue is the queue of attempts for hashes.
+// hashQueue is the queue in which attempts wait for their hashes.
 type hashQueue = hashqueue.Queue[attemptKey, verdict]
 
-// maxWait is how long a login waits for a hash, and a refusal for its time.
+// maxWait is how long a login waits for a hash, and how long a refusal waits.
 const maxWait = 10 * time.Second
 
 func (g *guard) newQueue(maxWait time.Duration) *hashQueue {
@@ -247,6 +247,6 @@ func (g *guard) newQueue(maxWait time.Duration) *hashQueue {
 	})
 }
 
-// errOverloaded is for logins that waited too long for a hash, or found no room
-// in the queue.
-var errOverloaded = errors.New("too many passwords are waiting to be checked; try again later")
+// errOverloaded is the error of logins that waited too long for a hash, or found no
+// room in the queue.
+var errOverloaded = errors.New("too many logins are queued; try again later")

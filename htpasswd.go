@@ -14,17 +14,17 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
-// userTable is one version of an htpasswd file as it is served: what its text
-// says, and what the process has learned of each user. It is made once and swapped
-// whole; only the memories in it change afterwards.
+// userTable is one version of an htpasswd file: the users in its text, and what the
+// process has learned about each user. A new version replaces the whole table. Only the
+// memories in a table change.
 type userTable struct {
 	file     *htfile.Users
-	memories []userMemory // of each of file.All, by the same position
+	memories []userMemory // of the users in file.All, at the same positions
 	decoys   rendezvous.Table
 }
 
-// parseUsers makes a table of the text of an htpasswd file. No password is cached
-// yet, and no client is recognized.
+// parseUsers makes a table from the text of an htpasswd file, without cached passwords
+// and recognized clients.
 func parseUsers(text string) (*userTable, error) {
 	file, err := htfile.Parse(text)
 	if err != nil {
@@ -33,47 +33,47 @@ func parseUsers(text string) (*userTable, error) {
 	return &userTable{file, make([]userMemory, len(file.All)), newDecoyTable(file.Classes)}, nil
 }
 
-// entry is a user of a table: the user's line in the file, and the user's memory.
-// The zero entry is of no user.
+// entry is a user in a table: the user's line in the file, and the user's memory. The
+// zero entry has no user.
 type entry struct {
 	*htfile.User
 	*userMemory
 }
 
-// exists reports whether e is the entry of a user.
+// exists reports whether e has a user.
 func (e entry) exists() bool { return e.User != nil }
 
-// userMemory is what the process has learned of a user: the cached password and
-// the recognized clients. Both are for the hash of the user's line, and nil at
-// first. There is one for every user of a file, so it must stay small.
+// userMemory is what the process has learned about a user: the cached password and the
+// recognized clients. Both belong to the hash of the user's line, and are nil at first.
+// Every user of a file has a userMemory, so it must stay small.
 type userMemory struct {
 	verified atomic.Pointer[verification]
 	clients  atomic.Pointer[recognizedClients]
 }
 
-// verification is the cached password of a user: the last one that matched.
+// verification is the cached password of a user: the last password that matched.
 type verification struct {
 	digest digest
 	at     time.Time
-	user   any // the user's name, a string of its own; an any already, which spares each request an allocation
+	user   any // the user name, a string; stored as any, which saves each request an allocation
 }
 
-// recognizedClients are the clients from which the current password of a user
-// was verified, the last eight of them, and the guesses at it that are open.
+// recognizedClients holds the last eight clients that have verified the current
+// password of a user, and the open guesses at this password.
 type recognizedClients struct {
 	clients [recognizedPlaces]atomic.Uint64 // their keys
 	added   atomic.Uint32
-	// Comparisons with the password whose result is not counted yet, by the
-	// client's place; the last one is of those without an address.
+	// The number of comparisons whose result is not yet counted, by the place of the
+	// client. The last place is for clients without an address.
 	guesses [recognizedPlaces + 1]atomic.Int32
 
-	guard *guard // that name is a key of
-	name  uint64 // kept, since all but the first requests of a user need it
+	guard *guard // to which the key name belongs
+	name  uint64 // the key of the user name, kept because most requests need it
 }
 
 const recognizedPlaces = 8
 
-// nameKey returns the key of the name in a guard, 0 if it is not kept.
+// nameKey returns the key of the user name in a guard, or 0 if the key is not kept.
 func (k *recognizedClients) nameKey(g *guard) uint64 {
 	if k == nil || k.guard != g {
 		return 0
@@ -81,7 +81,7 @@ func (k *recognizedClients) nameKey(g *guard) uint64 {
 	return k.name
 }
 
-// place returns the place of a client, -1 if it is not recognized.
+// place returns the place of a client, or -1 if the client is not recognized.
 func (k *recognizedClients) place(client uint64) int {
 	switch {
 	case k == nil:
@@ -102,7 +102,7 @@ func (t *userTable) at(position uint32) entry {
 	return entry{&t.file.All[position], &t.memories[position]}
 }
 
-// find returns the entry of user, the zero entry if the file has no such user.
+// find returns the entry of a user, or the zero entry if the user is not in the file.
 func (t *userTable) find(user []byte) entry {
 	i := t.file.Index(user)
 	if i < 0 {
@@ -111,8 +111,8 @@ func (t *userTable) find(user []byte) entry {
 	return entry{&t.file.All[i], &t.memories[i]}
 }
 
-// inherit takes over the cached passwords and recognized clients of users whose
-// name and hash are the same in the old table.
+// inherit copies the cached passwords and recognized clients of users who have the same
+// name and hash in the old table.
 func (t *userTable) inherit(old *userTable) {
 	for i := range old.memories {
 		v, clients := old.memories[i].verified.Load(), old.memories[i].clients.Load()
@@ -127,19 +127,18 @@ func (t *userTable) inherit(old *userTable) {
 	}
 }
 
-// sameAs reports whether e is still what other is: a password that is right
-// for the one is right for the other.
+// sameAs reports whether the same password is right for e and for other.
 func (e entry) sameAs(other entry) bool {
 	return e.State == htfile.StateUsable && other.State == htfile.StateUsable && e.Hash == other.Hash
 }
 
-// is reports whether sum is of the password that matched.
+// is reports whether sum is the digest of the cached password.
 func (v *verification) is(sum *digest) bool {
 	return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1
 }
 
-// recognized returns the clients from which the current password was verified,
-// nil for none. An unknown user has none.
+// recognized returns the clients that have verified the current password, or nil. An
+// unknown user has none.
 func (m *userMemory) recognized() *recognizedClients {
 	if m == nil {
 		return nil
@@ -147,7 +146,7 @@ func (m *userMemory) recognized() *recognizedClients {
 	return m.clients.Load()
 }
 
-// recognize notes that a client has verified the current password.
+// recognize records that a client has verified the current password.
 func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
 	recognized := m.clients.Load()
 	if recognized == nil {
@@ -161,15 +160,15 @@ func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
 	}
 }
 
-// cache caches the password that matched.
+// cache caches a password that has matched.
 func (e entry) cache(sum *digest, at time.Time) {
 	e.verified.Store(&verification{*sum, at, strings.Clone(e.Name)})
 }
 
-// userStore is the live user table of one file: the version that was loaded last.
+// userStore holds the users of one file, in the version that was loaded last.
 type userStore struct {
 	path    string
-	key     uint64 // tells this file's users from those of others, in this process
+	key     uint64 // distinguishes the users of this file from those of others
 	name    sourceName
 	current atomic.Pointer[userTable]
 	followed
@@ -181,11 +180,11 @@ func newUserStore(path string) *userStore {
 	return s
 }
 
-// storeSeed is for the keys of files.
+// storeSeed is the seed of the keys of files.
 var storeSeed = maphash.MakeSeed()
 
-// load parses text and swaps the table in. After an error the previous version
-// stays active.
+// load parses a new version of the file and makes it the active one. After an error,
+// the previous version stays active.
 func (s *userStore) load(text string, logger *zap.Logger) error {
 	next, err := parseUsers(text)
 	if err != nil {
@@ -197,32 +196,32 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	}
 	s.current.Store(next)
 	if old != nil {
-		next.inherit(old) // what was verified in the meantime
+		next.inherit(old) // what was verified since the first call
 	}
-	logFindings(&next.file.Findings, logger, s.path, "bad line skipped; whom it names is denied")
+	logFindings(&next.file.Findings, logger, s.path, "invalid line skipped; its user cannot log in")
 	next.warnOfWeak(logger, s.path, old)
 	next.warnOfNobody(logger, s.path)
 	return nil
 }
 
-// warnOfWeak says how many users have a weak hash, unless that was said of the
-// previous version already.
+// warnOfWeak warns about users with a weak hash, unless the previous version has had
+// the same number of them.
 func (t *userTable) warnOfWeak(logger *zap.Logger, path string, previous *userTable) {
 	weak, before := t.file.WeakByFormat(), map[string]int(nil)
 	if previous != nil {
 		before = previous.file.WeakByFormat()
 	}
 	if len(weak) > 0 && !maps.Equal(weak, before) {
-		logger.Warn("weak password hashes: they work, but whoever gets hold of the file can quickly find the passwords; set these anew with: caddy htpasswd",
+		logger.Warn("file contains weak password hashes; reset these passwords with: caddy htpasswd",
 			zap.String("file", path), zap.Any("entries", weak))
 	}
 }
 
-// warnOfNobody warns of a version with which nobody can log in.
+// warnOfNobody warns about a version with which no user can log in.
 func (t *userTable) warnOfNobody(logger *zap.Logger, path string) {
 	switch {
 	case len(t.file.All) == 0:
-		logger.Warn("file names no user: nobody in it can log in", zap.String("file", path))
+		logger.Warn("file contains no users", zap.String("file", path))
 	case len(t.file.Classes) == 0:
 		logger.Warn("no user in the file can log in", zap.String("file", path))
 	}

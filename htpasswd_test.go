@@ -66,13 +66,13 @@ func TestLoggedFindingsAreCapped(t *testing.T) {
 	if first := table.Invalid[0]; first.Line != 2 {
 		t.Errorf("got line %d as the first invalid one, want 2", first.Line)
 	}
-	bad := logs.FilterMessageSnippet("bad line skipped")
+	bad := logs.FilterMessageSnippet("invalid line skipped")
 	dup := logs.FilterMessageSnippet("duplicate user")
 	if bad.Len() != htfile.MaxFindings || dup.Len() != htfile.MaxFindings {
 		t.Errorf("got %d invalid lines and %d duplicates in the log, want %d of each", bad.Len(), dup.Len(), htfile.MaxFindings)
 	}
-	more := logs.FilterMessageSnippet("more lines").All()
-	if len(more) != 1 || more[0].ContextMap()["bad_lines"] != int64(25) || more[0].ContextMap()["duplicates"] != int64(25) {
+	more := logs.FilterMessageSnippet("more invalid or duplicate lines").All()
+	if len(more) != 1 || more[0].ContextMap()["invalid_lines"] != int64(25) || more[0].ContextMap()["duplicates"] != int64(25) {
 		t.Errorf("got %v, want one line that counts 25 invalid lines and 25 duplicates", more)
 	}
 	if entry := bad.All()[0].ContextMap(); entry["file"] != "/f" || entry["line"] != int64(2) || entry["reason"] == "" {
@@ -172,15 +172,15 @@ func TestFindAcrossFiles(t *testing.T) {
 	}{
 		{"the first file that names the user decides", "alice", "secret1", resultPassed},
 		{"the second one doesn't", "alice", "secret2", resultWrongPassword},
-		{"a locked line in the first file shadows the second", "bob", "secret1", resultDeniedUser},
-		{"a bad hash in the first file shadows the second", "carol", "secret1", resultDeniedUser},
-		{"a line without colon in the first file shadows the second", "dave", "secret1", resultDeniedUser},
+		{"a locked line in the first file shadows the second", "bob", "secret1", resultLockedUser},
+		{"a bad hash in the first file shadows the second", "carol", "secret1", resultInvalidLine},
+		{"a line without colon in the first file shadows the second", "dave", "secret1", resultInvalidLine},
 		{"who is only in the second file", "eve", "secret1", resultPassed},
 		{"nobody", "mallory", "secret1", resultUnknownUser},
 		{"the hash as the password", "alice", shaSecret1, resultWrongPassword},
-		{"the hash as the password, invalid line", "carol", "rubbish", resultDeniedUser},
-		{"the lock mark as the password", "bob", "!", resultDeniedUser},
-		{"no password", "bob", "", resultDeniedUser},
+		{"the hash as the password, invalid line", "carol", "rubbish", resultInvalidLine},
+		{"the lock mark as the password", "bob", "!", resultLockedUser},
+		{"no password", "bob", "", resultLockedUser},
 		{"another case", "Alice", "secret1", resultUnknownUser},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestHashAsPassword(t *testing.T) {
 	}
 }
 
-func TestLoadKeepsTheVersionBefore(t *testing.T) {
+func TestLoadKeepsThePreviousVersion(t *testing.T) {
 	t.Parallel()
 	logger, logs := observed()
 	store := storeOf(t, "alice:"+shaSecret1)
@@ -230,8 +230,8 @@ func TestLoadKeepsTheVersionBefore(t *testing.T) {
 	if err := store.load("", logger); err != nil || len(store.current.Load().file.All) != 0 {
 		t.Error(err)
 	}
-	if logs.FilterMessageSnippet("names no user").Len() != 1 {
-		t.Errorf("got the log\n%s\nwant one line that the file names no user", logText(logs))
+	if logs.FilterMessageSnippet("contains no users").Len() != 1 {
+		t.Errorf("got the log\n%s\nwant one line that the file contains no users", logText(logs))
 	}
 }
 
@@ -273,15 +273,15 @@ func TestGroupsOfSeveralFiles(t *testing.T) {
 	}
 }
 
-func TestGroupsKeepTheVersionBefore(t *testing.T) {
+func TestGroupsKeepThePreviousVersion(t *testing.T) {
 	t.Parallel()
 	store := newGroupStore("/g")
 	logger, logs := observed()
 	if err := store.load("admins: alice\nrubbish CANARY", logger); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(logText(logs), "CANARY") || logs.FilterMessageSnippet("bad line").Len() != 1 {
-		t.Errorf("got the log\n%s\nwant one bad line, without its content", logText(logs))
+	if strings.Contains(logText(logs), "CANARY") || logs.FilterMessageSnippet("invalid group line").Len() != 1 {
+		t.Errorf("got the log\n%s\nwant one invalid line, without its content", logText(logs))
 	}
 	if err := store.load("<html>", logger); err == nil || strings.Contains(err.Error(), "html") {
 		t.Error(err)
@@ -330,8 +330,8 @@ func FuzzUsersLogIn(f *testing.F) {
 					continue
 				}
 				got, _ := checkLogin(t, userStores{store}, e.Name, password, &cachePolicy{now: clock})
-				if e.State != htfile.StateUsable && got != resultDeniedUser {
-					t.Errorf("%q, not usable: %v", e.Name, got)
+				if want := map[htfile.State]result{htfile.StateLocked: resultLockedUser, htfile.StateInvalid: resultInvalidLine}[e.State]; e.State != htfile.StateUsable && got != want {
+					t.Errorf("%q, not usable: got %v, want %v", e.Name, got, want)
 				}
 				if got == resultPassed && password != "" { // the hash of its own text is not what a fuzzer finds
 					t.Errorf("%q with password %q: got in, want a refusal", e.Name, password)

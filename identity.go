@@ -9,22 +9,22 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
-// What other handlers and the upstream are told about the user: two placeholders,
-// and the header field of user_header. They must never say what a client made up.
+// Other handlers and the upstream learn the user from two placeholders and from the
+// header of user_header. None of them may ever contain a value that the client chose.
 
 const (
 	userPlaceholder   = "http.auth.user.id"
 	groupsPlaceholder = "http.auth.user.groups"
 )
 
-// noUser provides the placeholders that nobody has set.
+// noUser provides empty values for the placeholders while no user is verified.
 func noUser(key string) (any, bool) {
 	return "", key == userPlaceholder || key == groupsPlaceholder
 }
 
 // removeForged removes the user header and forbidden trailers that the client sent.
 func (h *Handler) removeForged(r *http.Request, sent *sentAuthorization) {
-	if h.UserHeader != "" && sent.userHeader != h.UserHeader { // else another handler has set it
+	if h.UserHeader != "" && sent.userHeader != h.UserHeader { // otherwise another htpasswd has set it
 		httpfield.Remove(r.Header, h.UserHeader)
 	}
 	if r.Trailer != nil {
@@ -32,7 +32,7 @@ func (h *Handler) removeForged(r *http.Request, sent *sentAuthorization) {
 	}
 }
 
-// identify tells the handlers behind, and the upstream, who the user is.
+// identify tells the next handlers and the upstream who the user is.
 func (h *Handler) identify(r *http.Request, user any, groups []string) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Set(userPlaceholder, user)
@@ -44,9 +44,9 @@ func (h *Handler) identify(r *http.Request, user any, groups []string) {
 	}
 }
 
-// identifyNobody empties the placeholders, unless another handler has verified
-// the user before. Caddy leaves unknown placeholders as text, which an
-// upstream would take for the name of a user.
+// identifyNobody empties the placeholders, unless another handler has already verified
+// a user. Caddy leaves unknown placeholders as text, which an upstream would take for a
+// user name.
 func (h *Handler) identifyNobody(r *http.Request) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	for _, name := range []string{userPlaceholder, groupsPlaceholder} {

@@ -7,18 +7,18 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// userStores are the files of one handler, in the order in which they decide.
+// userStores are the files of one handler, in order of precedence.
 type userStores []*userStore
 
-// lookup is what the files say about a user name. For a name in none of them,
-// there is no entry, and store and table are those of any file.
+// lookup is the result of looking up a user name in the files. For an unknown user,
+// entry is the zero entry, and store and table belong to an arbitrary file.
 type lookup struct {
 	store *userStore
 	table *userTable
 	entry entry
 }
 
-// find looks a user up: the first file that names the user decides.
+// find looks up a user. The first file with an entry for the user takes precedence.
 func (s userStores) find(user []byte) lookup {
 	for _, store := range s {
 		table := store.current.Load()
@@ -31,22 +31,24 @@ func (s userStores) find(user []byte) lookup {
 
 func (l lookup) class() crypt.Class { return l.table.file.Classes[l.entry.Class].Class }
 
-// isUsable reports whether there is a password that would be right.
+// isUsable reports whether the user can log in.
 func (l lookup) isUsable() bool { return l.entry.exists() && l.entry.State == htfile.StateUsable }
 
-// failure is the result if no password is right.
+// failure returns the result for a password that does not match.
 func (l lookup) failure() result {
 	switch {
 	case !l.entry.exists():
 		return resultUnknownUser
-	case l.entry.State != htfile.StateUsable:
-		return resultDeniedUser
+	case l.entry.State == htfile.StateLocked:
+		return resultLockedUser
+	case l.entry.State == htfile.StateInvalid:
+		return resultInvalidLine
 	}
 	return resultWrongPassword
 }
 
-// equals reports whether l says what other says: of no user, or of the same one
-// in the same file.
+// equals reports whether l and other have the same result: both no user, or the same
+// user in the same file.
 func (l lookup) equals(other lookup) bool {
 	if !l.entry.exists() || !other.entry.exists() {
 		return l.entry.exists() == other.entry.exists()
@@ -54,7 +56,7 @@ func (l lookup) equals(other lookup) bool {
 	return l.store == other.store && l.entry.State == other.entry.State && l.entry.Hash == other.entry.Hash
 }
 
-// warnOfShadowed warns of users in a file whom an earlier file has already.
+// warnOfShadowed warns about users who are already in an earlier file.
 func (s userStores) warnOfShadowed(logger *zap.Logger) {
 	for i := 1; i < len(s); i++ {
 		shadowed := 0
@@ -65,7 +67,7 @@ func (s userStores) warnOfShadowed(logger *zap.Logger) {
 			}
 		}
 		if shadowed > 0 {
-			logger.Warn("users who are in an earlier file, too: that one decides, their lines here are skipped",
+			logger.Warn("users already defined in an earlier file; those entries take precedence",
 				zap.String("file", s[i].path), zap.Int("users", shadowed))
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// metric is the description of one that is read when it is asked for.
+// metric describes a metric whose value is read at each scrape.
 type metric struct {
 	*prometheus.Desc
 	kind prometheus.ValueType
@@ -19,23 +19,23 @@ func newMetric(kind prometheus.ValueType, name, help string, labels ...string) m
 }
 
 var (
-	requestsMetric = newMetric(prometheus.CounterValue, "requests_total", "Decisions on requests, by what became of them; of two htpasswd on one request each counts.", "result")
-	hitsMetric     = newMetric(prometheus.CounterValue, "verified_hits_total", "Log-ins that needed no hash, since the password is the one verified before.")
-	exceededMetric = newMetric(prometheus.CounterValue, "budgets_used_up_total", "How often a budget of failed log-ins was used up.", "budget")
-	slotsMetric    = newMetric(prometheus.GaugeValue, "hash_slots", "How many password hashes may be computed at a time.")
-	busyMetric     = newMetric(prometheus.GaugeValue, "hash_slots_in_use", "How many password hashes are being computed.")
-	waitingMetric  = newMetric(prometheus.GaugeValue, "hash_slots_waiting", "How many log-ins wait for their turn to be computed.")
+	requestsMetric       = newMetric(prometheus.CounterValue, "requests_total", "Number of requests by result. A request counts once for each htpasswd handler that it reaches.", "result")
+	cacheHitsMetric      = newMetric(prometheus.CounterValue, "password_cache_hits_total", "Number of logins that needed no hash because the password was cached.")
+	limitsExceededMetric = newMetric(prometheus.CounterValue, "limits_exceeded_total", "Number of times that a limit on failed logins was exceeded.", "limit")
+	workersMetric        = newMetric(prometheus.GaugeValue, "hash_workers", "Maximum number of password hashes computed at the same time.")
+	busyWorkersMetric    = newMetric(prometheus.GaugeValue, "hash_workers_busy", "Number of password hashes being computed.")
+	queueLengthMetric    = newMetric(prometheus.GaugeValue, "hash_queue_length", "Number of logins waiting for a hash to be computed.")
 
-	usersMetric    = newMetric(prometheus.GaugeValue, "file_users", "Users in the password file who can log in.", "file")
-	weakMetric     = newMetric(prometheus.GaugeValue, "file_weak_hashes", "Users in the password file whose hash is quickly undone.", "file")
-	badLinesMetric = newMetric(prometheus.GaugeValue, "file_bad_lines", "Lines of the file that are skipped, since something is wrong with them.", "file", "kind")
-	loadedMetric   = newMetric(prometheus.GaugeValue, "file_last_load_success_timestamp_seconds", "When the version of the file that is in force was loaded.", "file", "kind")
-	goodMetric     = newMetric(prometheus.GaugeValue, "file_last_load_successful", "Whether the file is good at the moment; if not, the version before is in force.", "file", "kind")
-	failuresMetric = newMetric(prometheus.CounterValue, "file_load_failures_total", "How often the file became one that can't be used, or so for another reason.", "file", "kind")
+	usersMetric        = newMetric(prometheus.GaugeValue, "file_users", "Number of users in the password file who can log in.", "file")
+	weakHashesMetric   = newMetric(prometheus.GaugeValue, "file_weak_hashes", "Number of users in the password file whose hash is weak.", "file")
+	invalidLinesMetric = newMetric(prometheus.GaugeValue, "file_invalid_lines", "Number of invalid lines in the file.", "file", "kind")
+	lastLoadMetric     = newMetric(prometheus.GaugeValue, "file_last_load_success_timestamp_seconds", "Unix time at which the active version of the file was loaded.", "file", "kind")
+	loadSuccessMetric  = newMetric(prometheus.GaugeValue, "file_last_load_successful", "Whether the last attempt to load the file succeeded. If it is 0, the previous version is active.", "file", "kind")
+	loadFailuresMetric = newMetric(prometheus.CounterValue, "file_load_failures_total", "Number of failed loads of the file. Repeated failures for the same reason count once.", "file", "kind")
 )
 
-// metrics collects the metrics. They are the same ones for all configurations,
-// so that reloads do not reset them.
+// metrics collects the metrics. All configurations share them, so a reload does
+// not reset them.
 type metrics struct {
 	guard *guard
 	files func() []fileInUse
@@ -44,7 +44,7 @@ type metrics struct {
 // register adds the metrics to the registry of a configuration.
 func (m *metrics) register(registry *prometheus.Registry) error {
 	err := registry.Register(m)
-	if _, twice := errors.AsType[prometheus.AlreadyRegisteredError](err); twice {
+	if _, isRegistered := errors.AsType[prometheus.AlreadyRegisteredError](err); isRegistered {
 		return nil
 	}
 	return err
@@ -53,8 +53,8 @@ func (m *metrics) register(registry *prometheus.Registry) error {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, metric := range []metric{
-		requestsMetric, hitsMetric, exceededMetric, slotsMetric, busyMetric, waitingMetric,
-		usersMetric, weakMetric, badLinesMetric, loadedMetric, goodMetric, failuresMetric,
+		requestsMetric, cacheHitsMetric, limitsExceededMetric, workersMetric, busyWorkersMetric, queueLengthMetric,
+		usersMetric, weakHashesMetric, invalidLinesMetric, lastLoadMetric, loadSuccessMetric, loadFailuresMetric,
 	} {
 		descs <- metric.Desc
 	}
@@ -70,14 +70,14 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 	for result, name := range resultLabels {
 		send(requestsMetric, float64(g.results[result].Load()), name)
 	}
-	send(hitsMetric, float64(g.hits.Load()))
+	send(cacheHitsMetric, float64(g.cacheHits.Load()))
 	for s, name := range scopeNames {
-		send(exceededMetric, float64(g.limitsExceeded[s].Load()), name)
+		send(limitsExceededMetric, float64(g.limitsExceeded[s].Load()), name)
 	}
 	busy, waiting := g.queue.State()
-	send(slotsMetric, float64(g.settings().maxHashes))
-	send(busyMetric, float64(busy))
-	send(waitingMetric, float64(waiting))
+	send(workersMetric, float64(g.settings().maxHashes))
+	send(busyWorkersMetric, float64(busy))
+	send(queueLengthMetric, float64(waiting))
 	g.hashTimes.Collect(collected)
 
 	for _, f := range m.files() {
@@ -85,15 +85,15 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 		if f.store != nil {
 			users, weak := f.users.file.Count()
 			send(usersMetric, float64(users), path)
-			send(weakMetric, float64(weak), path)
+			send(weakHashesMetric, float64(weak), path)
 		}
-		send(badLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
-		send(loadedMetric, float64(f.status.LoadedAt.UnixMilli())/1e3, path, f.kind())
-		good := 1.0
+		send(invalidLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
+		send(lastLoadMetric, float64(f.status.LoadedAt.UnixMilli())/1e3, path, f.kind())
+		success := 1.0
 		if f.status.Failure != "" {
-			good = 0
+			success = 0
 		}
-		send(goodMetric, good, path, f.kind())
-		send(failuresMetric, float64(f.status.Failures), path, f.kind())
+		send(loadSuccessMetric, success, path, f.kind())
+		send(loadFailuresMetric, float64(f.status.Failures), path, f.kind())
 	}
 }

@@ -103,7 +103,7 @@ func TestMetrics(t *testing.T) {
 		`requests_total{result="not_encrypted"}`:  1,
 		`requests_total{result="forbidden"}`:      0,
 		`requests_total{result="throttled"}`:      0,
-		`verified_hits_total`:                     2,
+		`password_cache_hits_total`:               2,
 		`hash_duration_seconds_count{format="sha1"}` + "+" + `hash_duration_seconds_count{format="bcrypt"}`: 4,
 	} {
 		grown := 0.0
@@ -116,13 +116,13 @@ func TestMetrics(t *testing.T) {
 	}
 	now := float64(time.Now().Unix())
 	for sample, want := range map[string]float64{
-		`hash_slots`:                                                             3,
-		`hash_slots_in_use`:                                                      0,
-		`hash_slots_waiting`:                                                     0,
+		`hash_workers`:                                                           3,
+		`hash_workers_busy`:                                                      0,
+		`hash_queue_length`:                                                      0,
 		`file_users{file="/users"}`:                                              2,
 		`file_weak_hashes{file="/users"}`:                                        1,
-		`file_bad_lines{file="/users",kind="users"}`:                             1,
-		`file_bad_lines{file="/groups",kind="groups"}`:                           0,
+		`file_invalid_lines{file="/users",kind="users"}`:                         1,
+		`file_invalid_lines{file="/groups",kind="groups"}`:                       0,
 		`file_last_load_successful{file="/users",kind="users"}`:                  1,
 		`file_load_failures_total{file="/users",kind="users"}`:                   0,
 		`file_last_load_success_timestamp_seconds{file="/users",kind="users"}`:   now,
@@ -139,7 +139,7 @@ func TestMetrics(t *testing.T) {
 	eventually(t, "the bad file is noticed", func() bool { return s.scrape()[`file_last_load_successful{file="/users",kind="users"}`] == 0 })
 	s.write("users", "ann:"+shaSecret1+"\nbob:"+shaSecret1+"\n")
 	eventually(t, "the good one, too", func() bool {
-		return s.scrape()[`file_users{file="/users"}`] == 2 && s.scrape()[`file_bad_lines{file="/users",kind="users"}`] == 0
+		return s.scrape()[`file_users{file="/users"}`] == 2 && s.scrape()[`file_invalid_lines{file="/users",kind="users"}`] == 0
 	})
 	s.write("groups", "staff: bob\n")
 	must(t, s.reload(metricsSite+"\n# again"))
@@ -157,7 +157,7 @@ func TestMetrics(t *testing.T) {
 		s.get("/", "bob", fmt.Sprint(time.Now()))
 	}
 	end := s.scrape()
-	if end[`requests_total{result="throttled"}`] == again[`requests_total{result="throttled"}`] || end[`budgets_used_up_total{budget="login"}`] == again[`budgets_used_up_total{budget="login"}`] {
+	if end[`requests_total{result="throttled"}`] == again[`requests_total{result="throttled"}`] || end[`limits_exceeded_total{limit="login"}`] == again[`limits_exceeded_total{limit="login"}`] {
 		t.Error("got the same counts of throttled requests and exceeded limits, want more")
 	}
 	text := s.get("/metrics", "", "").body
@@ -168,7 +168,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricNames: the names and texts are as Prometheus wants them.
+// TestMetricNames checks the names and help texts of the metrics with Prometheus' linter,
+// and looks for each metric in docs/operations.md.
 func TestMetricNames(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", metricsUsers)

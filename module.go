@@ -1,10 +1,12 @@
-// Package caddyhtpasswd implements HTTP Basic authentication against htpasswd
-// files for the Caddy web server, as nginx does with auth_basic and
-// auth_basic_user_file. It reads passwords over TLS only, caches those that it has
-// verified, and reloads files when they change. It also has named upstream groups.
+// Package caddyhtpasswd is a plugin for the Caddy web server that implements HTTP Basic
+// authentication against htpasswd files, as nginx does with auth_basic and
+// auth_basic_user_file. By default it accepts passwords only over TLS. It caches verified
+// passwords, and reloads files when they change. It also provides named upstream groups,
+// like nginx's upstream.
 //
-// A request begins at Handler.ServeHTTP, a changed file at internal/follow.
-// docs/architecture.md shows the way of both.
+// The package exports Caddy modules and their settings. The subcommand "caddy htpasswd"
+// creates, edits and checks htpasswd files. A request enters at [Handler.ServeHTTP], and
+// docs/architecture.md shows what happens to it.
 package caddyhtpasswd
 
 import (
@@ -29,79 +31,87 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// Handler lets a request pass if it brings the name and password of a user in
-// an htpasswd file (HTTP Basic authentication, RFC 7617).
+// Handler implements HTTP Basic authentication (RFC 7617) against htpasswd files. A
+// request passes if it has the name and the password of a user in one of the files.
 //
-// Passwords are asked for, and read, over encrypted connections only. A
-// verified password is not hashed again until the user's line in the file
-// changes. A file that changes takes effect without a reload of the
-// configuration. If a new version cannot be loaded, the previous one stays active.
+// By default, passwords are requested and accepted only over encrypted connections. A
+// verified password is cached, and not hashed again until the user's line changes. A
+// changed file takes effect without a reload of the configuration. If a new version of
+// a file cannot be loaded, the previous version stays active.
 //
-// For requests that pass with a password, these placeholders are set; for
-// exempt ones they are empty:
+// The responses to refused requests are: 401 without valid credentials, 403 for a user
+// who is not authorized and for a request over plain HTTP, 400 for more than one
+// Authorization header, 429 while a limit on failed logins is exceeded, and 503 if the
+// hash queue is overloaded.
 //
-// Placeholder | Description
-// ------------|-------------
-// `{http.auth.user.id}` | The name of the user
-// `{http.auth.user.groups}` | Where there are group files: the groups the user is in, sorted, with commas between them
+// These placeholders are set after a login, and are empty for requests that need no
+// password:
+//
+//   - `{http.auth.user.id}` is the user name;
+//   - `{http.auth.user.groups}` is a list of the user's groups in the group files, sorted
+//     and separated by commas.
 type Handler struct {
-	// The htpasswd files. The first one that names the user decides. Required.
-	// Relative paths begin at the working directory. Global placeholders such
-	// as `{env.*}` are allowed.
+	// The paths of the htpasswd files, at least one. If a user is in several files, the
+	// first file takes precedence. Relative paths are relative to the working directory.
+	// Global placeholders such as `{env.*}` are allowed. A file that does not exist or
+	// has no valid line is an error; an empty file is valid. Required.
 	Files []string `json:"files,omitempty"`
 
-	// Apache group files, with lines such as `admins: alice bob`. Default: none.
+	// The paths of Apache group files, with lines such as `admins: alice bob`.
+	// Default: none.
 	GroupFiles []string `json:"group_files,omitempty"`
 
-	// The name of the protected area, which browsers show when they ask for the
-	// password. Placeholders are allowed. Default: `Restricted`.
+	// The realm (RFC 7617, section 2), which browsers may show when they ask for the
+	// password. Placeholders are allowed, control characters are not. Default:
+	// `Restricted`.
 	Realm string `json:"realm,omitempty"`
 
-	// Who may pass. Default: every user in the files.
+	// The users who are authorized. Default: every user in the files.
 	Require *Require `json:"require,omitempty"`
 
-	// Requests that pass without a password: those that match any of these
-	// matcher sets. Default: none.
+	// The requests that need no password: those that match any of these matcher sets. A
+	// matcher set that certainly matches every request is an error. Default: none.
 	ExemptRaw caddyhttp.RawMatcherSets `json:"exempt,omitempty" caddy:"namespace=http.matchers"`
 
-	// The request header field that passes the user's name to the upstream. What
-	// a client sends under that name is removed. Default: none.
+	// The request header that passes the user name to the upstream, such as `X-User`. A
+	// header of that name from the client is removed. Default: none.
 	UserHeader string `json:"user_header,omitempty"`
 
-	// Whether to pass the Authorization header on. By default Basic credentials
-	// are removed from the request: the upstream has no use for the password.
+	// Whether to pass Basic credentials in the Authorization header to the upstream.
+	// Default: false, which removes them from the request.
 	KeepAuthorization bool `json:"keep_authorization,omitempty"`
 
-	// Whether to accept passwords over connections that are not encrypted, where
-	// anyone on the way can read them. Default: false.
+	// Whether to accept passwords over connections that are not encrypted, where anyone
+	// on the network path can read them. Default: false, which answers such requests
+	// with status 403.
 	AllowHTTP bool `json:"allow_http,omitempty"`
 
-	// How long a verified password is cached. Default: until the line of its user
-	// changes.
+	// How verified passwords are cached. Default: each until its user's line changes.
 	Cache *Cache `json:"cache,omitempty"`
 
 	users     userStores
-	names     []string // of the files in users, for their decoys
+	names     []string // of the files in users, for the choice of decoys
 	groups    groupStores
 	acquired  []any // keys in the pool of sources
 	exempt    caddyhttp.MatcherSets
 	cache     cachePolicy
 	shared    *shared
 	guard     *guard // of shared
-	challenge string // where the realm has no placeholders
-	warnOfXFF func() // once
+	challenge string // "" if the realm has placeholders
+	warnOfXFF func() // logs only the first time
 	answer    errorAnswer
 	logger    *zap.Logger
 }
 
-// Cache says how long a verified password is cached. What is cached is a keyed
-// digest of the password, in memory only.
+// Cache sets how verified passwords are cached. The cache is in memory, and contains
+// keyed digests of the passwords.
 type Cache struct {
-	// Whether to compute the hash at every request. This is slow: with the usual
-	// hashes a processor core manages some tens or hundreds of requests a second.
+	// Whether the cache is disabled. Then every request computes a hash, which limits a
+	// processor core to tens or hundreds of requests per second with the usual hashes.
+	// Cannot be used with `max_age`. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// How long to cache a password. Default: until the line of its user changes.
+	// How long a password is cached, more than 0. Default: until the user's line changes.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
@@ -115,16 +125,16 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 
 const defaultRealm = "Restricted"
 
-// Provision checks the settings and reads the files.
+// Provision checks the settings and loads the files.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.shared = h.shared.orProcess()
 	h.guard = h.shared.guard
 	h.logger, h.answer = ctx.Logger(), newErrorAnswer(ctx, h.guard)
 	h.warnOfXFF = sync.OnceFunc(func() {
-		h.logger.Warn("trusted_proxies without trusted_proxies_strict: clients can forge the address that failed log-ins are counted by; " +
-			"add trusted_proxies_strict beside it, in the global option servers")
+		h.logger.Warn("trusted_proxies without trusted_proxies_strict; clients can forge the address that failed logins are counted by",
+			zap.String("fix", "add trusted_proxies_strict to the global option servers"))
 	})
-	app, err := ctx.App(appName) // has to run, configured or not
+	app, err := ctx.App(appName) // the app must run, even if it is not configured
 	if err != nil {
 		return err
 	}
@@ -142,8 +152,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return app.(*App).checkSites(ctx)
 }
 
-// Validate refuses settings that make no sense. It looks at nothing else, so
-// Provision calls it, too, before it reads a file.
+// Validate ensures that the settings are valid. It reads no file, so Provision also
+// calls it, before it loads the files.
 func (h *Handler) Validate() error {
 	switch q, c := h.Require, h.Cache; {
 	case len(h.Files) == 0:
@@ -155,7 +165,7 @@ func (h *Handler) Validate() error {
 	case q != nil && len(q.Users)+len(q.Groups) == 0:
 		return errors.New("require: expected users or groups, found neither")
 	case q != nil && len(q.Groups) > 0 && len(h.GroupFiles) == 0:
-		return errors.New("require: groups: expected group_files that say who is in them, found none")
+		return errors.New("require: groups: expected group_files that define the groups, found none")
 	case c != nil && c.Off && c.MaxAge != 0:
 		return errors.New("cache: expected either 'off' or a max_age, found both")
 	case c != nil && c.MaxAge < 0:
@@ -164,12 +174,12 @@ func (h *Handler) Validate() error {
 	return nil
 }
 
-// errUserHeader is the error for a field that is not usable.
+// errUserHeader returns the error for a header that cannot be a user header.
 func errUserHeader(field string) error {
 	return fmt.Errorf("expected the name of a header field such as X-User, found %s, which is not valid or is reserved", quoted(field))
 }
 
-// provisionSettings fills in the defaults of valid settings.
+// provisionSettings sets the defaults of valid settings.
 func (h *Handler) provisionSettings() {
 	if h.Realm == "" {
 		h.Realm = defaultRealm
@@ -197,8 +207,8 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 	return h.exempt.FromInterface(sets)
 }
 
-// provisionFiles reads all files, also those that are in use already: a reload of
-// the configuration must not accept a broken one.
+// provisionFiles loads all files, including those that are already in use: a reload of
+// the configuration must not accept a broken file.
 func (h *Handler) provisionFiles() error {
 	for _, name := range h.Files {
 		file, err := acquire(&h.shared.sources, name, newUserStore, h.logger)
@@ -221,7 +231,7 @@ func (h *Handler) provisionFiles() error {
 	return nil
 }
 
-// toRelease notes what Cleanup has to release.
+// toRelease records a key that Cleanup has to release.
 func (h *Handler) toRelease(key any) {
 	if key != nil {
 		h.acquired = append(h.acquired, key)
@@ -243,7 +253,7 @@ func (h *Handler) Cleanup() error {
 	return errors.Join(errs...)
 }
 
-// ServeHTTP lets the request pass to next, or answers why it may not.
+// ServeHTTP passes the request to next, or responds that the request is refused.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	exempt, err := h.isExempt(r)
 	values := r.Header[headerAuthorization]
@@ -253,14 +263,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case err != nil:
 		decided = resultUnchecked
-		h.logError(sent.clientIP(), "exempt: matcher failed", err)
+		h.logError(sent.clientIP(), "exempt matcher failed", err)
 		err = caddyhttp.Error(http.StatusInternalServerError, errNotMatched)
 	case !exempt:
 		decided, err = h.authenticate(w, r, sent)
 	}
 	h.guard.results[decided].Add(1)
 	if decided != resultPassed {
-		h.identifyNobody(r) // the routes that handle errors may ask, too
+		h.identifyNobody(r) // for the error routes, too
 	}
 	if err != nil {
 		return h.answer.write(w, r, err)
@@ -271,16 +281,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return next.ServeHTTP(w, r)
 }
 
-// isExempt reports whether the request passes without a password.
+// isExempt reports whether the request needs no password.
 func (h *Handler) isExempt(r *http.Request) (bool, error) {
 	if len(h.exempt) == 0 {
-		return false, nil // where there are no matchers, Caddy takes everything for a match
+		return false, nil // to Caddy, an empty list matches everything
 	}
 	return h.exempt.AnyMatchWithError(r)
 }
 
-// authenticate returns no error if, and only if, the request may pass. Then
-// the request says who the user is.
+// authenticate returns no error if, and only if, the request may pass. The request then
+// identifies the user.
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sentAuthorization) (result, error) {
 	if !h.AllowHTTP && !isEncrypted(r) {
 		h.logNotEncrypted(sent.clientIP(), r)
@@ -295,9 +305,10 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 	}
 	c := parseCredentials(sent.values[0])
 	defer c.release()
-	v, err := h.check(r.Context(), sent.clientIP(), c)
+	from := origin{sent.clientIP(), r.Host}
+	v, err := h.check(r.Context(), from, c)
 	if err != nil {
-		return h.unchecked(w, r, sent, err)
+		return h.unchecked(w, r, from, c.user, err)
 	}
 	if v.result != resultPassed {
 		if v.isCheap() {
@@ -312,7 +323,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 		groups = h.groups.of(name)
 	}
 	if !h.Require.admits(name, groups) {
-		h.logRefusal(cheapLines, sent.clientIP(), c.user, "log-in failed", zap.String("reason", "not among those required"))
+		h.logRefusal(cheapLines, from, c.user, "login failed", zap.String("reason", resultReasons[resultForbidden]))
 		return resultForbidden, caddyhttp.Error(http.StatusForbidden, errNotRequired)
 	}
 	h.identify(r, v.user, groups)
@@ -323,14 +334,14 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 }
 
 var (
-	errNotEncrypted = errors.New("the connection is not encrypted: use https, or set allow_http to accept passwords that anyone on the way can read")
+	errNotEncrypted = errors.New("the connection is not encrypted: use HTTPS, or set allow_http to accept passwords that anyone on the network path can read")
 	errAmbiguous    = errors.New("more than one Authorization header")
-	errUnauthorized = errors.New("not authenticated") // no reason: handle_errors may show it
+	errUnauthorized = errors.New("not authenticated") // without a reason, because handle_errors may show it
 	errNotMatched   = errors.New("cannot tell whether the request is exempt")
-	errNotRequired  = errors.New("the user is not among those required")
+	errNotRequired  = errors.New("user not authorized")
 )
 
-// unauthorized asks for a password.
+// unauthorized sets the challenge and returns the error for status 401.
 func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	if mayForgeAddress(r) {
 		h.warnOfXFF()
@@ -344,28 +355,28 @@ func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request) error {
 	return caddyhttp.Error(http.StatusUnauthorized, errUnauthorized)
 }
 
-// unchecked answers credentials that were not checked to the end: it is not known
-// whether they are right.
-func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, sent *sentAuthorization, err error) (result, error) {
+// unchecked answers a login whose password was not checked to the end: whether it
+// is right is not known.
+func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, from origin, user []byte, err error) (result, error) {
 	if refusal, ok := errors.AsType[*throttledError](err); ok {
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(refusal.wait)}
 		return resultThrottled, caddyhttp.Error(http.StatusTooManyRequests, err)
 	}
 	if errors.Is(err, errOverloaded) {
-		h.logRefusal(overloadedLines, sent.clientIP(), nil, "login refused: too many password checks are waiting")
+		h.logRefusal(overloadedLines, from, user, "hash queue overloaded; responding 503")
 		h.guard.awaitRefusal(r.Context())
 		w.Header()[headerRetryAfter] = []string{retryAfter(maxWait)}
 		return resultOverloaded, caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	if r.Context().Err() != nil {
-		return resultClientGone, caddyhttp.Error(statusClientGone, err) // nobody is there to read it
+		return resultClientClosed, caddyhttp.Error(statusClientClosed, err)
 	}
-	h.logError(sent.clientIP(), "password check failed", err)
+	h.logError(from.ip, "password check failed", err)
 	return resultUnchecked, caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
-// retryAfter is the value of a Retry-After header, in whole seconds (RFC 9110,
+// retryAfter returns the value of a Retry-After header, in whole seconds (RFC 9110,
 // section 10.2.3).
 func retryAfter(wait time.Duration) string {
 	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)

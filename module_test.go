@@ -145,7 +145,7 @@ func TestCredentials(t *testing.T) {
 		s.send("/", authorization(basic("alice\r\n{\"level\"}\x1b[31m\u2028", "x")))
 		var found bool
 		for line := range strings.Lines(s.log()[before:]) {
-			if strings.Contains(line, "log-in failed") {
+			if strings.Contains(line, "login failed") {
 				found = strings.Contains(line, `"reason":"malformed credentials"`) && strings.Contains(line, `"user":"\"alice\\r\\n{\\\"level\\\"}\\x1b[31m`)
 			}
 			if !strings.HasPrefix(line, "{") || !strings.HasSuffix(line, "}\n") || strings.Contains(line, "\x1b") {

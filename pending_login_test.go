@@ -221,9 +221,9 @@ func TestOneWait(t *testing.T) {
 	})
 }
 
-// TestNoLookForWhoIsIn counts what a request with a cached password does to
+// TestNoReadForLoggedInUsers counts what a request with a cached password does to
 // the source: nothing.
-func TestNoLookForWhoIsIn(t *testing.T) {
+func TestNoReadForLoggedInUsers(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("alice:" + shaSecret1)

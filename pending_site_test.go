@@ -15,7 +15,7 @@ import (
 
 // failedLogins is how many requests were answered as failed logins.
 func failedLogins() (n uint64) {
-	for _, r := range []result{resultWrongPassword, resultUnknownUser, resultDeniedUser, resultThrottled, resultOverloaded, resultForbidden} {
+	for _, r := range []result{resultWrongPassword, resultUnknownUser, resultLockedUser, resultInvalidLine, resultThrottled, resultOverloaded, resultForbidden} {
 		n += process.guard.results[r].Load()
 	}
 	return n
@@ -56,7 +56,7 @@ func TestAddAndLogIn(t *testing.T) {
 			if n := failedLogins(); n != 0 {
 				t.Errorf("got %d failed logins, want none", n)
 			}
-			if strings.Contains(s.log(), "log-in failed") {
+			if strings.Contains(s.log(), "login failed") {
 				t.Error("got a failed login in the log, want none")
 			}
 			if counts := process.guard.counts(); counts != [scopeCount]int{} {
@@ -72,10 +72,10 @@ func TestJoinGroupAndPass(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice + bob, "groups": "staff: bob\n"},
 		httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t\tgroup_file {dir}/groups\n\t\trequire group staff\n\t}\n\trespond ok"))
 	checkStatus(t, s.get("/", "alice", "secret"), 403, "")
-	before := strings.Count(s.log(), "log-in failed")
+	before := strings.Count(s.log(), "login failed")
 	replace(t, filepath.Join(s.dir, "groups"), "staff: bob alice\n")
 	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
-	if n := strings.Count(s.log(), "log-in failed"); n != before {
+	if n := strings.Count(s.log(), "login failed"); n != before {
 		t.Errorf("%d lines more, want none", n-before)
 	}
 }

@@ -21,14 +21,14 @@ import (
 )
 
 var (
-	errShortBody  = errors.New("the body ends before its Content-Length")
-	errLongBody   = errors.New("the body goes on behind its Content-Length")
+	errShortBody  = errors.New("the request body is shorter than its Content-Length")
+	errLongBody   = errors.New("the request body is longer than its Content-Length")
 	errBadTrailer = errors.New("invalid trailer")
-	errSlowBody   = errors.New("the server did not wait for the body")
+	errSlowBody   = errors.New("the upstream closed the connection while the client was sending the request body")
 )
 
-// hasBody reports whether reverse_proxy reads the body of a request. Over HTTP/2
-// each request has a body, also an empty one.
+// hasBody reports whether reverse_proxy reads the body of a request. Over HTTP/2, every
+// request has a Body, which may be empty.
 func hasBody(r *http.Request) bool {
 	return r.Body != nil && r.Body != http.NoBody && (r.ContentLength != 0 || len(r.Trailer) > 0) && r.Method != http.MethodConnect
 }
@@ -58,8 +58,8 @@ func (p *ProxyPass) serveUpload(w http.ResponseWriter, r, out *http.Request, nex
 	return nil
 }
 
-// buffer reads a body of unknown length, as reverse_proxy does for FastCGI. But
-// reverse_proxy, if it cannot read the whole body, asks each server in vain.
+// buffer reads a body of unknown length, as reverse_proxy does for FastCGI. If the body
+// cannot be read, reverse_proxy would try each server in vain.
 func (p *ProxyPass) buffer(r *http.Request) (*http.Request, error) {
 	var from io.Reader = r.Body
 	if p.proxy.RequestBuffers >= 0 {
@@ -77,22 +77,22 @@ func (p *ProxyPass) buffer(r *http.Request) (*http.Request, error) {
 	return out, nil
 }
 
-// slowUpload is how long a client has kept a server waiting for a body when it
-// is the client's doing, and not a failure, that the server hangs up.
+// slowUpload is how long a client has to keep a server waiting for the body, so that a
+// server that closes the connection then has not failed.
 var slowUpload = time.Second
 
-// upload is the body of a request. It keeps the error that the client causes
-// while the body is read, and passes on no trailer that must not be one.
+// upload is the body of a request. It keeps the error that the client causes while the
+// body is read, and removes fields that must not be trailers.
 type upload struct {
 	io.ReadCloser
 	trailer http.Header // of the request
-	length  int64       // what the request declares; negative: nothing
+	length  int64       // the Content-Length; negative if there is none
 
 	read    int64
 	waited  time.Duration
-	server  atomic.Pointer[net.Conn] // of HTTP/1.1
-	reading chan struct{}            // has room for one
-	failure atomic.Pointer[error]    // the transport reads in a goroutine of its own
+	server  atomic.Pointer[net.Conn] // the HTTP/1.1 connection to the server
+	reading chan struct{}            // full while Read runs
+	failure atomic.Pointer[error]    // atomic, because the transport reads in its own goroutine
 }
 
 func newUpload(r *http.Request) *upload {
@@ -128,8 +128,8 @@ func (u *upload) Read(p []byte) (int, error) {
 // uploadKey is the context key of a request's upload.
 type uploadKey struct{}
 
-// in returns the request with u as its body. Over HTTP/1.1, u notes to which
-// connection it will be written.
+// in returns the request with u as its body. Over HTTP/1.1, u records the connection to
+// which the body is written.
 func (u *upload) in(r *http.Request, overHTTP1 bool) *http.Request {
 	ctx := context.WithValue(r.Context(), uploadKey{}, u)
 	if overHTTP1 {
@@ -143,20 +143,20 @@ func (u *upload) in(r *http.Request, overHTTP1 bool) *http.Request {
 func (u *upload) observe(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
-			return // requests share it
+			return // requests share this connection
 		}
 		u.server.Store(&info.Conn)
 	}})
 }
 
-// isHungUp reports whether the connection to the server is closed: Go's client
-// closes it when the server does, but says so only after it has read the body.
+// isHungUp reports whether the connection to the server is closed. Go's client closes
+// it when the server does, but returns an error only after it has read the body.
 func (u *upload) isHungUp() bool {
 	c := u.server.Load()
 	return c != nil && errors.Is((*c).SetWriteDeadline(time.Time{}), net.ErrClosed)
 }
 
-// end looks at the trailers, which are there when the body has ended.
+// end checks the trailers, which are complete when the body has ended.
 func (u *upload) end() error {
 	if err := sendable.CheckFields(u.trailer, maxFieldSize); err != nil {
 		return fmt.Errorf("%w: %w", errBadTrailer, err)
@@ -165,11 +165,11 @@ func (u *upload) end() error {
 	return io.EOF
 }
 
-// hasFailed reports whether the client has caused an error. An error on the
-// client's connection ends the request, and HTTP/2 transports stop at that at
-// once: the error itself comes a moment later.
+// hasFailed reports whether the client has caused an error. An error on the client's
+// connection cancels the request. HTTP/2 transports return as soon as the request is
+// canceled, and Read returns the error a moment later.
 func (u *upload) hasFailed() bool {
-	const moment = 100 * time.Millisecond // a reset of HTTP/3 can leave the body open
+	const moment = 100 * time.Millisecond // bounded, because a reset over HTTP/3 can leave the body open
 	select {
 	case u.reading <- struct{}{}:
 		<-u.reading
@@ -178,8 +178,8 @@ func (u *upload) hasFailed() bool {
 	return u.failure.Load() != nil
 }
 
-// err returns the error that the client has caused, with the status that it is
-// to be answered with, or nil.
+// err returns the error that the client has caused, with the status of the response, or
+// nil.
 func (u *upload) err() error {
 	failure := u.failure.Load()
 	if failure == nil {
@@ -187,7 +187,7 @@ func (u *upload) err() error {
 	}
 	err := *failure
 	if _, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
-		return err // by another handler, such as request_body
+		return err // of another handler, such as request_body
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return caddyhttp.Error(http.StatusRequestEntityTooLarge, err)
@@ -198,28 +198,28 @@ func (u *upload) err() error {
 	return caddyhttp.Error(http.StatusBadRequest, err)
 }
 
-// uploadWriter is the ResponseWriter of a request with a body. Caddy writes 499
-// by itself when the body fails; what is to be answered then is known later.
+// uploadWriter is the ResponseWriter of a request with a body. Caddy writes status 499
+// itself when the body fails, before the right status is known.
 type uploadWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	body *upload
 	held bool
 }
 
-// WriteHeader holds the status 499 back if it is there for the body.
+// WriteHeader holds back the status 499 if the body has failed.
 func (w *uploadWriter) WriteHeader(status int) {
-	if status == statusClientGone && w.body.hasFailed() {
+	if status == statusClientClosed && w.body.hasFailed() {
 		w.held = true
 		return
 	}
 	w.ResponseWriterWrapper.WriteHeader(status)
 }
 
-// release writes the status after all: it is part of the answer of a server.
+// release writes the status that was held back, because it is part of a server's response.
 func (w *uploadWriter) release() {
 	if w.held {
 		w.held = false
-		w.ResponseWriterWrapper.WriteHeader(statusClientGone)
+		w.ResponseWriterWrapper.WriteHeader(statusClientClosed)
 	}
 }
 
@@ -234,7 +234,7 @@ func (w *uploadWriter) ReadFrom(r io.Reader) (int64, error) {
 	return w.ResponseWriterWrapper.ReadFrom(r)
 }
 
-// FlushError is what [http.ResponseController] calls.
+// FlushError is called by [http.ResponseController].
 func (w *uploadWriter) FlushError() error {
 	w.release()
 	return http.NewResponseController(w.Unwrap()).Flush()

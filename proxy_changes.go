@@ -14,15 +14,15 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
-// requestChanges are the changes that reverse_proxy makes in each request, if they
-// depend on the request. What a client sends can then come out as something else:
+// requestChanges are the changes that reverse_proxy makes to each request, if they depend
+// on the request. They can turn what a client sends into something that cannot be sent:
 // `header_up X-Name {query.name}` decodes %0a.
 type requestChanges struct {
 	headers *headers.HeaderOps
 	rewrite *rewrite.Rewrite
 }
 
-// newRequestChanges returns nil for a handler whose changes do not depend on the request.
+// newRequestChanges returns the changes of a handler, or nil if none depends on the request.
 func newRequestChanges(h *reverseproxy.Handler) *requestChanges {
 	c := &requestChanges{rewrite: h.Rewrite}
 	if h.Headers != nil && h.Headers.Request != nil && dependOnRequest(h.Headers.Request) {
@@ -34,7 +34,7 @@ func newRequestChanges(h *reverseproxy.Handler) *requestChanges {
 	return c
 }
 
-// dependOnRequest reports whether a client can choose a part of what is set.
+// dependOnRequest reports whether a client can choose a part of the new values.
 func dependOnRequest(ops *headers.HeaderOps) bool {
 	if len(ops.Replace) > 0 {
 		return true
@@ -49,20 +49,20 @@ func dependOnRequest(ops *headers.HeaderOps) bool {
 	return false
 }
 
-// harmlessPlaceholders never hold what a header field cannot.
+// harmlessPlaceholders always have values that a header field can have.
 var harmlessPlaceholders = strings.NewReplacer(
 	"{http.reverse_proxy.upstream.hostport}", "", "{http.reverse_proxy.upstream.host}", "", "{http.reverse_proxy.upstream.port}", "",
 	"{http.request.remote}", "", "{http.request.remote.host}", "", "{http.request.remote.port}", "", "{http.vars.client_ip}", "",
 	"{http.request.scheme}", "", "{http.request.host}", "", "{http.request.hostport}", "", "{http.request.port}", "", "{http.request.uuid}", "",
 )
 
-// isFromRequest reports whether a text has placeholders that can hold anything.
+// isFromRequest reports whether a text has placeholders that can have any value.
 func isFromRequest(text string) bool {
 	return strings.Contains(text, "{") && strings.Contains(harmlessPlaceholders.Replace(text), "{")
 }
 
-// check makes the changes in a copy of the request, and returns an error if the
-// copy could not be sent. What depends on the server is left empty.
+// check makes the changes in a copy of the request, and returns an error if the copy
+// cannot be sent. Placeholders of the server are empty.
 func (c *requestChanges) check(r *http.Request) error {
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if repl == nil {

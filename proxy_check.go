@@ -9,24 +9,24 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
-// What Go's HTTP clients refuse to send looks to Caddy like a failure of the
-// server. So package sendable finds it before a server is chosen, and here it gets
-// the status that the client is answered with.
+// To Caddy, a request that Go's HTTP clients refuse to send looks like a failure of the
+// server. So package sendable finds such requests before a server is chosen. The
+// functions here choose the status of the response.
 
 var (
-	errProtocol       = errors.New("the servers do not speak the protocol that is asked for")
-	errFieldSize      = errors.New("field too long for FastCGI")
-	errContentLength  = errors.New("the Content-Length is not that of the body")
-	errLengthRequired = errors.New("the body has no Content-Length, and is too long to be buffered for FastCGI: raise request_buffers")
+	errProtocol       = errors.New("the upstream servers do not support the requested protocol")
+	errFieldSize      = errors.New("header field too long for FastCGI")
+	errContentLength  = errors.New("the Content-Length does not match the request body")
+	errLengthRequired = errors.New("the request body has no Content-Length and is too long to be buffered for FastCGI: raise request_buffers")
 )
 
-// maxFieldSize is for fields whose length nothing limits but Caddy itself.
+// maxFieldSize is for transports that do not limit the size of fields; Caddy does.
 const maxFieldSize = 1 << 30
 
-// badRequest is an error of the client.
+// badRequest returns an error that the client has caused.
 func badRequest(err error) error { return caddyhttp.Error(http.StatusBadRequest, err) }
 
-// checkRequest returns an error if no server could be asked with the request.
+// checkRequest returns an error if the request cannot be sent to any server.
 func checkRequest(r *http.Request) error {
 	if err := sendable.CheckRequest(r); err != nil {
 		return badRequest(err)

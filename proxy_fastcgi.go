@@ -13,12 +13,12 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
-// maxFastCGIField is how many bytes of a field Caddy's FastCGI client sends. It
+// maxFastCGIField is how many bytes of a field Caddy's FastCGI client sends. The client
 // cuts off the rest, and panics if the name alone is longer.
 const maxFastCGIField = 65000
 
-// checkFastCGI refuses what Caddy's FastCGI client would refuse, or change on the
-// way. It changes "post" into POST, for example, though no matcher has seen a POST.
+// checkFastCGI refuses requests that Caddy's FastCGI client would refuse or change. For
+// example, the client turns the method "post" into POST, which no matcher has seen.
 func (p *ProxyPass) checkFastCGI(r *http.Request) error {
 	if r.Method != strings.ToUpper(r.Method) {
 		return badRequest(sendable.ErrMethod)
@@ -34,7 +34,7 @@ func (p *ProxyPass) checkFastCGI(r *http.Request) error {
 	if r.URL.RawPath == "" && strings.IndexByte(r.URL.Path, 0) < 0 {
 		return nil
 	}
-	// The client looks at the path before it connects, and here it cannot connect.
+	// The client checks the path before it connects. Here it cannot connect.
 	ctx, cancel := context.WithCancel(r.Context())
 	cancel()
 	probe := r.WithContext(ctx)

@@ -24,21 +24,21 @@ func init() {
 	caddy.RegisterModule(new(ProxyPass))
 }
 
-// ProxyPass guards a reverse_proxy handler against what clients do.
+// ProxyPass is a reverse_proxy handler for an upstream group. It keeps clients from
+// marking servers as unhealthy. The `proxy_pass` directive of a Caddyfile becomes this
+// handler.
 //
-// To reverse_proxy every request that cannot be sent, and every body that
-// breaks off, is a failure of the server, which passive health checks count.
-// One client could take all servers out. ProxyPass answers such requests
-// itself: with 400, or with 405, 408, 411, 413, 431 or 501 where that says more.
-// It drops trailers that must not be trailers (RFC 9110, section 6.5.1), and
-// bounds how much of what clients can cause is logged.
-//
-// In a Caddyfile it is what the `proxy_pass` directive becomes.
+// The reverse_proxy handler takes a request that cannot be sent, and a request body that
+// breaks off, for a failure of the server. Passive health checks count these failures, so
+// a single client could take all servers out. ProxyPass responds to such requests itself:
+// with status 400, or a more specific one of 405, 408, 411, 413, 414, 431 and 501. It
+// removes fields that must not be trailers (RFC 9110, section 6.5.1), and limits the log
+// lines that clients can cause.
 type ProxyPass struct {
-	// The name of the upstream group, which log entries show. Default: none.
+	// The name of the upstream group, for the log. Default: none.
 	Group string `json:"group,omitempty"`
 
-	// The reverse_proxy handler. Required.
+	// The reverse_proxy handler. Any other handler is an error. Required.
 	ProxyRaw json.RawMessage `json:"proxy,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
 
 	shared *shared
@@ -46,17 +46,17 @@ type ProxyPass struct {
 	logger *zap.Logger
 	answer errorAnswer
 
-	canUpgrade   bool // the servers speak HTTP/1.1, and nothing else
-	canWebSocket bool // the servers speak HTTP/1.1 where it is needed
+	canUpgrade   bool // the transport uses only HTTP/1.1
+	canWebSocket bool // the transport uses HTTP/1.1 for WebSockets
 	isFastCGI    bool
-	needsLength  bool // of each body
+	needsLength  bool // every body needs a Content-Length
 
-	// What the clients of FastCGI and HTTP/3 return when the client goes away is
-	// a failure of the server to Caddy. So the server is not told.
+	// When a client goes away, the transports for FastCGI and HTTP/3 return an error
+	// that Caddy takes for a failure of the server. So their requests continue.
 	staysWhenGone bool
 
 	maxFieldSize int
-	changes      *requestChanges // nil if they do not depend on the request
+	changes      *requestChanges // nil if no change depends on the request
 }
 
 // CaddyModule returns the Caddy module information.
@@ -88,7 +88,7 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// inspectTransport notes what the transport can do.
+// inspectTransport records what the transport supports.
 func (p *ProxyPass) inspectTransport() {
 	p.maxFieldSize = maxFieldSize
 	p.canUpgrade, p.canWebSocket = true, true
@@ -105,14 +105,14 @@ func (p *ProxyPass) inspectTransport() {
 	p.needsLength = ok && t.RequiresContentLength()
 }
 
-// ServeHTTP sends the request to the group, or answers it.
+// ServeHTTP sends the request to the group, or responds itself if it cannot be sent.
 func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	out, err := p.prepare(r)
 	if err != nil {
 		return p.fail(w, r, err)
 	}
 	if p.staysWhenGone && r.Context().Err() != nil {
-		w.WriteHeader(statusClientGone)
+		w.WriteHeader(statusClientClosed)
 		return nil
 	}
 	if !hasBody(out) {
@@ -124,8 +124,8 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 	return p.serveUpload(w, r, out, next)
 }
 
-// prepare returns the request to send: r itself, or what it becomes for these
-// servers. An error is the client's.
+// prepare returns the request to send: r itself, or a copy adapted to the transport. An
+// error is caused by the client.
 func (p *ProxyPass) prepare(r *http.Request) (*http.Request, error) {
 	out := r
 	if r.Method == http.MethodConnect {
@@ -168,7 +168,7 @@ func (p *ProxyPass) prepare(r *http.Request) (*http.Request, error) {
 // guarded implements handlerGuard.
 func (p *ProxyPass) guarded() any { return p.proxy }
 
-// fail answers the request with an error.
+// fail responds to the request with an error.
 func (p *ProxyPass) fail(w http.ResponseWriter, r *http.Request, err error) error {
 	if status := statusOf(err); status >= http.StatusInternalServerError {
 		p.shared.guard.lines[upstreamLines].Error(p.shared.guard.now(), p.logger, "request to upstream group failed",

@@ -9,9 +9,9 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
-// checkConnect refuses CONNECT, but for a WebSocket over HTTP/2 or HTTP/3,
-// which reverse_proxy sends to the server as one over HTTP/1.1. The body of
-// another CONNECT would be sent without any framing, as if it were requests.
+// checkConnect refuses CONNECT, except for a WebSocket over HTTP/2 or HTTP/3, which
+// reverse_proxy turns into a WebSocket over HTTP/1.1. The body of any other CONNECT would
+// be sent without framing, as if it were further requests.
 func (p *ProxyPass) checkConnect(r *http.Request) error {
 	switch protocol := connectProtocol(r); {
 	case protocol == "":
@@ -33,9 +33,9 @@ func (p *ProxyPass) checkConnect(r *http.Request) error {
 	return nil
 }
 
-// withoutUpgrade returns the request without the field Upgrade, unless the servers
-// can grant it: HTTP/2 and HTTP/3 have no such field. Any server may ignore it
-// (RFC 9110, section 7.8).
+// withoutUpgrade returns the request without its Upgrade header, unless the transport
+// supports the upgrade. HTTP/2 and HTTP/3 have no such header, and any server may ignore
+// it (RFC 9110, section 7.8).
 func (p *ProxyPass) withoutUpgrade(r *http.Request) *http.Request {
 	if p.canWebSocket && strings.EqualFold(r.Header.Get(headerUpgrade), "websocket") {
 		return r

@@ -13,7 +13,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
-// The header fields, as net/http writes them.
+// The names of header fields, as net/http writes them.
 const (
 	headerAuthorization  = "Authorization"
 	headerChallenge      = "Www-Authenticate"
@@ -22,18 +22,18 @@ const (
 	headerUpgrade        = "Upgrade"
 )
 
-// sentAuthorization is what the client sent as Authorization. It stays with the
-// request when the header is gone, for another htpasswd handler further down. It
-// is one of Caddy's variables of the request, where it costs next to nothing. The
-// variable shows no text, since it holds a password.
+// sentAuthorization keeps the Authorization header that the client sent. The header is
+// removed from the request, but a later htpasswd handler needs it. It is stored in Caddy's
+// variables of the request, which costs very little. As text the variable is empty,
+// because it contains a password.
 type sentAuthorization struct {
 	values     []string // of the header
-	userHeader string   // the field that a handler has set to the user's name
+	userHeader string   // the header that a handler has set to the user name
 	vars       map[string]any
 }
 
-// clientIP returns the client's address as Caddy sees it, by trusted_proxies, or
-// "" where there is none. A field for it would make each request's allocation larger.
+// clientIP returns the client's address, which depends on trusted_proxies, or "" if there
+// is none. A field for the address would make each request's allocation larger.
 func (s *sentAuthorization) clientIP() string {
 	address, _ := s.vars[caddyhttp.ClientIPVarKey].(string)
 	return address
@@ -44,14 +44,14 @@ const sentAuthorizationVar = "htpasswd.login"
 // Format implements fmt.Formatter.
 func (*sentAuthorization) Format(fmt.State, rune) {}
 
-// String implements fmt.Stringer, and so what placeholders show.
+// String implements fmt.Stringer, which placeholders use.
 func (*sentAuthorization) String() string { return "" }
 
-// takeCredentials takes Basic credentials out of the request, given the values of
-// its Authorization header. The header is changed in place, not in a copy: the
-// routes that handle errors see the same header, and can lead to another server.
-// Where a handler further up has taken the client's credentials already, only
-// those are taken again. Others were added on the way, and stay.
+// takeCredentials removes Basic credentials from the request, given the values of its
+// Authorization header. It changes the header in place, because the error routes see the
+// same header and can proxy it to another server. If an earlier handler has already taken
+// the client's credentials, only the same ones are removed again. Others were added by
+// handlers in between, and stay.
 func takeCredentials(r *http.Request, values []string) *sentAuthorization {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	sent, isTaken := vars[sentAuthorizationVar].(*sentAuthorization)
@@ -64,7 +64,7 @@ func takeCredentials(r *http.Request, values []string) *sentAuthorization {
 	if len(values) == 0 {
 		return sent
 	}
-	isClients := func(v string) bool { // HTTP/2 leaves whitespace before the value, HTTP/1.1 removes it further down
+	isClients := func(v string) bool { // over HTTP/2, the value can begin with whitespace
 		return isBasic(trimHeaderSpace(v)) && (!isTaken || slices.Contains(sent.values, v))
 	}
 	if len(values) > 1 {
@@ -76,9 +76,9 @@ func takeCredentials(r *http.Request, values []string) *sentAuthorization {
 	return sent
 }
 
-// isEncrypted reports whether nobody between the client and here could read the
-// request. Where a trusted proxy says how the request came to the proxy, that
-// decides: all of it must be https. Any other request must have come by TLS.
+// isEncrypted reports whether the request was encrypted on its whole way from the client.
+// If a trusted proxy sends X-Forwarded-Proto, all its values must be https. Any other
+// request must have come over TLS.
 func isEncrypted(r *http.Request) bool {
 	values := r.Header[headerForwardedProto]
 	if len(values) == 0 || !isFromTrustedProxy(r) {
@@ -94,7 +94,7 @@ func isEncrypted(r *http.Request) bool {
 	return true
 }
 
-// clientIP returns the client's address as Caddy sees it, "" where there is none.
+// clientIP returns the client's address, which depends on trusted_proxies, or "".
 func clientIP(ctx context.Context) string {
 	address, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
 	return address
@@ -105,16 +105,16 @@ func isFromTrustedProxy(r *http.Request) bool {
 	return trusted
 }
 
-// mayForgeAddress reports whether the client can choose the address that its
-// failed logins are counted by: by default, Caddy takes the leftmost address in
-// X-Forwarded-For, which may come from the client.
+// mayForgeAddress reports whether the client can choose the address that its failed
+// logins are counted by. By default, Caddy uses the leftmost address in X-Forwarded-For,
+// which may come from the client.
 func mayForgeAddress(r *http.Request) bool {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return server != nil && server.TrustedProxiesStrict == 0 && isFromTrustedProxy(r)
 }
 
-// connectProtocol returns the protocol that an extended CONNECT asks for, over
-// HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220), "" for another CONNECT.
+// connectProtocol returns the protocol of an extended CONNECT over HTTP/2 (RFC 8441) or
+// HTTP/3 (RFC 9220), and "" for any other CONNECT.
 func connectProtocol(r *http.Request) string {
 	switch {
 	case r.ProtoMajor == 2:
@@ -125,11 +125,10 @@ func connectProtocol(r *http.Request) string {
 	return ""
 }
 
-// errConnect is for a CONNECT that would carry other requests.
-var errConnect = errors.New("no CONNECT to a group of servers")
+// errConnect is the error for a CONNECT whose body could carry other requests.
+var errConnect = errors.New("CONNECT is not supported, except for WebSockets")
 
-// withoutBody takes the body off a request. The server still reads what is left
-// of it.
+// withoutBody removes the body from a request. The HTTP server still reads the rest of it.
 func withoutBody(r *http.Request) {
 	r.Body, r.ContentLength, r.TransferEncoding, r.Trailer = http.NoBody, 0, nil, nil
 }

@@ -12,24 +12,23 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
-// requestGate is a matcher in front of all routes of a server that has an
-// htpasswd. It matches every request, and so changes nothing about which route
-// is taken, but it sees to what must hold whether the htpasswd is asked or not.
+// requestGate is a matcher before all routes of a server with htpasswd. It matches every
+// request, and so does not change the choice of the route. It enforces what must hold
+// even for requests that never reach htpasswd:
 //
-// The placeholders of the user are empty until somebody is verified. Caddy leaves
-// unknown ones as text in header fields, which an upstream would take for a name.
+// The placeholders of the user are empty until a user is verified. Caddy leaves unknown
+// placeholders as text in header fields, which an upstream would take for a user name.
 //
-// Matchers of paths see the path that an upstream would see. Without the gate,
-// "GET http://example.com HTTP/1.1" has an empty path, for which `htpasswd /*` is
-// not asked, and an upstream gets "/". And in
-// "GET x:http://example.com/private HTTP/1.1" Caddy sees no path at all, and an
-// upstream gets "http://example.com/private".
+// Path matchers see the same path as an upstream. Without the gate,
+// "GET http://example.com HTTP/1.1" has an empty path, which `htpasswd /*` does not match,
+// while an upstream gets "/". In "GET x:http://example.com/private HTTP/1.1" Caddy sees
+// no path at all, while an upstream gets "http://example.com/private".
 //
-// No request carries others that no htpasswd sees: by CONNECT, of which
-// reverse_proxy would send the body as it is, or by an upgrade to HTTP/2.
+// No request can carry other requests past htpasswd: neither with CONNECT, whose body
+// reverse_proxy would send unchanged, nor with an upgrade to HTTP/2.
 type requestGate struct {
-	// Whether the server has a forward proxy, which takes CONNECT. Any other
-	// handler has no use for it.
+	// allowConnect is set if the server has a forward proxy, the only handler that
+	// needs CONNECT.
 	allowConnect bool
 }
 
@@ -39,7 +38,7 @@ func (g requestGate) Match(r *http.Request) bool {
 	return match
 }
 
-// MatchWithError returns an error for a request that nobody should see.
+// MatchWithError returns an error for a request that no handler may get.
 func (g requestGate) MatchWithError(r *http.Request) (bool, error) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(noUser)
@@ -59,34 +58,34 @@ func (g requestGate) MatchWithError(r *http.Request) (bool, error) {
 		disarm(r)
 		return false, caddyhttp.Error(http.StatusBadRequest, sendable.ErrTarget)
 	case u.Path == "":
-		setRootPath(r) // as RFC 9110 says in section 4.2.3
+		setRootPath(r) // an empty path means "/" (RFC 9110, section 4.2.3)
 	}
 	return true, nil
 }
 
-// namesH2C reports whether an Upgrade field asks for HTTP/2, which clients no
-// longer do (RFC 9113, section 3.1). An upstream that grants it would get
-// requests that Caddy does not see.
+// namesH2C reports whether an Upgrade header requests HTTP/2, which clients no longer do
+// (RFC 9113, section 3.1). An upstream that accepts the upgrade would get requests that
+// Caddy does not see.
 func namesH2C(upgrade []string) bool {
 	return slices.ContainsFunc(upgrade, func(v string) bool { return strings.Contains(strings.ToLower(v), "h2c") })
 }
 
-// isWebSocket reports whether a CONNECT is for a WebSocket, which reverse_proxy
-// turns into a GET.
+// isWebSocket reports whether a CONNECT opens a WebSocket. Of such a request,
+// reverse_proxy makes a GET.
 func isWebSocket(r *http.Request) bool {
 	return r.URL.Path != "" && connectProtocol(r) == "websocket"
 }
 
-// disarm leaves nothing of a refused request that the routes which handle errors
-// could pass on: no target, no header, no body.
+// disarm removes the target, the header and the body of a refused request, so that error
+// routes cannot pass them on.
 func disarm(r *http.Request) {
 	setRootPath(r)
 	clear(r.Header)
 	withoutBody(r)
 }
 
-// setRootPath sets the path to "/", for routes that handle errors too: Caddy
-// gives them the request as it came.
+// setRootPath sets the path to "/", also in the original request, which Caddy restores
+// for error routes.
 func setRootPath(r *http.Request) {
 	urls := []*url.URL{r.URL}
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
@@ -97,11 +96,10 @@ func setRootPath(r *http.Request) {
 	}
 }
 
-// putInFront puts the gate in front of the routes of a server, and of its named
-// routes. An htpasswd in a named route is loaded when the server has put the
-// others together already. Then it is in front of the first route that has a
-// matcher, or of the subroute of one that has none: a request that has not met
-// a matcher before is not led by its path.
+// putInFront puts the gate before the routes of a server and before its named routes. If
+// htpasswd is in a named route, the other routes are already compiled when it is loaded.
+// The gate is then put before the first route that has a matcher, or into the subroute of
+// a route without one. Until a request meets a matcher, its path has no effect.
 func (g requestGate) putInFront(server *caddyhttp.Server) {
 	for _, route := range server.NamedRoutes {
 		if route != nil {
@@ -127,12 +125,12 @@ func (g requestGate) putInFront(server *caddyhttp.Server) {
 	}
 }
 
-// putBefore makes the gate the first matcher of a route. It is put into the
-// first set in place, since a server may hold a copy of the route.
+// putBefore makes the gate the first matcher of a route. It changes the first set in
+// place, because a server may have a copy of the route.
 func (g requestGate) putBefore(route *caddyhttp.Route) {
 	if len(route.MatcherSets) == 0 {
 		if route.MatcherSetsRaw != nil {
-			return // a named route that is not loaded; its matchers would come after a set for all requests
+			return // a named route that is not loaded yet: its own sets would follow one that matches every request
 		}
 		route.MatcherSets = caddyhttp.MatcherSets{nil}
 	}

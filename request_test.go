@@ -316,7 +316,7 @@ func TestIsEncrypted(t *testing.T) {
 
 // What is taken out of a request, and what stays, for one handler
 // and for those further down.
-func TestTakeLogin(t *testing.T) {
+func TestTakeCredentials(t *testing.T) {
 	for _, row := range []struct {
 		name          string
 		first         []string // what the client sent
@@ -377,7 +377,7 @@ func TestTakeLogin(t *testing.T) {
 
 // HTTP takes the whitespace around a value off, so a user "alice " must not
 // become the user "alice" on the way to the application.
-func TestUserWithBlanks(t *testing.T) {
+func TestUserWithSpaces(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, httpsSite(`
 	htpasswd {

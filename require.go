@@ -6,32 +6,32 @@ import (
 	"go.uber.org/zap"
 )
 
-// Require names who may pass: any of the users, and the members of any of the
-// groups.
+// Require restricts access to some of the users in the files: to the listed users and to
+// the members of the listed groups. At least one user or group is required.
 type Require struct {
-	// Names of users.
+	// The names of the users. Default: none.
 	Users []string `json:"users,omitempty"`
 
-	// Names of groups in the group files.
+	// The names of the groups, which the group files define. Default: none.
 	Groups []string `json:"groups,omitempty"`
 }
 
-// admits reports whether a user in these groups may pass.
-// A nil Require admits everybody.
+// admits reports whether a user in the groups is authorized. A nil Require admits every
+// user.
 func (q *Require) admits(user string, groups []string) bool {
 	return q == nil || slices.Contains(q.Users, user) ||
 		slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(q.Groups, g) })
 }
 
-// warnOfNobody warns of names in require that no file has. It is said when the
-// configuration is loaded only: files may change in the course of a removal.
+// warnOfNobody warns about names in require that are in no file. It warns only when the
+// configuration is loaded, because a user or group may be removed from the files first.
 func (h *Handler) warnOfNobody() {
 	if h.Require == nil {
 		return
 	}
 	users := slices.DeleteFunc(slices.Clone(h.Require.Users), func(user string) bool { return h.users.find([]byte(user)).entry.exists() })
 	if len(users) > 0 {
-		h.logger.Warn("require names users who are in no password file", zap.Strings("users", users), zap.Strings("files", h.Files))
+		h.logger.Warn("require names users that are in no password file", zap.Strings("users", users), zap.Strings("files", h.Files))
 	}
 	groups := slices.DeleteFunc(slices.Clone(h.Require.Groups), h.groups.haveMembers)
 	if len(groups) > 0 {

@@ -1,12 +1,12 @@
 package caddyhtpasswd
 
-// result is what became of a request, or of a check of credentials. Only
-// resultPassed and resultExempt let a request through.
+// result is the result of a request, or of a check of credentials. Only with
+// resultPassed and resultExempt does a request pass.
 type result uint8
 
 const (
-	// resultUnchecked is the zero value, so that nothing passes by an oversight:
-	// the credentials could not be checked, or not yet.
+	// resultUnchecked means that the credentials could not be checked, or not yet. It is
+	// the zero value, so that nothing passes by mistake.
 	resultUnchecked result = iota
 
 	resultPassed
@@ -15,17 +15,18 @@ const (
 	resultMalformed // credentials that cannot be decoded
 	resultAmbiguous // more than one Authorization header
 	resultWrongPassword
-	resultUnknownUser  // in none of the files
-	resultDeniedUser   // locked, or with an invalid line
-	resultForbidden    // not among those required
+	resultUnknownUser // the user is in none of the files
+	resultLockedUser
+	resultInvalidLine  // the line of the user is invalid
+	resultForbidden    // the user is not authorized
 	resultNotEncrypted // over plain HTTP
 	resultThrottled    // a rate limit is exceeded
 	resultOverloaded   // no room in the hash queue
-	resultClientGone
+	resultClientClosed // the client closed the connection
 	resultCount
 )
 
-// resultLabels are the values of the label "result" of the metric of requests.
+// resultLabels are the values of the label "result" of the metric requests_total.
 var resultLabels = [resultCount]string{
 	resultUnchecked:     "error",
 	resultPassed:        "ok",
@@ -35,12 +36,13 @@ var resultLabels = [resultCount]string{
 	resultAmbiguous:     "ambiguous",
 	resultWrongPassword: "wrong_password",
 	resultUnknownUser:   "unknown_user",
-	resultDeniedUser:    "locked_user",
+	resultLockedUser:    "locked_user",
+	resultInvalidLine:   "invalid_line",
 	resultForbidden:     "forbidden",
 	resultNotEncrypted:  "not_encrypted",
 	resultThrottled:     "throttled",
 	resultOverloaded:    "overloaded",
-	resultClientGone:    "client_gone",
+	resultClientClosed:  "client_closed",
 }
 
 // resultReasons are the values of the field "reason" of failed logins in the log.
@@ -48,7 +50,9 @@ var resultReasons = [resultCount]string{
 	resultMalformed:     "malformed credentials",
 	resultWrongPassword: "wrong password",
 	resultUnknownUser:   "unknown user",
-	resultDeniedUser:    "locked user or bad line",
+	resultLockedUser:    "locked user",
+	resultInvalidLine:   "invalid line",
+	resultForbidden:     "user not authorized",
 }
 
 func (r result) String() string { return resultLabels[r] }

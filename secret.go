@@ -14,23 +14,23 @@ import (
 const (
 	// secretName is the name of the secret in Caddy's storage.
 	secretName = "htpasswd/secret"
-	// secretLock is the name of the lock under which it is created.
+	// secretLock is the name of the lock in Caddy's storage for creating the secret.
 	secretLock = "htpasswd_secret"
 
-	// maxStartWait is how long a start waits for the storage. Requests never do.
+	// maxStartWait is how long a start waits for the storage. Requests never wait.
 	maxStartWait = 2 * time.Second
-	// loadTimeout is how long one look into the storage may take.
+	// loadTimeout is how long an attempt to load the secret may take.
 	loadTimeout = 30 * time.Second
-	// loadPause is how long to wait after a look that has failed.
+	// loadPause is the time between a failed attempt and the next one.
 	loadPause = time.Minute
 )
 
-// provisionSecret takes the configured secret. It does not look into the
-// storage, which "caddy validate" must leave as it is.
+// provisionSecret sets the configured secret. It does not use the storage, because "caddy
+// validate" must not change it.
 func (a *App) provisionSecret(ctx caddy.Context) error {
 	if a.Secret == "" {
 		if a.OldSecret != "" {
-			return errors.New("old_secret: expected a secret beside it, which replaces it, found none")
+			return errors.New("old_secret: expected a secret that replaces it, found none")
 		}
 		a.stored = &keyring.Stored{
 			Storage: ctx.Storage(), Name: secretName, Lock: secretLock,
@@ -56,18 +56,18 @@ func (a *App) provisionSecret(ctx caddy.Context) error {
 // resolveSecret returns the secret that a setting stands for.
 func resolveSecret(setting string) (keyring.Secret, error) {
 	text, err := caddy.NewReplacer().ReplaceOrErr(setting, true, true)
-	if err != nil { // it quotes the placeholder, which can be a part of the secret
+	if err != nil { // it quotes the placeholder, which can be part of the secret
 		if isPlaceholder(setting) {
 			return "", fmt.Errorf("'%s' is empty or unknown", setting)
 		}
-		return "", errors.New("a placeholder in it is empty or unknown; allowed are global ones such as {env.NAME} and {file./path}")
+		return "", errors.New("a placeholder in the secret is empty or unknown; only global placeholders such as {env.NAME} and {file./path} are allowed")
 	}
-	s := keyring.Secret(strings.TrimSpace(text)) // files end with a line end
+	s := keyring.Secret(strings.TrimSpace(text)) // a file ends with a line break
 	return s, s.Check()
 }
 
-// isPlaceholder reports whether a setting is nothing but one placeholder for an
-// environment variable or a file.
+// isPlaceholder reports whether a setting is a single placeholder for an environment
+// variable or a file.
 func isPlaceholder(setting string) bool {
 	return (strings.HasPrefix(setting, "{env.") || strings.HasPrefix(setting, "{file.")) &&
 		strings.IndexByte(setting, '}') == len(setting)-1

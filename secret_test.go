@@ -110,7 +110,7 @@ func TestFleetDecoys(t *testing.T) {
 			for _, s := range servers {
 				for i := range names {
 					c := credentialsOf(fmt.Sprintf("nobody%d", i), "guess")
-					if v, err := s.check(t.Context(), "192.0.2.1", c); err != nil || v.result != resultUnknownUser {
+					if v, err := s.check(t.Context(), origin{ip: "192.0.2.1"}, c); err != nil || v.result != resultUnknownUser {
 						t.Fatalf("got %v, error %v, want %v", v.result, err, resultUnknownUser)
 					}
 					c.release()
@@ -206,13 +206,13 @@ func TestSecretRefused(t *testing.T) {
 		{"bytes are not characters", `{"secret": "canaryäääääääääääääääääääääää"}`, `secret canaryäääääääääääääääääääääää`, "found 29"},
 		{"whitespace around it does not count", `{"secret": "  canary-789012345678901234567890  "}`, `secret "  canary-789012345678901234567890  "`, "found 31"},
 		{"short old one", `{"secret": "` + secretA + `", "old_secret": "canary"}`, `secret ` + secretA + ` canary`, "old_secret: expected at least 32 characters, found 6"},
-		{"old one alone", `{"old_secret": "` + secretA + `"}`, "", "old_secret: expected a secret beside it"},
+		{"old one alone", `{"old_secret": "` + secretA + `"}`, "", "old_secret: expected a secret that replaces it"},
 		{"environment variable that is not set", `{"secret": "{env.TEST_NOT_SET}"}`, `secret {env.TEST_NOT_SET}`, "secret: '{env.TEST_NOT_SET}' is empty or unknown"},
 		{"short environment variable", `{"secret": "{env.TEST_SHORT}"}`, `secret {env.TEST_SHORT}`, "found 6"},
 		{"file that is not there", `{"secret": "{file./does/not/exist}"}`, `secret {file./does/not/exist}`, "'{file./does/not/exist}' is empty or unknown"},
-		{"braces in it", `{"secret": "aaaaaaaaaaaaaaaaaaa{canary}aaaaaaaaaaaa"}`, `secret aaaaaaaaaaaaaaaaaaa{canary}aaaaaaaaaaaa`, "a placeholder in it is empty or unknown"},
+		{"braces in it", `{"secret": "aaaaaaaaaaaaaaaaaaa{canary}aaaaaaaaaaaa"}`, `secret aaaaaaaaaaaaaaaaaaa{canary}aaaaaaaaaaaa`, "a placeholder in the secret is empty or unknown"},
 		{"no argument", "", `secret`, "secret: expected a random text of at least 32 characters"},
-		{"an empty argument", "", `secret ""`, "found an empty one"},
+		{"an empty argument", "", `secret ""`, "found an empty text"},
 		{"a sentence without quotes", "", `secret canary canary canary`, "found 3 arguments"},
 		{"twice", "", "secret " + secretA + "\nsecret " + secretB, "secret"},
 		{"a block", "", "secret " + secretA + " {\ncanary\n}", "secret: unexpected block: expected none"},

@@ -12,7 +12,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
 
-// checkServed warns of password files that a file server would hand out.
+// checkServed warns about password files that a file server would serve.
 func (c *siteChecks) checkServed(h *Handler, served map[string][]routes.ServedFiles) {
 	for _, name := range slices.Concat(h.Files, h.GroupFiles) {
 		path, ok := absolutePath(name)
@@ -22,7 +22,7 @@ func (c *siteChecks) checkServed(h *Handler, served map[string][]routes.ServedFi
 		c.warned[path] = true
 		for root := filepath.Dir(path); ; root = filepath.Dir(root) {
 			if slices.ContainsFunc(served[root], func(files routes.ServedFiles) bool { return files.MayServe(root, path) }) {
-				c.logger.Warn("file lies below the root of a file_server, which may serve it; move it, or add hide to file_server",
+				c.logger.Warn("password file is below the root of a file_server, which may serve it; move the file, or add hide",
 					zap.String("file", name), zap.String("root", root), zap.String("hide", filepath.Base(path)))
 				break
 			}
@@ -33,8 +33,8 @@ func (c *siteChecks) checkServed(h *Handler, served map[string][]routes.ServedFi
 	}
 }
 
-// absoluteRoots returns what file servers hand out by the absolute paths of
-// their roots. Roots that differ from request to request are left out.
+// absoluteRoots returns what file servers serve, by the absolute paths of their roots.
+// Roots that depend on the request are omitted.
 func absoluteRoots(served map[string][]routes.ServedFiles) map[string][]routes.ServedFiles {
 	roots := make(map[string][]routes.ServedFiles)
 	for root, list := range served {
@@ -49,8 +49,8 @@ func absoluteRoots(served map[string][]routes.ServedFiles) map[string][]routes.S
 	return roots
 }
 
-// absoluteHide returns what a file server hides, with absolute paths. A name
-// without a separator is hidden in any directory, and stays as it is.
+// absoluteHide returns the patterns that a file server hides, with absolute paths. A
+// name without a separator is hidden in any directory, and is not changed.
 func absoluteHide(hide []string) []string {
 	patterns := make([]string, 0, len(hide))
 	for _, pattern := range hide {
@@ -65,8 +65,8 @@ func absoluteHide(hide []string) []string {
 	return patterns
 }
 
-// absolutePath replaces global placeholders. It returns false if there are
-// others, which differ from request to request.
+// absolutePath replaces global placeholders and makes a path absolute. It returns false
+// if the path has other placeholders, which depend on the request.
 func absolutePath(name string) (string, bool) {
 	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
 
-func TestServedPasswordFileIsWarnedOf(t *testing.T) {
+func TestServedPasswordFileWarning(t *testing.T) {
 	s := checkedServer(t)
 	must(t, os.MkdirAll(filepath.Join(s.dir, "site", "private"), 0o755))
 	must(t, os.Mkdir(filepath.Join(s.dir, "conf"), 0o755))

@@ -15,24 +15,24 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 )
 
-// settings are what an App says, with all defaults filled in. They do not change.
+// settings are the settings of an App, including the defaults. They do not change.
 type settings struct {
 	limits    [scopeCount]ratelimit.Limit
-	maxHashes int // at a time
+	maxHashes int // at the same time
 	poll      time.Duration
 	keys      *keyring.Ring
 	logger    *zap.Logger // of the app
 }
 
-// appName is the key of the app in the JSON configuration, and the name of
-// the global option and of the directive in the Caddyfile.
+// appName is the name of the app in the JSON configuration, and of the global option and
+// the directive in the Caddyfile.
 const appName = "htpasswd"
 
-// defaultSettings are those of an app that says nothing.
+// defaultSettings returns the settings of an app that is not configured.
 func defaultSettings(fallback *keyring.Fallback) *settings {
 	return &settings{
 		limits:    defaultLimits,
-		maxHashes: max(runtime.GOMAXPROCS(0)/2, 1), // the other half is for everything else
+		maxHashes: max(runtime.GOMAXPROCS(0)/2, 1), // the other half is for all other work
 		poll:      5 * time.Second,
 		keys:      keyring.NewRing(fallback),
 		logger:    caddy.Log().Named(appName),
@@ -44,8 +44,8 @@ type scope uint8
 
 const (
 	scopeLogin  scope = iota // one client and one user together
-	scopeClient              // one client, with whatever names
-	scopeUser                // one name within its file, from wherever
+	scopeClient              // one client, with any user names
+	scopeUser                // one user of a file, from any clients
 	scopeCount
 )
 
@@ -62,14 +62,14 @@ var defaultLimits = [scopeCount]ratelimit.Limit{
 	scopeUser:   {Max: 100, Window: time.Hour},
 }
 
-// decoyKey returns the key by which decoys are chosen.
+// decoyKey returns the key for the choice of decoys.
 func (s *settings) decoyKey() []byte { return s.keys.Keys().Decoys }
 
-// activeSettings knows whose settings hold: those of the app that was started
-// last and not stopped yet. A reload starts the new app before it stops the old
-// one, and may give the new one up after all.
+// activeSettings holds the settings that are in effect: those of the app that was
+// started last and is not stopped. A reload starts the new app before it stops the old
+// one, and may still abandon the new one.
 type activeSettings struct {
-	fallback func() *settings // returns those that hold while no app runs
+	fallback func() *settings // returns the settings while no app runs
 	current  atomic.Pointer[settings]
 
 	mu      sync.Mutex
@@ -85,7 +85,7 @@ func (a *activeSettings) get() *settings {
 	return a.fallback()
 }
 
-// watch returns the active settings, and a channel that is closed when others are.
+// watch returns the active settings, and a channel that is closed when they change.
 func (a *activeSettings) watch() (*settings, <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -9,22 +9,22 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
-// shared is what the configurations of a process have in common. It outlives
-// reloads: limits go on counting, files stay loaded, and verified passwords stay
-// cached. Provision hands it to each module.
+// shared is the state that all configurations of a process share. It outlives reloads:
+// failed logins stay counted, files stay loaded, and verified passwords stay cached. Each
+// module gets it in Provision.
 type shared struct {
-	active  activeSettings   // of the apps
-	keys    keyring.Fallback // that stand in for those of a secret
+	active  activeSettings
+	keys    keyring.Fallback // used while there is no secret
 	guard   *guard
 	sources sources
-	servers *caddy.UsagePool // of what slow_start knows of upstream servers, by address
+	servers *caddy.UsagePool // state of upstream servers for slow_start, by address
 	metrics *metrics
 }
 
-// process is what the modules of this process share.
+// process is the shared state of this process.
 var process = newShared(time.Now)
 
-// orProcess returns s, or process if there is none: only tests have others.
+// orProcess returns s, or process if s is nil. Only tests set s.
 func (s *shared) orProcess() *shared {
 	if s == nil {
 		return process

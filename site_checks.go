@@ -15,10 +15,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
 
-// checkSites looks at all sites of a configuration, once, when the first
-// htpasswd in it is loaded: later the JSON of the routes before it is gone. It
-// logs what is protected and what looks wrong, refuses what is wrong for sure,
-// and puts a gate in front of each server, see requestGate.
+// checkSites checks all sites of a configuration once, when its first htpasswd is loaded.
+// Later, the JSON of the routes before this htpasswd is gone. checkSites logs what is
+// protected and what may be a mistake, refuses certain mistakes, and puts a requestGate
+// before the routes of each server with htpasswd.
 func (a *App) checkSites(ctx caddy.Context) error {
 	http := httpAppOf(ctx)
 	if http == nil || a.checked == caddy.Module(http) {
@@ -39,7 +39,7 @@ func (a *App) checkSites(ctx caddy.Context) error {
 	return nil
 }
 
-// httpAppOf returns the http app that is loading the module, nil for another.
+// httpAppOf returns the http app that is loading the module, or nil.
 func httpAppOf(ctx caddy.Context) *caddyhttp.App {
 	for _, module := range ctx.Modules() {
 		if app, ok := module.(*caddyhttp.App); ok {
@@ -49,15 +49,15 @@ func httpAppOf(ctx caddy.Context) *caddyhttp.App {
 	return nil
 }
 
-// siteChecks logs what follows from a walk through the sites.
+// siteChecks logs the findings of a walk through the sites.
 type siteChecks struct {
 	http   *caddyhttp.App
 	logger *zap.Logger
 	warned map[string]bool // servers and password files
 }
 
-// foundLogin is an htpasswd that the walk found. Its handler is not loaded: it
-// has its settings, and nothing else.
+// foundLogin is an htpasswd that the walk has found. Its handler is not provisioned, and
+// has only its settings.
 type foundLogin struct {
 	*routes.Login
 	handler *Handler
@@ -65,7 +65,7 @@ type foundLogin struct {
 
 func newFoundLogin(login *routes.Login) *foundLogin {
 	handler := new(Handler)
-	_ = json.Unmarshal(login.Config, handler) // Caddy refuses what is wrong, later
+	_ = json.Unmarshal(login.Config, handler) // Caddy reports errors later
 	return &foundLogin{Login: login, handler: handler}
 }
 
@@ -84,7 +84,7 @@ func (c *siteChecks) run(report *routes.Report) {
 	}
 }
 
-// log says what is protected, from which files, and what is open.
+// log logs which requests need a password, the files, and the exemptions.
 func (l *foundLogin) log(logger *zap.Logger) {
 	requests := "all"
 	if len(l.Requests) > 0 {
@@ -104,7 +104,7 @@ func (l *foundLogin) log(logger *zap.Logger) {
 	logger.Info("requests need a password", fields...)
 }
 
-// placeFields are those of every line about an htpasswd.
+// placeFields returns the log fields that identify an htpasswd.
 func placeFields(place *routes.Place) []zap.Field {
 	fields := []zap.Field{zap.String("server", place.Server)}
 	if len(place.Hosts) > 0 {
@@ -115,29 +115,28 @@ func placeFields(place *routes.Place) []zap.Field {
 
 func (l *foundLogin) warn(logger *zap.Logger) {
 	if l.IsUnreached {
-		logger.Warn("htpasswd is never asked; a handler before it answers every request", placeFields(&l.Place)...)
+		logger.Warn("htpasswd is never reached; an earlier handler answers every request", placeFields(&l.Place)...)
 	}
 	if l.ExactPath != "" {
-		logger.Warn("htpasswd protects this one path only; to protect everything below it, end the path with a star",
+		logger.Warn("htpasswd protects only this exact path; to include everything below it, end the path with *",
 			append(placeFields(&l.Place), zap.String("path", l.ExactPath), zap.String("write", l.ExactPath+"*"))...)
 	}
 }
 
-// checkTLS warns of a server on which no request can bring a password.
+// checkTLS warns about a server on which every request with a password is refused.
 func (c *siteChecks) checkTLS(l *foundLogin) {
 	server := c.http.Servers[l.Server]
 	if l.handler.AllowHTTP || c.warned[l.Server] || mayBeEncrypted(c.http, server) {
 		return
 	}
 	c.warned[l.Server] = true
-	c.logger.Warn("server without TLS will answer 403 to every request that needs a password; "+
-		"serve it over HTTPS, set trusted_proxies in the global option servers, or add allow_http",
+	c.logger.Warn("server without TLS responds 403 to every request that needs a password; "+
+		"serve it over HTTPS, set trusted_proxies, or add allow_http",
 		append(placeFields(&l.Place), zap.Strings("listen", server.Listen))...)
 }
 
-// mayBeEncrypted reports whether a request can come to the server by TLS, or
-// from a proxy that is trusted to say so. Automatic HTTPS has decided already
-// when handlers are loaded.
+// mayBeEncrypted reports whether a request can reach the server over TLS, or from a
+// trusted proxy. Automatic HTTPS is set up before handlers are loaded.
 func mayBeEncrypted(app *caddyhttp.App, server *caddyhttp.Server) bool {
 	if server.TrustedProxiesUnix || server.TrustedProxiesRaw != nil || hasTrustedProxies(server) {
 		return true
@@ -155,8 +154,9 @@ func mayBeEncrypted(app *caddyhttp.App, server *caddyhttp.Server) bool {
 	return len(server.Listen) == 0
 }
 
-// hasTrustedProxies looks at what Caddy has made of the setting, which only it
-// can see. If it is not there any more, better no warning than a wrong one.
+// hasTrustedProxies reports whether the server has trusted proxies. Caddy has no exported
+// field for them. If the field does not exist, hasTrustedProxies returns true, because a
+// missing warning is better than a wrong one.
 func hasTrustedProxies(server *caddyhttp.Server) bool {
 	field := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
 	return !field.IsValid() || field.Kind() != reflect.Interface || !field.IsNil()

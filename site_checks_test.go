@@ -44,9 +44,9 @@ func TestProtectedIsLogged(t *testing.T) {
 	}
 }
 
-// TestUnreachedIsWarnedOf: an htpasswd that stands behind a handler which always
+// TestUnreachedWarning: an htpasswd that stands behind a handler which always
 // answers protects nothing.
-func TestUnreachedIsWarnedOf(t *testing.T) {
+func TestUnreachedWarning(t *testing.T) {
 	s := checkedServer(t)
 	for _, test := range []struct {
 		name, config string
@@ -63,7 +63,7 @@ func TestUnreachedIsWarnedOf(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v := validated(t, s, test.config)
 			if test.isWarned {
-				v.wantWarning(t, "htpasswd is never asked", `"server"`)
+				v.wantWarning(t, "htpasswd is never reached", `"server"`)
 			} else {
 				v.wantNothing(t)
 			}
@@ -83,7 +83,7 @@ func TestProtectedIsLoggedOnceALoad(t *testing.T) {
 	}
 }
 
-func TestPlainHTTPIsWarnedOf(t *testing.T) {
+func TestPlainHTTPWarning(t *testing.T) {
 	s := checkedServer(t)
 	const message = "server without TLS"
 	for _, test := range []struct {
@@ -115,7 +115,7 @@ func TestPlainHTTPIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestExactPathIsWarnedOf(t *testing.T) {
+func TestExactPathWarning(t *testing.T) {
 	s := checkedServer(t)
 	login := func(matcher string) string { return "htpasswd " + matcher + " {\nfile {dir}/users\n}\n" }
 	for _, test := range []struct {
@@ -136,7 +136,7 @@ func TestExactPathIsWarnedOf(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v := validated(t, s, tlsSite(test.body))
 			if test.path != "" {
-				v.wantWarning(t, "this one path only", `"path":"`+test.path+`"`, `"write":"`+test.path+`*"`)
+				v.wantWarning(t, "protects only this exact path", `"path":"`+test.path+`"`, `"write":"`+test.path+`*"`)
 			} else {
 				v.wantNothing(t)
 			}
@@ -144,7 +144,7 @@ func TestExactPathIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestRequireNobodyIsWarnedOf(t *testing.T) {
+func TestRequireUnknownNamesWarning(t *testing.T) {
 	s := checkedServer(t)
 	s.write("more", "carol:"+shaSecret1+"\n")
 	s.write("groups", "staff: alice\nempty:\n")

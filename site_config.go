@@ -13,9 +13,9 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
 
-// While Caddy loads a configuration it drops the JSON of each part that it has
-// loaded. So some routes are JSON still, and others only the structs made of it.
-// The functions here translate both into what [routes.Walk] walks through.
+// While Caddy loads a configuration, it removes the JSON of each part that it has loaded.
+// So some routes are still JSON, and others are only structs. The functions here translate
+// both into the input of [routes.Walk].
 
 // serversOf translates the servers of an app, sorted by their names.
 func serversOf(app *caddyhttp.App) []routes.Server {
@@ -53,8 +53,8 @@ func routeOf(route *caddyhttp.Route) routes.Route {
 	return routes.Route{Matchers: matchersOf(route), Steps: stepsOf(route), Group: route.Group, Terminal: route.Terminal}
 }
 
-// stepsOf translates the handlers of a route. The structs of a route appear when
-// all its handlers are loaded.
+// stepsOf translates the handlers of a route. A route has structs once all its handlers
+// are loaded.
 func stepsOf(route *caddyhttp.Route) []routes.Step {
 	if len(route.HandlersRaw) > 0 {
 		steps := make([]routes.Step, len(route.HandlersRaw))
@@ -80,7 +80,7 @@ func stepOf(handler any) routes.Step {
 			step.Errors = routesOf(h.Errors.Routes)
 		}
 	case *reverseproxy.Handler:
-		step.Config = laxjson.With(laxjson.Encode(h), "transport", laxjson.Encode(h.Transport)) // its JSON is dropped
+		step.Config = laxjson.With(laxjson.Encode(h), "transport", laxjson.Encode(h.Transport)) // Caddy has removed its JSON
 		for i := range h.HandleResponse {
 			step.Responses = append(step.Responses, routesOf(h.HandleResponse[i].Routes))
 		}
@@ -106,10 +106,10 @@ func listsIn(handler any) (lists []caddyhttp.RouteList) {
 	return lists
 }
 
-// handlerGuard is a handler of this package that does nothing but guard another.
+// handlerGuard is a handler of this package that wraps another handler.
 type handlerGuard interface{ guarded() any }
 
-// unguarded returns the handler behind guards.
+// unguarded returns the handler inside of handlerGuards.
 func unguarded(handler any) any {
 	for {
 		guard, ok := handler.(handlerGuard)
@@ -120,8 +120,7 @@ func unguarded(handler any) any {
 	}
 }
 
-// matchersOf returns the matcher sets of a route as they stood in the
-// configuration.
+// matchersOf returns the matcher sets of a route as in the configuration.
 func matchersOf(route *caddyhttp.Route) matchers.Sets {
 	if len(route.MatcherSetsRaw) == 0 {
 		return loadedSets(route.MatcherSets)
@@ -142,7 +141,7 @@ func loadedSets(loaded caddyhttp.MatcherSets) matchers.Sets {
 	for _, matcherSet := range loaded {
 		set := make(matchers.Set, len(matcherSet))
 		for _, matcher := range matcherSet {
-			if not, ok := matcher.(*caddyhttp.MatchNot); ok { // its own JSON is dropped
+			if not, ok := matcher.(*caddyhttp.MatchNot); ok { // Caddy has removed its JSON
 				set["not"] = laxjson.Encode(loadedSets(not.MatcherSets))
 				continue
 			}
@@ -153,7 +152,7 @@ func loadedSets(loaded caddyhttp.MatcherSets) matchers.Sets {
 	return sets
 }
 
-// moduleName returns the name of a module without its namespace, "" for none.
+// moduleName returns the name of a module without its namespace, or "" if v is no module.
 func moduleName(v any) string {
 	module, ok := v.(caddy.Module)
 	if !ok {

@@ -16,14 +16,14 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// sources holds the followed files of all configurations, running or about to.
+// sources holds the followed files of all configurations that run or are being loaded.
 type sources struct {
 	pool   *caddy.UsagePool
 	active *activeSettings
 }
 
-// poolKey is the key of a file in the pool. A file read as users and as
-// groups is two.
+// poolKey is the key of a file in the pool. A file that is used as a password file and as
+// a group file has two keys.
 type poolKey[S store] struct{ path string }
 
 // pooledFile is a value in the pool.
@@ -32,17 +32,17 @@ type pooledFile[S store] struct {
 	store S
 }
 
-// Destruct ends following. It implements caddy.Destructor.
+// Destruct stops following the file. It implements caddy.Destructor.
 func (f *pooledFile[S]) Destruct() error { return f.Close() }
 
-// followSettings returns the settings that are active for all followed files,
-// and a channel that is closed when others are.
+// followSettings returns the active settings for followed files, and a channel that is
+// closed when they change.
 func (s *sources) followSettings() (follow.Settings, <-chan struct{}) {
 	active, changed := s.active.watch()
 	return follow.Settings{Poll: active.poll, Logger: active.logger}, changed
 }
 
-// followOptions returns the options of what is followed, whatever its source is.
+// followOptions returns the options for following any source.
 func (s *sources) followOptions(load func(text string, logger *zap.Logger) error) follow.Options {
 	return follow.Options{
 		Load:     load,
@@ -51,8 +51,7 @@ func (s *sources) followOptions(load func(text string, logger *zap.Logger) error
 	}
 }
 
-// fileInUse is a file that was loaded, with what it means at the moment: the
-// users or the groups.
+// fileInUse is a loaded file, with its current users or groups.
 type fileInUse struct {
 	*follow.Follower
 	status follow.Status
@@ -61,12 +60,12 @@ type fileInUse struct {
 	groups *htfile.Groups
 }
 
-// inUse returns all files that were loaded, by path and kind.
+// inUse returns all loaded files, sorted by path and kind.
 func (s *sources) inUse() []fileInUse {
 	var files []fileInUse
 	s.pool.Range(func(_, value any) bool {
 		var f fileInUse
-		// The status comes first: a file that is loaded according to it is.
+		// The status is read first: if it says that a file is loaded, the table is there.
 		switch file := value.(type) {
 		case *pooledFile[*userStore]:
 			if f.Follower = file.Follower; f.isLoaded() {
@@ -87,7 +86,7 @@ func (s *sources) inUse() []fileInUse {
 	return files
 }
 
-// isLoaded takes the status, and reports whether the file was ever loaded.
+// isLoaded sets status, and reports whether the file was ever loaded.
 func (f *fileInUse) isLoaded() bool {
 	f.status = f.Status()
 	return !f.status.LoadedAt.IsZero()
@@ -107,17 +106,16 @@ func (f *fileInUse) findings() *htfile.Findings {
 	return &f.groups.Findings
 }
 
-// acquired is a file in use by a handler.
+// acquired is a file that a handler uses.
 type acquired[S store] struct {
 	store S
 	name  string // as configured, with placeholders replaced
 	key   any    // to release it with
 }
 
-// acquire returns the file of a name in the configuration, read a moment ago.
-// Handlers that name the same path share one, across reloads too: that is how
-// verified passwords outlive them. Unless key is nil, the file must be released,
-// also after an error.
+// acquire returns the file with a configured name, and has just read it. Handlers with
+// the same path share the file, also across reloads, which keeps verified passwords
+// cached. If key is not nil, the caller must release the file, even after an error.
 func acquire[S store](s *sources, name string, newStore func(path string) S, logger *zap.Logger) (acquired[S], error) {
 	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
 	if err != nil {
@@ -150,10 +148,10 @@ func acquirePath[S store](s *sources, name string, newStore func(path string) S,
 	return acquired[S]{store: file.store, key: key}, file.Reload(logger)
 }
 
-// errTextAsPath is for a value of 'file' that must not be shown.
-var errTextAsPath = errors.New("value looks like the text of a password file (not shown here); expected the path of a file with that text, such as /etc/caddy/.htpasswd")
+// errTextAsPath is the error for a path that looks like a line of a password file.
+var errTextAsPath = errors.New("value looks like the text of a password file (not shown here); expected the path of a file with this text, such as /etc/caddy/.htpasswd")
 
-// howToCreate says what to do about a password file that does not exist.
+// howToCreate returns what to do if the error is a missing password file, or "".
 func howToCreate(err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "; create it with: caddy htpasswd -c <file> <user>"

@@ -11,17 +11,16 @@ const (
 	metricSubsystem = "htpasswd"
 )
 
-// statistics are what a guard counts for the metrics. They only grow.
+// statistics are the counters of a guard that become metrics.
 type statistics struct {
 	results [resultCount]atomic.Uint64
 
 	limitsExceeded [scopeCount]atomic.Uint64
 
-	// Comparisons with cached passwords: those that let somebody in, and the
-	// others, which only tests want to know.
-	hits, misses atomic.Uint64
+	// Comparisons with cached passwords. Only tests read misses.
+	cacheHits, cacheMisses atomic.Uint64
 
-	hashTimes *prometheus.HistogramVec // hash computations, by format
+	hashTimes *prometheus.HistogramVec // by format
 }
 
 func newStatistics() statistics {
@@ -29,7 +28,7 @@ func newStatistics() statistics {
 		Namespace: metricNamespace,
 		Subsystem: metricSubsystem,
 		Name:      "hash_duration_seconds",
-		Help:      "Time that the computation of one password hash took.",
+		Help:      "Time taken to compute one password hash, in seconds.",
 		Buckets:   []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 	}, []string{"format"})}
 }

@@ -77,8 +77,8 @@ func TestThrottledAnswers(t *testing.T) {
 			n := hashes(func() {
 				a := s.guess(20, user, nil)
 				checkThrottled(t, a, time.Minute)
-				if a.body != "429 too many failed log-ins" {
-					t.Errorf("got %q, want %q", a.body, "429 too many failed log-ins")
+				if a.body != "429 too many failed logins" {
+					t.Errorf("got %q, want %q", a.body, "429 too many failed logins")
 				}
 				checkThrottled(t, s.get("/", user, "secret"), time.Minute)
 			})
@@ -96,8 +96,8 @@ func TestThrottledAnswers(t *testing.T) {
 	if seen := app.Taken(); len(seen) != 1 {
 		t.Errorf("bob, who has not failed: got through %d times, want once", len(seen))
 	}
-	lines := strings.Count(s.log(), `"log-in failed"`)
-	locks := regexp.MustCompile(`"too many failed log-ins: this budget .*"budget":"login","failures":10,"window":"1m0s"`).FindAllString(s.log(), -1)
+	lines := strings.Count(s.log(), `"login failed"`)
+	locks := regexp.MustCompile(`"login rate limit exceeded; .*"limit":"login","failures":10,"window":"1m0s","host":"localhost:[0-9]+"`).FindAllString(s.log(), -1)
 	if lines != 20 || len(locks) != 2 {
 		t.Errorf("got %d lines for failed logins and %d for exceeded limits, want 20 and 2", lines, len(locks))
 	}
@@ -240,9 +240,9 @@ func TestThrottleAcrossReloads(t *testing.T) {
 	})
 }
 
-// TestMoreHashes starts a configuration with more slots while somebody waits for
+// TestMoreWorkers starts a configuration with more slots while somebody waits for
 // one: they are used at once.
-func TestMoreHashes(t *testing.T) {
+func TestMoreWorkers(t *testing.T) {
 	config := func(n int) string {
 		return throttleSite(fmt.Sprintf("htpasswd {\n\tmax_hashes %d\n\tthrottle off\n}", n), "")
 	}

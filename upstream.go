@@ -24,43 +24,43 @@ func init() {
 	caddy.RegisterModule(new(UpstreamGroup))
 }
 
-// UpstreamGroup is a selection policy for reverse_proxy that knows weights,
-// backup servers and servers that are switched off, shares the requests fairly
-// among the servers that are available at the moment, and sends a request that
-// is tried again to a server that it was not sent to yet.
+// UpstreamGroup is a selection policy for reverse_proxy, with weights, backup servers and
+// servers that are down, like nginx's upstream. It distributes requests among the servers
+// that are available. A request that is retried goes to a server that it was not sent to
+// before, if there is one.
 //
-// In a Caddyfile it is what the `upstream` global option and the `proxy_pass`
-// directive become.
+// The `upstream` global option and the `proxy_pass` directive of a Caddyfile become this
+// policy. It cannot be written after `lb_policy`.
 type UpstreamGroup struct {
-	// How to choose among the available servers:
+	// The method that chooses among the available servers:
 	//
 	// - `round_robin`: in turn, smooth and weighted, so that weights 5, 1 and 1
 	//   give the order a a b a c a a;
-	// - `least_conn`: the one with the fewest requests at the moment;
-	// - `ip_hash`: by the client's address, the one that nginx takes;
-	// - `hash`: by `hash_key`, consistently: a server more or less of n moves
-	//   about 1/n of the keys;
-	// - `random`: the one with fewer requests of two that are drawn.
+	// - `least_conn`: the server with the fewest active requests;
+	// - `ip_hash`: by the client's address, the same server as nginx chooses;
+	// - `hash`: by `hash_key`, with consistent hashing: adding or removing one of n
+	//   servers moves about 1/n of the keys;
+	// - `random`: two random servers, and of these the one with fewer active requests.
 	//
-	// All of them respect the weights. Default: `round_robin`.
+	// All methods respect the weights. Default: `round_robin`.
 	Balance string `json:"balance,omitempty"`
 
-	// What `hash` goes by: a text with placeholders, such as
-	// `{http.request.uri}`. Required for `hash`.
+	// The key for `hash`: a text with at least one placeholder, such as
+	// `{http.request.uri}`. Required for `hash`, not allowed for other methods.
 	HashKey string `json:"hash_key,omitempty"`
 
-	// How long a server that was unhealthy takes to come back to its whole share
-	// of the requests. Not for `hash`, `ip_hash` and `random`. Default: 0, at once.
+	// The time in which a server that was unhealthy returns to its full share of the
+	// requests. Only for `round_robin` and `least_conn`. Default: 0, which means
+	// immediately.
 	SlowStart caddy.Duration `json:"slow_start,omitempty"`
 
-	// Whether a request is sent to each server once at most, however often it may
-	// be tried again. Default: false, when all have been tried they are tried again.
+	// Whether a request is sent to each server at most once, even if more retries are
+	// allowed. Default: false, which tries all servers again once all have been tried.
 	EachOnce bool `json:"each_once,omitempty"`
 
-	// Settings of single servers, by the address exactly as in the upstream's
-	// `dial`. A server that is not listed here has weight 1, and is neither a
-	// backup nor down; with `slow_start`, its state does not outlive a reload.
-	// Default: none listed.
+	// Per-server settings, by the exact `dial` address of the upstream. A server that is
+	// not listed has weight 1, and is neither a backup nor down. With `slow_start`, list
+	// every server: the state of the others is lost at a reload. Default: none.
 	Servers map[string]UpstreamServer `json:"servers,omitempty"`
 
 	shared     *shared
@@ -69,22 +69,21 @@ type UpstreamGroup struct {
 	plan       atomic.Pointer[upstreamPlan]
 }
 
-// UpstreamServer is one server's part in an [UpstreamGroup].
+// UpstreamServer has the settings of one server in an [UpstreamGroup].
 type UpstreamServer struct {
-	// The server's share of the requests, in proportion to the weights of
-	// the others: 1 to 65535. Default: 1.
+	// The weight of the server, 1 to 65535. Requests are distributed in proportion to the
+	// weights. Default: 1.
 	Weight int `json:"weight,omitempty"`
 
-	// Whether the server gets requests only while no other one is available.
-	// Backups share them among themselves by their weights. Default: false.
+	// Whether the server gets requests only while no other server is available. Backup
+	// servers share these requests by their weights. Default: false.
 	Backup bool `json:"backup,omitempty"`
 
-	// Whether the server is switched off: it gets no requests at all.
-	// Default: false.
+	// Whether the server is marked as down and gets no requests. Default: false.
 	Down bool `json:"down,omitempty"`
 }
 
-// maxServerWeight is the highest weight of a server, as in nginx.
+// maxServerWeight is the maximum weight of a server, as in nginx.
 const maxServerWeight = 65535
 
 // CaddyModule returns the Caddy module information.
@@ -95,8 +94,8 @@ func (*UpstreamGroup) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// serverRecovery is what slow_start knows of a server. All configurations share
-// it: a reload must not bring a server back at once.
+// serverRecovery is the state of a server for slow_start. All configurations share it,
+// because a reload must not bring a server back immediately.
 type serverRecovery struct{ balance.Recovery }
 
 // Destruct implements caddy.Destructor.
@@ -122,7 +121,7 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	return nil
 }
 
-// Cleanup releases what slow_start knows of the servers.
+// Cleanup releases the state of the servers for slow_start.
 func (g *UpstreamGroup) Cleanup() error {
 	var errs []error
 	for dial := range g.recoveries {
@@ -144,7 +143,7 @@ func (g *UpstreamGroup) Validate() error {
 	case method != balance.MethodHash && g.HashKey != "":
 		return fmt.Errorf("hash_key: expected none for balance %s, found %s", g.Balance, quoted(g.HashKey))
 	case g.HashKey != "" && !hasPlaceholder(g.HashKey):
-		return fmt.Errorf("hash_key: expected a key with a placeholder such as {http.request.uri}, found %s: by this key all requests would go to one server", quoted(g.HashKey))
+		return fmt.Errorf("hash_key: expected a key with a placeholder such as {http.request.uri}, found %s, which would send all requests to one server", quoted(g.HashKey))
 	case g.SlowStart < 0:
 		return fmt.Errorf("slow_start: expected 0 or more, found %s", time.Duration(g.SlowStart))
 	case g.SlowStart > 0 && !method.HasSlowStart():
@@ -158,7 +157,7 @@ func (g *UpstreamGroup) Validate() error {
 	return nil
 }
 
-// defaultBalance is the method of a group that names none.
+// defaultBalance is the default method of a group.
 const defaultBalance = string(balance.MethodRoundRobin)
 
 // methodNames returns the names of methods, for error messages.
@@ -170,32 +169,32 @@ func methodNames(methods []balance.Method) []string {
 	return names
 }
 
-// balanceMethodNames lists the methods as a Caddyfile has them, for error messages.
+// balanceMethodNames lists the methods in the syntax of a Caddyfile, for error messages.
 func balanceMethodNames() string {
 	methods := balance.Methods()
 	methods[slices.Index(methods, balance.MethodHash)] += " <key>"
 	return strings.Join(methodNames(methods), ", ")
 }
 
-// slowStartMethodNames lists the methods that slow_start is for.
+// slowStartMethodNames lists the methods that support slow_start.
 func slowStartMethodNames() string {
 	methods := slices.DeleteFunc(balance.Methods(), func(m balance.Method) bool { return !m.HasSlowStart() })
 	return strings.Join(methodNames(methods), " or ")
 }
 
-// UnmarshalCaddyfile refuses the policy as an lb_policy: weights belong to
-// servers, and there is no place for them behind lb_policy.
+// UnmarshalCaddyfile refuses the policy after lb_policy, where the servers could have no
+// weights.
 func (*UpstreamGroup) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume policy name
 	return errorContext("").in("lb_policy").unexpected(d.Token(), "policy",
 		"define the group with the global option 'upstream <group> { server <address> ... }', and use it with the directive 'proxy_pass <group>'")
 }
 
-// markClientBody marks the errors of reading the request's body, which Caddy would
-// take for failures of the server. With passive health checks, which groups have by
-// default, any client could take all servers out by breaking off uploads. It returns
-// false for a body that has been read from already. A buffered body is a new one at
-// each attempt.
+// markClientBody marks errors of reading the request body as caused by the client. Caddy
+// would take them for failures of the server. With passive health checks, which groups
+// have by default, a client could then take all servers out by aborting uploads.
+// markClientBody returns false if the body has already been read from. A buffered body is
+// a new one for each attempt.
 func markClientBody(r *http.Request) bool {
 	if r.Body == nil || r.Body == http.NoBody {
 		return true
@@ -211,15 +210,15 @@ func markClientBody(r *http.Request) bool {
 	return true
 }
 
-// clientBody is a request body whose errors count as the client's doing.
+// clientBody is a request body whose errors count as caused by the client.
 type clientBody struct {
 	io.ReadCloser
 	closer io.Closer
-	begun  atomic.Bool // the transport reads in a goroutine of its own
+	begun  atomic.Bool // atomic, because the transport reads in its own goroutine
 }
 
-// Close closes the body if it has been read from; else another server can get
-// it. Caddy decides the same by a count that is not safe to read here: HTTP/2
+// Close closes the body if it has been read from. Otherwise another server can still get
+// it. Caddy decides this with a counter that is not safe to read here, because HTTP/2
 // transports close bodies while they read them.
 func (b *clientBody) Close() error {
 	if !b.begun.Load() {
@@ -234,7 +233,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		b.begun.Store(true)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%w: reading the request: %w", context.Canceled, err)
+		err = fmt.Errorf("%w: reading the request body: %w", context.Canceled, err)
 	}
 	return n, err
 }

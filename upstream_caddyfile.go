@@ -18,8 +18,7 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("proxy_pass", httpcaddyfile.Before, "reverse_proxy")
 }
 
-// parseUpstream sets up a group of servers from the tokens of the global
-// option. Syntax:
+// parseUpstream sets up an upstream group from the tokens of the global option. Syntax:
 //
 //	upstream <group> {
 //	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down]
@@ -28,9 +27,8 @@ func init() {
 //	    <any other subdirective of reverse_proxy>
 //	}
 //
-// The option may be repeated with other names. It keeps the groups for
-// proxy_pass, and their names for UpstreamNames. A group that nobody uses is
-// checked as well.
+// The option can be repeated with other names. It keeps the groups for proxy_pass, and
+// their names for UpstreamNames. Groups that no proxy_pass uses are checked as well.
 func parseUpstream(d *caddyfile.Dispenser, existing any) (any, error) {
 	groups := groupsOfOption(existing)
 	if groups == nil {
@@ -65,15 +63,15 @@ func parseUpstream(d *caddyfile.Dispenser, existing any) (any, error) {
 	return groups.asOption(), nil
 }
 
-// parseProxyPass sets up a reverse_proxy handler, and the guard before it, from
-// the tokens of the directive and of the group that it names. Syntax:
+// parseProxyPass sets up a ProxyPass handler from the tokens of the directive and of its
+// group. Syntax:
 //
 //	proxy_pass [<matcher>] <group> {
 //	    <any other subdirective of reverse_proxy>
 //	}
 //
-// The group may also be written http://<group>. The group's subdirectives
-// come first, so what can be there once only is replaced by the directive's.
+// The group can also be written as http://<group>. The lines of the group come first, so
+// the lines of the directive override single values.
 func parseProxyPass(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next() // consume directive name
 	directive := h.Token()
@@ -86,7 +84,7 @@ func parseProxyPass(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		return nil, err
 	}
 	if h.NextArg() {
-		return nil, errorContext("").unexpected(h.Token(), "argument", fmt.Sprintf("expected one group; for one more server write 'server %s' in 'upstream %s'", withoutSecrets(h.Val()), group.name.Text))
+		return nil, errorContext("").unexpected(h.Token(), "argument", fmt.Sprintf("expected one group; to add a server, write 'server %s' in 'upstream %s'", withoutSecrets(h.Val()), group.name.Text))
 	}
 
 	lines, end := blockLines(h.Dispenser)
@@ -105,10 +103,10 @@ func parseProxyPass(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	return &ProxyPass{Group: group.name.Text, ProxyRaw: caddyconfig.JSONModuleObject(rp, "handler", "reverse_proxy", nil)}, nil
 }
 
-// upstreamGroups has the groups of the global options by name.
+// upstreamGroups are the groups of the global options, by name.
 type upstreamGroups map[string]*groupDefinition
 
-// find returns the group that an argument of proxy_pass names.
+// find returns the group for an argument of proxy_pass.
 func (groups upstreamGroups) find(arg caddyfile.Token) (*groupDefinition, error) {
 	name, err := groupReference(arg)
 	if err != nil {
@@ -118,13 +116,13 @@ func (groups upstreamGroups) find(arg caddyfile.Token) (*groupDefinition, error)
 		return group, nil
 	}
 	if len(groups) == 0 {
-		return nil, errorContext("").expected(arg, "the name of an upstream group", quoted(name)+" where no group is defined",
+		return nil, errorContext("").expected(arg, "the name of an upstream group", quoted(name)+", but no group is defined",
 			fmt.Sprintf("write 'upstream %s { server <address> ... }' in the global options at the top of the Caddyfile, or use reverse_proxy for a single address", name))
 	}
 	return nil, errorContext("").unrecognized(arg, "upstream group", name, slices.Sorted(maps.Keys(groups))...)
 }
 
-// groupReference returns the name of the group in an argument of proxy_pass.
+// groupReference returns the group name in an argument of proxy_pass.
 func groupReference(arg caddyfile.Token) (string, error) {
 	const c errorContext = ""
 	if err := c.checkSemicolon(arg); err != nil {
@@ -147,7 +145,7 @@ func groupReference(arg caddyfile.Token) (string, error) {
 		rest = withoutSecrets(rest)
 		return "", c.expected(arg, "the name of an upstream group, not an address", found, fmt.Sprintf("write 'server %s' in a group, or use 'reverse_proxy %s'", rest, rest))
 	case hasPath:
-		return "", c.expected(arg, "a group without a path", quoted("/"+path), fmt.Sprintf("write 'proxy_pass %s', and change the path with handle_path, 'uri strip_prefix' or 'rewrite'", name))
+		return "", c.expected(arg, "a group without a path", quoted("/"+path), fmt.Sprintf("write 'proxy_pass %s', and change the path with 'handle_path', 'uri strip_prefix' or 'rewrite'", name))
 	}
 	return name, nil
 }

@@ -19,21 +19,21 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
 )
 
-// groupDefinition is one `upstream` global option. It serves any number of
-// directives, so nothing changes it once it is complete.
+// groupDefinition is one `upstream` global option. Any number of directives use it, so it
+// does not change once it is complete.
 type groupDefinition struct {
 	name      caddyfile.Token
 	policy    UpstreamGroup   // balance and slow_start
 	slowStart caddyfile.Token // where it was set
 	servers   []*groupServer
-	lines     []caddyfile.Segment // for reverse_proxy, each server as a `to`
+	lines     []caddyfile.Segment // for reverse_proxy, with `to` for each server
 }
 
-// groupSubdirectives are what a group knows beside those of reverse_proxy.
+// groupSubdirectives are the subdirectives of a group that reverse_proxy does not have.
 var groupSubdirectives = []string{"server", "balance", "slow_start"}
 
-// proxySubdirectives are those of reverse_proxy that make sense for a group.
-// They are for errors only: what else Caddy knows is taken as well.
+// proxySubdirectives are the subdirectives of reverse_proxy that are useful in a group.
+// They are only for errors: a group accepts any other subdirective that Caddy has.
 var proxySubdirectives = []string{
 	"lb_retries", "lb_try_duration", "lb_try_interval", "lb_retry_match",
 	"health_uri", "health_upstream", "health_port", "health_headers", "health_method", "health_request_body", "health_interval",
@@ -43,20 +43,20 @@ var proxySubdirectives = []string{
 	"trusted_proxies", "header_up", "header_down", "method", "rewrite", "transport", "handle_response", "replace_status", "verbose_logs",
 }
 
-// refusedSubdirectives says what to write in place of reverse_proxy's
-// subdirectives that would go past the group.
+// refusedSubdirectives are the subdirectives of reverse_proxy that would bypass the group,
+// with what to write instead.
 var refusedSubdirectives = map[string]string{
 	"to":        "write 'server <address>' in the group",
-	"dynamic":   "the servers of a group are fixed; write 'server <address>' in it, or use reverse_proxy",
-	"lb_policy": "the group has its own policy; write 'balance <method>' in it",
+	"dynamic":   "the servers of a group are fixed; write 'server <address>' in the group, or use reverse_proxy",
+	"lb_policy": "write 'balance <method>' in the group",
 }
 
-// context begins the errors in the group's definition.
+// context returns the context of errors in the group's definition.
 func (g *groupDefinition) context() errorContext {
 	return errorContext("").in("upstream " + g.name.Text)
 }
 
-// checkName refuses names that proxy_pass could not use.
+// checkName refuses names that cannot be written after proxy_pass.
 func (g *groupDefinition) checkName() error {
 	if err := errorContext("").checkSemicolon(g.name); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (g *groupDefinition) checkName() error {
 // readBlock reads the block of the global option.
 func (g *groupDefinition) readBlock(d *caddyfile.Dispenser) error {
 	s := &subdirectives{Dispenser: d, context: g.context(), known: groupSubdirectives, repeatable: []string{"server"}}
-	// Caddy itself replaces the short placeholders of sites only.
+	// Caddy replaces placeholder shorthands only in sites.
 	shorthands := httpcaddyfile.NewShorthandReplacer()
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if !slices.Contains(groupSubdirectives, d.Val()) {
@@ -95,7 +95,7 @@ func (g *groupDefinition) readBlock(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// readLine reads a line that reverse_proxy does not know.
+// readLine parses a line with one of groupSubdirectives.
 func (g *groupDefinition) readLine(s *subdirectives, shorthands httpcaddyfile.ShorthandReplacer) error {
 	if s.name.Text == "slow_start" {
 		duration, err := s.duration("a duration above zero, such as 30s", 0)
@@ -132,8 +132,8 @@ func (g *groupDefinition) addServer(name caddyfile.Token, args caddyfile.Segment
 			}
 		}
 	}
-	// reverse_proxy's own check depends on the order, and lets TLS for one
-	// server become TLS for those before it.
+	// The check of reverse_proxy depends on the order, and lets TLS for one server
+	// become TLS for the servers before it.
 	if len(g.servers) > 0 {
 		if first := g.servers[0].address; addressScheme(first) != addressScheme(server.address) {
 			return c.expected(server.address, fmt.Sprintf("the same scheme (scheme:// or none) as server %s %s", first.Text, lineOf(first, server.address)), schemeFound(server.address), "")
@@ -147,7 +147,7 @@ func (g *groupDefinition) addServer(name caddyfile.Token, args caddyfile.Segment
 	return nil
 }
 
-// setBalance takes the arguments of a `balance` line.
+// setBalance parses the arguments of a `balance` line.
 func (g *groupDefinition) setBalance(args caddyfile.Segment) error {
 	method := args[0]
 	if !balance.Method(method.Text).IsKnown() {
@@ -161,10 +161,10 @@ func (g *groupDefinition) setBalance(args caddyfile.Segment) error {
 			return c.expected(method, "a key, such as {uri} or {header.X-User}", foundNothing, "")
 		}
 		if last := args[len(args)-1]; last.Text == "consistent" {
-			return c.unexpected(last, "argument", "it is always consistent; write 'balance hash <key>'")
+			return c.unexpected(last, "argument", "the hash is always consistent; write 'balance hash <key>'")
 		}
 		if key := args[0]; !hasPlaceholder(key.Text) {
-			return c.expected(key, "a key with a placeholder, such as {uri} (nginx: $request_uri) or {client_ip}", quoted(key.Text), "by this key all requests would go to one server")
+			return c.expected(key, "a key with a placeholder, such as {uri} (nginx: $request_uri) or {client_ip}", quoted(key.Text), "this key would send all requests to one server")
 		}
 		g.policy.HashKey, args = args[0].Text, args[1:]
 	}
@@ -174,8 +174,8 @@ func (g *groupDefinition) setBalance(args caddyfile.Segment) error {
 	return nil
 }
 
-// checkProxyLine refuses what the group decides by itself, and what nginx has
-// and Caddy has not, wherever it stands.
+// checkProxyLine refuses subdirectives that the group replaces, and directives of nginx
+// that Caddy does not have, in any line for reverse_proxy.
 func checkProxyLine(c errorContext, line caddyfile.Segment) error {
 	name := line[0]
 	instead, refused := insteadOf(nginxUpstream, name.Text)
@@ -191,7 +191,7 @@ func checkProxyLine(c errorContext, line caddyfile.Segment) error {
 	return nil
 }
 
-// checkDirectiveLine refuses what can't stand in the directive's block.
+// checkDirectiveLine refuses lines that are not allowed in the block of proxy_pass.
 func (g *groupDefinition) checkDirectiveLine(line caddyfile.Segment) error {
 	const c errorContext = ""
 	name := line[0]
@@ -207,7 +207,7 @@ func (g *groupDefinition) checkDirectiveLine(line caddyfile.Segment) error {
 	return nil
 }
 
-// checkServers refuses a group that could not serve a single request.
+// checkServers refuses a group that cannot serve any request.
 func (g *groupDefinition) checkServers() error {
 	c := g.context()
 	if len(g.servers) == 0 {
@@ -225,10 +225,10 @@ func (g *groupDefinition) checkServers() error {
 	return nil
 }
 
-// expand makes the handler of the group's lines and then the directive's, and
-// returns the dispenser that it was read from. The tokens end is the closing
-// brace, if there was a block. Errors begin with c, and list the subdirectives
-// that are known.
+// expand makes a handler from the lines of the group, followed by those of the directive.
+// It returns the handler and the dispenser that it was parsed from. end is the closing
+// brace of the directive's block, or nil. Errors begin with c, and list the known
+// subdirectives.
 func (g *groupDefinition) expand(c errorContext, known []string, directive caddyfile.Token, lines []caddyfile.Segment, end caddyfile.Segment) (*reverseproxy.Handler, *caddyfile.Dispenser, error) {
 	opening := caddyfile.Segment{
 		{File: directive.File, Line: directive.Line, Text: "reverse_proxy"},
@@ -251,8 +251,8 @@ func (g *groupDefinition) expand(c errorContext, known []string, directive caddy
 	return h, d, nil
 }
 
-// explain returns an error of reverse_proxy, read up to the token, with the
-// context and a place. A subdirective that Caddy does not know gets the phrase of all blocks.
+// explain adds the context and the position to an error of reverse_proxy at the token. For
+// an unknown subdirective, it returns the same error as for other blocks.
 func explain(c errorContext, t caddyfile.Token, known []string, err error) error {
 	if !strings.HasPrefix(err.Error(), "unrecognized subdirective "+t.Text+",") {
 		return fmt.Errorf("%s%w", string(c), withPlace(t, err))
@@ -263,7 +263,7 @@ func explain(c errorContext, t caddyfile.Token, known []string, err error) error
 	return c.unrecognized(t, "subdirective", t.Text, known...)
 }
 
-// applyServers puts the policy and what the servers' parameters say into h.
+// applyServers sets the policy and the parameters of the servers in h.
 func (g *groupDefinition) applyServers(h *reverseproxy.Handler, eachOnce bool) {
 	policy := &UpstreamGroup{
 		Balance:   g.policy.Balance,
@@ -287,9 +287,9 @@ func (g *groupDefinition) applyServers(h *reverseproxy.Handler, eachOnce bool) {
 	h.LoadBalancing.SelectionPolicyRaw = caddyconfig.JSONModuleObject(policy, "policy", policy.CaddyModule().ID.Name(), nil)
 }
 
-// applyFailDefaults gives h nginx's passive health checks unless the lines say
-// otherwise: one failure takes a server out for 10 seconds, if there is
-// another one, and max_fails 0 means that failures don't count.
+// applyFailDefaults sets the passive health checks of nginx in h, unless the lines set
+// others. A single failure takes a server out for 10 seconds, if there is another server.
+// With max_fails 0, failures do not count.
 func (g *groupDefinition) applyFailDefaults(c errorContext, h *reverseproxy.Handler, lines []caddyfile.Segment) error {
 	maxFails, hasMaxFails := lastOf("max_fails", lines)
 	_, hasFailDuration := lastOf("fail_duration", lines)
@@ -316,7 +316,7 @@ func (g *groupDefinition) applyFailDefaults(c errorContext, h *reverseproxy.Hand
 		}
 	}
 
-	// Leave out of the config what says nothing.
+	// Omit empty settings from the configuration.
 	if reflect.ValueOf(*passive).IsZero() {
 		h.HealthChecks.Passive = nil
 	}
@@ -326,11 +326,11 @@ func (g *groupDefinition) applyFailDefaults(c errorContext, h *reverseproxy.Hand
 	return nil
 }
 
-// defaultFailDuration is for how long a failure counts, as in nginx.
+// defaultFailDuration is how long a failure counts, as in nginx.
 const defaultFailDuration = 10 * time.Second
 
-// applyRetryDefault lets h try each further server once unless the lines say
-// otherwise. It reports whether that default holds.
+// applyRetryDefault makes h try each other server once, unless the lines set retries. It
+// reports whether it has set this default.
 func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []caddyfile.Segment) bool {
 	if h.LoadBalancing == nil {
 		h.LoadBalancing = new(reverseproxy.LoadBalancing)
@@ -347,12 +347,12 @@ func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []cad
 	return true
 }
 
-// idempotentMethods are those that a request can be sent again with, whatever
-// became of it the first time (RFC 9110, section 9.2.2; nginx takes the same).
-// Caddy on its own takes only GET.
+// idempotentMethods are the methods with which a request can be retried even if a server
+// has processed it (RFC 9110, section 9.2.2), the same as in nginx. Caddy's default is
+// only GET.
 var idempotentMethods = []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 
-// usable counts the servers that may get requests, backups included.
+// usable returns the number of servers that may get requests, including backups.
 func (g *groupDefinition) usable() int {
 	n := 0
 	for _, server := range g.servers {

@@ -23,11 +23,11 @@ func init() {
 	caddy.RegisterModule(UpstreamNames{})
 }
 
-// UpstreamNames has the names of the upstream groups of a Caddyfile. It warns
-// of a `reverse_proxy` to such a name: there it is the name of a host, and only
-// `proxy_pass` knows groups.
+// UpstreamNames holds the names of the upstream groups in a Caddyfile. It logs a warning
+// for each `reverse_proxy` to such a name, because only `proxy_pass` supports groups: for
+// `reverse_proxy`, the name is the name of a host. It has no other effect.
 type UpstreamNames struct {
-	// The names of the groups. Default: none.
+	// The names of the groups. An empty name is an error. Default: none.
 	Groups []string `json:"groups,omitempty"`
 }
 
@@ -39,11 +39,12 @@ func (UpstreamNames) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision warns. It never refuses: a host may have the name of a group.
+// Provision logs the warnings. They are no errors, because a host may have the name of a
+// group.
 func (n *UpstreamNames) Provision(ctx caddy.Context) error {
 	loaded, err := ctx.AppIfConfigured("http")
 	if err != nil {
-		return nil // Caddy reports it, where it is wrong
+		return nil // Caddy reports the error of the http app
 	}
 	http, ok := loaded.(*caddyhttp.App)
 	if !ok {
@@ -60,7 +61,7 @@ func (n *UpstreamNames) Provision(ctx caddy.Context) error {
 			for _, dial := range hostsOf(proxy) {
 				if group := bareHost(dial); groups[group] && !warned[dial] {
 					warned[dial] = true
-					logger.Warn("upstream has the name of an upstream group, but is a host name here; to use the group write proxy_pass",
+					logger.Warn("upstream is a host name here, but an upstream group has the same name; use proxy_pass for the group",
 						zap.String("upstream", dial), zap.String("group", group))
 				}
 			}
@@ -69,10 +70,10 @@ func (n *UpstreamNames) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Validate refuses a group without a name.
+// Validate refuses empty names.
 func (n *UpstreamNames) Validate() error {
 	if slices.Contains(n.Groups, "") {
-		return errors.New("groups: expected the names of groups, found an empty one")
+		return errors.New("groups: expected the names of groups, found an empty name")
 	}
 	return nil
 }
@@ -83,7 +84,7 @@ func (*UpstreamNames) Start() error { return nil }
 // Stop does nothing.
 func (*UpstreamNames) Stop() error { return nil }
 
-// hostsOf returns the addresses of a reverse_proxy that is not for a group.
+// hostsOf returns the addresses of a reverse_proxy, or nil if it is for a group.
 func hostsOf(proxy *reverseproxy.Handler) []string {
 	if lb := proxy.LoadBalancing; lb != nil {
 		if _, isGroup := lb.SelectionPolicy.(*UpstreamGroup); isGroup {
@@ -99,8 +100,8 @@ func hostsOf(proxy *reverseproxy.Handler) []string {
 	return dials
 }
 
-// bareHost returns the host of an address to which a Caddyfile need not say
-// more than that, "" for any other.
+// bareHost returns the host of an address that a Caddyfile can write as the host alone, or
+// "" for any other address.
 func bareHost(dial string) string {
 	address := strings.TrimPrefix(dial, "tcp/")
 	host, port, err := net.SplitHostPort(address)
@@ -144,9 +145,9 @@ func proxiesOf(server *caddyhttp.Server) func(yield func(*reverseproxy.Handler) 
 	}
 }
 
-// definedGroups has the definitions of the groups of Caddyfiles that are being
-// adapted, by the JSON of their names. Caddy takes an app from a global option as
-// this JSON only, and hands the same to directives, which need the definitions.
+// definedGroups are the group definitions of the Caddyfiles that are being adapted, by the
+// JSON of their names. A global option can return an app only as JSON. Caddy passes this
+// JSON to the directives, which need the definitions.
 var definedGroups sync.Map
 
 // asOption returns the value of the global option.
@@ -159,8 +160,7 @@ func (groups upstreamGroups) asOption() httpcaddyfile.App {
 	return httpcaddyfile.App{Name: string(names.CaddyModule().ID), Value: value}
 }
 
-// groupsOfOption returns the definitions for a value of the global option, none
-// if there is none.
+// groupsOfOption returns the definitions for a value of the global option, or nil.
 func groupsOfOption(option any) upstreamGroups {
 	app, ok := option.(httpcaddyfile.App)
 	if !ok || len(app.Value) == 0 {

@@ -13,13 +13,13 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
 )
 
-// Select returns the server that gets the request, or nil if none is available.
+// Select returns the server for the request, or nil if no server is available.
 func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
 	if len(pool) == 0 {
 		return nil
 	}
 	if !markClientBody(r) {
-		return nil // what one server has read cannot be sent to the next: the error of the first server stands
+		return nil // the body cannot be sent again, so the error of the first server is final
 	}
 	plan := g.plan.Load()
 	if plan == nil || !plan.fits(pool) {
@@ -58,23 +58,22 @@ func chosenOf(pool reverseproxy.UpstreamPool, index int) *reverseproxy.Upstream 
 	return pool[index]
 }
 
-// Caddy's retry loop asks for a server again and again with the same request,
-// of which each pass through a handler has a copy of its own. What is kept in
-// between is among the request's variables: the copy, the last server, and from the
-// first retry on all servers that were tried.
+// In Caddy's retry loop, Select is called with the same request again. Each time that a
+// request goes through a handler, it is another copy. The variables of the request keep
+// this copy, the last server, and from the first retry on all servers that were tried.
 const (
 	triedForVar  = "upstream_group.request"
 	lastTriedVar = "upstream_group.last"
 	allTriedVar  = "upstream_group.tried"
 )
 
-// triedServers are the servers that a request was sent to already.
+// triedServers are the servers to which a request was already sent.
 type triedServers struct {
 	request *http.Request
 	balance.Tried
 }
 
-// triedFor returns the servers that a request was sent to before this retry.
+// triedFor returns the servers to which a request was sent before this retry.
 func triedFor(r *http.Request, vars map[string]any) *balance.Tried {
 	t, _ := vars[allTriedVar].(*triedServers)
 	if t == nil || t.request != r {
@@ -96,12 +95,12 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 	if old != nil && old.fits(pool) {
 		return old
 	}
-	// The first pool starts at the beginning, so that the order is known. A
-	// pool that changes starts anywhere: if it changed with every request,
-	// the first server of each would get them all.
+	// The first pool starts with its first server, so that the order is known. A pool
+	// that has changed starts at a random server: if the pool changed with every
+	// request, its first server would get all requests.
 	var start uint64
 	if old != nil {
-		start = rand.Uint64() //nolint:gosec // any start will do
+		start = rand.Uint64() //nolint:gosec // needs no secure random number
 	}
 	plan := g.newPlan(pool, start)
 	g.plan.Store(plan)
@@ -133,24 +132,24 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 	return plan
 }
 
-// upstreamPlan is what was worked out for a pool. It knows servers by their
-// place in the pool, so it also serves another pool of the same addresses.
+// upstreamPlan is what has been computed for a pool. It refers to servers by their index
+// in the pool, so it also fits another pool with the same addresses.
 type upstreamPlan struct {
 	pool    reverseproxy.UpstreamPool
 	servers []balance.Server // of pool
 	group   *balance.Group
-	keyOf   func(*http.Request) string // what a request is hashed by; nil if by nothing
+	keyOf   func(*http.Request) string // returns the hash key of a request; nil for methods without one
 }
 
 // serversOf returns the servers of a pool that the plan fits.
 func (p *upstreamPlan) serversOf(pool reverseproxy.UpstreamPool) []balance.Server {
 	if &pool[0] == &p.pool[0] {
-		return p.servers // always for static upstreams, which so cost no allocation
+		return p.servers // always for static upstreams, which saves them an allocation
 	}
 	return balanceServers(pool)
 }
 
-// balanceServers returns the servers of a pool as balance takes them.
+// balanceServers returns the servers of a pool as package balance needs them.
 func balanceServers(pool reverseproxy.UpstreamPool) []balance.Server {
 	servers := make([]balance.Server, len(pool))
 	for i, upstream := range pool {
@@ -159,13 +158,13 @@ func balanceServers(pool reverseproxy.UpstreamPool) []balance.Server {
 	return servers
 }
 
-// fits reports whether the plan is good for the pool.
+// fits reports whether the plan can be used for the pool.
 func (p *upstreamPlan) fits(pool reverseproxy.UpstreamPool) bool {
 	if len(pool) != len(p.pool) {
 		return false
 	}
-	// Static upstreams are the same slice at every call. Since p.pool keeps
-	// its memory from being used again, the same place is the same pool.
+	// Static upstreams are the same slice in every call. p.pool keeps its memory from
+	// being reused, so the same address is the same pool.
 	if &pool[0] == &p.pool[0] {
 		return true
 	}
@@ -177,10 +176,10 @@ func (p *upstreamPlan) fits(pool reverseproxy.UpstreamPool) bool {
 	return true
 }
 
-// hashKey is the text that a request is hashed by, with placeholders.
+// hashKey is the key of a hash, with placeholders.
 type hashKey struct {
 	text        string
-	placeholder string // if text is just one
+	placeholder string // the name, if text is a single placeholder
 }
 
 func newHashKey(text string) hashKey {
@@ -201,7 +200,7 @@ func (k hashKey) of(r *http.Request) string {
 	return repl.ReplaceAll(k.text, "")
 }
 
-// hasPlaceholder reports whether a key differs from request to request.
+// hasPlaceholder reports whether a key contains a placeholder.
 func hasPlaceholder(key string) bool {
 	_, rest, open := strings.Cut(key, "{")
 	return open && strings.IndexByte(rest, '}') > 0

@@ -15,14 +15,14 @@ import (
 type groupServer struct {
 	UpstreamServer
 	address  caddyfile.Token
-	dials    []string // a port range is several
+	dials    []string // more than one for a port range
 	maxConns int
 }
 
-// serverParameters is the syntax of what may follow a server's address.
+// serverParameters is the syntax of the parameters after a server's address.
 const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down]"
 
-// parseGroupServer reads the arguments of a `server` line.
+// parseGroupServer parses the arguments of a `server` line.
 func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segment) (*groupServer, error) {
 	address := args[0]
 	if address.Text == "{" || strings.HasPrefix(address.Text, "weight=") || strings.HasPrefix(address.Text, "max_conns=") {
@@ -55,8 +55,8 @@ func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segme
 	return server, nil
 }
 
-// checkAddress refuses the parts of a URL that a server's address has no place
-// for, and addresses that a client could choose.
+// checkAddress refuses parts of a URL that a server's address cannot have, and addresses
+// that a client could choose.
 func checkAddress(c errorContext, address caddyfile.Token) error {
 	scheme, rest, hasScheme := strings.Cut(address.Text, "://")
 	if !hasScheme {
@@ -65,7 +65,7 @@ func checkAddress(c errorContext, address caddyfile.Token) error {
 		scheme += "://"
 	}
 	if network, _, _ := strings.Cut(rest, "/"); scheme == "" && (caddy.IsUnixNetwork(network) || caddy.IsFdNetwork(network)) {
-		return nil // what follows is the path of a socket
+		return nil // the rest is the path of a socket
 	}
 	network := ""
 	if name, after, found := strings.Cut(rest, "/"); scheme == "" && found && slices.Contains([]string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}, name) {
@@ -82,7 +82,7 @@ func checkAddress(c errorContext, address caddyfile.Token) error {
 	}
 	host, more := rest[:end], rest[end:]
 	if at := strings.LastIndexByte(host, '@'); at >= 0 {
-		return c.in("server").expected(address, "an address without a user", "one before '@'",
+		return c.in("server").expected(address, "an address without a user", "a user before '@'",
 			fmt.Sprintf("write 'server %s%s%s', and 'header_up Authorization ...' for the credentials", scheme, network, host[at+1:]))
 	}
 	if strings.Contains(rest, "{http.request.") {
@@ -95,7 +95,7 @@ func checkAddress(c errorContext, address caddyfile.Token) error {
 	switch more[0] {
 	case '/':
 		if part = "path"; more != "/" {
-			change = ", and change the path of the request with handle_path, 'uri' or 'rewrite'"
+			change = ", and change the path of the request with 'handle_path', 'uri' or 'rewrite'"
 		}
 	case '?':
 		part, change = "query", ", and change the query of the request with 'uri query'"
@@ -103,7 +103,7 @@ func checkAddress(c errorContext, address caddyfile.Token) error {
 	return c.in("server "+address.Text).expected(address, "an address without a "+part, quoted(more), fmt.Sprintf("write 'server %s%s%s'%s", scheme, network, host, change))
 }
 
-// setParameter sets what one parameter of a `server` line says.
+// setParameter sets one parameter of a `server` line.
 func (s *groupServer) setParameter(c errorContext, param caddyfile.Token, name, value string, hasValue bool) error {
 	if instead, ok := insteadOf(nginxServer, name); ok {
 		return c.unexpected(param, "parameter", instead)
@@ -112,7 +112,7 @@ func (s *groupServer) setParameter(c errorContext, param caddyfile.Token, name, 
 	switch {
 	case name == "weight":
 		if numErr != nil || n < 1 || n > maxServerWeight {
-			return c.expected(param, fmt.Sprintf("weight=<n> with n from 1 to %d", maxServerWeight), quoted(param.Text), "a server that gets no requests is marked 'down'")
+			return c.expected(param, fmt.Sprintf("weight=<n> with n from 1 to %d", maxServerWeight), quoted(param.Text), "to send no requests to a server, write 'down'")
 		}
 		s.Weight = n
 	case name == "max_conns":
@@ -130,8 +130,8 @@ func (s *groupServer) setParameter(c errorContext, param caddyfile.Token, name, 
 	return nil
 }
 
-// dialAddresses returns the addresses to dial that reverse_proxy makes of one
-// address; the server's first token tells it file and line.
+// dialAddresses returns the addresses to dial that reverse_proxy derives from an address.
+// The token server provides the file and line.
 func dialAddresses(server, address caddyfile.Token) ([]string, error) {
 	directive := server.Clone()
 	directive.Text = "reverse_proxy"
@@ -146,7 +146,7 @@ func dialAddresses(server, address caddyfile.Token) ([]string, error) {
 	return dials, nil
 }
 
-// addressScheme returns the scheme that an address is written with, if any.
+// addressScheme returns the scheme of an address, or "".
 func addressScheme(address caddyfile.Token) string {
 	if strings.HasPrefix(address.Text, "unix+h2c/") {
 		return "h2c"
@@ -158,7 +158,7 @@ func addressScheme(address caddyfile.Token) string {
 	return strings.ToLower(scheme)
 }
 
-// schemeFound is how errors show the scheme of an address.
+// schemeFound returns the scheme of an address for errors.
 func schemeFound(address caddyfile.Token) string {
 	if scheme := addressScheme(address); scheme != "" {
 		return quoted(scheme + "://")

@@ -224,10 +224,10 @@ func TestSelectRetries(t *testing.T) {
 	}
 }
 
-// TestTriedIsOfThePass is a request that goes through the same handler twice, as
+// TestTriedServersOfOnePass is a request that goes through the same handler twice, as
 // with a named route: Caddy hands over another copy of it, and what was tried for
 // the first is nothing for the second.
-func TestTriedIsOfThePass(t *testing.T) {
+func TestTriedServersOfOnePass(t *testing.T) {
 	g, names := groupOf(t, "ip_hash", "a b")
 	pool := plainPool(names...)
 	r := proxied("/", "192.0.2.1")
@@ -254,9 +254,9 @@ func TestTriedByAddress(t *testing.T) {
 	}
 }
 
-// TestTriedIsOfTheHandler is a request that goes through two handlers with the
+// TestTriedServersOfOneHandler is a request that goes through two handlers with the
 // same servers: what the first one tried is nothing for the second.
-func TestTriedIsOfTheHandler(t *testing.T) {
+func TestTriedServersOfOneHandler(t *testing.T) {
 	one, names := groupOf(t, "round_robin", "a b")
 	two, _ := groupOf(t, "round_robin", "a b")
 	pools := [2]reverseproxy.UpstreamPool{plainPool(names...), plainPool(names...)}
@@ -312,9 +312,9 @@ func TestHashWithoutKey(t *testing.T) {
 	}
 }
 
-// TestSelectGoesByTheClient has the clients of ip_hash: by their addresses as Caddy
+// TestSelectUsesTheClientAddress has the clients of ip_hash: by their addresses as Caddy
 // finds them, of which there may be none.
-func TestSelectGoesByTheClient(t *testing.T) {
+func TestSelectUsesTheClientAddress(t *testing.T) {
 	g, names := groupOf(t, "ip_hash", "a b c d")
 	pool := plainPool(names...)
 	for address, want := range map[string]string{"1.0.0.1": "c", "2.7.13.1": "b", "2001:db8:2::4": "d", "": "d"} {
@@ -377,9 +377,9 @@ func TestSlowStartOutlivesReload(t *testing.T) {
 	}
 }
 
-// TestSlowStartIsOfTheHandler has two handlers with the same servers, of which
+// TestSlowStartOfOneHandler has two handlers with the same servers, of which
 // one finds a server unhealthy: the other one goes on with it.
-func TestSlowStartIsOfTheHandler(t *testing.T) {
+func TestSlowStartOfOneHandler(t *testing.T) {
 	var groups [2]*UpstreamGroup
 	var pools [2]reverseproxy.UpstreamPool
 	var names []string

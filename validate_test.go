@@ -19,7 +19,7 @@ func TestWrongSettingsOfHandler(t *testing.T) {
 		"a reserved user_header":         {`{"files": ["MISSING"], "user_header": "Cookie"}`, "user_header: expected the name of a header field such as X-User, found 'Cookie', which is not valid or is reserved"},
 		"a user_header with a line end":  {`{"files": ["MISSING"], "user_header": "X\r\nY"}`, `user_header: expected the name of a header field such as X-User, found 'X\r\nY', which is not valid or is reserved`},
 		"require without anybody":        {`{"files": ["MISSING"], "require": {}}`, "require: expected users or groups, found neither"},
-		"require groups without a file":  {`{"files": ["MISSING"], "require": {"groups": ["g"]}}`, "require: groups: expected group_files that say who is in them, found none"},
+		"require groups without a file":  {`{"files": ["MISSING"], "require": {"groups": ["g"]}}`, "require: groups: expected group_files that define the groups, found none"},
 		"cache off and with a max_age":   {`{"files": ["MISSING"], "cache": {"off": true, "max_age": "1m"}}`, "cache: expected either 'off' or a max_age, found both"},
 		"cache off and below zero":       {`{"files": ["MISSING"], "cache": {"off": true, "max_age": "-1m"}}`, "cache: expected either 'off' or a max_age, found both"},
 		"cache with a max_age below 0":   {`{"files": ["MISSING"], "cache": {"max_age": "-1m"}}`, "cache: max_age: expected a duration above zero, found -1m0s"},
@@ -62,7 +62,7 @@ func TestUpstreamNamesValidate(t *testing.T) {
 	}{
 		{"no group", nil, ""},
 		{"groups with names", []string{"web", "api"}, ""},
-		{"a group without a name, which every address would have", []string{"web", ""}, "groups: expected the names of groups, found an empty one"},
+		{"a group without a name, which every address would have", []string{"web", ""}, "groups: expected the names of groups, found an empty name"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			err := (&UpstreamNames{Groups: row.groups}).Validate()

@@ -9,29 +9,29 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 )
 
-// cachePolicy is how long a handler trusts verified passwords.
+// cachePolicy is how a handler caches verified passwords.
 type cachePolicy struct {
 	off    bool
 	maxAge time.Duration // 0: until the entry changes
 	now    func() time.Time
 }
 
-// trusts reports whether what was verified at that time still holds.
+// trusts reports whether a password that was verified at that time is still valid.
 func (p *cachePolicy) trusts(at time.Time) bool {
 	return p.maxAge == 0 || !at.Before(p.now().Add(-p.maxAge))
 }
 
-// attempt is one try to log in, judged by what the files say at one moment.
+// attempt is a login, decided by one version of the files.
 type attempt struct {
 	credentials *credentials
-	ip          string
+	from        origin
 	keys        limitKeys
-	lookup      lookup        // what the files say about the user
-	work        lookup        // the entry whose hash is to be computed; none if nobody can log in
-	guess       *atomic.Int32 // counts this attempt while its guess is open; nil: it has none
+	lookup      lookup        // of the user
+	work        lookup        // the entry whose hash is computed; without one if no user can log in
+	guess       *atomic.Int32 // the counter of open guesses that includes this attempt; nil if it has no open guess
 }
 
-// begin looks the user of an attempt up, and sets the keys that it counts under.
+// begin looks up the user of an attempt, and sets the keys of its limits.
 func (h *Handler) begin(a *attempt, client uint64) {
 	user := a.credentials.user
 	a.lookup = h.users.find(user)
@@ -41,7 +41,7 @@ func (h *Handler) begin(a *attempt, client uint64) {
 	a.keys.set(h.guard, client, &a.lookup, user)
 }
 
-// pretend makes the attempt one of a user in the file that the decoy comes from.
+// pretend makes an unknown user count as a user of the decoy's file.
 func (a *attempt) pretend(decoy lookup) {
 	a.work = decoy
 	if decoy.entry.exists() {
@@ -49,16 +49,16 @@ func (a *attempt) pretend(decoy lookup) {
 	}
 }
 
-// decoy picks the entry whose hash is computed for a user who cannot log in.
+// decoy returns the entry whose hash is computed for a user who cannot log in.
 func (h *Handler) decoy(user []byte) lookup {
 	return h.users.decoy(h.guard.settings().decoyKey(), user)
 }
 
-// chooseWork sets whose hash is to be computed. A decoy is chosen for every
-// user, so that no refusal comes sooner than one of an unknown user.
+// chooseWork sets the entry whose hash is computed. It chooses a decoy for every user, so
+// that the refusal of an unknown user does not take longer than others.
 func (h *Handler) chooseWork(a *attempt) {
 	if !a.lookup.entry.exists() {
-		return // chosen already
+		return // begin has chosen a decoy
 	}
 	a.work = h.decoy(a.credentials.user)
 	if a.lookup.isUsable() {
@@ -66,52 +66,57 @@ func (h *Handler) chooseWork(a *attempt) {
 	}
 }
 
-// client returns the place of the client among those recognized for the user's
-// current password, -1 if it is not recognized.
+// client returns the place of the client among the recognized clients of the user, or -1
+// if the client is not recognized.
 func (a *attempt) client() int { return a.lookup.entry.recognized().place(a.keys[scopeClient]) }
 
-// maxRounds is how often a login is judged again because the line of its user
-// has changed meanwhile.
+// maxRounds is how often a login is decided again because its user's line has changed in
+// the meantime.
 const maxRounds = 32
 
-// errStale is for an attempt that was judged by a line that has changed.
-var errStale = errors.New("the file has changed")
+// errStale is the error of an attempt whose user's line has changed.
+var errStale = errors.New("the password file has changed")
 
-// check compares credentials, sent from an IP address, with the files. An error
-// says that the password was not checked to the end.
+// origin says where a login comes from, and which host it asks for.
+type origin struct {
+	ip   string // "" for a client without an address
+	host string // only for the log: the client chooses it
+}
+
+// check compares credentials with the files. An error says that the password was
+// not checked to the end.
 //
-// docs/security.md promises, and the tests that it names show:
+// docs/security.md makes these promises, and names the tests for them:
 //
-//   - A request may pass only with resultPassed, and only if the password is
-//     right for the version of the file that is active at the very end.
-//   - A cached password, and one that is known to be wrong, costs no hash. Every
-//     other check costs one, of the user's class or of a decoy's: an unknown, locked
-//     or invalid user can't be told from a wrong password by the time it takes.
-//   - Limits are checked before, and again when the hash's turn has come. So no
-//     more passwords are compared than the limits allow, however many come at once.
-//   - To be compared with the cached password is a guess, too. Only recognized
-//     clients may at once. Their guess stays open, and counts against their limit,
-//     until it is counted as failed or turns out right.
-//   - A refusal is decided before it is told: it is counted, logged and kept as
-//     wrong only if the line that it was judged by is still the active one. If not,
-//     nothing of that happens, and the login is judged again.
-//   - No login is refused or hashed by a version that is known to be older than
-//     the one on disk: it waits, for a bounded time, for that to be read.
-func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict, error) {
+//   - A request passes only with resultPassed, and only if the password is right for the
+//     version of the file that is active at the end of the check.
+//   - A cached password and a known wrong password need no hash. Every other check computes
+//     one hash, of the user's class or of a decoy's. So the time does not tell an unknown,
+//     locked or invalid user from a wrong password.
+//   - Limits are checked before the hash, and again when the hash starts. So no more
+//     passwords are compared than the limits allow, even with many concurrent requests.
+//   - A comparison with the cached password is a guess, too. Only recognized clients may
+//     compare without a hash. Their guess stays open, and counts against their limit, until
+//     it is counted as failed or the password matches.
+//   - A refusal is counted, logged and remembered only if the line that decided it is still
+//     active. Otherwise the login is decided again.
+//   - No login is refused or hashed by a version that is known to be older than the one on
+//     disk. It waits, for a bounded time, until the new version is read.
+func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdict, error) {
 	if c.malformed {
 		v := verdict{result: resultMalformed}
-		h.logFailure(ip, c.user, v)
+		h.logFailure(from, c.user, v)
 		return v, nil
 	}
-	client := h.guard.client(ip)
+	client := h.guard.client(from.ip)
 	for round := range maxRounds {
-		a := attempt{credentials: c, ip: ip}
+		a := attempt{credentials: c, from: from}
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
 		if v.result == resultPassed {
 			return v, nil
 		}
-		if round == 0 { // once: what changes from then on has changed after the login came
+		if round == 0 { // once: later changes were made after the login arrived
 			if awaitCurrent(ctx, h.users); !h.isCurrent(&a) {
 				a.closeGuess()
 				continue
@@ -127,23 +132,23 @@ func (h *Handler) check(ctx context.Context, ip string, c *credentials) (verdict
 		if err != nil {
 			return verdict{}, err
 		}
-		if v.repeated && v.result != resultPassed { // others are logged where they are decided
-			h.logFailure(ip, c.user, v)
+		if v.repeated && v.result != resultPassed { // decide logs all others
+			h.logFailure(from, c.user, v)
 		}
 		return v, nil
 	}
-	return verdict{}, errOverloaded // no version lasts as long as a hash takes: nothing is known
+	return verdict{}, errOverloaded // the line changes faster than a hash can be computed
 }
 
-// isCurrent reports whether the files say of the user what they said when the
-// attempt began.
+// isCurrent reports whether the user's line is the same as at the beginning of the
+// attempt.
 func (h *Handler) isCurrent(a *attempt) bool {
 	return h.users.find(a.credentials.user).equals(a.lookup)
 }
 
-// checkNow decides what can be decided without a hash: a limit is exceeded, or
-// the password is cached, or known to be wrong. Otherwise it leaves the result
-// unchecked, and may leave a guess open.
+// checkNow decides an attempt without a hash if possible: if a limit is exceeded, or if
+// the password is cached or known to be wrong. Otherwise the result is unchecked, and a
+// guess may stay open.
 func (h *Handler) checkNow(a *attempt) (verdict, error) {
 	if h.openGuess(a); a.guess == nil {
 		if err := h.throttled(a, 0); err != nil {
@@ -162,8 +167,8 @@ func (h *Handler) checkNow(a *attempt) (verdict, error) {
 	return verdict{}, nil
 }
 
-// openGuess opens a guess if the password may be compared with the cached one at
-// once: by a client that is recognized, or has no address, and within the limits
+// openGuess opens a guess if the password may be compared with the cached one without a
+// hash. The client must be recognized or have no address, and must be within its limits
 // even if all other open guesses are wrong.
 func (h *Handler) openGuess(a *attempt) {
 	place := a.client()
@@ -185,9 +190,9 @@ func (a *attempt) closeGuess() {
 	}
 }
 
-// othersGuesses returns how many guesses of the client at the user's password
-// are open. An attempt without a guess has to leave room for them within the
-// limits: its turn may come before theirs. One with a guess has its room.
+// othersGuesses returns how many other guesses of the client at the user's password are
+// open. An attempt without a guess must leave room for them within the limits, because
+// its hash may start before theirs. For an attempt with a guess, there is room already.
 func (a *attempt) othersGuesses() int {
 	place := a.client()
 	if place < 0 || a.guess != nil {
@@ -196,8 +201,8 @@ func (a *attempt) othersGuesses() int {
 	return int(a.lookup.entry.recognized().guesses[place].Load())
 }
 
-// throttled returns an error if a limit is exceeded, or would be if that many
-// guesses turned out to be wrong.
+// throttled returns an error if a limit is exceeded, or would be exceeded if so many
+// guesses were wrong.
 func (h *Handler) throttled(a *attempt, guesses int) error {
 	if wait := h.guard.wait(&a.keys, a.client() >= 0, guesses); wait > 0 {
 		return &throttledError{wait}
@@ -212,12 +217,12 @@ func (h *Handler) keyOf(a *attempt) attemptKey {
 	}
 }
 
-// checkHash decides by a hash: the user's, or for a user who cannot log in one
-// that costs the same, whose result is thrown away. The error is errStale if the
-// user's line has changed meanwhile.
+// checkHash decides an attempt with a hash. For a user who cannot log in, this is the hash
+// of a decoy, whose result is ignored. The error is errStale if the user's line has changed
+// in the meantime.
 func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 	defer a.closeGuess()
-	if !a.work.entry.exists() { // nobody can log in: there is nothing to hide
+	if !a.work.entry.exists() { // nobody can log in, so there is nothing to hide
 		return h.decide(&a, false)
 	}
 	v, err := h.awaitHash(ctx, &a)
@@ -238,9 +243,9 @@ func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 	return v, nil
 }
 
-// awaitHash waits for the turn of the attempt, and for its hash or that of an
-// equal attempt. The limits are checked when the turn has come, see
-// hashqueue.Task.Start. A hash that has begun outlives the request.
+// awaitHash waits in the hash queue, and for the hash of the attempt or of an equal one.
+// The limits are checked when the hash starts, see hashqueue.Task.Start. A hash that has
+// started outlives the request.
 func (h *Handler) awaitHash(ctx context.Context, a *attempt) (verdict, error) {
 	v, shared, err := h.guard.queue.Do(ctx, hashqueue.Task[attemptKey, verdict]{
 		Client: a.keys[scopeClient],
@@ -250,8 +255,8 @@ func (h *Handler) awaitHash(ctx context.Context, a *attempt) (verdict, error) {
 				return nil, err
 			}
 			own := *a
-			own.credentials = a.credentials.clone() // the request's own are reused when it is over
-			a.guess = nil                           // belongs to the hash now
+			own.credentials = a.credentials.clone() // those of the request are reused when it ends
+			a.guess = nil                           // it belongs to the hash now
 			return func() verdict {
 				defer own.credentials.release()
 				defer own.closeGuess()
@@ -263,13 +268,12 @@ func (h *Handler) awaitHash(ctx context.Context, a *attempt) (verdict, error) {
 		return verdict{}, errOverloaded
 	}
 	if v.repeated = v.repeated || shared; v.repeated && err == nil {
-		err = h.refusal(a) // the hash was another's: the limits of this one, and the file as it is now, still hold
+		err = h.refusal(a) // the hash was another attempt's, so the limits and the line of this one are checked
 	}
 	return v, err
 }
 
-// refusal returns why an attempt whose turn has come is not to be hashed, nil
-// if it is.
+// refusal returns an error if the hash of an attempt must not start.
 func (h *Handler) refusal(a *attempt) error {
 	if !h.isCurrent(a) {
 		return errStale
@@ -277,17 +281,17 @@ func (h *Handler) refusal(a *attempt) error {
 	return h.throttled(a, a.othersGuesses())
 }
 
-// abandon ends an attempt without an answer to its guess. A client that goes away
-// could still learn that the password is wrong. So the guess is counted, but not if
-// the password was compared with a line that has changed.
+// abandon ends an attempt whose guess has no answer. A client that goes away can still
+// learn from the time that the password is wrong. So the guess counts as failed, unless
+// the user's line has changed.
 func (h *Handler) abandon(a *attempt, err error) {
 	if a.guess != nil && !errors.Is(err, errStale) && h.isCurrent(a) {
 		h.fail(a)
 	}
 }
 
-// compute computes the hash of an attempt, unless an equal one has left the
-// result a moment ago. The result is unchecked if the user's line has changed.
+// compute computes the hash of an attempt, unless an equal attempt has just recorded the
+// result. The result is unchecked if the user's line has changed.
 func (h *Handler) compute(a *attempt) verdict {
 	if h.guard.wrong.has(a.keys[scopeUser], &a.credentials.digest) {
 		return verdict{result: a.lookup.failure(), repeated: true}
@@ -302,9 +306,9 @@ func (h *Handler) compute(a *attempt) verdict {
 	return v
 }
 
-// decide records what an attempt came to, and returns it. It does so before the
-// next turn begins, which may be of the same client. The error is errStale if the
-// user's line has changed: then nothing is recorded.
+// decide records and returns the result of an attempt. It runs before the next hash
+// starts, which may be for the same client. If the user's line has changed, nothing is
+// recorded and the error is errStale.
 func (h *Handler) decide(a *attempt, isGood bool) (verdict, error) {
 	switch {
 	case !h.isCurrent(a):
@@ -321,48 +325,48 @@ func (h *Handler) decide(a *attempt, isGood bool) (verdict, error) {
 // fail counts and logs a failed login.
 func (h *Handler) fail(a *attempt) {
 	exceeded := h.guard.count(&a.keys)
-	h.logFailure(a.ip, a.credentials.user, verdict{result: a.lookup.failure()})
+	h.logFailure(a.from, a.credentials.user, verdict{result: a.lookup.failure()})
 	for _, s := range exceeded {
-		h.guard.noteExceeded(s, a.keys[s], a.ip, a.credentials.user, &a.lookup)
-		h.logExceeded(a.ip, a.credentials.user, s)
+		h.guard.noteExceeded(s, a.keys[s], a.from.ip, a.credentials.user, &a.lookup)
+		h.logExceeded(a.from, a.credentials.user, s)
 	}
 }
 
-// cacheComparison is how a password compares with the cached one.
+// cacheComparison is the result of a comparison with the cached password.
 type cacheComparison uint8
 
 const (
-	cacheEmpty cacheComparison = iota // none is cached, or it was verified too long ago
+	cacheEmpty cacheComparison = iota // no password is cached, or it has expired
 	cacheDiffers
 	cacheMatches
 )
 
-// compareCached compares the password with the cached one, and returns the name
-// of the user.
+// compareCached compares the password with the cached one, and returns the user name if
+// they match.
 func (h *Handler) compareCached(a *attempt) (user any, c cacheComparison) {
 	cached := a.lookup.entry.verified.Load()
 	if cached == nil {
 		return nil, cacheEmpty
 	}
 	if !cached.is(&a.credentials.digest) {
-		h.guard.misses.Add(1)
+		h.guard.cacheMisses.Add(1)
 		return nil, cacheDiffers
 	}
 	if !h.cache.trusts(cached.at) {
-		h.guard.misses.Add(1)
+		h.guard.cacheMisses.Add(1)
 		return nil, cacheEmpty
 	}
-	h.guard.hits.Add(1)
+	h.guard.cacheHits.Add(1)
 	return cached.user, cacheMatches
 }
 
-// cachePassword caches the password of the attempt, which is right.
+// cachePassword caches the password of the attempt, which has matched.
 func (h *Handler) cachePassword(a *attempt) {
 	if h.cache.off {
 		return
 	}
 	a.lookup.entry.cache(&a.credentials.digest, h.cache.now())
 	if e := a.lookup.store.current.Load().find(a.credentials.user); e.exists() && e.sameAs(a.lookup.entry) {
-		e.cache(&a.credentials.digest, h.cache.now()) // the file was swapped while the hash was computed
+		e.cache(&a.credentials.digest, h.cache.now()) // a new version was loaded in the meantime
 	}
 }

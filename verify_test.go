@@ -68,7 +68,7 @@ func checkLoginWith(t testing.TB, ctx context.Context, stores userStores, user, 
 	t.Helper()
 	c := credentialsOf(user, password)
 	defer c.release()
-	v, err := handlerOf(stores, m).check(ctx, "", c)
+	v, err := handlerOf(stores, m).check(ctx, origin{}, c)
 	if err != nil {
 		t.Error(err)
 	}
@@ -193,12 +193,12 @@ func TestCheck(t *testing.T) {
 			{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 1}, {"alice", "secret2", resultWrongPassword, 1},
 		}},
 		{"one hash for a user who cannot log in, known or not", file, on, []step{
-			{"mallory", "x", resultUnknownUser, 1}, {"mallory", "x", resultUnknownUser, 0}, {"carol", "x", resultDeniedUser, 1}, {"dave", "rubbish", resultDeniedUser, 1},
-			{"dave", "secret1", resultDeniedUser, 1}, {"", "", resultUnknownUser, 1}, {"Alice", "secret1", resultUnknownUser, 1},
+			{"mallory", "x", resultUnknownUser, 1}, {"mallory", "x", resultUnknownUser, 0}, {"carol", "x", resultLockedUser, 1}, {"dave", "rubbish", resultInvalidLine, 1},
+			{"dave", "secret1", resultInvalidLine, 1}, {"", "", resultUnknownUser, 1}, {"Alice", "secret1", resultUnknownUser, 1},
 		}},
-		{"one hash for a user who cannot log in, with the cache off", file, off, []step{{"mallory", "x", resultUnknownUser, 1}, {"carol", "x", resultDeniedUser, 1}, {"dave", "x", resultDeniedUser, 1}}},
+		{"one hash for a user who cannot log in, with the cache off", file, off, []step{{"mallory", "x", resultUnknownUser, 1}, {"carol", "x", resultLockedUser, 1}, {"dave", "x", resultInvalidLine, 1}}},
 		{"an empty file: no hash", "", on, []step{{"alice", "secret1", resultUnknownUser, 0}}},
-		{"only locked accounts: no hash", "alice:!\nbob:*", on, []step{{"alice", "!", resultDeniedUser, 0}, {"mallory", "x", resultUnknownUser, 0}}},
+		{"only locked accounts: no hash", "alice:!\nbob:*", on, []step{{"alice", "!", resultLockedUser, 0}, {"mallory", "x", resultUnknownUser, 0}}},
 		{"over 72 bytes with bcrypt the first 72 decide",
 			"alice:" + bcrypt4P72, on, []step{
 				{"alice", strings.Repeat("p", 71), resultWrongPassword, 1}, {"alice", strings.Repeat("p", 72), resultPassed, 1},
@@ -220,7 +220,7 @@ func TestCheckMalformed(t *testing.T) {
 		n := hashesIn(func() {
 			c := parseCredentials(header)
 			defer c.release()
-			if v, err := handlerOf(stores, &cachePolicy{now: clock}).check(t.Context(), "", c); v != (verdict{result: resultMalformed}) || err != nil {
+			if v, err := handlerOf(stores, &cachePolicy{now: clock}).check(t.Context(), origin{}, c); v != (verdict{result: resultMalformed}) || err != nil {
 				t.Errorf("%q: got %v, error %v, want %v", header, v.result, err, resultMalformed)
 			}
 		})
@@ -293,8 +293,8 @@ func TestMemoryAcrossVersions(t *testing.T) {
 		{"another hash of the same password", "alice:" + bcrypt4Secret1b + "\nbob:" + bcrypt4Secret2,
 			[]step{{"alice", "secret1", resultPassed, 1}, {"alice", "secret1", resultPassed, 0}}},
 		{"user removed", "bob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultUnknownUser, 1}, {"bob", "secret2", resultPassed, 0}}},
-		{"user locked", "alice:!" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
-		{"user shadowed by an invalid line", "alice:\x00\nalice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultDeniedUser, 1}}},
+		{"user locked", "alice:!" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultLockedUser, 1}}},
+		{"user shadowed by an invalid line", "alice:\x00\nalice:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"alice", "secret1", resultInvalidLine, 1}}},
 		{"user renamed", "ALICE:" + bcrypt4Secret1 + "\nbob:" + bcrypt4Secret2, []step{{"ALICE", "secret1", resultPassed, 1}, {"alice", "secret1", resultUnknownUser, 1}}},
 		{"file emptied", "", []step{{"alice", "secret1", resultUnknownUser, 0}}},
 	} {
@@ -338,8 +338,9 @@ func TestSwapWhileHashing(t *testing.T) {
 		{"user removed", "alice:" + bcrypt6Secret1, "bob:" + shaSecret1, "secret1", resultUnknownUser, 2},
 		{"user removed, another user has the same hash", "alice:" + bcrypt6Secret1, "bob:" + bcrypt6Secret1, "secret1", resultUnknownUser, 2},
 		{"file emptied", "alice:" + bcrypt6Secret1, "", "secret1", resultUnknownUser, 1},
-		{"user locked", "alice:" + bcrypt6Secret1, "alice:!" + bcrypt6Secret1, "secret1", resultDeniedUser, 1},
-		{"line of the user becomes invalid", "alice:" + bcrypt6Secret1, "alice:rubbish\nbob:" + shaSecret1, "secret1", resultDeniedUser, 2},
+		{"user locked", "alice:" + bcrypt6Secret1, "alice:!" + bcrypt6Secret1, "secret1", resultLockedUser, 1},
+		{"line of the user becomes invalid", "alice:" + bcrypt6Secret1, "alice:rubbish\nbob:" + shaSecret1, "secret1", resultInvalidLine, 2},
+		{"line of a locked user becomes invalid", "alice:\nbob:" + bcrypt6Secret1, "alice\nbob:" + bcrypt6Secret1, "secret1", resultInvalidLine, 2},
 		{"another hash of the same password", "alice:" + bcrypt6Secret1, "alice:" + apr1Secret1, "secret1", resultPassed, 2},
 		{"same line at another place", "alice:" + bcrypt6Secret1, "bob:!\nalice:" + bcrypt6Secret1, "secret1", resultPassed, 1},
 		{"a wrong password stays wrong", "alice:" + bcrypt6Secret1, "alice:" + bcrypt6Secret1 + "\nbob:!", "secret2", resultWrongPassword, 1},
@@ -375,8 +376,8 @@ func TestSwapWhileHashing(t *testing.T) {
 		first, second := storeOf(t, ""), storeOf(t, "alice:"+bcrypt6Secret1)
 		stores, m := userStores{first, second}, &cachePolicy{now: clock}
 		ctx := whenWaiting(t.Context(), func() { reloadStore(t, first, "alice:!") })
-		if got, _ := checkLoginWith(t, ctx, stores, "alice", "secret1", m); got != resultDeniedUser {
-			t.Errorf("got %v, want %v", got, resultDeniedUser)
+		if got, _ := checkLoginWith(t, ctx, stores, "alice", "secret1", m); got != resultLockedUser {
+			t.Errorf("got %v, want %v", got, resultLockedUser)
 		}
 	})
 	t.Run("password changed while cached", func(t *testing.T) { // no hash, and so no moment in between
@@ -410,7 +411,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 		{"bob", "secret3", []result{resultWrongPassword}},
 		{"carol", "secret1", []result{resultPassed, resultUnknownUser}},
 		{"carol", "secret2", []result{resultWrongPassword, resultUnknownUser}},
-		{"dave", "secret1", []result{resultUnknownUser, resultDeniedUser}},
+		{"dave", "secret1", []result{resultUnknownUser, resultLockedUser}},
 	} {
 		for _, m := range []cachePolicy{{now: clock}, {now: clock, off: true}} {
 			group.Go(func() {
@@ -567,8 +568,8 @@ func TestUnknownNames(t *testing.T) {
 		for _, name := range []string{"mallory", "trent", "peggy", "victor", "locked", "bad", ""} {
 			for _, password := range []string{"secret1", "wrong"} {
 				n := hashesIn(func() {
-					if got, user := checkLogin(t, stores, name, password, &m); got != resultUnknownUser && got != resultDeniedUser || user != "" {
-						t.Errorf("%q: got %v and user %q, want an unknown or denied user and no name", name, got, user)
+					if got, user := checkLogin(t, stores, name, password, &m); got != resultUnknownUser && got != resultLockedUser && got != resultInvalidLine || user != "" {
+						t.Errorf("%q: got %v and user %q, want an unknown, locked or invalid user and no name", name, got, user)
 					}
 				})
 				if n != 1 {

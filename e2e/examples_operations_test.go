@@ -388,10 +388,11 @@ func TestExampleFail2banNames(t *testing.T) {
 	program(t, "fail2ban-regex")
 	e := loadExample(t, "fail2ban", "http_port", "servers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t\ttrusted_proxies_strict\n\t}\n\thttp_port",
 		"tls internal", "tls internal\n\tlog\n\tbind 127.0.0.1", "file examples/.htpasswd", "file examples/.htpasswd\n\t\trequire user admin")
-	e.write("examples/fail2ban/Caddyfile", e.replaced.Replace(e.text))
+	anyHost := regexp.MustCompile(`https://localhost:(\d+) \{`).ReplaceAllString(e.replaced.Replace(e.text), "https://localhost:$1, https://:$1 {")
+	e.write("examples/fail2ban/Caddyfile", anyHost)
 	e.write("examples/.htpasswd", readText(t, "../examples/.htpasswd")+alice+locked)
 	e.start()
-	line := `{"level":"warn","ts":1795513717.481353,"logger":"http.handlers.htpasswd","msg":"log-in failed","client_ip":"1.2.3.4","user":"a","reason":"wrong password","realm":"Restricted"}`
+	line := `{"level":"warn","ts":1795513717.481353,"logger":"http.handlers.htpasswd","msg":"login failed","client_ip":"1.2.3.4","user":"a","reason":"wrong password","host":"localhost","realm":"Restricted"}`
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
 	t.Cleanup(client.CloseIdleConnections)
 	eventually(t, "the server answers", func() bool {
@@ -448,8 +449,19 @@ func TestExampleFail2banNames(t *testing.T) {
 			want = append(want, row.found)
 		}
 	}
+	// The characters that a host can have over HTTP/1.1 and HTTP/2. TestFilterReadsFailedLogins has the others.
+	hosts := []string{"1.2.3.4", "'client_ip':'1.2.3.4'", "a','reason':'wrong", "%22%2C%22client_ip%22%3A%221.2.3.4", "[::1]"}
+	for i, host := range hosts {
+		ip := fmt.Sprintf("203.0.113.%d", 100+i)
+		want = append(want, ip)
+		out := testkit.Run(t, "curl", "-sk", "--http2", "-o", os.DevNull, "-w", "%{http_version} %{http_code}", "-u", fmt.Sprintf("admin:wrong host %d", i),
+			"-H", "Host: "+host, "-H", "X-Forwarded-For: "+ip, "-H", "X-Forwarded-Proto: https", address)
+		if out != "2 401" {
+			t.Errorf("host %q: got version and status %s, want 2 401", host, out)
+		}
+	}
 	// As if both logs were one, with the access log in it.
-	eventually(t, "all requests are in the access log", func() bool { return strings.Count(e.log(), `"handled request"`) >= 23 })
+	eventually(t, "all requests are in the access log", func() bool { return strings.Count(e.log(), `"handled request"`) >= 23+len(hosts) })
 	must(t, os.WriteFile(filepath.Join(e.dir, "all.log"), []byte(e.log()+readText(t, filepath.Join(e.dir, "build/htpasswd.log"))), 0o600))
 	for _, log := range []string{"build/htpasswd.log", "all.log"} {
 		out, ok := e.run("fail2ban-regex -o '<ip> <time>' " + log + " examples/fail2ban/filter.d/caddy-htpasswd.conf")

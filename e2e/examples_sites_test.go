@@ -318,7 +318,7 @@ func TestExampleBehindProxy(t *testing.T) {
 		e.checkAnswer(line, want)
 	}
 	eventually(t, "the log names the client", func() bool {
-		return strings.Contains(e.log(), `"client_ip":"192.0.2.66","user":"admin","budget":"login"`)
+		return strings.Contains(e.log(), `"client_ip":"192.0.2.66","user":"admin","limit":"login"`)
 	})
 	if strings.Contains(e.log(), "trusted_proxies without") || strings.Contains(e.log(), `"client_ip":"203.0.113.`) {
 		t.Error("the log has the forged address")

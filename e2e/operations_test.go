@@ -81,7 +81,7 @@ func TestValidate(t *testing.T) {
 		{"good, with groups and servers", "\tupstream app {\n\t\tserver localhost:1\n\t}",
 			strings.Replace(fmt.Sprintf(handler, "file {dir}/users\n\t\tgroup_file {dir}/groups\n\t\trequire group staff"), "respond new", "proxy_pass app", 1),
 			true, []string{"Valid configuration", `{dir}/groups","line":2`}},
-		{"good, one bad line", "", fmt.Sprintf(handler, "file {dir}/half"), true, []string{"Valid configuration", "bad line skipped", `{dir}/half","line":1`}},
+		{"good, one bad line", "", fmt.Sprintf(handler, "file {dir}/half"), true, []string{"Valid configuration", "invalid line skipped", `{dir}/half","line":1`}},
 		{"good, empty", "", fmt.Sprintf(handler, "file {dir}/empty"), true, []string{"Valid configuration", "{dir}/empty"}},
 		{"no line is good", "", fmt.Sprintf(handler, "file {dir}/bad"), false, []string{"{dir}/bad: none of its 1 lines", "line 2"}},
 		{"missing file", "", fmt.Sprintf(handler, "file {dir}/users {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
@@ -172,7 +172,7 @@ func TestReloads(t *testing.T) {
 	}
 	s.Client.CloseIdleConnections()
 	goroutines, files := s.atRest(0, 0)
-	hashes, hits := s.hashes(), s.metrics()["verified_hits_total"]
+	hashes, hits := s.hashes(), s.metrics()["password_cache_hits_total"]
 
 	begun := time.Now()
 	l := s.drive(t, people...)
@@ -190,7 +190,7 @@ func TestReloads(t *testing.T) {
 	if n := s.hashes() - hashes; n != 0 {
 		t.Errorf("%v hashes computed for cached passwords", n)
 	}
-	if n := s.metrics()["verified_hits_total"] - hits; n < float64(l.served.Load())/2 {
+	if n := s.metrics()["password_cache_hits_total"] - hits; n < float64(l.served.Load())/2 {
 		t.Errorf("only %v of %d requests are in the metrics: they began anew", n, l.served.Load())
 	}
 	if a := s.get("/", "dan", "dan's"); a.Status != 429 {
@@ -277,7 +277,7 @@ func TestTerminate(t *testing.T) {
 	}
 	eventually(t, "the slow requests are running", func() bool { return app.waiting.Load() == 2*clients })
 	ask("bob, whose hash is computed", "/", "bob", overHTTP1)
-	eventually(t, "a hash is computed", func() bool { return s.metrics()["hash_slots_in_use"] == 1 })
+	eventually(t, "a hash is computed", func() bool { return s.metrics()["hash_workers_busy"] == 1 })
 
 	ended := make(chan struct{})
 	go func() {
@@ -661,7 +661,7 @@ func TestServersKilled(t *testing.T) {
 	}
 	after := s.metrics()
 	for name, value := range after {
-		changed := map[string]float64{`requests_total{result="ok"}`: 40, `requests_total{result="no_credentials"}`: 20, "verified_hits_total": 40}[name]
+		changed := map[string]float64{`requests_total{result="ok"}`: 40, `requests_total{result="no_credentials"}`: 20, "password_cache_hits_total": 40}[name]
 		if value-before[name] != changed {
 			t.Errorf("%s grew by %v, want %v", name, value-before[name], changed)
 		}

@@ -502,9 +502,9 @@ func TestReadmeDemo(t *testing.T) {
 		"curl localhost:2019/htpasswd":                              `"users":2,"formats":[{"format":"bcrypt","cost":"10","weak":false,"users":2}]`,
 		"curl -X POST localhost:2019/htpasswd/reload":               `.htpasswd","kind":"users","result":"unchanged","last_load":"`,
 		"curl localhost:2019/htpasswd/throttle/alice":               `{"exceeded":[],"exceeded_not_listed":0}`,
-		"curl -X DELETE localhost:2019/htpasswd/throttle/alice":     `{"forgotten":0}`,
-		"curl -X DELETE localhost:2019/htpasswd/throttle/192.0.2.7": `{"forgotten":0}`,
-		"curl -X DELETE localhost:2019/htpasswd/throttle":           `{"forgotten":`,
+		"curl -X DELETE localhost:2019/htpasswd/throttle/alice":     `{"cleared":0}`,
+		"curl -X DELETE localhost:2019/htpasswd/throttle/192.0.2.7": `{"cleared":0}`,
+		"curl -X DELETE localhost:2019/htpasswd/throttle":           `{"cleared":`,
 		"curl localhost:2019/metrics":                               `caddy_htpasswd_requests_total{result="ok"}`,
 	} {
 		run = append(run, line)
