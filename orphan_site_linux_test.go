@@ -41,7 +41,7 @@ https://localhost:{https} {
 	eventually(t, "the metric shows it", func() bool {
 		return metric("file_last_load_successful") == 0 && metric("file_load_failures_total") == 1
 	})
-	if _, body := s.ask("GET", "/htpasswd"); !strings.Contains(body, `"last_error":"has been replaced or deleted outside the container`) {
+	if _, body := s.ask("GET", "/htpasswd"); !strings.Contains(body, `"last_error":"replaced or deleted outside the container`) {
 		t.Errorf("GET /htpasswd: got %s, want the error that the file has been replaced outside the container", body)
 	}
 	if status, body := s.ask("POST", "/htpasswd/reload"); status != 500 || !strings.Contains(body, "mount the directory instead of the file") {

@@ -32,9 +32,9 @@ const MaxPasswordLen = 1024
 // including the NUL). The limit of htpasswd is 255.
 const libcryptMaxPasswordLen = 511
 
-// ErrUnknownFormat is wrapped by the error of Parse for a hash of no known format.
+// errUnknownFormat is wrapped by errors for a hash of no known format.
 // Such a hash must never be treated as a plain-text password.
-var ErrUnknownFormat = errors.New("unknown password hash format")
+var errUnknownFormat = errors.New("unknown password hash format")
 
 // Format is one kind of password hash.
 type Format struct {
@@ -48,7 +48,7 @@ type Format struct {
 	prefixes []string
 	// parse checks the syntax of a hash with one of the prefixes, and returns
 	// what its work depends on. Its error is a constant text without any part of
-	// the hash. Formats that share a prefix return ErrUnknownFormat to pass a
+	// the hash. Formats that share a prefix return errUnknownFormat to pass a
 	// hash on to the next one.
 	parse func(hash string) (work, error)
 	// verify is called only with hashes that parse accepts, and with passwords of
@@ -116,15 +116,14 @@ type work struct {
 }
 
 // Parse checks the syntax of hash and returns its class. The error contains no part
-// of the hash. It wraps ErrUnknownFormat if the format is unknown, and otherwise
-// starts with the name of the format.
+// of the hash. Unless the format is unknown, it starts with the name of the format.
 func Parse(hash string) (Class, error) {
 	for _, f := range formats {
 		if !f.claims(hash) {
 			continue
 		}
 		w, err := f.parse(hash)
-		if errors.Is(err, ErrUnknownFormat) {
+		if errors.Is(err, errUnknownFormat) {
 			continue
 		}
 		if err != nil {
@@ -133,9 +132,9 @@ func Parse(hash string) (Class, error) {
 		return Class{Format: f, Cost: w.cost, SaltLen: uint16(w.saltLen), DigestLen: uint16(w.digestLen)}, nil //nolint:gosec // at most MaxPasswordLen
 	}
 	if hash == "" {
-		return Class{}, fmt.Errorf("%w: the hash is empty", ErrUnknownFormat)
+		return Class{}, fmt.Errorf("%w: the hash is empty", errUnknownFormat)
 	}
-	return Class{}, fmt.Errorf("%w (a plain-text password needs the prefix {PLAIN})", ErrUnknownFormat)
+	return Class{}, fmt.Errorf("%w (a plain-text password needs the prefix {PLAIN})", errUnknownFormat)
 }
 
 func (f *Format) claims(hash string) bool {

@@ -297,8 +297,8 @@ func TestParseErrors(t *testing.T) {
 		if !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("Parse(%.80q): %v; want %q in it", tt.hash, err, tt.want)
 		}
-		if unknown := tt.want == "unknown" || tt.hash == ""; errors.Is(err, ErrUnknownFormat) != unknown {
-			t.Errorf("Parse(%.80q): ErrUnknownFormat is %v", tt.hash, !unknown)
+		if unknown := tt.want == "unknown" || tt.hash == ""; errors.Is(err, errUnknownFormat) != unknown {
+			t.Errorf("Parse(%.80q): errUnknownFormat is %v", tt.hash, !unknown)
 		}
 		for _, f := range formats {
 			for _, cost := range []string{"", "04", "5000"} {

@@ -37,7 +37,7 @@ func parseDES(hash string) (work, error) {
 	// The last character holds 4 bits; the lowest two are never set.
 	if len(hash) != descryptSaltLen+descryptDigestLen || !cryptAlphabet.containsAll(hash) ||
 		cryptAlphabet[hash[len(hash)-1]]&3 != 0 {
-		return work{}, ErrUnknownFormat
+		return work{}, errUnknownFormat
 	}
 	return work{}, nil
 }

@@ -38,7 +38,7 @@ func FuzzParse(f *testing.F) {
 				t.Error("the error is too long for a fixed text")
 			}
 			known := slices.ContainsFunc(formats, func(f *Format) bool { return f != descryptFormat && f.claims(hash) })
-			if !known && !errors.Is(err, ErrUnknownFormat) {
+			if !known && !errors.Is(err, errUnknownFormat) {
 				t.Errorf("no format has its prefix, and the error is %v", err)
 			}
 			return

@@ -51,7 +51,7 @@ func CheckCost(format string, cost int) error {
 	m, ok := makers[format]
 	switch {
 	case !ok:
-		return fmt.Errorf("%w, or one that is only verified: '%s'", ErrUnknownFormat, format)
+		return fmt.Errorf("%w, or one that is only verified: '%s'", errUnknownFormat, format)
 	case cost != 0 && m.maxCost == 0:
 		return fmt.Errorf("the cost of %s is fixed, got %d", format, cost)
 	case cost != 0 && (cost < m.minCost || cost > m.maxCost):
