@@ -45,7 +45,7 @@ func TestReach(t *testing.T) {
 	for _, test := range append([]testkit.MatcherCase{
 		{Name: "a path that is no list is refused by Caddy", Set: `{"path":1}`, Reach: matchers.ReachLimited},
 		{Name: "a not that is no list is refused by Caddy", Set: `{"not":{}}`, Reach: matchers.ReachLimited},
-		{Name: "a matcher of somebody else may match anything", Set: `{"other":{}}`, Reach: matchers.ReachChosen},
+		{Name: "a third-party matcher may match anything", Set: `{"other":{}}`, Reach: matchers.ReachChosen},
 	}, testkit.MatcherCases...) {
 		t.Run(test.Name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,7 @@ import (
 // listWalk is the walk through one list of routes.
 type listWalk struct {
 	begin      position       // before the list
-	behind     passage        // after the routes so far, except for routes of open groups
+	after      passage        // after the routes so far, except for routes of open groups
 	groups     routeGroups    // of the list
 	sides      []sideRoute    // routes so far that take requests away from later routes
 	exactPaths map[string]int // number of routes for exactly one path, by path
@@ -23,17 +23,17 @@ func (w *walk) list(routes []Route, begin position) passage {
 		route := &routes[i]
 		at := l.positionOf(route)
 		asked := at.usesInMatchers(route.Matchers)
-		l.behind.early, at.early = l.behind.early.with(asked), at.early.with(asked)
+		l.after.early, at.early = l.after.early.with(asked), at.early.with(asked)
 		out := w.route(route, at, l.exactPath(route))
 		l.add(route, out, l.groups.last[route.Group] == i)
 	}
-	return l.behind
+	return l.after
 }
 
 func newListWalk(routes []Route, begin position) *listWalk {
 	l := &listWalk{
 		begin:      begin,
-		behind:     passage{knowledge: begin.knowledge},
+		after:      passage{knowledge: begin.knowledge},
 		groups:     routeGroups{last: make(map[string]int), open: make(map[string]*routeGroup)},
 		exactPaths: make(map[string]int),
 	}
@@ -48,9 +48,9 @@ func newListWalk(routes []Route, begin position) *listWalk {
 func (l *listWalk) positionOf(route *Route) position {
 	at := l.begin
 	at.pass(l.sides, route.Group)
-	at.knowledge, at.early = l.behind.knowledge, l.begin.early.with(l.behind.early)
+	at.knowledge, at.early = l.after.knowledge, l.begin.early.with(l.after.early)
 	l.groups.addOthers(&at, route.Group)
-	if l.behind.rewrites {
+	if l.after.rewrites {
 		at.paths = nil
 	}
 	return at
@@ -74,19 +74,19 @@ func (l *listWalk) add(route *Route, out passage, isLast bool) {
 	}
 	isForAll := route.Matchers.MatchEverything()
 	l.addSide(route, out.end, isForAll)
-	l.behind.hasLogin = l.behind.hasLogin || out.hasLogin
-	l.behind.rewrites = l.behind.rewrites || out.rewrites && out.end != endAlways
+	l.after.hasLogin = l.after.hasLogin || out.hasLogin
+	l.after.rewrites = l.after.rewrites || out.rewrites && out.end != endAlways
 	if route.Group == "" {
-		l.behind.follow(out, !isForAll)
+		l.after.follow(out, !isForAll)
 		return
 	}
 	if out.end != endGoesOn {
-		l.behind.end = max(l.behind.end, endMayEnd)
+		l.after.end = max(l.after.end, endMayEnd)
 	}
-	out.user = min(out.user, max(l.behind.user, userPossible)) // the request may take another route
+	out.user = min(out.user, max(l.after.user, userPossible)) // the request may take another route
 	l.groups.add(route.Group, out, isForAll)
 	if isLast {
-		l.behind.join(l.groups.close(route.Group))
+		l.after.join(l.groups.close(route.Group))
 	}
 }
 

@@ -15,7 +15,7 @@ var HarmfulNames = map[string]string{
 	"a\u2028b":            `"a\u2028b"`,            // line separator
 	"a\u00a0b":            `"a\u00a0b"`,            // looks like a space
 	"\U000e0041b":         `"\U000e0041b"`,         // a tag, in two UTF-16 units
-	"a\xffb":              `"a\xffb"`,              // no UTF-8
+	"a\xffb":              `"a\xffb"`,              // not UTF-8
 	"a\xc2":               `"a\xc2"`,               // half a character
 	"a\x9b31mb":           `"a\x9b31mb"`,           // the same in ISO 8859-1
 	`"a\u202eb"`:          `"\"a\\u202eb\""`,       // looks like the escaped form of another name

@@ -216,12 +216,12 @@ func (r *fileReport) String() string {
 	if r.Refused != "" {
 		fmt.Fprintf(&b, "%s: a server would refuse this file: %s\n", path, r.Refused)
 	}
-	good := 0
+	usable := 0
 	for _, f := range r.Formats {
-		good += f.Users
+		usable += f.Users
 	}
 	if r.Mode != "" {
-		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", path, good, r.Mode, r.Owner, r.Group)
+		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", path, usable, r.Mode, r.Owner, r.Group)
 	}
 	for _, f := range r.Formats {
 		fmt.Fprintf(&b, "  %s: %d\n", f, f.Users)

@@ -42,13 +42,13 @@ func (t *tool) runVerify(ctx context.Context, path, name string, args []string) 
 	if err != nil {
 		return err
 	}
-	good, err := interruptible(ctx, func() (bool, error) {
+	matches, err := interruptible(ctx, func() (bool, error) {
 		return !htfile.HasControl(password) && users.Classes[found.Class].Verify(found.Hash, password), nil
 	})
 	if err != nil {
 		return err
 	}
-	if !good {
+	if !matches {
 		return failed(ExitWrong, "password verification failed")
 	}
 	t.say("Password for user %s correct.", name)
