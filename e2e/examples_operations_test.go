@@ -324,7 +324,7 @@ func TestExampleKubernetes(t *testing.T) {
 	asBob, asAlice := passed("curl -i -u bob:secret https://example.com/"), passed("curl -i -u alice:swordfish https://example.com/")
 	eventually(t, "bob can log in", func() bool { return e.ask(asBob).Status == http.StatusOK })
 	e.checkAnswer(asAlice, exampleAnswer{status: 401})
-	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "can be read by every user") {
+	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "world-readable") {
 		t.Errorf("got errors or warnings in the log, want none: %s", e.log())
 	}
 }

@@ -85,7 +85,7 @@ func TestValidate(t *testing.T) {
 		{"good, empty", "", fmt.Sprintf(handler, "file {dir}/empty"), true, []string{"Valid configuration", "{dir}/empty"}},
 		{"no line is good", "", fmt.Sprintf(handler, "file {dir}/bad"), false, []string{"{dir}/bad: none of its 1 lines", "line 2"}},
 		{"missing file", "", fmt.Sprintf(handler, "file {dir}/users {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
-		{"folder", "", fmt.Sprintf(handler, "file {dir}/folder"), false, []string{"{dir}/folder: is a folder"}},
+		{"directory", "", fmt.Sprintf(handler, "file {dir}/folder"), false, []string{"{dir}/folder: is a directory, not a file"}},
 		{"FIFO", "", fmt.Sprintf(handler, "file {dir}/fifo"), false, []string{"{dir}/fifo: is not a regular file"}},
 		{"missing group file", "", fmt.Sprintf(handler, "file {dir}/users\n\t\tgroup_file {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
 		{"unknown subdirective", "", fmt.Sprintf(handler, "files {dir}/users"), false, []string{"files", "Caddyfile:12"}},
@@ -438,9 +438,9 @@ func TestDiskFull(t *testing.T) {
 		args []string
 		word string // of the message
 	}{
-		{"caddy htpasswd, another user", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "new", "new"}, "users: writing: no space left on device"},
-		{"caddy htpasswd, another password", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "last", "new"}, "users: writing: no space left on device"},
-		{"caddy htpasswd, one user less", []string{caddyBinary, "htpasswd", "-D", "disk/users", "last"}, "users: writing: no space left on device"},
+		{"caddy htpasswd, another user", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "new", "new"}, "users: write: no space left on device"},
+		{"caddy htpasswd, another password", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "last", "new"}, "users: write: no space left on device"},
+		{"caddy htpasswd, one user less", []string{caddyBinary, "htpasswd", "-D", "disk/users", "last"}, "users: write: no space left on device"},
 		{"sed", []string{"sed", "-i", "s/^last:/new:/", "disk/users"}, "No space left on device"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -559,7 +559,7 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	limit(3) // open descriptors stay open
 	putInPlace(t, path, plain("ann", "carol"))
 	eventually(t, "the server says that it can't read the file", func() bool { return !s.fileIsGood(path) })
-	if said := s.process.Said(); !strings.Contains(said, "too many open files") || !strings.Contains(said, "the version loaded before keeps serving") {
+	if said := s.process.Said(); !strings.Contains(said, "too many open files") || !strings.Contains(said, "keeping the previous version") {
 		t.Error("nothing in the log")
 	}
 	for _, row := range []struct {
@@ -763,7 +763,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 			return l.Close()
 		}, "is not a regular file"},
 		{"symlink to itself", func(path string) error { return os.Symlink("users", path) }, "too many levels of symbolic links"},
-		{"folder", func(path string) error { return os.Mkdir(path, 0o750) }, "is a folder"},
+		{"directory", func(path string) error { return os.Mkdir(path, 0o750) }, "is a directory, not a file"},
 		{"nothing", func(string) error { return nil }, "no such file"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -781,7 +781,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 			}
 			eventually(t, "the server says what is wrong", func() bool {
 				said := s.process.Said() // where the file was removed first, this may have been said before
-				last := strings.LastIndex(said, "file can't be used")
+				last := strings.LastIndex(said, "cannot load file")
 				return !s.fileIsGood(path) && last >= 0 && strings.Contains(said[last:], row.word)
 			})
 			if out, code := s.caddy("reload", "--force", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code == 0 || !strings.Contains(out, row.word) {
