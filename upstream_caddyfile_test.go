@@ -13,15 +13,15 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// adaptCaddyfile turns a Caddyfile that lies in a directory into JSON.
+// adaptCaddyfile adapts a Caddyfile in a directory to JSON.
 func adaptCaddyfile(dir, text string) ([]byte, error) {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text),
 		map[string]any{"filename": filepath.Join(dir, "Caddyfile")})
 	return config, err
 }
 
-// adaptedProxies returns the reverse_proxy handlers of a Caddyfile as JSON,
-// one a line, from the first site to the last. Other files are in files.
+// adaptedProxies returns the reverse_proxy handlers of a Caddyfile as JSON, one per line,
+// from the first site to the last. Other files are in files.
 func adaptedProxies(t *testing.T, text string, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -61,7 +61,7 @@ func adaptedProxies(t *testing.T, text string, files map[string]string) string {
 	return strings.Join(proxies, "\n")
 }
 
-// sameJSON compares the values that two lists of JSON texts, one a line, have.
+// sameJSON compares the values of two lists of JSON texts, one per line.
 func sameJSON(t *testing.T, got, want string) {
 	t.Helper()
 	values := func(text string) (all []any) {
@@ -151,7 +151,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 	}]}}}}}`)
 }
 
-// What nginx does when nothing is said, and what may be said.
+// TestAdaptFailDefaults checks the defaults of nginx, and the lines that change them.
 func TestAdaptFailDefaults(t *testing.T) {
 	t.Parallel()
 	const both = "server a\nserver b\n"
@@ -199,7 +199,7 @@ func TestAdaptFailDefaults(t *testing.T) {
 
 const plainWeb = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
 
-// Lines from different places stay lines, whatever their numbers are.
+// TestAdaptPlaces checks that lines from different places stay lines, whatever their numbers.
 func TestAdaptPlaces(t *testing.T) {
 	t.Parallel()
 	block := `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["g"],"X-S":["s"]}}},"rewrite":{"method":"PUT"},"handle_response":[{"routes":[{"handle":[{"handler":"static_response","body":"x"}]}]}],` + plainWeb + `}`
@@ -446,8 +446,8 @@ func TestUpstreamGroupValidate(t *testing.T) {
 	}
 }
 
-// checkError checks that the error says all that is wanted; a text that
-// begins with a colon is a line of the Caddyfile.
+// checkError checks that the error contains all texts. A text that begins with a colon is
+// a line of the Caddyfile.
 func checkError(t *testing.T, text string, err error, want []string) {
 	t.Helper()
 	if err == nil {
@@ -474,7 +474,7 @@ func checkError(t *testing.T, text string, err error, want []string) {
 	}
 }
 
-// TestServerAddresses are addresses with a slash that is no path.
+// TestServerAddresses has addresses with a slash that is not part of a path.
 func TestServerAddresses(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{
