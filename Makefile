@@ -1,29 +1,30 @@
-# make test         everything that has to hold before a commit
-# make bench        all figures: those of the code, and those of servers
-# make bench-code     the figures in the README
-# make bench-servers  docs/performance.md: what a password costs, beside nginx, Apache, HAProxy, lighttpd, basic_auth
-# make bench-flood  what a flood of wrong passwords does, beside nginx and basic_auth
-# make lint         golangci-lint, where it can be had
-# make fuzz         each fuzz target for a minute
-# make mutate       single faults in the code of a login: which one does no test notice? 4 minutes
+# make test           everything that must pass before a commit
+# make docs-check     prints the length of each page; fails on long sentences, broken links, replaced words
+# make lint           golangci-lint, where it can be downloaded
+# make fuzz           each fuzz target for a minute
+# make mutate         finds single faults in the login code that no test notices (4 minutes)
+# make bench          bench-code and bench-servers
+# make bench-code     measures the code, and proxy_pass beside reverse_proxy
+# make bench-servers  measures logins beside nginx, Apache, HAProxy, lighttpd and basic_auth, for docs/performance.md
+# make bench-flood    measures a flood of wrong passwords, beside nginx and basic_auth
 
 GO      ?= go
 PLUGIN  := github.com/seed10b5b978/caddy-htpasswd
 CADDY   := v2.11.9
 XCADDY  := v0.4.5
 LINTER  := v2.15.0
-# The real programs that the tests compare with, by command and Debian package.
+# The programs that tests run or compare with, each with its Debian package.
 TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light apache2:apache2 curl:curl argon2:argon2 prometheus:prometheus \
-           fail2ban-regex:fail2ban chromium:chromium wget:wget git:git docker-registry:docker-registry skopeo:skopeo cadaver:cadaver script:bsdutils
+           fail2ban-regex:fail2ban chromium:chromium wget:wget git:git docker-registry:docker-registry skopeo:skopeo cadaver:cadaver script:bsdutils setfacl:acl
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate
+.PHONY: test tools check docs-check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate
 
-test: tools check unit-and-e2e xcaddy
+test: tools check docs-check unit-and-e2e xcaddy
 
-# Installs what is missing where that can be done without asking; tests that
-# lack a program are skipped and say so.
+# As root on Debian, installs missing programs. Anybody else is told what is missing:
+# the tests that need it are skipped, which "go test -v" shows.
 tools:
 	@missing=; for tool in $(TOOLS); do \
 		PATH="$$PATH:/usr/sbin" command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; \
@@ -31,10 +32,11 @@ tools:
 	{ $(PASSLIB); } || missing="$$missing python3-passlib python3-argon2"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing$$missing"; \
+		echo "Installing the Debian packages that tests compare with:$$missing"; \
 		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
 	else \
-		echo "MISSING:$$missing (Debian packages). The tests that compare with them are skipped."; \
+		echo "Not installed, so the tests that need them are skipped:$$missing"; \
+		echo "These are Debian packages. On Debian, install them with: sudo make tools"; \
 	fi
 
 check:
@@ -42,30 +44,33 @@ check:
 	$(GO) mod verify
 	$(GO) vet ./...
 
-# Under the race detector, some tests repeat less.
+docs-check:
+	@cd e2e && $(GO) run ./docscheck ..
+
+# The race detector makes hashes slow, so some tests repeat less under it. Those of
+# internal/crypt run a second time without it.
 unit:
 	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
 	PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./internal/crypt
 
-# Both at the same time, since e2e waits for other programs most of its time.
-# What e2e says comes behind, in one piece.
+# Runs both at the same time, since e2e mostly waits for other programs. The output
+# of e2e is printed at the end, in one piece.
 unit-and-e2e:
 	@mkdir -p build
 	@$(MAKE) --no-print-directory e2e >build/e2e.txt 2>&1 & e2e=$$!; \
 	$(MAKE) --no-print-directory unit; unit=$$?; \
 	wait $$e2e; e2e=$$?; \
 	cat build/e2e.txt; \
-	if [ $$unit != 0 ]; then echo "unit has failed"; fi; \
-	if [ $$e2e != 0 ]; then echo "e2e has failed"; fi; \
+	if [ $$unit != 0 ]; then echo "unit failed"; fi; \
+	if [ $$e2e != 0 ]; then echo "e2e failed"; fi; \
 	[ $$unit = 0 ] && [ $$e2e = 0 ]
 
-# Runs Caddy as users build it, beside and against real programs. A module of
-# its own.
+# Tests Caddy with the plugin against real programs. e2e is a module of its own.
 e2e:
 	cd e2e && PATH="$$PATH:/usr/sbin" $(GO) vet ./... && PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./...
 
-# Builds Caddy with the plugin as users do, from this directory: with the version
-# given, no registry is asked for one.
+# Builds Caddy with the plugin as users do, but from this directory. With a fixed
+# version, nothing looks for the newest one.
 xcaddy:
 	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY) build $(CADDY) --with $(PLUGIN)@v0.0.0=. --output build/caddy
 	build/caddy list-modules | grep -x http.handlers.htpasswd
@@ -79,7 +84,8 @@ bench-code:
 	cd e2e && $(GO) test -run '^$$' -bench ProxyPass -benchtime 1x ./bench
 	$(GO) test -run '^$$' -bench . ./internal/crypt
 
-# Needs Debian's wrk, nginx-light, apache2, haproxy, lighttpd and lighttpd-mod-openssl.
+# Needs the Debian packages wrk, nginx-light, apache2, haproxy, lighttpd and lighttpd-mod-openssl.
+# Replaces the generated part of docs/performance.md, and docs/performance.svg.
 bench-servers:
 	cd e2e && $(GO) run ./speed
 

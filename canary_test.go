@@ -128,7 +128,7 @@ http://localhost:{http} {
 			s.write("users", aliceCanary+bob+"alice:"+hash+"\nlong:"+hash+strings.Repeat("x", 9000)+"\nnone:"+hash[:20]+"\n:"+hash+"\n"+hash+"\n")
 			eventually(t, "the file is read", func() bool { return strings.Contains(s.log(), "invalid line skipped") })
 			s.write("users", hash+"\n")
-			eventually(t, "the broken file is refused", func() bool { return strings.Contains(s.log(), "file can't be used") })
+			eventually(t, "the broken file is refused", func() bool { return strings.Contains(s.log(), "cannot load file") })
 
 			if a := s.get("/vars", "alice", password); a.status != 200 || !strings.HasPrefix(a.body, "|||map[") {
 				t.Errorf("got %+v, want status 200 and nothing of the login in the body", a)

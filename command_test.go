@@ -39,8 +39,8 @@ func TestCommand(t *testing.T) {
 	}{
 		{"a user is added", []string{"-cbs", path, "ann", "pw"}, 0, "Adding password for user ann\n"},
 		{"the password is right", []string{"-vb", path, "ann", "pw"}, 0, "Password for user ann correct.\n"},
-		{"no such file", []string{"-D", path + "2", "ann"}, tool.ExitFile, "caddy htpasswd: " + path + "2 is not there\n"},
-		{"wrong usage", []string{"-b", path, "ann"}, tool.ExitUsage, "caddy htpasswd: missing argument: <file> <user> <password>\nhelp: caddy htpasswd --help\n"},
+		{"no such file", []string{"-D", path + "2", "ann"}, tool.ExitFile, "caddy htpasswd: " + path + "2 does not exist\n"},
+		{"wrong usage", []string{"-b", path, "ann"}, tool.ExitUsage, "caddy htpasswd: missing argument; expected <file> <user> <password>\nhelp: caddy htpasswd --help\n"},
 		{"an unknown flag", []string{"--canary", path, "ann"}, tool.ExitUsage, "help: caddy htpasswd --help\n"},
 		{"the password is wrong", []string{"-vb", path, "ann", "pw2"}, tool.ExitWrong, "caddy htpasswd: password verification failed\n"},
 		{"a name that is too long", []string{"-bs", path, strings.Repeat("a", 256), "pw"}, tool.ExitTooLong, "caddy htpasswd: user name longer than 255 bytes\n"},

@@ -262,7 +262,7 @@ func TestFailsWhileTheSourceHangs(t *testing.T) {
 				t.Errorf("login %d: %s after %s, want it refused after %s", i+1, got, time.Since(start), want)
 			}
 		}
-		if logs.FilterMessageSnippet("can't be used").Len() != 0 {
+		if logs.FilterMessageSnippet("cannot load file").Len() != 0 {
 			t.Error("got a failed load in the log, want none: it is not known yet")
 		}
 	})

@@ -298,7 +298,7 @@ func TestPasswordChanged(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it is noticed", func() bool { return strings.Contains(s.log(), "file can't be used") })
+		eventually(t, "it is noticed", func() bool { return strings.Contains(s.log(), "cannot load file") })
 		checkStatus(t, s.get("/", "alice", "other"), 200, "")
 		checkStatus(t, s.get("/", "alice", "secret"), 401, restricted)
 		checkStatus(t, s.get("/", "", ""), 401, restricted)
@@ -309,7 +309,7 @@ func TestPasswordChanged(t *testing.T) {
 			t.Errorf("got %+v, want status 200 and %q of the previous configuration", a, "ok")
 		}
 		s.write("users", aliceOther+carol)
-		eventually(t, "it is good again", func() bool { return strings.Contains(s.log(), "file is good again") })
+		eventually(t, "it is loaded again", func() bool { return strings.Contains(s.log(), "file loaded again after earlier errors") })
 		checkStatus(t, s.get("/", "alice", "other"), 200, "")
 	})
 }

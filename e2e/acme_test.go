@@ -27,18 +27,18 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// publicName is the name that the certificates of these tests are for. The
-// resolver of the authority finds it, as every other, on this machine.
+// publicName is the name in the certificates of these tests. For the ACME
+// server, it resolves to this machine, as every name does.
 const publicName = "files.example.com"
 
-// authority is an ACME server, and what its certificates are trusted by.
+// authority is an ACME server, with the roots that its certificates chain to.
 type authority struct {
 	*httptest.Server
 	roots *x509.CertPool
 }
 
-// newAuthority starts Let's Encrypt's test server. It looks at the ports of s,
-// as the real one looks at 80 and 443, for whether a name is in its hands.
+// newAuthority starts Let's Encrypt's test server. It validates names at the
+// ports of s, as the real one does at 80 and 443.
 func newAuthority(t *testing.T, s *server) *authority {
 	t.Helper()
 	logger, store := log.New(io.Discard, "", 0), db.NewMemoryStore()
@@ -51,8 +51,8 @@ func newAuthority(t *testing.T, s *server) *authority {
 	return a
 }
 
-// loopbackDNS starts a name server by which every name has the address
-// 127.0.0.1, and no other records.
+// loopbackDNS starts a name server that resolves every name to 127.0.0.1, and
+// has no other records.
 func loopbackDNS(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,7 +66,7 @@ func loopbackDNS(t *testing.T) string {
 				A:   net.IPv4(127, 0, 0, 1),
 			})
 		}
-		_ = w.WriteMsg(m) // who asks sees it when it fails
+		_ = w.WriteMsg(m) // the resolver sees a failure
 	})}
 	ended := make(chan error, 1)
 	go func() { ended <- resolver.ActivateAndServe() }()
@@ -78,9 +78,9 @@ func loopbackDNS(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// publicClient goes to this machine, whatever the name, and trusts the
-// authority's certificates. It is for one version of HTTP, and, if fresh, for
-// one request by each connection.
+// publicClient returns a client that connects to this machine for every name, and
+// trusts the authority's certificates. It uses one version of HTTP. If fresh is
+// set, it opens a connection for each request.
 func (a *authority) publicClient(t testing.TB, two, fresh bool) *http.Client {
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: a.roots},
@@ -104,8 +104,8 @@ func (a *authority) publicClient(t testing.TB, two, fresh bool) *http.Client {
 	}
 }
 
-// onlyConnection sends all requests by one connection, HTTP/1.1. A client of
-// net/http may open another one, on a slow machine, which nobody asked it to.
+// onlyConnection sends all requests over one HTTP/1.1 connection. A client of
+// net/http may open another one on a slow machine.
 type onlyConnection struct {
 	conn    *tls.Conn
 	answers *bufio.Reader
@@ -137,8 +137,8 @@ func (c onlyConnection) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// TestAutomaticHTTPS has a real ACME server, by whose certificates a site with
-// passwords serves from its first request on, without a line about TLS.
+// TestAutomaticHTTPS gets certificates from an ACME server. The site has no
+// configuration for TLS, and asks for passwords over HTTPS from the first request on.
 func TestAutomaticHTTPS(t *testing.T) {
 	parallel(t)
 	for _, challenge := range []struct{ name, solved, without string }{
@@ -150,7 +150,7 @@ func TestAutomaticHTTPS(t *testing.T) {
 			s := newServerIn(t, t.TempDir())
 			s.htpasswd("-cbC4", "users", "ann", "secret")
 			a := newAuthority(t, s)
-			// The time for a new one comes when a certificate is older than 1/1000 of its hour.
+			// A certificate is renewed when it is older than 1/1000 of its hour.
 			s.configure(fmt.Sprintf("renew_interval 500ms\nrenewal_window_ratio 0.999\ncert_issuer acme {\ndir %s%s\ntrusted_roots {dir}/authority.pem\n%s\n}",
 				a.URL, wfe.DirectoryPath, challenge.without),
 				publicName+" {\nhtpasswd {\nfile {dir}/users\n}\nreverse_proxy "+app.Listener.Addr().String()+"\n}")
@@ -167,8 +167,8 @@ func TestAutomaticHTTPS(t *testing.T) {
 	}
 }
 
-// checkRedirect looks that plain HTTP leads to HTTPS, whatever the request
-// brings, before any password is asked for or looked at.
+// checkRedirect checks that plain HTTP redirects every request to HTTPS, before
+// a password is asked for or checked.
 func (s *server) checkRedirect(a *authority, app *testkit.Witness) {
 	s.T.Helper()
 	client := a.publicClient(s.T, false, true)
@@ -192,7 +192,7 @@ func (s *server) checkRedirect(a *authority, app *testkit.Witness) {
 	app.None(s.T)
 }
 
-// askPublic asks for the public name's page and returns the answer and the
+// askPublic requests the page of the public name. It returns the status and the
 // certificate's serial number.
 func (s *server) askPublic(client *http.Client, password string) (int, string, error) {
 	r, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s:%d/", publicName, s.HTTPS), nil)
@@ -213,13 +213,13 @@ func (s *server) askPublic(client *http.Client, password string) (int, string, e
 	return resp.StatusCode, resp.TLS.PeerCertificates[0].SerialNumber.String(), nil
 }
 
-// awaitPublic waits for the certificate, and looks that the password is asked
-// for from the first answer on.
+// awaitPublic waits for the certificate, and checks that every answer from the
+// first on asks for the password.
 func (s *server) awaitPublic(a *authority, app *testkit.Witness) {
 	s.T.Helper()
 	client := a.publicClient(s.T, true, true)
 	var status int
-	eventually(s.T, "the authority has given a certificate", func() bool {
+	eventually(s.T, "the authority has issued a certificate", func() bool {
 		var err error
 		status, _, err = s.askPublic(client, "")
 		return err == nil
@@ -230,20 +230,20 @@ func (s *server) awaitPublic(a *authority, app *testkit.Witness) {
 	app.None(s.T)
 }
 
-// renewals is how many certificates a test sees after the first.
+// renewals is how many renewed certificates a test waits for.
 const renewals = 2
 
-// checkRenewal looks that nobody notices when certificates are renewed: those
-// with a password, without one and with a wrong one, by old connections and new.
+// checkRenewal checks that a renewal of the certificate disturbs no request: with a
+// password, without one, and with a wrong one, over old and new connections.
 func (s *server) checkRenewal(a *authority, app *testkit.Witness) {
 	s.T.Helper()
 	var (
 		mu      sync.Mutex
-		serials = map[string]bool{} // by new connections
+		serials = map[string]bool{} // seen by new connections
 		running sync.WaitGroup
 		done    atomic.Bool
 	)
-	defer func() { // also where the test ends early
+	defer func() { // even if the test fails early
 		done.Store(true)
 		running.Wait()
 	}()
@@ -279,9 +279,9 @@ func (s *server) checkRenewal(a *authority, app *testkit.Witness) {
 				} else if first == "" {
 					first = serial
 				} else if serial != first {
-					s.T.Errorf("%s, request %d: another connection", row.name, n)
+					s.T.Errorf("%s, request %d: it used another connection", row.name, n)
 				}
-				time.Sleep(2 * time.Millisecond) // leaves the authority time to work
+				time.Sleep(2 * time.Millisecond) // leaves the authority time to run
 			}
 			s.T.Logf("%s: %d requests", row.name, n)
 		})

@@ -6,20 +6,20 @@ import (
 	"testing"
 )
 
-// Lines of a password file, made with the commands beside them.
+// Lines of a password file, created with the commands beside them.
 const (
 	alice     = "alice:$2y$04$xHDgvM0aETVLuR1UST16J.BTodXPBkDyVmRgT5Id/zUd6cbG28vdm\n" // htpasswd -nbB -C 4 alice secret
 	bobSecret = "bob:$2y$04$naPDtgEpoCajJyGjrjYQkOlOp7dxVL5Xjv8cMt7q4TZAeLSkVN0CS\n"   // htpasswd -nbB -C 4 bob secret
 	locked    = "mallory:!\n"
 )
 
-// secureSite is a Caddyfile of one site.
+// secureSite returns a Caddyfile with one site over HTTPS.
 func secureSite(directives string) string {
 	return "https://localhost:{https} {\n\ttls internal\n" + directives + "\n}\n"
 }
 
-// checkStatus checks the status, and that there is exactly one challenge with
-// a 401, and none with anything else.
+// checkStatus checks the status. A 401 has exactly one challenge, and every other
+// status has none.
 func checkStatus(t testing.TB, a answer, status int, challenge string) {
 	t.Helper()
 	var want []string
@@ -31,7 +31,7 @@ func checkStatus(t testing.TB, a answer, status int, challenge string) {
 	}
 }
 
-// alicesSite starts a server with alice in the file users and this Caddyfile.
+// alicesSite starts a server with this Caddyfile. The file users contains alice.
 func alicesSite(t testing.TB, caddyfile string) *server {
 	t.Helper()
 	s := startServer(t, "")

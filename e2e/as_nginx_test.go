@@ -16,10 +16,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// These tests run one group in a real nginx and here, with the same servers
-// behind, and ask both the same.
+// These tests run the same upstream group in nginx and in Caddy, and send the
+// same requests to both.
 
-// namedServer is a server in a process of its own, which can be killed and started.
+// namedServer is an upstream server in its own process, which can be killed and restarted.
 type namedServer struct {
 	t       *testing.T
 	name    string
@@ -56,7 +56,7 @@ func (b *namedServer) kill() {
 	}
 }
 
-// groupTwins are a Caddy and an nginx before the same servers.
+// groupTwins are a Caddy and an nginx with the same upstream servers.
 type groupTwins struct {
 	t        *testing.T
 	caddy    int // ports
@@ -65,8 +65,8 @@ type groupTwins struct {
 	backends []*namedServer
 }
 
-// newGroupTwins starts both with groups that say the same, in which {a}, {b} and
-// so on stand for the addresses of the servers.
+// newGroupTwins starts both with equivalent groups, in which {a}, {b} and so on
+// stand for the addresses of the servers.
 func newGroupTwins(t *testing.T, names, caddyGroup, nginxGroup string) *groupTwins {
 	t.Helper()
 	program(t, "nginx")
@@ -140,8 +140,8 @@ func closingServer(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// TestMethodsAsNginx is a group with a server that accepts connections and closes
-// them: with methods that are safe to send again, the other one answers.
+// TestMethodsAsNginx has a server that accepts connections and closes them. With
+// methods that are safe to retry, the other server answers.
 func TestMethodsAsNginx(t *testing.T) {
 	parallel(t)
 	dead := closingServer(t)
@@ -153,12 +153,12 @@ func TestMethodsAsNginx(t *testing.T) {
 			theirs += len(tw.ask(tw.nginx, method, "")) & 1
 		}
 		if ours != theirs {
-			t.Errorf("%s: got %d of 10 requests answered, want %d as by nginx", method, ours, theirs)
+			t.Errorf("%s: got %d of 10 requests answered, want %d, as nginx", method, ours, theirs)
 		}
 	}
 }
 
-// TestOrderAsNginx: the order of the servers, one request after the other.
+// TestOrderAsNginx compares the order of servers over successive requests.
 func TestOrderAsNginx(t *testing.T) {
 	parallel(t)
 	for _, test := range []struct{ name, names, caddy, nginx string }{
@@ -175,14 +175,14 @@ func TestOrderAsNginx(t *testing.T) {
 				theirs += tw.ask(tw.nginx, "GET", "")
 			}
 			if ours != theirs {
-				t.Errorf("got the order %s, want %s as of nginx", ours, theirs)
+				t.Errorf("got the order %s, want %s, as nginx", ours, theirs)
 			}
 		})
 	}
 }
 
-// TestIPHashAsNginx: each client gets the server that nginx gives it, so that
-// sessions survive the move.
+// TestIPHashAsNginx checks that each client gets the server that nginx chooses, so
+// that sessions survive a migration.
 func TestIPHashAsNginx(t *testing.T) {
 	parallel(t)
 	for _, test := range []struct{ name, names, caddy, nginx string }{
@@ -202,19 +202,19 @@ func TestIPHashAsNginx(t *testing.T) {
 				}
 				ours, theirs := tw.ask(tw.caddy, "GET", ip), tw.ask(tw.nginx, "GET", ip)
 				if ours != theirs {
-					t.Errorf("client %s: got server %s, want %s as of nginx", ip, ours, theirs)
+					t.Errorf("client %s: got server %s, want %s, as nginx", ip, ours, theirs)
 				}
 				seen[ours] = true
 			}
 			if len(seen) < 2 {
-				t.Errorf("got answers of %v only, want of several servers", seen)
+				t.Errorf("got answers from %v only, want several servers", seen)
 			}
 		})
 	}
 }
 
-// TestOutagesAsNginx kills servers and starts them again before given
-// requests: no request is lost here that nginx does not lose.
+// TestOutagesAsNginx kills and restarts servers before given requests. Caddy loses
+// no request that nginx does not lose.
 func TestOutagesAsNginx(t *testing.T) {
 	parallel(t)
 	for _, test := range []struct{ name, caddy, nginx string }{
@@ -245,7 +245,7 @@ func TestOutagesAsNginx(t *testing.T) {
 					namedServer.start()
 				}
 				if len(step.start) > 0 {
-					time.Sleep(1200 * time.Millisecond) // as long as a failure counts, by nginx's clock
+					time.Sleep(1200 * time.Millisecond) // fail_timeout, by nginx's clock
 				}
 				for _, namedServer := range step.kill {
 					namedServer.kill()
@@ -254,8 +254,8 @@ func TestOutagesAsNginx(t *testing.T) {
 					asked++
 					method, ip := []string{"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST"}[asked%6], fmt.Sprintf("10.%d.%d.1", asked, asked)
 					if i < 5 && method == "POST" {
-						// Caddy keeps connections open, and nginx here does not: a POST on one whose end
-						// has not come to its notice yet is lost, in a moment that no test can choose.
+						// Caddy keeps connections open, and this nginx does not. A POST is lost on a
+						// connection that is closed at that moment, which no test can control.
 						method = "GET"
 					}
 					ours, theirs := tw.ask(tw.caddy, method, ip), tw.ask(tw.nginx, method, ip)
@@ -263,15 +263,15 @@ func TestOutagesAsNginx(t *testing.T) {
 						lost++
 					}
 					if len(ours) != 1 && len(theirs) == 1 {
-						t.Errorf("request %d, %s: got %s, want an answer as nginx gives, of %s", asked, method, ours, theirs)
+						t.Errorf("request %d, %s: got %s, want an answer of %s, as nginx gives one", asked, method, ours, theirs)
 					}
 					if len(ours) == 1 && !slices.ContainsFunc(tw.backends, func(b *namedServer) bool { return b.name == ours && b.cmd != nil }) {
-						t.Errorf("request %d: got an answer of %s, want of a server that runs", asked, ours)
+						t.Errorf("request %d: got an answer of %s, want one of a running server", asked, ours)
 					}
 				}
 			}
 			if lost > 5 { // without any server
-				t.Logf("nginx has lost %d of %d requests", lost, asked)
+				t.Logf("nginx lost %d of %d requests", lost, asked)
 			}
 		})
 	}

@@ -10,10 +10,9 @@ import (
 	"testing"
 )
 
-// documented has the test that runs each block of the documentation: by the line
-// itself for console blocks, and by the first line for all other blocks.
-// A Caddyfile needs no entry: TestDocsConfigurations and TestReadmeConfigurations
-// find all of them.
+// documented maps each block of the documentation to the test that runs it: each
+// line of a console block, and the first line of any other block. Caddyfiles need no
+// entry, because TestDocsConfigurations and TestReadmeConfigurations find all of them.
 var documented = make(map[string]string)
 
 // ranBy records which test runs a console line, or the block that begins with a line.
@@ -75,7 +74,7 @@ var (
 	_ = ranBy("TestReadmeGrammar",
 		"htpasswd [<matcher>] {", "htpasswd {", "upstream <group> {", "proxy_pass [<matcher>] <group> {",
 		"caddy htpasswd [-ci] [-B2m5dsp | --argon2id] [-C <cost>] [-r <rounds>] <file> <user>")
-	_ = ranBy("TestReadmeConfigurations", "{") // the JSON
+	_ = ranBy("TestJSONReference", "{") // the example
 	_ = ranBy("TestDocsConsole",
 		"find /srv/site -name .htaccess -o -name '.htpasswd*'",
 		`perl -MDB_File -e 'tie my %h, "DB_File", "users", O_RDONLY or die $!; print "$_:$h{$_}\n" for sort keys %h' > .htpasswd`)

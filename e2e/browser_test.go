@@ -24,9 +24,9 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// browserPage asks for all that a page can ask for: a script, an image, a
-// style sheet, fetch() and a WebSocket. The script writes down what comes of
-// them, and "done" when nothing is under way any more.
+// browserPage makes each kind of request that a page can make: a script, an
+// image, a style sheet, fetch() and a WebSocket. The script records the results,
+// and "done" when all have ended.
 const browserPage = `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -75,7 +75,7 @@ const results = {
 })();
 `
 
-// browserSite is what is behind the log-in.
+// browserSite is the application behind the login.
 func browserSite() http.Handler {
 	mux := http.NewServeMux()
 	for path, file := range map[string]struct{ kind, text string }{
@@ -87,7 +87,7 @@ func browserSite() http.Handler {
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", file.kind)
-			w.Header().Set("Cache-Control", "no-store") // everything is asked for each time
+			w.Header().Set("Cache-Control", "no-store") // the browser requests everything each time
 			fmt.Fprint(w, file.text)
 		})
 	}
@@ -105,8 +105,8 @@ func browserSite() http.Handler {
 	return mux
 }
 
-// browser is a chromium that reaches nothing but localhost, and trusts one
-// certificate that no authority of its own has signed: that of the server.
+// browser starts Chromium. It can connect to localhost only, and trusts the
+// certificate of the server.
 func browser(t *testing.T, s *server) context.Context {
 	t.Helper()
 	path := program(t, "chromium")
@@ -116,11 +116,11 @@ func browser(t *testing.T, s *server) context.Context {
 	must(t, c.Close())
 
 	home := testkit.BrowserDir(t)
-	options := append(chromedp.DefaultExecAllocatorOptions[:], // with no-sandbox for root, and a profile that is removed
+	options := append(chromedp.DefaultExecAllocatorOptions[:], // these include no-sandbox for root, and a temporary profile
 		chromedp.ExecPath(path),
 		chromedp.Env("HOME="+home, "TMPDIR="+home),
 		chromedp.WindowSize(800, 600),
-		chromedp.WSURLReadTimeout(2*time.Minute), // the first start is from a cold disk
+		chromedp.WSURLReadTimeout(2*time.Minute), // the first start reads from a cold disk
 		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost"),
 	)
@@ -132,17 +132,17 @@ func browser(t *testing.T, s *server) context.Context {
 	return ctx
 }
 
-// login is what somebody types into the browser's dialog.
+// login is what a user types into the browser's dialog.
 type login struct{ user, password string }
 
-// person has a browser with a memory of its own, and answers its dialog.
+// person is a user with a separate browser profile, who answers its dialog.
 type person struct {
 	t   *testing.T
 	ctx context.Context
 
 	mu       sync.Mutex
-	answers  []login  // in turn; after the last, the dialog is cancelled
-	dialogs  []string // what they have said
+	answers  []login  // one for each dialog; after the last, the dialog is cancelled
+	dialogs  []string // their texts
 	problems []error
 }
 
@@ -194,7 +194,7 @@ func (p *person) problem(err error) {
 	p.problems = append(p.problems, err)
 }
 
-// answer types in what comes next.
+// answer types the next login into the dialog.
 func (p *person) answer(challenge *fetch.AuthChallenge) *fetch.AuthChallengeResponse {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,9 +207,8 @@ func (p *person) answer(challenge *fetch.AuthChallenge) *fetch.AuthChallengeResp
 	return &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseProvideCredentials, Username: next.user, Password: next.password}
 }
 
-// visit goes to an address, types what is given into the dialogs that come, and
-// waits until the page's script is done. It returns the status of the page, 0
-// for one that is empty, and the dialogs.
+// visit opens an address, answers the dialogs, and waits until the page's script
+// is done. It returns the status of the page, 0 for an empty page, and the dialogs.
 func (p *person) visit(address string, answers ...login) (int, []string) {
 	p.t.Helper()
 	p.mu.Lock()
@@ -218,7 +217,7 @@ func (p *person) visit(address string, answers ...login) (int, []string) {
 	status := run(p, func(ctx context.Context, target *chromedp.Target) (int, error) {
 		response, err := chromedp.NavigateResponse(address)(ctx, target)
 		if failure, ok := errors.AsType[*chromedp.LoadError](err); ok && failure.ErrorText == "net::ERR_HTTP_RESPONSE_CODE_FAILURE" {
-			return 0, nil // nothing to show: a page of the browser's own takes its place
+			return 0, nil // empty: the browser shows its own page instead
 		}
 		if err != nil {
 			return 0, err
@@ -231,14 +230,14 @@ func (p *person) visit(address string, answers ...login) (int, []string) {
 	return status, p.asked()
 }
 
-// asked returns the dialogs since the last visit began.
+// asked returns the dialogs since the start of the last visit.
 func (p *person) asked() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.dialogs)
 }
 
-// run has the browser do something, within a bounded time.
+// run runs an action in the browser, with a timeout.
 func run[T any](p *person, action chromedp.Action[T]) T {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
@@ -248,34 +247,34 @@ func run[T any](p *person, action chromedp.Action[T]) T {
 	return result
 }
 
-// text returns what is in the page.
+// text returns the text of the page.
 func (p *person) text() string {
 	p.t.Helper()
 	return run(p, chromedp.Text("body"))
 }
 
-// results returns what the page's script has written down.
+// results returns the results that the page's script recorded.
 func (p *person) results() map[string]string {
 	p.t.Helper()
 	return run(p, chromedp.Evaluate[map[string]string](`Object.fromEntries(Array.from(document.querySelectorAll("dd"), (e) => [e.id, e.textContent]))`))
 }
 
-// fetch has the page that is shown ask for the user's name and returns the
-// status. Dialogs are cancelled.
+// fetch calls fetch() in the current page, and returns the status. Dialogs are
+// cancelled.
 func (p *person) fetch() int {
 	p.t.Helper()
 	return run(p, chromedp.Evaluate[int](`fetch("/members/user").then((response) => response.status)`, chromedp.EvalAwaitPromise))
 }
 
-// screenshot keeps what the browser shows, in the folder output.
+// screenshot writes what the browser shows to the directory output.
 func (p *person) screenshot(name string) {
 	p.t.Helper()
 	must(p.t, os.MkdirAll("output", 0o755))
 	must(p.t, os.WriteFile(filepath.Join("output", "browser-"+name+".png"), run(p, chromedp.CaptureScreenshot()), 0o644))
 }
 
-// TestBrowser has people with a real browser in front of a site: what they
-// see, how often they are asked, and what the application gets to see.
+// TestBrowser opens a site in a real browser. It checks what users see, how often
+// they are asked for a password, and what the application receives.
 func TestBrowser(t *testing.T) {
 	parallel(t)
 	program(t, "chromium")
@@ -299,7 +298,7 @@ func TestBrowser(t *testing.T) {
 	chromium := browser(t, s)
 	dialog := fmt.Sprintf("basic https://localhost:%d Members' Area", s.HTTPS)
 
-	// visit checks what comes of a visit.
+	// visit checks the result of a visit.
 	visit := func(t *testing.T, p *person, path string, status, dialogs int, answers ...login) {
 		t.Helper()
 		got, asked := p.visit(s.URL(path), answers...)
@@ -307,7 +306,7 @@ func TestBrowser(t *testing.T) {
 			t.Errorf("%s, answers %v: status %d, not %d; dialogs %q, not %d times %q", path, answers, got, status, asked, dialogs, dialog)
 		}
 	}
-	// members checks that everything in the page has worked.
+	// members checks that every request of the page succeeded.
 	members := func(t *testing.T, p *person, user string) {
 		t.Helper()
 		want := map[string]string{
@@ -380,10 +379,10 @@ func TestBrowser(t *testing.T) {
 		members(t, p, "bob")
 		requests(t, page("/", "bob")...)
 		s.htpasswd("-bC4", "users", "bob", "other")
-		eventually(t, "the new password is good", func() bool { return s.get("/plain", "bob", "other").Status == 200 })
+		eventually(t, "the new password is accepted", func() bool { return s.get("/plain", "bob", "other").Status == 200 })
 		app.asked()
 		if status := p.fetch(); status != 401 || len(p.asked()) != 2 {
-			t.Errorf("fetch() in a page from before: %d; dialogs: %q", status, p.asked())
+			t.Errorf("fetch() in the old page: %d; dialogs: %q", status, p.asked())
 		}
 		requests(t)
 		visit(t, p, "/", 200, 1, login{"bob", "other"})
@@ -392,7 +391,7 @@ func TestBrowser(t *testing.T) {
 		requests(t, page("/", "bob")...)
 
 		s.htpasswd("-D", "users", "bob")
-		eventually(t, "the user is gone", func() bool { return s.get("/plain", "bob", "other").Status == 401 })
+		eventually(t, "the user is removed", func() bool { return s.get("/plain", "bob", "other").Status == 401 })
 		app.asked()
 		visit(t, p, "/", 401, 1)
 		p.screenshot("removed-user")

@@ -28,9 +28,9 @@ import (
 	"golang.org/x/net/webdav"
 )
 
-// backend is what is behind the log-in. It keeps a list of what it was asked
-// for and by whom; requests without a user's name, or with a password, are
-// faults.
+// backend is the application behind the login. It records the method, path and
+// user of each request. A request without a user name, or with a password, fails
+// the test.
 type backend struct {
 	*httptest.Server
 
@@ -47,7 +47,7 @@ func newBackend(t *testing.T, handler http.Handler) *backend {
 		b.requests = append(b.requests, user+" "+r.Method+" "+r.URL.Path)
 		b.mu.Unlock()
 		if password := r.Header.Get("Authorization") != ""; user == "" || password {
-			t.Errorf("got through: %s %s of user %q; with a password: %v", r.Method, r.URL.Path, user, password)
+			t.Errorf("unexpected request: %s %s of user %q; with a password: %v", r.Method, r.URL.Path, user, password)
 		}
 		handler.ServeHTTP(w, r)
 	}))
@@ -55,7 +55,7 @@ func newBackend(t *testing.T, handler http.Handler) *backend {
 	return b
 }
 
-// asked returns what has been asked for since the last call, in order of names.
+// asked returns the requests since the last call, sorted.
 func (b *backend) asked() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,7 +65,7 @@ func (b *backend) asked() []string {
 	return requests
 }
 
-// membersSite is a Caddy that lets ann, whose password is secret, through to an
+// membersSite starts a Caddy that admits ann, whose password is secret, to an
 // address.
 func membersSite(t *testing.T, address string) *server {
 	t.Helper()
@@ -81,8 +81,8 @@ func membersSite(t *testing.T, address string) *server {
 }`)
 }
 
-// desk is where somebody runs client programs: a home folder of their own, and
-// nothing of the settings of who runs the tests.
+// desk runs client programs with a separate home directory, and without the
+// settings of the user who runs the tests.
 type desk struct {
 	t   *testing.T
 	dir string
@@ -96,19 +96,18 @@ func newDesk(t *testing.T, env ...string) *desk {
 	return d
 }
 
-// at is the same desk, with more in the environment.
+// at returns the same desk with additional environment variables.
 func (d *desk) at(env ...string) *desk {
 	return &desk{t: d.t, dir: d.dir, env: append(slices.Clone(d.env), env...)}
 }
 
-// run runs a program, at most a minute, and returns what it says and its exit
-// code.
+// run runs a program for at most a minute, and returns its output and exit code.
 func (d *desk) run(name string, args ...string) (string, int) {
 	d.t.Helper()
 	return d.enter("", name, args...)
 }
 
-// enter is run for who has something to type in.
+// enter is like run, but passes keys to standard input.
 func (d *desk) enter(keys, name string, args ...string) (string, int) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
@@ -123,7 +122,7 @@ func (d *desk) enter(keys, name string, args ...string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// must is run for what has to work.
+// must is like run, but the program must succeed.
 func (d *desk) must(name string, args ...string) string {
 	d.t.Helper()
 	out, code := d.run(name, args...)
@@ -147,14 +146,14 @@ func (d *desk) read(name string) string {
 	return string(text)
 }
 
-// noise is text that no program can make smaller, the same each time.
+// noise returns text that does not compress, the same each time.
 func noise(n int) string {
 	text := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(text)
 	return string(text)
 }
 
-// echo answers with the size of the body that it gets.
+// echo answers with the method and the size of the body.
 func echo(w http.ResponseWriter, r *http.Request) {
 	n, err := io.Copy(io.Discard, r.Body)
 	if err != nil {
@@ -164,7 +163,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %d", r.Method, n)
 }
 
-// TestCurl asks in the ways that curl has for a user and a password.
+// TestCurl sends user and password in every way that curl offers.
 func TestCurl(t *testing.T) {
 	parallel(t)
 	curl := program(t, "curl")
@@ -177,8 +176,8 @@ func TestCurl(t *testing.T) {
 	d.write("settings", `user = "ann:secret"`)
 	const (
 		upload = "PUT 2097152"
-		// Answered before the upload's end, as HTTP/2 allows: some versions of
-		// curl call that an error, others show the 401.
+		// Answered before the end of the upload, as HTTP/2 allows. Some versions of
+		// curl report an error, others the 401.
 		early = ""
 	)
 
@@ -238,14 +237,14 @@ func TestCurl(t *testing.T) {
 				want = []string{"ann " + method + " /page"}
 			}
 			if asked := app.asked(); !slices.Equal(asked, want) {
-				t.Errorf("behind the log-in: %q, not %q", asked, want)
+				t.Errorf("requests behind the login: %q, not %q", asked, want)
 			}
 		})
 	}
 }
 
-// TestWget asks in the ways that wget has, also for a page and what it refers
-// to.
+// TestWget sends user and password in every way that wget offers, also for a page
+// with its images.
 func TestWget(t *testing.T) {
 	parallel(t)
 	wget := program(t, "wget")
@@ -258,7 +257,7 @@ func TestWget(t *testing.T) {
 
 	for _, test := range []struct {
 		name   string
-		file   string // name and text of a file at home
+		file   string // name and text of a file in the home directory
 		args   string
 		code   int
 		behind []string
@@ -289,14 +288,14 @@ func TestWget(t *testing.T) {
 				t.Errorf("exit code %d, not %d: %s", code, test.code, out)
 			}
 			if asked := app.asked(); !slices.Equal(asked, test.behind) {
-				t.Errorf("behind the log-in: %q, not %q", asked, test.behind)
+				t.Errorf("requests behind the login: %q, not %q", asked, test.behind)
 			}
 		})
 	}
 }
 
-// TestGit clones and pushes over HTTP: through the log-in to git's own
-// git-http-backend, which lets push who has a name.
+// TestGit clones and pushes over HTTP to git-http-backend behind the login. The
+// backend accepts a push from any user with a name.
 func TestGit(t *testing.T) {
 	parallel(t)
 	git := program(t, "git")
@@ -311,9 +310,9 @@ func TestGit(t *testing.T) {
 	d.must(git, "init", "-q", "--bare", "-b", "main", repository)
 	d.must(git, "-C", repository, "config", "core.logAllRefUpdates", "true")
 
-	var chunks atomic.Int32 // requests in chunks, without a length
+	var chunks atomic.Int32 // chunked requests, without a length
 	app := newBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength < 0 { // CGI has to know it
+		if r.ContentLength < 0 { // CGI needs the length
 			chunks.Add(1)
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
@@ -330,13 +329,13 @@ func TestGit(t *testing.T) {
 	d = d.at("GIT_SSL_CAINFO=" + s.caFile())
 	address := s.URL("/git/project.git")
 
-	// with is the desk of somebody who answers when git asks.
+	// with returns a desk that answers git's questions.
 	d.write("answer", "#!/bin/sh\ncase $1 in Username*) echo \"$ANSWER_USER\" ;; *) echo \"$ANSWER_PASSWORD\" ;; esac\n")
 	must(t, os.Chmod(filepath.Join(d.dir, "answer"), 0o700))
 	with := func(user, password string) *desk {
 		return d.at("GIT_ASKPASS="+filepath.Join(d.dir, "answer"), "ANSWER_USER="+user, "ANSWER_PASSWORD="+password)
 	}
-	// refused checks that git is, and that nothing has got through.
+	// refused checks that git fails, and that no request reaches the backend.
 	refused := func(d *desk, says string, args ...string) {
 		t.Helper()
 		out, code := d.run(git, args...)
@@ -344,7 +343,7 @@ func TestGit(t *testing.T) {
 			t.Errorf("git %q: exit code %d, %s; not %q", args, code, out, says)
 		}
 		if asked := app.asked(); len(asked) != 0 {
-			t.Errorf("git %q: behind the log-in: %q", args, asked)
+			t.Errorf("git %q: requests behind the login: %q", args, asked)
 		}
 	}
 	head := func(of string) string { return strings.TrimSpace(d.must(git, "-C", of, "rev-parse", "main")) }
@@ -363,27 +362,27 @@ func TestGit(t *testing.T) {
 	refused(with("ann", "wrong"), "Authentication failed", push...)
 	with("ann", "secret").must(git, push...)
 	if got := head(repository); got != first {
-		t.Errorf("pushed %s, there is %s", first, got)
+		t.Errorf("pushed %s, the repository has %s", first, got)
 	}
 	if chunks.Load() != 0 {
-		t.Error("a small push came in chunks")
+		t.Error("a small push was chunked")
 	}
 
-	// What doesn't fit into git's buffer of 1 MB is sent in chunks.
+	// git sends what exceeds its buffer of 1 MB in chunks.
 	second := commit("large", noise(3<<20))
 	app.asked()
 	refused(with("ann", "wrong"), "Authentication failed", push...)
 	d.write(".git-credentials", s.Fill("https://ann:secret@localhost%3a{https}\n"))
 	d.must(git, append([]string{"-c", "credential.helper=store"}, push...)...)
 	if got := head(repository); got != second {
-		t.Errorf("pushed %s, there is %s", second, got)
+		t.Errorf("pushed %s, the repository has %s", second, got)
 	}
 	if chunks.Load() == 0 {
-		t.Error("a large push did not come in chunks")
+		t.Error("a large push was not chunked")
 	}
 	log := d.must(git, "-C", repository, "reflog", "show", "--format=%gn", "main")
 	if log != "ann\nann\n" {
-		t.Errorf("who has pushed, from the name that comes with the requests: %q", log)
+		t.Errorf("the user of the push, from the user name of the requests: %q", log)
 	}
 
 	app.asked()
@@ -405,17 +404,16 @@ func TestGit(t *testing.T) {
 			t.Errorf("%s: cloned %s, not %s", name, got, second)
 		}
 		if d.read(filepath.Join(name, "large")) != noise(3<<20) {
-			t.Errorf("%s: a file is another than the one that was pushed", name)
+			t.Errorf("%s: a file differs from the one that was pushed", name)
 		}
 	}
 }
 
-// image writes a small container image, in the layout of skopeo's dir:
-// transport.
+// image writes a small container image, in the layout of skopeo's dir: transport.
 func image(t *testing.T, dir string) {
 	t.Helper()
 	must(t, os.Mkdir(dir, 0o755))
-	// blob writes a part of the image and returns what refers to it.
+	// blob writes a part of the image, and returns its descriptor.
 	blob := func(kind string, content []byte) map[string]any {
 		sum := fmt.Sprintf("%x", sha256.Sum256(content))
 		must(t, os.WriteFile(filepath.Join(dir, sum), content, 0o600))
@@ -450,7 +448,7 @@ func image(t *testing.T, dir string) {
 	must(t, os.WriteFile(filepath.Join(dir, "version"), []byte("Directory Transport Version: 1.1\n"), 0o600))
 }
 
-// sameFiles checks that two folders have the same files.
+// sameFiles checks that two directories have the same files.
 func sameFiles(t *testing.T, a, b string) {
 	t.Helper()
 	list := func(dir string) map[string]string {
@@ -465,12 +463,11 @@ func sameFiles(t *testing.T, a, b string) {
 		return files
 	}
 	if x, y := list(a), list(b); !maps.Equal(x, y) {
-		t.Errorf("%q and %q are not the same, or not in content", slices.Sorted(maps.Keys(x)), slices.Sorted(maps.Keys(y)))
+		t.Errorf("%q and %q differ, in names or content", slices.Sorted(maps.Keys(x)), slices.Sorted(maps.Keys(y)))
 	}
 }
 
-// TestRegistry has a container registry, which knows no log-in of its own,
-// behind one.
+// TestRegistry puts a container registry that has no login behind one.
 func TestRegistry(t *testing.T) {
 	parallel(t)
 	registry, skopeo := program(t, "docker-registry"), program(t, "skopeo")
@@ -482,7 +479,7 @@ storage: {filesystem: {rootdirectory: %q}}
 http: {addr: %q, secret: made-up}
 `, filepath.Join(dir, "images"), address)), 0o600))
 	start(t, dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}, registry, "serve", "config.yml")
-	// catalog is what the registry has, asked without the log-in.
+	// catalog asks the registry itself, without the login, for its contents.
 	catalog := func() (string, error) {
 		resp, err := http.Get("http://" + address + "/v2/_catalog")
 		if err != nil {
@@ -500,7 +497,7 @@ http: {addr: %q, secret: made-up}
 	must(t, err)
 	must(t, os.Mkdir(filepath.Join(d.dir, "trust"), 0o755))
 	d.write("trust/ca.crt", string(trust))
-	d.write("policy.json", `{"default": [{"type": "insecureAcceptAnything"}]}`) // no signatures
+	d.write("policy.json", `{"default": [{"type": "insecureAcceptAnything"}]}`) // signatures are not checked
 	image(t, filepath.Join(d.dir, "image"))
 	host := fmt.Sprintf("localhost:%d", s.HTTPS)
 	name := "docker://" + host + "/demo:1"
@@ -549,14 +546,14 @@ http: {addr: %q, secret: made-up}
 	}
 }
 
-// newFiles is a WebDAV server of a folder of its own, behind the log-in.
+// newFiles starts a WebDAV server behind the login, with a directory of its own.
 func newFiles(t *testing.T) (dir string, b *backend) {
 	t.Helper()
 	dir = t.TempDir()
 	return dir, newBackend(t, &webdav.Handler{FileSystem: webdav.Dir(dir), LockSystem: webdav.NewMemLS()})
 }
 
-// tree lists the files and folders in a folder.
+// tree lists a directory with all its files and directories.
 func tree(t *testing.T, dir string) string {
 	t.Helper()
 	var names []string
@@ -574,9 +571,8 @@ func tree(t *testing.T, dir string) string {
 	return strings.Join(names, " ")
 }
 
-// TestWebDAV goes through the methods of WebDAV with curl; over HTTP/1.1, since
-// some versions of curl take it for an error if HTTP/2 answers before a body's
-// end.
+// TestWebDAV sends the methods of WebDAV with curl. It uses HTTP/1.1, because some
+// versions of curl report an error if HTTP/2 answers before the end of a body.
 func TestWebDAV(t *testing.T) {
 	parallel(t)
 	curl := program(t, "curl")
@@ -590,19 +586,19 @@ func TestWebDAV(t *testing.T) {
 	for _, step := range []struct {
 		args   string
 		status string // with the right password; without one it is 401
-		body   string // what is in the body
-		files  string // what is there then
+		body   string // a part of the body
+		files  string // the tree afterwards
 	}{
 		{"-X OPTIONS {url}/", "200", none, ""},
-		{"-X MKCOL {url}/folder", "201", none, "folder/"},
-		{"-T file {url}/folder/a", "201", none, "folder/ folder/a"},
-		{"-X PROPFIND -H Depth:1 {url}/folder", "207", "<D:href>/folder/a</D:href>", "folder/ folder/a"},
-		{"{url}/folder/a", "200", "content", "folder/ folder/a"},
-		{"-X COPY -H Destination:{url}/folder/b {url}/folder/a", "201", none, "folder/ folder/a folder/b"},
-		{"-X MOVE -H Destination:{url}/folder/c {url}/folder/b", "201", none, "folder/ folder/a folder/c"},
-		{"-X LOCK --data-binary @lock {url}/folder/a", "200", "locktoken", "folder/ folder/a folder/c"},
-		{"-T file {url}/folder/a", "423", none, "folder/ folder/a folder/c"},
-		{"-X DELETE {url}/folder/c", "204", none, "folder/ folder/a"},
+		{"-X MKCOL {url}/directory", "201", none, "directory/"},
+		{"-T file {url}/directory/a", "201", none, "directory/ directory/a"},
+		{"-X PROPFIND -H Depth:1 {url}/directory", "207", "<D:href>/directory/a</D:href>", "directory/ directory/a"},
+		{"{url}/directory/a", "200", "content", "directory/ directory/a"},
+		{"-X COPY -H Destination:{url}/directory/b {url}/directory/a", "201", none, "directory/ directory/a directory/b"},
+		{"-X MOVE -H Destination:{url}/directory/c {url}/directory/b", "201", none, "directory/ directory/a directory/c"},
+		{"-X LOCK --data-binary @lock {url}/directory/a", "200", "locktoken", "directory/ directory/a directory/c"},
+		{"-T file {url}/directory/a", "423", none, "directory/ directory/a directory/c"},
+		{"-X DELETE {url}/directory/c", "204", none, "directory/ directory/a"},
 	} {
 		ask := func(args ...string) (status, body string) {
 			t.Helper()
@@ -621,7 +617,7 @@ func TestWebDAV(t *testing.T) {
 			}
 		}
 		if asked := app.asked(); len(asked) != 0 {
-			t.Errorf("%s without the password: behind the log-in: %q", step.args, asked)
+			t.Errorf("%s without the password: requests behind the login: %q", step.args, asked)
 		}
 		if status, body := ask("-u", "ann:secret"); status != step.status || !strings.Contains(body, step.body) {
 			t.Errorf("%s: %s %q, not %s", step.args, status, body, step.status)
@@ -630,16 +626,15 @@ func TestWebDAV(t *testing.T) {
 			t.Errorf("%s: files %q, not %q", step.args, files, step.files)
 		}
 		if asked := app.asked(); len(asked) != 1 {
-			t.Errorf("%s: behind the log-in: %q", step.args, asked)
+			t.Errorf("%s: requests behind the login: %q", step.args, asked)
 		}
 	}
 }
 
-// line is what somebody at a terminal types in when they read something.
+// line is what a user at a terminal types after a prompt.
 type line struct{ read, keys string }
 
-// talk runs a program on a terminal, with the help of script, and returns all
-// that is on it in the end.
+// talk runs a program on a terminal of script(1), and returns all of its output.
 func (d *desk) talk(command string, lines []line) string {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
@@ -671,13 +666,13 @@ func (d *desk) talk(command string, lines []line) string {
 		}
 	}
 	if err := cmd.Wait(); err != nil || len(lines) > 0 {
-		d.t.Fatalf("%s: %v; still to type in: %q; on the terminal:\n%s", command, err, lines, shown.String())
+		d.t.Fatalf("%s: %v; not typed yet: %q; on the terminal:\n%s", command, err, lines, shown.String())
 	}
 	return shown.String()
 }
 
-// TestCadaver has a person at a terminal with a WebDAV client, who looks at the
-// certificate and types user and password in, or has them in a file.
+// TestCadaver runs a WebDAV client on a terminal. The user accepts the certificate,
+// and types user and password, or has them in a file.
 func TestCadaver(t *testing.T) {
 	parallel(t)
 	cadaver := program(t, "cadaver")
@@ -688,8 +683,8 @@ func TestCadaver(t *testing.T) {
 	accept := line{"accept the certificate? (y/n) ", "y"}
 	login := func(user, password string) []line { return []line{{"Username: ", user}, {"Password: ", password}} }
 	work := []line{
-		{"dav:/> ", "mkcol folder"}, {"dav:/> ", "cd folder"}, {"dav:/folder/> ", "put file"}, {"dav:/folder/> ", "ls"},
-		{"dav:/folder/> ", "get file back"}, {"dav:/folder/> ", "move file moved"}, {"dav:/folder/> ", "quit"},
+		{"dav:/> ", "mkcol directory"}, {"dav:/> ", "cd directory"}, {"dav:/directory/> ", "put file"}, {"dav:/directory/> ", "ls"},
+		{"dav:/directory/> ", "get file back"}, {"dav:/directory/> ", "move file moved"}, {"dav:/directory/> ", "quit"},
 	}
 	leave := []line{{"Username: ", "\x04"}, {"dav:/? ", "quit"}}
 
@@ -707,7 +702,7 @@ func TestCadaver(t *testing.T) {
 		{"netrc", "machine localhost login ann password secret\n", work, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			must(t, os.RemoveAll(filepath.Join(dir, "folder")))
+			must(t, os.RemoveAll(filepath.Join(dir, "directory")))
 			app.asked()
 			d := newDesk(t)
 			d.write("file", "content")
@@ -716,11 +711,11 @@ func TestCadaver(t *testing.T) {
 			}
 			shown := d.talk(cadaver+" "+s.URL("/"), append([]line{accept}, test.lines...))
 			if test.right {
-				if files := tree(t, dir); files != "folder/ folder/moved" {
+				if files := tree(t, dir); files != "directory/ directory/moved" {
 					t.Errorf("files %q; on the terminal:\n%s", files, shown)
 				}
 				if back := d.read("back"); back != "content" {
-					t.Errorf("back came %q", back)
+					t.Errorf("got the file %q", back)
 				}
 				return
 			}
@@ -728,7 +723,7 @@ func TestCadaver(t *testing.T) {
 				t.Errorf("files %q; on the terminal:\n%s", tree(t, dir), shown)
 			}
 			if asked := app.asked(); len(asked) != 0 {
-				t.Errorf("behind the log-in: %q", asked)
+				t.Errorf("requests behind the login: %q", asked)
 			}
 		})
 	}

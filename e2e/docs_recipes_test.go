@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,14 +19,32 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// readmeSite runs the one configuration of the README that has text in it.
-func readmeSite(t *testing.T, text string, change ...string) docsClient {
+// documentedSite runs the Caddyfile of the README or the docs that has all of
+// these texts, after the replacements in change.
+func documentedSite(t *testing.T, texts []string, change ...string) docsClient {
 	t.Helper()
-	caddyfile := testkit.Substitute(block(t, "../README.md", "caddyfile", text), nil, change...)
-	_, ours := docsSite(t, caddyfile)
+	_, ours := docsSite(t, testkit.Substitute(documentedCaddyfile(t, texts...), nil, change...))
 	return ours
 }
 
+// documentedCaddyfile returns the first Caddyfile of the README or the docs that
+// has all of these texts, with single spaces.
+func documentedCaddyfile(t *testing.T, texts ...string) string {
+	t.Helper()
+	spaces := regexp.MustCompile(`  +`)
+	for _, page := range append([]string{"../README.md"}, docsPages(t)...) {
+		for _, caddyfile := range blocks(t, page, "caddyfile") {
+			caddyfile = spaces.ReplaceAllString(caddyfile, " ")
+			if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(caddyfile, text) }) {
+				return caddyfile
+			}
+		}
+	}
+	t.Fatalf("no Caddyfile in the README or the docs has %q", texts)
+	return ""
+}
+
+// must sends a request, and fails the test if there is no answer.
 func (c docsClient) must(a asked) answer {
 	c.t.Helper()
 	got, err := c.do(a)
@@ -35,7 +54,8 @@ func (c docsClient) must(a asked) answer {
 	return got
 }
 
-// TestReadmeErrorPages runs the configuration that gives refusals a body.
+// TestReadmeErrorPages runs the configuration that gives the answers 401, 403 and
+// 429 a body.
 func TestReadmeErrorPages(t *testing.T) {
 	parallel(t)
 	const option = "{\n\thtpasswd {\n\t\tthrottle login 2 1h\n\t}\n}\n"
@@ -57,20 +77,20 @@ func TestReadmeErrorPages(t *testing.T) {
 			for _, status := range []int{401, 403, 429} {
 				must(t, os.WriteFile(filepath.Join(pages, fmt.Sprintf("%d.html", status)), fmt.Append(nil, "page ", status), 0o600))
 			}
-			c := readmeSite(t, "handle_errors 401 403 429", append(variant.change(pages), "example.com {", option+"example.com {")...)
+			c := documentedSite(t, []string{"handle_errors 401 403 429", "respond \"<h1>"}, append(variant.change(pages), "example.com {", option+"example.com {")...)
 			for _, test := range []struct {
 				name   string
 				asked  asked
 				status int
 			}{
 				{"no password", asked{path: "/"}, 401},
-				{"no password, to a path that is none of the pages", asked{path: "/x/401.html"}, 401},
+				{"no password, and another path", asked{path: "/x/401.html"}, 401},
 				{"POST without a password", asked{path: "/", method: "POST"}, 401},
 				{"another user", asked{path: "/", login: "bob:builder"}, 403},
 				{"the user", asked{path: "/", login: asAlice}, 200},
 				{"a wrong password", asked{path: "/", login: "carol:wrong"}, 401},
 				{"another wrong password", asked{path: "/", login: "carol:false"}, 401},
-				{"too many", asked{path: "/", login: "carol:music"}, 429},
+				{"too many failed logins", asked{path: "/", login: "carol:music"}, 429},
 			} {
 				got := c.must(test.asked)
 				if got.Status != test.status || test.status != 200 && got.Body != variant.body(test.status) {
@@ -90,18 +110,18 @@ func TestReadmeErrorPages(t *testing.T) {
 	}
 }
 
-// TestReadmeUserHeader sends a forged header to an application that trusts it, by
-// the configurations of the README, and by those that it warns of.
+// TestReadmeUserHeader sends a forged header to an application that trusts it,
+// through the documented configurations, and through those that the docs warn of.
 func TestReadmeUserHeader(t *testing.T) {
 	parallel(t)
 	const nobody, alice, forged = `user=""`, `user="alice"`, `user="root"`
-	const open = `exempt      /public/*`
+	const open, header = `exempt /public/*`, "user_header X-Remote-User"
 	for _, test := range []struct {
 		name            string
-		block           string
+		block           string // a text of the configuration
 		change          []string
 		path            string
-		public, private string // what the application sees, of an open path and of alice
+		public, private string // the user that the application sees: on an open path, and of alice
 	}{
 		{"exempt", open, nil, "/public/x", nobody, alice},
 		{"a header removed in the handle of open paths", "request_header -X-Remote-User", nil, "/public/x", nobody, alice},
@@ -112,7 +132,7 @@ func TestReadmeUserHeader(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := readmeSite(t, test.block, test.change...)
+			c := documentedSite(t, []string{header, test.block}, test.change...)
 			if got := c.must(asked{path: test.path, header: "X-Remote-User: root"}); got.Status != 200 || !strings.HasSuffix(got.Body, test.public) {
 				t.Errorf("an open path: got %d %s, want 200 and %s", got.Status, got.Body, test.public)
 			}
@@ -126,15 +146,16 @@ func TestReadmeUserHeader(t *testing.T) {
 	}
 }
 
-// TestHeaderLimit sends as many bytes of headers as the docs say are taken, and more.
+// TestHeaderLimit sends headers of the size that the docs say is accepted, and
+// larger ones.
 func TestHeaderLimit(t *testing.T) {
 	parallel(t)
 	s := startServer(t, secureSite("\trespond ok"))
 	for _, test := range []struct {
 		name  string
 		http2 bool
-		bytes int // of one header
-		want  bool
+		bytes int  // of one header
+		want  bool // accepted
 	}{
 		{"HTTP/1.1: 16 KiB", false, 16 << 10, true},
 		{"HTTP/1.1: 20 KiB", false, 20 << 10, false},
@@ -148,13 +169,13 @@ func TestHeaderLimit(t *testing.T) {
 		r := s.Request(http.MethodGet, "/", nil)
 		r.Header.Set("X-Large", strings.Repeat("x", test.bytes))
 		resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(r)
-		status := 0 // the transport can refuse it, by what the server said about its limit
+		status := 0 // the transport can refuse the request itself, because the server has announced its limit
 		if err == nil {
 			resp.Body.Close()
 			status = resp.StatusCode
 		}
 		if (status == 200) != test.want || status != 200 && status != 431 && status != 0 || err != nil && !test.http2 {
-			t.Errorf("%s: got status %d, %v; want it taken: %v", test.name, status, err, test.want)
+			t.Errorf("%s: got status %d, %v; want it accepted: %v", test.name, status, err, test.want)
 		}
 	}
 	for _, page := range []string{"../docs/from-nginx.md", "../docs/differences.md"} {
@@ -164,8 +185,8 @@ func TestHeaderLimit(t *testing.T) {
 	}
 }
 
-// TestDocsUnknownFormats has a hash of "secret" in each format of crypt(3) that
-// docs/from-nginx.md says is not known here.
+// TestDocsUnknownFormats parses a hash of "secret" in each format of crypt(3) that
+// docs/from-nginx.md lists as not supported.
 func TestDocsUnknownFormats(t *testing.T) {
 	parallel(t)
 	_, table, _ := strings.Cut(readText(t, "../docs/from-nginx.md"), "| prefix | format |\n|---|---|\n")
@@ -189,13 +210,13 @@ func TestDocsUnknownFormats(t *testing.T) {
 		if !ok {
 			t.Errorf("no hash for %s", row)
 		} else if class, err := crypt.Parse(hash); err == nil {
-			t.Errorf("%s: got %v, want a format that is not known", prefix, class)
+			t.Errorf("%s: got %v, want an error", prefix, class)
 		}
 	}
 }
 
-// TestGroupsShareServers has two groups with the same server: what the docs say
-// they share.
+// TestGroupsShareServers checks what groups with the same server share, as the docs
+// say.
 func TestGroupsShareServers(t *testing.T) {
 	parallel(t)
 	arrived, release := make(chan bool), make(chan struct{})
@@ -256,7 +277,7 @@ func TestGroupsShareServers(t *testing.T) {
 	if a := s.get("/one/x", "", ""); a.Body != address+" tcp/"+address {
 		t.Errorf("the placeholders: got %q, want %q", a.Body, address+" tcp/"+address)
 	}
-	eventually(t, "each proxy_pass of the group checks the server", func() bool { return probes.Load() == 2 })
+	eventually(t, "each proxy_pass of the group checks the health of the server", func() bool { return probes.Load() == 2 })
 	if a := s.get("/two/x", "", ""); a.Status != 200 {
 		t.Errorf("before: got %d, want 200", a.Status)
 	}
@@ -264,7 +285,7 @@ func TestGroupsShareServers(t *testing.T) {
 	go func() { done <- s.get("/one/wait", "", "") }()
 	<-arrived
 	if a := s.get("/two/x", "", ""); a.Status != 503 {
-		t.Errorf("while the other group has the server's only request: got %d, want 503", a.Status)
+		t.Errorf("while the server handles a request of the other group: got %d, want 503", a.Status)
 	}
 	close(release)
 	if a := <-done; a.Status != 200 {

@@ -1,14 +1,18 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/fcgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -21,13 +25,13 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestDocsConfigurations adapts each Caddyfile in the docs, and validates what
-// becomes of it, with files that are there.
+// TestDocsConfigurations adapts and validates each Caddyfile in the docs, with
+// files that exist.
 func TestDocsConfigurations(t *testing.T) {
 	parallel(t)
 	s := startServer(t, "")
 	names := docsNames(t, s)
-	// What the pages of others name: by what the names say.
+	// Other paths on these pages: the name says what kind of file is needed.
 	other := regexp.MustCompile(`(?:/etc|/run|/var/lib)/[\w./-]+`)
 	for _, page := range docsPages(t) {
 		for _, text := range blocks(t, page, "caddyfile") {
@@ -59,47 +63,14 @@ func TestDocsConfigurations(t *testing.T) {
 	}
 }
 
-// TestDocsLinks looks for what the docs link to: files, and headings in them.
-func TestDocsLinks(t *testing.T) {
-	parallel(t)
-	links := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
-	for _, page := range append(docsPages(t), "../README.md", "../CONTRIBUTING.md") {
-		for _, m := range links.FindAllStringSubmatch(readText(t, page), -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			to := page
-			if m[1] != "" {
-				to = filepath.Join(filepath.Dir(page), m[1])
-			}
-			if _, err := os.Stat(to); err != nil {
-				t.Errorf("%s: %v", page, err)
-				continue
-			}
-			if m[2] != "" && !slices.Contains(anchors(t, to), m[2]) {
-				t.Errorf("%s: no heading for %s#%s; there are %q", page, to, m[2], anchors(t, to))
-			}
-		}
-	}
-}
-
-// anchors returns the names of a page's headings in links.
-func anchors(t *testing.T, page string) []string {
-	t.Helper()
-	var found []string
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(readText(t, page), -1) {
-		found = append(found, strings.ReplaceAll(regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
-	}
-	return found
-}
-
-// docsNames makes what the configurations in the docs name, and returns what
-// stands for it: files, addresses of servers, and addresses of clients.
+// docsNames creates the files and servers that the configurations in the docs
+// name. It returns what replaces their names: paths, addresses of servers, and
+// addresses of clients.
 func docsNames(t *testing.T, s *server) map[string]string {
 	t.Helper()
 	program(t, "htpasswd")
 	program(t, "openssl")
-	// A server that does not run as root reads these.
+	// Apache does not run as root, and must be able to read these files.
 	if err := os.Chmod(filepath.Dir(s.Dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +97,7 @@ func docsNames(t *testing.T, s *server) map[string]string {
 		"/etc/ssl/example.com.key": filepath.Join(s.Dir, "key"),
 		"/etc/ssl/clients-ca.pem":  filepath.Join(s.Dir, "cert"), // which is its own authority
 		"/srv/site":                filepath.Join(s.Dir, "site"),
+		"/var/log/caddy/":          s.Dir + "/",
 		"192.0.2.0/24":             "127.0.0.2/31",
 		"not remote_ip 192.0.2.1":  "not remote_ip 127.0.0.3",
 	}
@@ -133,12 +105,18 @@ func docsNames(t *testing.T, s *server) map[string]string {
 	if err := os.MkdirAll(filepath.Join(s.Dir, "site"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"site/index.html": "the page", "site/.htpasswd": "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"} {
+	const script = `<?php header("X-Path-Info: " . ($_SERVER["PATH_INFO"] ?? "")); echo basename($_SERVER["SCRIPT_FILENAME"]);`
+	for name, text := range map[string]string{
+		"site/index.html": "the page", "site/.htpasswd": "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n",
+		"site/private/index.html": "the private page", "site/index.php": script, "site/wp-login.php": script,
+		"site/blog/wp-login.php": script, "site/wp-admin/users.php": script,
+	} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(s.Dir, name)), 0o755))
 		s.Write(name, text)
-		if err := os.Chmod(filepath.Join(s.Dir, name), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Chmod(filepath.Join(s.Dir, name), 0o644))
 	}
+	names["127.0.0.1:9000"] = docsFastCGI(t)
+	names["fastcgi_params;"] = "/etc/nginx/fastcgi_params;" // a relative path begins at the test's own nginx.conf
 	for _, name := range []string{".htpasswd", "groups"} {
 		if err := os.Chmod(filepath.Join(s.Dir, name), 0o644); err != nil {
 			t.Fatal(err)
@@ -157,45 +135,101 @@ func docsNames(t *testing.T, s *server) map[string]string {
 	return names
 }
 
-// docsApplication says what it sees of the request.
+// docsFastCGI runs a FastCGI server that answers as the scripts of docsNames do,
+// without PATH_INFO, which net/http/fcgi does not pass on. It returns its address.
+func docsFastCGI(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	script := regexp.MustCompile(`([^/]+\.php)(/.*)?$`)
+	go func() {
+		_ = fcgi.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			name := script.FindStringSubmatch(fcgi.ProcessEnv(r)["SCRIPT_FILENAME"])
+			if name == nil {
+				name = []string{"", "no script"}
+			}
+			fmt.Fprint(w, name[1])
+		}))
+	}()
+	return listener.Addr().String()
+}
+
+// phpFPM runs a real PHP-FPM, and returns its address.
+func phpFPM(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob("/usr/sbin/php-fpm*")
+	must(t, err)
+	if len(found) == 0 {
+		t.Skip("PHP-FPM is not installed; a server in Go takes its place in the other tests")
+	}
+	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	conf := filepath.Join(dir, "fpm.conf")
+	must(t, os.WriteFile(conf, fmt.Appendf(nil, "[global]\nerror_log = %s/log\ndaemonize = no\n[www]\nlisten = %s\npm = static\npm.max_children = 1\n", dir, address), 0o600))
+	args := []string{"-n", "-F", "-y", conf}
+	if os.Getuid() == 0 {
+		must(t, os.WriteFile(conf, append(bytes.TrimSpace([]byte(readText(t, conf))), "\nuser = root\ngroup = root\n"...), 0o600))
+		args = append(args, "-R")
+	}
+	start(t, dir, os.Environ(), found[0], args...)
+	eventually(t, "PHP-FPM listens", func() bool {
+		c, err := net.Dial("tcp", address)
+		return err == nil && c.Close() == nil
+	})
+	return address
+}
+
+// docsApplication answers with what it sees of the request.
 func docsApplication(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/moved") { // to its own address, as it knows it
 		http.Redirect(w, r, "http://"+r.Host+strings.TrimSuffix(r.URL.Path, "moved")+"here", http.StatusFound)
 		return
+	}
+	if body, err := io.ReadAll(r.Body); err == nil && len(body) > 0 {
+		w.Header().Set("X-Saw-Body", string(body))
 	}
 	w.Header().Set("X-Saw-Password", fmt.Sprint(r.Header["Authorization"] != nil))
 	w.Header().Set("X-Saw-Host", r.Host)
 	fmt.Fprintf(w, "%s %s user=%q", r.Method, r.RequestURI, r.Header.Get("X-Remote-User"))
 }
 
-// docsVerifier is the server that auth_request asks.
+// docsVerifier is the server that auth_request and forward_auth ask.
 func docsVerifier(w http.ResponseWriter, r *http.Request) {
 	switch r.Header.Get("X-Token") {
 	case "good":
 		w.WriteHeader(http.StatusNoContent)
 	case "elsewhere":
 		http.Redirect(w, r, "/login", http.StatusFound)
+	case "expired":
+		w.Header().Set("WWW-Authenticate", `Bearer realm="Tokens"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	case "broken":
+		w.WriteHeader(http.StatusInternalServerError)
 	default:
 		w.WriteHeader(http.StatusForbidden)
 	}
 }
 
-// asked is a request for both servers, and the answers that the docs promise.
+// asked is a request to both servers, with the answers that the docs promise.
 type asked struct {
 	method string // default GET
 	path   string
-	host   string // default example.com
-	login  string // user:password
-	from   string // address of the client; default 127.0.0.1
-	header string // fields, a line each
+	host   string   // default example.com
+	login  string   // user:password
+	from   string   // address of the client; default 127.0.0.1
+	header string   // one field a line
+	twice  []string // Authorization fields, whole lines
+	body   string
 	want   int
-	theirs int    // where the other server's answer is another
-	sees   string // where what the application sees of the request is another: here
+	theirs int    // the other server's status, if it differs
+	sees   string // what the application behind Caddy sees, if it differs
+	serves string // what Caddy serves, if that is not compared with the other server
 }
 
 const asAlice = "alice:secret"
 
-// docsClient asks a server of this machine as if it had a name and was elsewhere.
+// docsClient sends requests to a server of this machine, by a host name and from
+// a given address.
 type docsClient struct {
 	t    *testing.T
 	port int
@@ -225,7 +259,7 @@ func (c docsClient) do(a asked) (answer, error) {
 	if method == "" {
 		method = http.MethodGet
 	}
-	r, err := http.NewRequest(method, fmt.Sprintf("https://%s:%d%s", host, c.port, a.path), nil)
+	r, err := http.NewRequest(method, fmt.Sprintf("https://%s:%d%s", host, c.port, a.path), strings.NewReader(a.body))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -236,6 +270,10 @@ func (c docsClient) do(a asked) (answer, error) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		r.Header.Set(name, value)
 	}
+	for _, line := range a.twice {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
 	resp, err := client.Do(r)
 	if err != nil {
 		return answer{}, err
@@ -245,23 +283,28 @@ func (c docsClient) do(a asked) (answer, error) {
 	return answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}, err
 }
 
-// otherServer is a configuration of the docs, and what runs it.
+// otherServer is a configuration of nginx or Apache in the docs, and its command.
 type otherServer struct {
 	conf    string
 	command testkit.PeerCommand
 }
 
-// docsTwins runs a Caddyfile and another server's configuration and returns
-// clients of both.
-func docsTwins(t *testing.T, caddyfile string, other otherServer) (tw *testkit.Twins, ours, theirs docsClient) {
+// docsTwins runs a Caddyfile and another server's configuration, and returns
+// clients of both. Pairs of strings are names and their replacements, beside
+// those of docsNames.
+func docsTwins(t *testing.T, caddyfile string, other otherServer, replacements ...string) (tw *testkit.Twins, ours, theirs docsClient) {
 	t.Helper()
 	s := startServer(t, "")
-	tw = testkit.StartTwins(t, s.Server, docsCaddyfile(s, caddyfile), other.conf, other.command, docsNames(t, s))
+	names := docsNames(t, s)
+	for pair := range slices.Chunk(replacements, 2) {
+		names[pair[0]] = pair[1]
+	}
+	tw = testkit.StartTwins(t, s.Server, docsCaddyfile(s, caddyfile), other.conf, other.command, names)
 	awaitDocsHosts(s.Server, caddyfile)
 	return tw, docsClient{t: t, port: tw.Ours.HTTPS}, docsClient{t: t, port: tw.Theirs.Port}
 }
 
-// docsSite runs a Caddyfile alone.
+// docsSite runs a Caddyfile without another server.
 func docsSite(t *testing.T, caddyfile string) (*server, docsClient) {
 	t.Helper()
 	s := startServer(t, "")
@@ -272,7 +315,7 @@ func docsSite(t *testing.T, caddyfile string) (*server, docsClient) {
 	return s, docsClient{t: t, port: s.HTTPS}
 }
 
-// docsCaddyfile puts the ports of a server into the global options.
+// docsCaddyfile adds the ports of a server to the global options.
 func docsCaddyfile(s *server, caddyfile string) string {
 	options := fmt.Sprintf("{\n\thttp_port %d\n\thttps_port %d\n\tlocal_certs\n", s.HTTP, s.HTTPS)
 	if rest, ok := strings.CutPrefix(caddyfile, "{\n"); ok {
@@ -291,7 +334,7 @@ func awaitDocsHosts(s *testkit.Server, caddyfile string) {
 	}
 }
 
-// compare asks both the same.
+// compare sends the same requests to both servers.
 func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 	t.Helper()
 	for _, a := range requests {
@@ -318,15 +361,19 @@ func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 			continue
 		}
 		switch {
+		case a.serves != "":
+			if we.Body != a.serves {
+				t.Errorf("%s: got %q here, want %q", name, we.Body, a.serves)
+			}
 		case a.sees != "":
 			if we.Body != a.sees || they.Body == a.sees {
-				t.Errorf("%s: got %q from the application, and %q behind the other server, want %q from the first only", name, we.Body, they.Body, a.sees)
+				t.Errorf("%s: got %q from the application, and %q behind the other server, want %q here only", name, we.Body, they.Body, a.sees)
 			}
 		case we.Status == http.StatusOK && we.Body != they.Body:
 			t.Errorf("%s: got %q from the application, want %q as behind the other server", name, we.Body, they.Body)
 		case we.Status == http.StatusUnauthorized:
 			if got, want := we.Header.Get("WWW-Authenticate"), they.Header.Get("WWW-Authenticate"); got != want+`, charset="UTF-8"` || want == "" {
-				t.Errorf("%s: got challenge %q, want that of the other server, %q, with the charset", name, got, want)
+				t.Errorf("%s: got challenge %q, want the other server's, %q, with the charset", name, got, want)
 			}
 		case we.Status/100 == 3:
 			if got, want := pathOf(t, we), pathOf(t, they); got != want {
@@ -336,14 +383,14 @@ func compare(t *testing.T, ours, theirs docsClient, requests []asked) {
 	}
 }
 
-// pathOf returns where an answer redirects to, without the server's own name.
+// pathOf returns the target of a redirect, without the server's own name.
 func pathOf(t *testing.T, a answer) string {
 	t.Helper()
 	return regexp.MustCompile(`^https://example\.com(:\d+)?/`).ReplaceAllString(a.Header.Get("Location"), "/")
 }
 
-// checkSections looks that each section with a configuration of the other
-// server is run.
+// checkSections checks that the configuration of nginx or Apache in each section
+// is run.
 func checkSections(t *testing.T, page, language string, has func(heading string) bool) {
 	t.Helper()
 	found := 0
@@ -351,7 +398,7 @@ func checkSections(t *testing.T, page, language string, has func(heading string)
 		if n := len(sectionBlocks(t, page, m[1], language)); n > 0 {
 			found += n
 			if n > 1 || !has(m[1]) {
-				t.Errorf("%s, %s: got %d configurations, want one that is run", page, m[1], n)
+				t.Errorf("%s, %s: got %d configurations, want one that a test runs", page, m[1], n)
 			}
 		}
 	}
@@ -360,7 +407,7 @@ func checkSections(t *testing.T, page, language string, has func(heading string)
 	}
 }
 
-// nginxWith is an nginx with a configuration of the docs.
+// nginxWith returns an nginx with a configuration of the docs.
 func nginxWith(conf string) otherServer {
 	if !strings.Contains(conf, "server {") {
 		conf = "server {\nlisten 443 ssl;\nssl_certificate /etc/ssl/example.com.crt;\nssl_certificate_key /etc/ssl/example.com.key;\n" + conf + "}\n"
@@ -369,7 +416,7 @@ func nginxWith(conf string) otherServer {
 }
 
 // TestDocsNginx runs each pair of configurations in docs/from-nginx.md, nginx's in a
-// real nginx, and asks both the same.
+// real nginx, and sends both servers the same requests.
 func TestDocsNginx(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
@@ -404,6 +451,25 @@ func TestDocsNginx(t *testing.T) {
 			{path: "/admin/images/%2e%2e/x", want: 401},
 			{path: "/ADMIN/x", want: 401, theirs: 200},
 			{path: "/admin/HEALTH", want: 200, theirs: 401},
+		},
+		"A single PHP file": {
+			{path: "/", want: 200},
+			{path: "/page/x", want: 200},
+			{path: "/wp-login.php", want: 401},
+			{path: "/wp-login.php", login: asAlice, want: 200},
+			{path: "/wp-login.php", login: "alice:wrong", want: 401},
+			{path: "/wp-login.php?x=y", want: 401},
+			{path: "/wp-login.php/x", want: 401, theirs: 200},
+			{path: "/wp-login.php/x", login: asAlice, want: 200, serves: "wp-login.php"},
+			{path: "/wp-login.phpx", want: 401, theirs: 200},
+			{path: "//wp-login.php", want: 401},
+			{path: "/wp-login%2ephp", want: 401},
+			{path: "/wp-login.php%2fx", want: 401, theirs: 200},
+			{path: "/y/../wp-login.php", want: 401},
+			{path: "/y/..%2fwp-login.php/x", want: 401, theirs: 200},
+			{path: "/index.php/../wp-login.php", want: 401},
+			{path: "/WP-LOGIN.PHP", want: 401, theirs: 200},
+			{path: "/blog/wp-login.php", want: 200},
 		},
 		"auth_basic off": {
 			{path: "/", want: 401},
@@ -455,10 +521,14 @@ func TestDocsNginx(t *testing.T) {
 			{path: "/", header: "X-Token: good", want: 200},
 			{path: "/", login: asAlice, want: 200},
 			{path: "/", login: asAlice, header: "X-Token: good", want: 200},
+			{path: "/", login: asAlice, header: "X-Token: expired", want: 200},
 			{path: "/", login: "alice:wrong", want: 401},
-			{path: "/", want: 403, theirs: 401},
-			{path: "/", login: "alice:wrong", header: "X-Token: good", want: 401, theirs: 200},
+			{path: "/", want: 401}, // with the challenge of the password
+			{path: "/x?y", method: "POST", body: "some text", login: asAlice, want: 200},
+			{path: "/x?y", method: "POST", body: "some text", header: "X-Token: good", want: 200},
+			{path: "/", login: "alice:wrong", header: "X-Token: good", want: 200},
 			{path: "/", header: "X-Token: elsewhere", want: 302, theirs: 500},
+			{path: "/", header: "X-Token: broken", want: 500},
 		},
 		"proxy_pass with a path": {
 			{path: "/api/x", want: 401},
@@ -498,19 +568,176 @@ func TestDocsNginx(t *testing.T) {
 		if requests == nil {
 			continue
 		}
-		t.Run(strings.TrimPrefix(heading, "$"), func(t *testing.T) { // the name gets into paths, and nginx has variables
+		t.Run(strings.TrimPrefix(heading, "$"), func(t *testing.T) { // the name is part of paths, where nginx expands variables
 			_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], nginxWith(sectionBlocks(t, page, heading, "nginx")[0]))
 			compare(t, ours, theirs, requests)
 		})
 	}
 }
 
-// TestDocsNginxOthers is what docs/from-nginx.md says besides the pairs.
+// TestDocsNginxOthers checks what docs/from-nginx.md says besides the pairs.
 func TestDocsNginxOthers(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
 	const page = "../docs/from-nginx.md"
 
+	t.Run("one PHP file", func(t *testing.T) {
+		caddyfile, conf := sectionBlocks(t, page, "A single PHP file", "caddyfile")[0], sectionBlocks(t, page, "A single PHP file", "nginx")[0]
+		exact := strings.Replace(caddyfile, ".php*", ".php", 1)
+		for name, address := range map[string]func(*testing.T) string{"a FastCGI server": docsFastCGI, "PHP-FPM": phpFPM} {
+			t.Run(name, func(t *testing.T) {
+				_, ours, theirs := docsTwins(t, exact, nginxWith(conf), "127.0.0.1:9000", address(t))
+				compare(t, ours, theirs, []asked{
+					{path: "/wp-login.php", want: 401},
+					{path: "/wp-login.php", login: asAlice, want: 200},
+					{path: "/blog/wp-login.php", want: 200},
+					{path: "/page/x", want: 200},
+				})
+				open := asked{path: "/wp-login.php/x"}
+				if a := ours.must(open); a.Body != "wp-login.php" {
+					t.Errorf("an exact path: got %d %q, want wp-login.php: the docs need not warn of it", a.Status, a.Body)
+				} else if info := a.Header.Get("X-Path-Info"); name == "PHP-FPM" && info != "/x" {
+					t.Errorf("an exact path: got PATH_INFO %q, want /x", info)
+				}
+				if a := theirs.must(open); a.Body != "index.php" {
+					t.Errorf("nginx: got %d %q, want index.php", a.Status, a.Body)
+				}
+			})
+		}
+		t.Run("nginx with PATH_INFO", func(t *testing.T) {
+			conf := strings.Replace(conf, `~ \.php$ {`, `~ \.php(/|$) { fastcgi_split_path_info ^(.+?\.php)(/.*)$;`, 1)
+			_, ours, theirs := docsTwins(t, caddyfile, nginxWith(conf))
+			compare(t, ours, theirs, []asked{{path: "/wp-login.php", want: 401}, {path: "/wp-login.php/x", want: 401, theirs: 200}})
+			if a := theirs.must(asked{path: "/wp-login.php/x"}); a.Body != "wp-login.php" {
+				t.Errorf("got %q, want that nginx runs wp-login.php", a.Body)
+			}
+		})
+		t.Run("transport fastcgi", func(t *testing.T) {
+			_, ours := docsSite(t, strings.Replace(exact, "php_fastcgi 127.0.0.1:9000", "reverse_proxy 127.0.0.1:9000 {\ntransport fastcgi {\nsplit .php\n}\n}", 1))
+			if a := ours.must(asked{path: "/wp-login.phpx"}); a.Body != "wp-login.php" {
+				t.Errorf("got %d %q, want that wp-login.php runs: the docs need not warn of it", a.Status, a.Body)
+			}
+		})
+		t.Run("a directory of PHP files", func(t *testing.T) {
+			conf := strings.Replace(conf, "location = /wp-login.php {", "location /wp-admin/ {", 1)
+			_, ours, theirs := docsTwins(t, strings.Replace(caddyfile, "/wp-login.php*", "/wp-admin/*", 1), nginxWith(conf))
+			compare(t, ours, theirs, []asked{{path: "/wp-admin/", want: 401}, {path: "/wp-admin/users.php", want: 401, theirs: 200}})
+		})
+		t.Run("all PHP files", func(t *testing.T) {
+			conf := strings.Replace(conf, `~ \.php$ {`, "~ \\.php$ {\nauth_basic Staff;\nauth_basic_user_file /etc/nginx/.htpasswd;", 1)
+			for matcher, open := range map[string]int{"@php path *.php\nhtpasswd @php": 200, "htpasswd": 401} {
+				_, ours, theirs := docsTwins(t, strings.Replace(caddyfile, "htpasswd /wp-login.php*", matcher, 1), nginxWith(conf))
+				compare(t, ours, theirs, []asked{
+					{path: "/wp-login.php", want: 401},
+					{path: "/blog/wp-login.php", want: 401},
+					{path: "/", want: open, theirs: 401},
+					{path: "/page/x", want: open, theirs: 401},
+					{path: "/wp-login.php/x", want: open, theirs: 401},
+				})
+			}
+		})
+		t.Run("the index file of a directory", func(t *testing.T) {
+			conf := "root /srv/site;\nlocation = /private/index.html {\nauth_basic Staff;\nauth_basic_user_file /etc/nginx/.htpasswd;\n}\n"
+			exact := strings.NewReplacer("/wp-login.php*", "/private/index.html", "php_fastcgi 127.0.0.1:9000", "").Replace(caddyfile)
+			_, ours, theirs := docsTwins(t, exact, nginxWith(conf))
+			compare(t, ours, theirs, []asked{{path: "/private/index.html", want: 401}, {path: "/private/", want: 200, theirs: 401}})
+			both := strings.Replace(exact, "htpasswd /private/index.html", "@private path /private/ /private/index.html\nhtpasswd @private", 1)
+			_, ours, theirs = docsTwins(t, both, nginxWith(conf))
+			compare(t, ours, theirs, []asked{{path: "/private/index.html", want: 401}, {path: "/private/", want: 401}})
+		})
+	})
+	t.Run("auth_request", func(t *testing.T) {
+		caddyfiles, conf := sectionBlocks(t, page, "auth_request", "caddyfile"), sectionBlocks(t, page, "auth_request", "nginx")[0]
+		_, ours, theirs := docsTwins(t, caddyfiles[0], nginxWith(conf))
+		expired := asked{path: "/", header: "X-Token: expired"}
+		for name, got := range map[string]answer{"here": ours.must(expired), "nginx": theirs.must(expired)} {
+			want := []string{`Basic realm="Staff", charset="UTF-8"`}
+			if name == "nginx" {
+				want = []string{`Basic realm="Staff"`, `Bearer realm="Tokens"`}
+			}
+			challenges := slices.Sorted(slices.Values(got.Header.Values("WWW-Authenticate")))
+			if got.Status != http.StatusUnauthorized || !slices.Equal(challenges, want) {
+				t.Errorf("%s: got %d with %q, want 401 with %q", name, got.Status, challenges, want)
+			}
+		}
+		good := asked{path: "/", login: "alice:wrong", header: "X-Token: good"}
+		for name, got := range map[string]answer{"here": ours.must(good), "nginx": theirs.must(good)} {
+			if got.Header.Get("X-Saw-Password") != "true" {
+				t.Errorf("%s: got %d without Authorization at the application, want it there", name, got.Status)
+			}
+		}
+		upload := asked{path: "/", method: "POST", body: "a text", login: asAlice}
+		for name, got := range map[string]answer{"here": ours.must(upload), "nginx": theirs.must(upload)} {
+			if got.Header.Get("X-Saw-Body") != "a text" {
+				t.Errorf("%s: got %d and the body %q at the application, want 'a text'", name, got.Status, got.Header.Get("X-Saw-Body"))
+			}
+		}
+		withUser := strings.Replace(caddyfiles[0], "realm Staff", "realm Staff\nuser_header X-Remote-User", 1)
+		for caddyfile, want := range map[string]string{
+			withUser: `GET / user="root"`,
+			strings.Replace(withUser, "forward_auth", "request_header -X-Remote-User\nforward_auth", 1): `GET / user=""`,
+		} {
+			_, ours := docsSite(t, caddyfile)
+			if a := ours.must(asked{path: "/", header: "X-Token: good\nX-Remote-User: root"}); a.Body != want {
+				t.Errorf("a forged header: got %d %s, want %s", a.Status, a.Body, want)
+			}
+			if a := ours.must(asked{path: "/", login: asAlice, header: "X-Remote-User: root"}); a.Body != `GET / user="alice"` {
+				t.Errorf("a forged header of alice: got %d %s, want alice", a.Status, a.Body)
+			}
+		}
+		_, ours, theirs = docsTwins(t, caddyfiles[1], nginxWith(strings.Replace(conf, "satisfy any;", "", 1)))
+		compare(t, ours, theirs, []asked{
+			{path: "/", want: 401},
+			{path: "/", header: "X-Token: good", want: 401},
+			{path: "/", login: "alice:wrong", header: "X-Token: good", want: 401},
+			{path: "/", login: asAlice, want: 403},
+			{path: "/", login: asAlice, header: "X-Token: good", want: 200},
+		})
+	})
+	t.Run("the certificate of an upstream server", func(t *testing.T) {
+		app := httptest.NewTLSServer(http.HandlerFunc(docsApplication))
+		defer app.Close()
+		app.Config.ErrorLog = log.New(io.Discard, "", 0)
+		address := strings.TrimPrefix(app.URL, "https://")
+		ca := filepath.Join(t.TempDir(), "ca.pem")
+		must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: app.Certificate().Raw}), 0o600))
+		const trust, insecure = "tls_trust_pool file ", "tls_insecure_skip_verify"
+		row := tableRowOf(t, page, "proxy_ssl_verify")
+		for _, test := range []struct {
+			transport, nginx string
+			want, theirs     int
+		}{
+			{"", "", 502, 200},
+			{trust + ca, "proxy_ssl_verify on;\nproxy_ssl_trusted_certificate " + ca + ";\nproxy_ssl_name example.com;", 200, 0},
+			{insecure, "", 200, 0},
+		} {
+			name, _, _ := strings.Cut(test.transport, " ")
+			if !strings.Contains(row, name) {
+				t.Errorf("got %s, want %s in it", row, name)
+			}
+			_, ours, theirs := docsTwins(t, "example.com {\nreverse_proxy https://"+address+" {\ntransport http {\n"+test.transport+"\n}\n}\n}\n",
+				nginxWith("location / {\nproxy_pass https://"+address+";\n"+test.nginx+"\n}\n"))
+			compare(t, ours, theirs, []asked{{path: "/", want: test.want, theirs: test.theirs}})
+		}
+	})
+	t.Run("a status that is tried again", func(t *testing.T) {
+		var servers []string
+		for range 2 {
+			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				fmt.Fprint(w, "closed until noon")
+			}))
+			defer app.Close()
+			servers = append(servers, strings.TrimPrefix(app.URL, "http://"))
+		}
+		_, ours, theirs := docsTwins(t, "{\nupstream web {\nserver "+servers[0]+"\nserver "+servers[1]+"\n}\n}\nexample.com {\nproxy_pass web {\nlb_retry_match {\nexpression `{rp.status_code} == 503`\n}\n}\n}\n",
+			otherServer{"upstream web { server " + servers[0] + "; server " + servers[1] + "; }\n" + nginxWith("location / { proxy_pass http://web; proxy_next_upstream http_503; }").conf, testkit.NginxCommand})
+		for name, got := range map[string]answer{"": ours.must(asked{path: "/"}), "closed until noon": theirs.must(asked{path: "/"})} {
+			if got.Status != http.StatusServiceUnavailable || got.Body != name {
+				t.Errorf("got %d %q, want 503 %q", got.Status, got.Body, name)
+			}
+		}
+	})
 	t.Run("regular expressions without route", func(t *testing.T) {
 		conf := strings.Replace(sectionBlocks(t, page, "Locations", "nginx")[0], "location /admin {", "location /files/ { proxy_pass http://127.0.0.1:9001; }\nlocation /admin {", 1)
 		_, ours, theirs := docsTwins(t, block(t, page, "caddyfile", "WRONG"), nginxWith(conf))
@@ -617,8 +844,20 @@ func TestDocsNginxOthers(t *testing.T) {
 	})
 }
 
-// TestDocsClientCertificates is the pair in docs/from-nginx.md with a certificate
-// of the client's, and either that or a password.
+// tableRowOf returns the row of a page's tables that has a text in its first cell.
+func tableRowOf(t *testing.T, page, text string) string {
+	t.Helper()
+	for line := range strings.Lines(readText(t, page)) {
+		if first, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | "); strings.HasPrefix(line, "| ") && strings.Contains(first, text) {
+			return line
+		}
+	}
+	t.Fatalf("%s has no row about %s", page, text)
+	return ""
+}
+
+// TestDocsClientCertificates runs the pair in docs/from-nginx.md with a client
+// certificate, and the change that accepts either that or a password.
 func TestDocsClientCertificates(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
@@ -673,16 +912,16 @@ func TestDocsClientCertificates(t *testing.T) {
 	})
 }
 
-// apacheWith is an Apache with a configuration of the docs.
+// apacheWith returns an Apache with a configuration of the docs.
 func apacheWith(conf string) otherServer {
 	return otherServer{
 		"ServerName example.com\nListen 127.0.0.1:{port}\nSSLEngine on\nSSLCertificateFile /etc/ssl/example.com.crt\nSSLCertificateKeyFile /etc/ssl/example.com.key\n" + conf,
-		testkit.ApacheCommand("ssl", "dir", "headers", "authz_groupfile", "authz_host", "slotmem_shm", "proxy", "proxy_http", "proxy_balancer", "lbmethod_byrequests"),
+		testkit.ApacheCommand("ssl", "dir", "headers", "authz_groupfile", "authz_host", "slotmem_shm", "proxy", "proxy_http", "proxy_fcgi", "proxy_balancer", "lbmethod_byrequests"),
 	}
 }
 
 // TestDocsApache runs each pair of configurations in docs/from-apache.md, Apache's in
-// a real Apache, and asks both the same.
+// a real Apache, and sends both servers the same requests.
 func TestDocsApache(t *testing.T) {
 	parallel(t)
 	program(t, "apache2")
@@ -725,6 +964,21 @@ func TestDocsApache(t *testing.T) {
 			{path: "/", from: "127.0.0.2", want: 200},
 			{path: "/", header: "X-Forwarded-For: 127.0.0.2", want: 401},
 			{path: "/", from: "127.0.0.2", login: "alice:wrong", want: 200},
+		},
+		"A single PHP file": {
+			{path: "/", want: 200},
+			{path: "/wp-login.php", want: 401},
+			{path: "/wp-login.php", login: asAlice, want: 200},
+			{path: "/wp-login.php", login: "alice:wrong", want: 401},
+			{path: "/wp-login.php/x", want: 401},
+			{path: "/wp-login.php/x", login: asAlice, want: 200},
+			{path: "/blog/wp-login.php", want: 401},
+			{path: "/blog/wp-login.php/x", want: 401},
+			{path: "//wp-login.php", want: 401},
+			{path: "/wp-login%2ephp", want: 401},
+			{path: "/y/../wp-login.php", want: 401},
+			{path: "/wp-login.phpx", want: 401, theirs: 404},
+			{path: "/WP-LOGIN.PHP", want: 401, theirs: 404},
 		},
 		"Limit, LimitExcept": {
 			{path: "/", want: 200},
@@ -788,7 +1042,7 @@ func TestDocsApache(t *testing.T) {
 	}
 }
 
-// TestDocsApacheOthers is what docs/from-apache.md says besides the pairs.
+// TestDocsApacheOthers checks what docs/from-apache.md says besides the pairs.
 func TestDocsApacheOthers(t *testing.T) {
 	parallel(t)
 	program(t, "apache2")
@@ -821,6 +1075,51 @@ func TestDocsApacheOthers(t *testing.T) {
 		_, ours, theirs := docsTwins(t, strings.Replace(sectionBlocks(t, page, "Limit, LimitExcept", "caddyfile")[0], "exempt method GET HEAD", "", 1), apacheWith(conf))
 		compare(t, ours, theirs, []asked{{path: "/", want: 401}, {path: "/", method: "POST", want: 401}, {path: "/", method: "BREW", want: 401, theirs: 200}})
 	})
+	t.Run("one PHP file", func(t *testing.T) {
+		caddyfile, conf := sectionBlocks(t, page, "A single PHP file", "caddyfile")[0], sectionBlocks(t, page, "A single PHP file", "apache")[0]
+		exact := strings.Replace(caddyfile, "*/wp-login.php*", "/wp-login.php", 1)
+		for name, address := range map[string]func(*testing.T) string{"a FastCGI server": docsFastCGI, "PHP-FPM": phpFPM} {
+			t.Run(name, func(t *testing.T) {
+				_, ours, theirs := docsTwins(t, exact, apacheWith(conf), "127.0.0.1:9000", address(t))
+				compare(t, ours, theirs, []asked{
+					{path: "/wp-login.php", want: 401},
+					{path: "/wp-login.php/x", login: asAlice, want: 200},
+					{path: "/wp-login.php/x", want: 200, theirs: 401},
+					{path: "/blog/wp-login.php", want: 200, theirs: 401},
+				})
+				if a := ours.must(asked{path: "/wp-login.php/x"}); a.Body != "wp-login.php" {
+					t.Errorf("an exact path: got %q, want wp-login.php: the docs need not warn of it", a.Body)
+				}
+			})
+		}
+		t.Run("Location", func(t *testing.T) {
+			conf := strings.NewReplacer(`<Files "wp-login.php">`, `<Location "/wp-login.php">`, "</Files>", "</Location>").Replace(conf)
+			_, ours, theirs := docsTwins(t, strings.Replace(caddyfile, "*/wp-login.php*", "/wp-login.php*", 1), apacheWith(conf))
+			compare(t, ours, theirs, []asked{
+				{path: "/wp-login.php", want: 401},
+				{path: "/wp-login.php/x", want: 401},
+				{path: "/wp-login.php/x", login: asAlice, want: 200},
+				{path: "/blog/wp-login.php", want: 200},
+			})
+		})
+		t.Run("the index file of a directory", func(t *testing.T) {
+			conf := strings.NewReplacer("wp-login.php", "index.html", "index.php", "index.html").Replace(conf)
+			exact := strings.NewReplacer("*/wp-login.php*", "/private/index.html", "php_fastcgi 127.0.0.1:9000", "").Replace(caddyfile)
+			_, ours, theirs := docsTwins(t, exact, apacheWith(conf))
+			compare(t, ours, theirs, []asked{{path: "/private/index.html", want: 401}, {path: "/private/", want: 200, theirs: 401}})
+			_, ours, theirs = docsTwins(t, strings.Replace(exact, "/private/index.html", "/private/ /private/index.html", 1), apacheWith(conf))
+			compare(t, ours, theirs, []asked{{path: "/private/index.html", want: 401}, {path: "/private/", want: 401}})
+		})
+	})
+	t.Run("the certificate of an upstream server", func(t *testing.T) {
+		app := httptest.NewTLSServer(http.HandlerFunc(docsApplication))
+		defer app.Close()
+		app.Config.ErrorLog = log.New(io.Discard, "", 0)
+		for option, want := range map[string]int{"SSLProxyCheckPeerName off\n": 200, "": 500} { // Apache compares names, not addresses
+			_, ours, theirs := docsTwins(t, "example.com {\nreverse_proxy "+app.URL+"\n}\n", apacheWith("SSLProxyEngine on\n"+option+"ProxyPass \"/\" \""+app.URL+"/\"\n"))
+			compare(t, ours, theirs, []asked{{path: "/", want: 502, theirs: want}})
+		}
+	})
 	t.Run("a file is left in the directory", func(t *testing.T) {
 		caddyfile := strings.Replace(sectionBlocks(t, page, ".htaccess", "caddyfile")[0], "hide .ht*", "", 1)
 		_, ours := docsSite(t, caddyfile)
@@ -830,7 +1129,7 @@ func TestDocsApacheOthers(t *testing.T) {
 	})
 }
 
-// TestDocsConsole runs the commands in the docs that nothing else runs.
+// TestDocsConsole runs the commands in the docs that no other test runs.
 func TestDocsConsole(t *testing.T) {
 	parallel(t)
 	shell := func(dir, line string) string {
@@ -862,7 +1161,7 @@ func TestDocsConsole(t *testing.T) {
 		"perl -MDB_File ": func(line string) {
 			for _, program := range []string{"perl -MDB_File -e 1", "perl -MSDBM_File -e 1", "htdbm -n -b alice secret"} {
 				if err := exec.Command("sh", "-c", program).Run(); err != nil {
-					t.Logf("not here, and so not tried: %s", program)
+					t.Logf("skipped, because this program is missing: %s", program)
 					return
 				}
 			}
@@ -897,8 +1196,8 @@ func TestDocsConsole(t *testing.T) {
 	}
 }
 
-// TestDocsBrowsers runs the configurations in docs/browsers.md. What browsers
-// make of the answers is in the text.
+// TestDocsBrowsers runs the configurations in docs/browsers.md. The text says how
+// browsers react to the answers.
 func TestDocsBrowsers(t *testing.T) {
 	parallel(t)
 	const page = "../docs/browsers.md"
@@ -934,7 +1233,7 @@ func TestDocsBrowsers(t *testing.T) {
 			{asked{path: "/manifest.json", want: 200}, unchallenged},
 			{asked{path: "/manifest.json/x", want: 401}, challenged},
 		},
-		"From other origins": {
+		"Cross-origin requests": {
 			{asked{path: "/", want: 401}, "Access-Control-Allow-Origin: "},
 			{asked{path: "/", method: "OPTIONS", want: 401}, challenged},
 			{asked{path: "/", method: "OPTIONS", header: "Origin: https://app.example.com", want: 401}, "Access-Control-Allow-Origin: https://app.example.com"},
@@ -943,7 +1242,7 @@ func TestDocsBrowsers(t *testing.T) {
 			{asked{path: "/", method: "PUT", header: "Origin: https://app.example.com\nAccess-Control-Request-Method: PUT", want: 401}, "Access-Control-Allow-Credentials: true"},
 			{asked{path: "/", login: asAlice, header: "Origin: https://app.example.com", want: 200}, "Access-Control-Allow-Origin: https://app.example.com"},
 		},
-		"Requests that others make": {
+		"Cross-site request forgery": {
 			{asked{path: "/", method: "POST", want: 401}, challenged},
 			{asked{path: "/", method: "POST", login: asAlice, want: 200}, unchallenged},
 			{asked{path: "/", method: "POST", login: asAlice, header: "Sec-Fetch-Site: same-origin", want: 200}, unchallenged},
@@ -982,11 +1281,11 @@ func TestDocsBrowsers(t *testing.T) {
 		})
 	}
 	if all := len(blocks(t, page, "caddyfile")); all != len(tests) {
-		t.Errorf("got %d configurations that are run, want all %d", len(tests), all)
+		t.Errorf("got tests of %d configurations, want all %d", len(tests), all)
 	}
-	// The script and the configuration have to go together.
+	// The script and the configuration use the same credentials.
 	if credentials := base64.StdEncoding.EncodeToString([]byte(out)); !strings.Contains(block(t, page, "caddyfile", "/logout"), `"Basic `+credentials+`"`) {
-		t.Errorf("the configuration has not %s, which is %s", credentials, out)
+		t.Errorf("the configuration lacks %s, which is %s", credentials, out)
 	}
 	if script := block(t, page, "js", "logOut"); !strings.Contains(script, `"/logout", true, "logout", "logout"`) {
 		t.Errorf("got %s, want a login as logout", script)

@@ -23,8 +23,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// exampleServer runs an example with other ports, and with names that stand for
-// others in its text.
+// exampleServer runs an example with other ports, and with other names in its
+// text.
 func exampleServer(t *testing.T, name string, names ...string) *server {
 	t.Helper()
 	s := startServer(t, "")
@@ -34,8 +34,8 @@ func exampleServer(t *testing.T, name string, names ...string) *server {
 	return s
 }
 
-// TestExampleReadWrite asks what the text says, and then with each method as
-// each of the users.
+// TestExampleReadWrite sends the requests of the text, and then each method as each
+// user.
 func TestExampleReadWrite(t *testing.T) {
 	parallel(t)
 	e := loadExample(t, "read-write")
@@ -52,7 +52,7 @@ func TestExampleReadWrite(t *testing.T) {
 		{"curl -k -u alice:swordfish -H 'X-HTTP-Method-Override: DELETE' " + notes, 0, "GET by alice\n", nil},
 	})
 	e.checkAll()
-	t.Run("the field without the line", func(t *testing.T) {
+	t.Run("the header field without the line", func(t *testing.T) {
 		e := loadExample(t, "read-write")
 		e.write("examples/read-write/Caddyfile", strings.Replace(e.replaced.Replace(e.text), "request_header -X-HTTP-Method*", "", 1))
 		e.start()
@@ -115,8 +115,8 @@ func TestExampleReadWrite(t *testing.T) {
 	app.None(t)
 }
 
-// TestExampleWebSocket runs the application, too, and has it asked by curl, by
-// a client in Go, and by a browser.
+// TestExampleWebSocket runs the application, too, and connects to it with curl,
+// with a client in Go, and with a browser.
 func TestExampleWebSocket(t *testing.T) {
 	parallel(t)
 	application := filepath.Join(t.TempDir(), "application")
@@ -139,11 +139,11 @@ func TestExampleWebSocket(t *testing.T) {
 	page := readText(t, "../examples/websocket/page.html")
 	e.checkAnswer("curl -k -i https://localhost:8443/", exampleAnswer{status: 401})
 	e.checkAnswer("curl -k -i -u admin:swordfish https://localhost:8443/", exampleAnswer{status: 200, body: page})
-	// To a file curl writes what it has only when it ends; stdbuf has it do so as on a screen.
+	// stdbuf makes curl write its output at once. To a file, it would write at its end.
 	switched := start(t, e.dir, e.env, "sh", "-c", "exec "+program(t, "stdbuf")+" -oL "+e.replaced.Replace(e.said("curl -k -i -N --http1.1 "+password+upgrade))).Said
 	eventually(t, "curl is connected", func() bool {
 		return strings.HasPrefix(switched(), "HTTP/1.1 101 Switching Protocols\r\n") &&
-			strings.Contains(switched(), "\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") // the answer to that key in RFC 6455
+			strings.Contains(switched(), "\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") // the answer to this key, as in RFC 6455
 	})
 	e.checkAll()
 
@@ -197,7 +197,7 @@ func TestExampleWebSocket(t *testing.T) {
 		}
 	}
 	e.write("examples/.htpasswd", alice) // instead of admin
-	eventually(t, "admin can't connect any more", func() bool {
+	eventually(t, "admin can no longer connect", func() bool {
 		other, err := dial("admin", "swordfish")
 		if err == nil {
 			other.Close()
@@ -216,7 +216,7 @@ func TestExampleWebSocket(t *testing.T) {
 	ends(conn)
 }
 
-// inYAML returns what is in a YAML document at a path of keys and indices, or nil.
+// inYAML returns the value at a path of keys and indices in a YAML document, or nil.
 func inYAML(v any, path ...any) any {
 	for _, step := range path {
 		switch step := step.(type) {
@@ -234,8 +234,8 @@ func inYAML(v any, path ...any) any {
 	return v
 }
 
-// TestExampleKubernetes looks that the objects fit each other and the
-// Caddyfile, and runs that on a volume as the kubelet lays it out and changes it.
+// TestExampleKubernetes checks that the objects match each other and the Caddyfile.
+// It runs the Caddyfile on a volume that changes as the kubelet's does.
 func TestExampleKubernetes(t *testing.T) {
 	parallel(t)
 	objects := make(map[string]any) // by kind
@@ -264,7 +264,7 @@ func TestExampleKubernetes(t *testing.T) {
 		got, want any
 	}{
 		{"the Caddyfile", inYAML(config, "data", "Caddyfile"), text[strings.Index(text, "\n{\n")+1:]},
-		{"its place", inYAML(container, "command"), []any{"caddy", "run", "--config", "/etc/caddy/Caddyfile"}},
+		{"its path", inYAML(container, "command"), []any{"caddy", "run", "--config", "/etc/caddy/Caddyfile"}},
 		{"its volume", inYAML(pods, "volumes", 1), map[string]any{"name": inYAML(container, "volumeMounts", 1, "name"), "configMap": map[string]any{"name": inYAML(config, "metadata", "name")}}},
 		{"its mount", inYAML(container, "volumeMounts", 1), map[string]any{"name": "caddyfile", "mountPath": "/etc/caddy", "readOnly": true}},
 		{"the users' volume", inYAML(pods, "volumes", 0), map[string]any{"name": "users", "secret": map[string]any{"secretName": inYAML(secret, "metadata", "name"), "defaultMode": 0o440}}},
@@ -274,7 +274,7 @@ func TestExampleKubernetes(t *testing.T) {
 		{"the service", inYAML(service, "spec", "ports"), []any{map[string]any{"port": 80, "targetPort": 8080}}},
 		{"the pods of the service", inYAML(service, "spec", "selector"), inYAML(deployment, "spec", "template", "metadata", "labels")},
 		{"the pods of the deployment", inYAML(deployment, "spec", "selector", "matchLabels"), inYAML(service, "spec", "selector")},
-		{"what the ingress leads to", inYAML(ingress, "spec", "rules", 0, "http", "paths", 0, "backend", "service"), map[string]any{"name": inYAML(service, "metadata", "name"), "port": map[string]any{"number": 80}}},
+		{"the backend of the ingress", inYAML(ingress, "spec", "rules", 0, "http", "paths", 0, "backend", "service"), map[string]any{"name": inYAML(service, "metadata", "name"), "port": map[string]any{"number": 80}}},
 		{"the readiness probe", inYAML(container, "readinessProbe", "httpGet"), map[string]any{"path": "/healthz", "port": 8080}},
 		{"the liveness probe", inYAML(container, "livenessProbe", "httpGet"), map[string]any{"path": "/healthz", "port": 8080}},
 	} {
@@ -299,11 +299,11 @@ func TestExampleKubernetes(t *testing.T) {
 	e := loadExample(t, "kubernetes", "/etc/htpasswd", volume, "10.0.0.0/8", "127.0.0.1/32", "application:8080", app.Listener.Addr().String())
 	e.commands = append(e.commands, "go run ./cmd/caddy run --config examples/kubernetes/Caddyfile")
 	e.start()
-	eventually(t, "it answers", func() bool {
+	eventually(t, "the server answers", func() bool {
 		_, ok := e.run("curl http://127.0.0.1:8080/healthz")
 		return ok
 	})
-	// The ingress controller.
+	// passed sends a request as the ingress controller does.
 	passed := func(line string) string {
 		return strings.Replace(line, "https://example.com/", "-H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 192.0.2.7' http://127.0.0.1:8080/", 1)
 	}
@@ -311,25 +311,25 @@ func TestExampleKubernetes(t *testing.T) {
 	app.None(t)
 	e.checkAnswer(passed(e.said("curl -u alice:swordfish https://example.com/")), exampleAnswer{body: "application"})
 	if got := app.One(t).Header.Get("X-Remote-User"); got != "alice" {
-		t.Errorf("the application was told %q, want alice", got)
+		t.Errorf("the application got the user %q, want alice", got)
 	}
 	e.checkAll()
 	e.checkAnswer("curl -i http://127.0.0.1:8080/healthz", exampleAnswer{status: 200, body: "OK"})
-	e.checkAnswer("curl -i -u alice:swordfish http://127.0.0.1:8080/", exampleAnswer{status: 403}) // past the controller
+	e.checkAnswer("curl -i -u alice:swordfish http://127.0.0.1:8080/", exampleAnswer{status: 403}) // not through the controller
 	app.None(t)
 
-	// The kubelet brings another version, and takes the one before away.
+	// The kubelet adds a new version, and removes the previous one.
 	version("..2026_11_24_10_00_00.2", bobSecret)
 	must(t, os.RemoveAll(filepath.Join(volume, "..2026_11_24_09_00_00.1")))
 	asBob, asAlice := passed("curl -i -u bob:secret https://example.com/"), passed("curl -i -u alice:swordfish https://example.com/")
 	eventually(t, "bob can log in", func() bool { return e.ask(asBob).Status == http.StatusOK })
 	e.checkAnswer(asAlice, exampleAnswer{status: 401})
-	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "can be read by every user") {
+	if strings.Contains(e.log(), `"level":"error"`) || strings.Contains(e.log(), "world-readable") {
 		t.Errorf("got errors or warnings in the log, want none: %s", e.log())
 	}
 }
 
-// TestExampleFail2ban has fail2ban read what a Caddy has logged about all sorts
+// TestExampleFail2ban runs fail2ban's filter on the log of a Caddy with all kinds
 // of logins.
 func TestExampleFail2ban(t *testing.T) {
 	parallel(t)
@@ -348,13 +348,13 @@ func TestExampleFail2ban(t *testing.T) {
 		}
 	}
 
-	// The jail, in a copy of fail2ban's own configuration, without a server.
+	// The jail, in a copy of fail2ban's configuration, without its server.
 	conf := filepath.Join(t.TempDir(), "fail2ban")
 	testkit.Run(t, "cp", "-r", "/etc/fail2ban", conf)
-	must(t, os.RemoveAll(filepath.Join(conf, "jail.d"))) // those of this machine
+	must(t, os.RemoveAll(filepath.Join(conf, "jail.d"))) // the jails of this machine
 	must(t, os.Mkdir(filepath.Join(conf, "jail.d"), 0o755))
 	install := e.said("sudo cp -r examples/fail2ban/filter.d examples/fail2ban/jail.d /etc/fail2ban/")
-	e.said("sudo fail2ban-client reload") // needs the server, which this does not start
+	e.said("sudo fail2ban-client reload") // needs the fail2ban server, which is not running here
 	if out, ok := e.run(strings.NewReplacer("sudo ", "", "/etc/fail2ban", conf).Replace(install)); !ok {
 		t.Fatal(out)
 	}
@@ -377,7 +377,7 @@ func TestExampleFail2ban(t *testing.T) {
 		}
 	}
 	if out := testkit.Run(t, "fail2ban-client", "-c", conf, "-t"); !strings.Contains(out, "OK: configuration test is successful") {
-		t.Errorf("got %s, want a configuration that fail2ban takes", out)
+		t.Errorf("got %s, want a configuration that fail2ban accepts", out)
 	}
 }
 
@@ -395,7 +395,7 @@ func TestExampleFail2banNames(t *testing.T) {
 	line := `{"level":"warn","ts":1795513717.481353,"logger":"http.handlers.htpasswd","msg":"login failed","client_ip":"1.2.3.4","user":"a","reason":"wrong password","host":"localhost","realm":"Restricted"}`
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
 	t.Cleanup(client.CloseIdleConnections)
-	eventually(t, "it answers", func() bool {
+	eventually(t, "the server answers", func() bool {
 		_, ok := e.run("curl -k https://localhost:8443/")
 		return ok
 	})
@@ -405,7 +405,7 @@ func TestExampleFail2banNames(t *testing.T) {
 	for _, row := range []struct {
 		forwarded, authorization string
 		status                   int
-		found                    string // the address, if it is a guess
+		found                    string // the address, if the filter finds it
 	}{
 		{"203.0.113.1", authorization("admin", "wrong 1"), 401, "203.0.113.1"},
 		{"2001:db8::1", authorization("admin", "wrong 2"), 401, "2001:db8::1"},
@@ -413,7 +413,7 @@ func TestExampleFail2banNames(t *testing.T) {
 		{"203.0.113.3", authorization("nobody", "wrong 4"), 401, "203.0.113.3"},
 		{"203.0.113.4", authorization("mallory", "wrong 5"), 401, "203.0.113.4"},
 		{"203.0.113.5", authorization("admin", "swordfish"), 200, ""},
-		{"203.0.113.6", authorization("alice", "secret"), 403, ""}, // may not pass
+		{"203.0.113.6", authorization("alice", "secret"), 403, ""}, // not authorized
 		{"203.0.113.7", "Basic ?", 401, ""},
 		{"203.0.113.8", "", 401, ""},
 		{"203.0.113.1", authorization("admin", "wrong 1"), 401, ""}, // repeated
@@ -423,7 +423,7 @@ func TestExampleFail2banNames(t *testing.T) {
 		{"203.0.113.12", authorization(`"client_ip":"1.2.3.4"`, "wrong 8"), 401, "203.0.113.12"},
 		{"203.0.113.13", authorization(`a","client_ip":"1.2.3.4","user":"a`, "wrong 9"), 401, "203.0.113.13"},
 		{"203.0.113.14", authorization(`a\","client_ip":"1.2.3.4","user":"a`, "wrong 10"), 401, "203.0.113.14"},
-		{"203.0.113.15", authorization(`a","reason","wrong password","repeated"`, "wrong 11"), 401, "203.0.113.15"}, // does not hide it
+		{"203.0.113.15", authorization(`a","reason","wrong password","repeated"`, "wrong 11"), 401, "203.0.113.15"}, // does not hide the line
 		{"203.0.113.16", authorization(`a\`, "wrong 12"), 401, "203.0.113.16"},
 		{"203.0.113.17", authorization(`a\"`, "wrong 13"), 401, "203.0.113.17"},
 		{"203.0.113.18", authorization("a\xff\u2028\u00a0b", "wrong 14"), 401, "203.0.113.18"},
@@ -486,7 +486,7 @@ func TestExampleFail2banNames(t *testing.T) {
 	}
 }
 
-// packagedUnit has of the unit in Caddy's package what the drop-in is about.
+// packagedUnit is the part of the unit in Caddy's package that the drop-in changes.
 const packagedUnit = `[Unit]
 Description=Caddy
 After=network-online.target
@@ -500,8 +500,8 @@ ExecReload=/usr/bin/caddy reload --config /etc/caddy/Caddyfile --force
 AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
 `
 
-// TestExampleSystemd puts the files where the text says, below another directory,
-// has systemd look at them, and runs what it would run.
+// TestExampleSystemd installs the files as the text says, below another root
+// directory. systemd checks them, and the test runs the commands of the unit.
 func TestExampleSystemd(t *testing.T) {
 	parallel(t)
 	e := loadExample(t, "systemd")
@@ -525,10 +525,10 @@ func TestExampleSystemd(t *testing.T) {
 
 	units := filepath.Join(root, "etc/systemd/system")
 	dropIn := filepath.Join(units, "caddy.service.d", "htpasswd.conf")
-	commands := make(map[string]string) // those that count
+	commands := make(map[string]string) // those that take effect
 	for _, m := range regexp.MustCompile(`(?m)^(Exec\w+)=(.*)$`).FindAllStringSubmatch(readText(t, dropIn), -1) {
 		if old, found := commands[m[1]]; found && old != "" || !found && m[2] != "" {
-			t.Errorf("%s: got %q first, want an empty one, else the command of the package stays", m[1], m[2])
+			t.Errorf("%s: got %q first, want an empty value, which removes the package's command", m[1], m[2])
 		}
 		commands[m[1]] = m[2]
 	}
@@ -542,11 +542,11 @@ func TestExampleSystemd(t *testing.T) {
 		if out, err := verify.CombinedOutput(); err != nil || strings.Contains(string(out), "caddy") {
 			t.Errorf("%v: %s", err, out)
 		}
-		// The package's unit alone has 9.3 of 10, with the drop-in it is 2.1.
+		// The package's unit alone is rated 9.3 of 10, and 2.1 with the drop-in.
 		testkit.Run(t, "systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=25", filepath.Join(units, "caddy.service"))
 	})
 
-	// What systemd would run, with the variables that it would set.
+	// The command that systemd would run, with its variables.
 	inProject := e.env
 	e.env = append(slices.Clone(inProject), "CONFIGURATION_DIRECTORY="+filepath.Join(root, "etc/caddy"), "LOGS_DIRECTORY="+filepath.Join(root, "var/log/caddy"))
 	command := func(name string) []string {
@@ -558,7 +558,7 @@ func TestExampleSystemd(t *testing.T) {
 		started := command("ExecStart")
 		log := start(t, root, e.env, started[0], started[1:]...).Said
 		eventually(t, "caddy has started", func() bool { return strings.Contains(log(), "serving initial configuration") })
-		eventually(t, "it answers", func() bool {
+		eventually(t, "the server answers", func() bool {
 			_, ok := e.run("curl -k https://localhost:8443/")
 			return ok
 		})
@@ -567,7 +567,7 @@ func TestExampleSystemd(t *testing.T) {
 			t.Error(out)
 		}
 		e.checkAnswer("curl -k -u alice:secret https://localhost:8443/", exampleAnswer{body: "Hello, alice.\n"})
-		eventually(t, "it is in the access log", func() bool {
+		eventually(t, "the request is in the access log", func() bool {
 			return strings.Contains(readText(t, filepath.Join(root, "var/log/caddy/access.log")), `"user_id":"alice"`)
 		})
 	})
@@ -579,14 +579,14 @@ func TestExampleSystemd(t *testing.T) {
 		{"curl -k -u admin:swordfish https://localhost:8443/", 0, "Hello, admin.\n", nil},
 	})
 	e.checkAll()
-	eventually(t, "it is in the access log", func() bool {
+	eventually(t, "the request is in the access log", func() bool {
 		return strings.Contains(readText(t, filepath.Join(e.dir, "build/access.log")), `"user_id":"admin"`)
 	})
 
-	// On a server, the two lines go and the name is another.
+	// On a server, the two lines are removed, and the name is changed.
 	server := strings.NewReplacer("\thttp_port 8080\n\tskip_install_trust\n", "", "https://localhost:8443", "example.com").Replace(e.text)
 	if _, config, _ := strings.Cut(server, "\n{\n"); strings.Contains(config, "8080") || strings.Contains(config, "localhost") {
-		t.Errorf("not what the text says: %s", config)
+		t.Errorf("got another configuration than the text says: %s", config)
 	}
 	e.write("on-a-server", server)
 	adapt(t, e.dir, "on-a-server")

@@ -15,7 +15,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestPrometheusRules has promtool check the example's files, and its alerts
+// TestPrometheusRules checks the example's files with promtool, and that its alerts
 // fire.
 func TestPrometheusRules(t *testing.T) {
 	parallel(t)
@@ -24,8 +24,8 @@ func TestPrometheusRules(t *testing.T) {
 	testkit.Run(t, promtool, "test", "rules", "testdata/prometheus/rules_test.yml")
 }
 
-// TestExamplePrometheus lets a real Prometheus ask the example, and asks that
-// every query of the dashboard and of the alerts.
+// TestExamplePrometheus scrapes the example with a real Prometheus. It sends every
+// query of the dashboard and of the alerts.
 func TestExamplePrometheus(t *testing.T) {
 	parallel(t)
 	prometheus := program(t, "prometheus")
@@ -65,7 +65,7 @@ func TestExamplePrometheus(t *testing.T) {
 		defer resp.Body.Close()
 		return json.NewDecoder(resp.Body).Decode(answer)
 	}
-	// series returns how many results a query has.
+	// series returns the number of results of a query.
 	series := func(query string) int {
 		t.Helper()
 		var answer struct {
@@ -77,8 +77,8 @@ func TestExamplePrometheus(t *testing.T) {
 		}
 		return len(answer.Data.Result)
 	}
-	eventually(t, "Prometheus has asked twice", func() bool {
-		s.get("/", "prometheus", fmt.Sprint("wrong", time.Now())) // something to count
+	eventually(t, "Prometheus has scraped twice", func() bool {
+		s.get("/", "prometheus", fmt.Sprint("wrong", time.Now())) // an event to count
 		return series(`count_over_time(up[1m]) >= 2`) == 1 && series(`up == 1`) == 1
 	})
 
@@ -115,7 +115,7 @@ func TestExamplePrometheus(t *testing.T) {
 		if rule.LastError != "" {
 			t.Errorf("%s: %s", rule.Name, rule.LastError)
 		}
-		// Without the comparison, which holds in trouble only.
+		// Without the comparison, which is true only when the alert fires.
 		answers(rule.Name, regexp.MustCompile(` (==|>) \d+$`).ReplaceAllString(rule.Query, ""))
 	}
 	if queries < 20 {

@@ -17,8 +17,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// example is one of the examples, running in a process of its own, in a directory
-// that has nothing but the examples in it. Its ports stand for those in the text.
+// example is one of the examples, run in its own process, in a directory that has
+// only the examples. Its ports replace those of the text.
 type example struct {
 	t        *testing.T
 	dir      string
@@ -26,17 +26,17 @@ type example struct {
 	replaced *strings.Replacer
 	env      []string
 	log      func() string
-	commands []string // in the text, that nothing has run so far
+	commands []string // of the text, not run yet
 }
 
 // exampleCommand is a command in the text above an example.
-var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for) .*)$`)
+var exampleCommand = regexp.MustCompile(`(?m)^#\t((?:curl|openssl|go run|sudo|for|docker|chmod) .*)$`)
 
-// curlSettings keep curl quiet, but for what goes wrong.
+// curlSettings make curl print errors only.
 const curlSettings = "silent\nshow-error\nmax-time = 30\n"
 
-// loadExample makes an example ready. Names are what stands for what in the
-// text and the commands, beside the ports.
+// loadExample prepares an example. names are pairs: a text of the Caddyfile and its
+// commands, and what replaces it. Ports are always replaced.
 func loadExample(t *testing.T, name string, names ...string) *example {
 	t.Helper()
 	program(t, "curl")
@@ -67,12 +67,19 @@ func (e *example) write(name, text string) {
 }
 
 // start runs the one command of the text that is a server, until the end of
-// the test.
+// the test, after those that change modes of files.
 func (e *example) start() {
 	e.t.Helper()
+	for _, line := range slices.Clone(e.commands) {
+		if strings.HasPrefix(line, "chmod ") {
+			if out, ok := e.run(e.said(line)); !ok {
+				e.t.Fatalf("%s: %s", line, out)
+			}
+		}
+	}
 	i := slices.IndexFunc(e.commands, func(line string) bool { return strings.HasPrefix(line, "go run ./cmd/caddy run ") })
 	if i < 0 {
-		e.t.Fatal("the text does not say how to run it")
+		e.t.Fatal("the text has no command that starts the server")
 	}
 	command := strings.Fields(e.replaced.Replace(e.commands[i]))
 	e.commands = slices.Delete(e.commands, i, i+1)
@@ -80,7 +87,7 @@ func (e *example) start() {
 	eventually(e.t, "caddy has started", func() bool { return strings.Contains(e.log(), "serving initial configuration") })
 }
 
-// said is a command of the text.
+// said returns a command that the text must have.
 func (e *example) said(line string) string {
 	e.t.Helper()
 	if !strings.Contains(e.text, "\n#\t"+line+"\n") {
@@ -90,7 +97,7 @@ func (e *example) said(line string) string {
 	return line
 }
 
-// run runs a command line and returns what it says, and whether it succeeds.
+// run runs a command line. It returns the output, and whether the command succeeded.
 func (e *example) run(line string) (string, bool) {
 	e.t.Helper()
 	cmd := exec.Command("sh", "-c", e.replaced.Replace(line))
@@ -99,7 +106,7 @@ func (e *example) run(line string) (string, bool) {
 	return string(out), err == nil
 }
 
-// ask runs a curl command. Without -i the answer has only a body.
+// ask runs a curl command. Without -i, the answer has a body only.
 func (e *example) ask(line string) answer {
 	e.t.Helper()
 	out, ok := e.run(line)
@@ -122,18 +129,18 @@ func (e *example) ask(line string) answer {
 	return answer{Status: resp.StatusCode, Header: resp.Header, Body: body.String()}
 }
 
-// exampleAnswer is what a request in the text is answered with.
+// exampleAnswer is the expected answer to a request of the text.
 type exampleAnswer struct {
 	line   string
 	status int // 0 without -i
 	body   string
-	header http.Header // these fields it has, or not if there is no value
+	header http.Header // fields with these values; without a value, the field must be absent
 }
 
-// check asks, once the example can answer.
+// check waits until the example answers, and then sends the requests.
 func (e *example) check(answers []exampleAnswer) {
 	e.t.Helper()
-	eventually(e.t, "it answers", func() bool {
+	eventually(e.t, "the example answers", func() bool {
 		_, ok := e.run(answers[0].line)
 		return ok
 	})
@@ -142,11 +149,11 @@ func (e *example) check(answers []exampleAnswer) {
 	}
 }
 
-// checkAll looks that no command of the text is left that nothing has run.
+// checkAll checks that every command of the text was run.
 func (e *example) checkAll() {
 	e.t.Helper()
 	for _, line := range e.commands {
-		e.t.Errorf("nothing runs: %s", line)
+		e.t.Errorf("the test does not run: %s", line)
 	}
 }
 
@@ -167,7 +174,7 @@ func (e *example) checkAnswer(line string, want exampleAnswer) {
 	})
 }
 
-// needsLoopback skips the test where 127.0.0.1 is the only address of its kind.
+// needsLoopback skips the test if the system has no address 127.0.0.2.
 func needsLoopback(t *testing.T) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.2:0")
@@ -177,7 +184,7 @@ func needsLoopback(t *testing.T) {
 	l.Close()
 }
 
-// certificateCommands are those of the README, too.
+// certificateCommands are the commands of the example and of the documentation.
 var certificateCommands = []string{
 	"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE -keyout examples/certificates/key.pem -out examples/certificates/cert.pem",
 	"go run ./cmd/caddy run --config examples/certificates/Caddyfile",
@@ -186,8 +193,8 @@ var certificateCommands = []string{
 	"go run ./cmd/caddy reload --config examples/certificates/Caddyfile --force",
 }
 
-// TestExampleCertificates makes the certificate as the text says, and makes it
-// again while the server runs.
+// TestExampleCertificates creates the certificate as the text says, and replaces it
+// while the server runs.
 func TestExampleCertificates(t *testing.T) {
 	parallel(t)
 	program(t, "openssl")
@@ -200,7 +207,7 @@ func TestExampleCertificates(t *testing.T) {
 		t.Errorf("got mode %v of the key, %v, want one that others cannot read", info.Mode(), err)
 	}
 	if !strings.Contains(readText(t, "../.gitignore"), "/examples/certificates/*.pem\n") {
-		t.Error("git would take the key")
+		t.Error("git does not ignore the key")
 	}
 	if !slices.Contains(e.commands, runIt) {
 		t.Errorf("not in the text: %s", runIt)
@@ -213,10 +220,10 @@ func TestExampleCertificates(t *testing.T) {
 	}
 	eventually(t, "openssl trusts the certificate", isTrusted)
 	if out, ok := e.run(e.said("curl -u admin:swordfish https://localhost:8443/")); ok || !strings.Contains(out, "certificate") {
-		t.Errorf("curl trusts what nobody told it to: %s", out)
+		t.Errorf("curl trusts the certificate without being told to: %s", out)
 	}
 	if out, ok := e.run(e.said(makeIt)); !ok || isTrusted() {
-		t.Errorf("the server has another certificate already: %s", out)
+		t.Errorf("the server has the new certificate already: %s", out)
 	}
 	if out, ok := e.run(strings.TrimSuffix(e.said(reload), " --force")); !ok || isTrusted() {
 		t.Errorf("--force is not needed: %s", out)
@@ -224,7 +231,7 @@ func TestExampleCertificates(t *testing.T) {
 	if out, ok := e.run(reload); !ok {
 		t.Error(out)
 	}
-	eventually(t, "the new certificate is there", isTrusted)
+	eventually(t, "the server has the new certificate", isTrusted)
 	e.said(look)
 	e.check([]exampleAnswer{
 		{"curl --cacert examples/certificates/cert.pem -i https://localhost:8443/", 401, "", nil},
@@ -234,13 +241,13 @@ func TestExampleCertificates(t *testing.T) {
 	e.checkAnswer("curl -i http://localhost:8080/", exampleAnswer{status: 308, header: http.Header{"Location": {e.replaced.Replace("https://localhost:8443/")}}})
 	for _, secret := range []string{"swordfish", "PRIVATE KEY"} {
 		if strings.Contains(e.log(), secret) {
-			t.Errorf("the log holds %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 }
 
-// TestExamplePublic runs the example with the lines in it that its text has
-// for those who don't have the name, and an application.
+// TestExamplePublic runs the example with an application, and with the lines for
+// a trial without the public name.
 func TestExamplePublic(t *testing.T) {
 	parallel(t)
 	app := testkit.NewWitness(t)
@@ -248,7 +255,7 @@ func TestExamplePublic(t *testing.T) {
 	e.write("users", alice)
 	local := regexp.MustCompile(`(?m)^#(\t(?:local_certs|skip_install_trust|http_port \d+|https_port \d+)\n)`).FindAllStringSubmatch(e.text, -1)
 	if len(local) != 4 {
-		t.Fatalf("got %d lines for a try, want 4", len(local))
+		t.Fatalf("got %d lines for a trial, want 4", len(local))
 	}
 	options := "\n{\n"
 	for _, line := range local {
@@ -267,9 +274,9 @@ func TestExamplePublic(t *testing.T) {
 		{"curl -i --connect-to example.com:80:localhost:8080 http://example.com/", 308, "", redirected},
 	})
 	if got := app.One(t).Header["X-Remote-User"]; !slices.Equal(got, []string{"alice"}) {
-		t.Errorf("the application was told %q, want alice", got)
+		t.Errorf("the application got the user %q, want alice", got)
 	}
-	// The same as if the name were this server's, and its CA known to everybody.
+	// The same as if the name were public, and the CA trusted.
 	e.write(".curlrc", e.replaced.Replace(curlSettings+`
 connect-to = "example.com:80:localhost:8080"
 connect-to = "example.com:443:localhost:8443"
@@ -280,11 +287,11 @@ cacert = "caddy/pki/authorities/local/root.crt"
 		{"curl -i -u alice https://example.com/", 200, "application", kept},
 		{"curl -i http://example.com/", 308, "", redirected},
 	})
-	e.checkAnswer("curl -i -u alice http://example.com/", exampleAnswer{status: 308, header: redirected}) // not by HTTP
+	e.checkAnswer("curl -i -u alice http://example.com/", exampleAnswer{status: 308, header: redirected}) // not over HTTP
 	e.checkAll()
 }
 
-// TestExampleBehindProxy asks as the proxy does, and then through a real one.
+// TestExampleBehindProxy sends requests as the proxy does, and then through nginx.
 func TestExampleBehindProxy(t *testing.T) {
 	parallel(t)
 	needsLoopback(t)
@@ -303,7 +310,7 @@ func TestExampleBehindProxy(t *testing.T) {
 	e.check(answers)
 	e.checkAll()
 	for line, want := range map[string]exampleAnswer{
-		asked: answers[1], // still
+		asked: answers[1], // no limit of this client is exceeded
 		strings.Replace(asked, "192.0.2.7", "192.0.2.66", 1):              {status: 429},
 		strings.Replace(asked, "192.0.2.7", "192.0.2.7, 192.0.2.66", 1):   {status: 429},
 		strings.Replace(asked, "192.0.2.7", "192.0.2.66, 203.0.113.1", 1): {status: 200, body: "Hello, admin at 203.0.113.1.\n"},
@@ -314,14 +321,14 @@ func TestExampleBehindProxy(t *testing.T) {
 		return strings.Contains(e.log(), `"client_ip":"192.0.2.66","user":"admin","limit":"login"`)
 	})
 	if strings.Contains(e.log(), "trusted_proxies without") || strings.Contains(e.log(), `"client_ip":"203.0.113.`) {
-		t.Error("the log names what the client has forged")
+		t.Error("the log has the forged address")
 	}
 
 	t.Run("nginx", func(t *testing.T) {
 		program(t, "nginx")
 		location := regexp.MustCompile(`(?ms)^#\tlocation / \{$.*?^#\t\}$`).FindString(e.text)
 		if location == "" {
-			t.Fatal("the text does not say what nginx needs")
+			t.Fatal("the text has no configuration for nginx")
 		}
 		testkit.Run(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
 			"-subj", "/CN=localhost", "-keyout", filepath.Join(e.dir, "key"), "-out", filepath.Join(e.dir, "cert"))
@@ -343,8 +350,8 @@ func TestExampleBehindProxy(t *testing.T) {
 	})
 }
 
-// TestExampleOffice asks from the office and from elsewhere, with a proxy
-// between and without.
+// TestExampleOffice sends requests from the office and from elsewhere, directly and
+// through a proxy.
 func TestExampleOffice(t *testing.T) {
 	parallel(t)
 	needsLoopback(t)
@@ -367,7 +374,7 @@ func TestExampleOffice(t *testing.T) {
 	e.checkAnswer("curl -k --interface 127.0.0.2 https://localhost:8443/", exampleAnswer{body: "directly, user: \n"})
 }
 
-// TestExampleOfficeReasons holds what the text says against the other ways.
+// TestExampleOfficeReasons shows what the text says about the alternatives.
 func TestExampleOfficeReasons(t *testing.T) {
 	parallel(t)
 	const trusted = "trusted_proxies static 127.0.0.1/32"
@@ -393,7 +400,7 @@ func TestExampleOfficeReasons(t *testing.T) {
 	}
 }
 
-// TestExampleCORS looks at what browsers decide by.
+// TestExampleCORS checks the header fields that browsers decide by.
 func TestExampleCORS(t *testing.T) {
 	parallel(t)
 	e := loadExample(t, "cors")

@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// exampleFiles are the Caddyfiles of the examples, as paths in the project.
+// exampleFiles returns the Caddyfiles of the examples, as paths in the repository.
 func exampleFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string
@@ -29,23 +31,23 @@ func exampleFiles(t *testing.T) []string {
 	return files
 }
 
-// adapt returns what "caddy adapt" makes of a file in a directory, and fails if
-// it warns.
+// adapt returns the output of "caddy adapt" for a file in a directory. A warning
+// fails the test.
 func adapt(t *testing.T, dir, file string) []byte {
 	t.Helper()
 	cmd := exec.Command(caddyBinary, "adapt", "--adapter", "caddyfile", "--config", file)
 	cmd.Dir, cmd.Env = dir, environment(t.TempDir())
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	config, err := cmd.Output()
-	if err != nil || strings.Contains(said.String(), `"level":"warn"`) {
-		t.Fatalf("%s: %v: %s", file, err, said.String())
+	if err != nil || strings.Contains(stderr.String(), `"level":"warn"`) {
+		t.Fatalf("%s: %v: %s", file, err, stderr.String())
 	}
 	return config
 }
 
-// TestExamplesAdapt compares each example with the JSON in testdata/examples
-// that it is to become. With UPDATE_EXAMPLES=1 in the environment it writes that.
+// TestExamplesAdapt compares the JSON of each example with the file in
+// testdata/examples. With UPDATE_EXAMPLES=1 in the environment, it writes the file.
 func TestExamplesAdapt(t *testing.T) {
 	parallel(t)
 	for _, file := range exampleFiles(t) {
@@ -60,7 +62,66 @@ func TestExamplesAdapt(t *testing.T) {
 				must(t, os.WriteFile(golden, got.Bytes(), 0o600))
 			}
 			if want := readText(t, golden); got.String() != want {
-				t.Errorf("got\n%s\nwant what is in %s", got.String(), golden)
+				t.Errorf("got\n%s\nwant the content of %s", got.String(), golden)
+			}
+		})
+	}
+}
+
+// TestExampleDemo asks what its text says.
+func TestExampleDemo(t *testing.T) {
+	parallel(t)
+	e := loadExample(t, "", "9002", fmt.Sprint(freePorts(t, 1)[0]))
+	e.start()
+	const anonymous, ask = "curl -k -i https://localhost:8443/api/doctor/1", "curl -k -u admin:swordfish https://localhost:8443/api/doctor/1"
+	eventually(t, "it answers", func() bool {
+		_, ok := e.run(anonymous)
+		return ok
+	})
+	checkStatus(t, e.ask(e.said(anonymous)), http.StatusUnauthorized, `Basic realm="Administrator's Area", charset="UTF-8"`)
+	one, two := e.ask(e.said(ask)).Body, e.ask(ask).Body
+	if one == two || !json.Valid([]byte(one)) || !strings.Contains(one+two, "server one") || !strings.Contains(one+two, "server two") {
+		t.Errorf("got %q and %q, want JSON of each server", one, two)
+	}
+	e.checkAll()
+	e.checkAnswer("curl -k -i https://localhost:8443/", exampleAnswer{status: 200, body: "Ask for /api/doctor/1. It needs a user name and a password, and two servers answer in turn."})
+}
+
+// TestExamplesLogNoWarnings starts the examples in directories that every user can
+// enter, as a clone often is: with the commands of their text the log has no warning of
+// the plugin, and without the one that changes the mode it has.
+func TestExamplesLogNoWarnings(t *testing.T) {
+	parallel(t)
+	const readable = `"mode":"-rw-r--r--"`
+	for _, name := range []string{"", "behind-proxy", "certificates", "cors", "office", "read-write", "systemd", "user-directories", "websocket"} {
+		t.Run(name, func(t *testing.T) {
+			warnings := func(change func(e *example)) string {
+				t.Helper()
+				e := loadExample(t, name, "9002", fmt.Sprint(freePorts(t, 1)[0]))
+				testkit.OpenDirectories(t, filepath.Join(e.dir, "examples", ".htpasswd"))
+				for _, line := range e.commands {
+					if strings.HasPrefix(line, "openssl req") {
+						e.run(line)
+					}
+				}
+				change(e)
+				e.start()
+				var found strings.Builder
+				for line := range strings.Lines(e.log()) {
+					if strings.Contains(line, "htpasswd") && (strings.Contains(line, `"level":"warn"`) || strings.Contains(line, `"level":"error"`)) {
+						found.WriteString(line)
+					}
+				}
+				return found.String()
+			}
+			if got := warnings(func(*example) {}); got != "" {
+				t.Errorf("got warnings, want none:\n%s", got)
+			}
+			without := func(e *example) {
+				e.commands = slices.DeleteFunc(e.commands, func(line string) bool { return strings.HasPrefix(line, "chmod ") })
+			}
+			if got := warnings(without); !strings.Contains(got, readable) {
+				t.Errorf("without chmod: got %q, want a warning", got)
 			}
 		})
 	}
@@ -89,14 +150,14 @@ func counted(answers []string, names ...string) string {
 	return strings.Join(out, " ")
 }
 
-// TestExampleUpstream runs the example and asks what its text says.
+// TestExampleUpstream runs the example, and sends the requests of its text.
 func TestExampleUpstream(t *testing.T) {
 	parallel(t)
 	text, err := os.ReadFile("../examples/upstream/Caddyfile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The three servers have ports in a row.
+	// The three servers have consecutive ports.
 	first := freePorts(t, 3)[0]
 	s := startServer(t, "")
 	replaced := strings.NewReplacer(

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestExampleUserDirectories asks what its text says.
+// TestExampleUserDirectories sends the requests of the text.
 func TestExampleUserDirectories(t *testing.T) {
 	parallel(t)
 	e := loadExample(t, "user-directories")
@@ -26,8 +26,8 @@ func TestExampleUserDirectories(t *testing.T) {
 	}
 }
 
-// TestUserDirectoriesFailClosed has users and requests for which there is no
-// directory: none of them may reach bob's files.
+// TestUserDirectoriesFailClosed sends requests and user names without a directory.
+// None of them reaches bob's files.
 func TestUserDirectoriesFailClosed(t *testing.T) {
 	parallel(t)
 	s := startServer(t, "")

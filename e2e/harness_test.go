@@ -1,6 +1,6 @@
-// Package e2e runs caddy-htpasswd, as users build it, beside and against real
-// programs: nginx, Apache, a browser, an ACME server, clients. It is a module
-// of its own, so that the plugin does not depend on what these need.
+// Package e2e tests caddy-htpasswd against real programs: nginx, Apache, a
+// browser, an ACME server, clients. It is a separate module, so that the plugin
+// does not depend on the modules that these tests need.
 package e2e
 
 import (
@@ -39,16 +39,16 @@ type answer = testkit.Answer
 // caddyBinary is Caddy with the plugin, built once for all tests.
 var caddyBinary string
 
-// backendVariable tells a process that it is not to test but to be a server:
-// its address and its name, with a space between them.
+// backendVariable makes the test binary an upstream server instead of running
+// tests. Its value is the server's address and name, separated by a space.
 const backendVariable = "CADDY_HTPASSWD_TEST_BACKEND"
 
-// atOnce limits how many tests run at the same time: they wait for other
-// processes more than they compute.
+// atOnce limits how many tests run at the same time. They mostly wait for other
+// processes.
 var atOnce = make(chan struct{}, 4)
 
-// parallel has a test run beside others, but no more than atOnce of them.
-// TestSoak, which takes the longest, is one more from the start.
+// parallel runs a test in parallel with others, limited by atOnce. TestSoak,
+// which takes longest, starts at once and does not count.
 func parallel(t *testing.T) {
 	t.Helper()
 	t.Parallel()
@@ -75,11 +75,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "building caddy: %v\n%s", err, out)
 			return 1
 		}
-		// For the authority of TestAutomaticHTTPS, which is in this process.
+		// For the ACME server of TestAutomaticHTTPS, which runs in this process.
 		for name, value := range map[string]string{
 			"PEBBLE_VA_NOSLEEP":      "1",
-			"PEBBLE_AUTHZREUSE":      "0", // a renewal needs a challenge, too; but for 1 of 100, even so
-			"PEBBLE_WFE_NONCEREJECT": "0", // it would refuse some at random
+			"PEBBLE_AUTHZREUSE":      "0", // so that a renewal needs a challenge; 1 of 100 does not even so
+			"PEBBLE_WFE_NONCEREJECT": "0", // it would reject some at random
 		} {
 			if err := os.Setenv(name, value); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -87,7 +87,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 		flag.Parse()
-		// All may begin, and then wait for each other in parallel.
+		// All tests may start; parallel limits how many run.
 		if err := flag.Set("test.parallel", "1000"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -96,17 +96,17 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// server is a Caddy in a process of its own. Its configurations come in two
-// ways: startServer and Reload have those that stand for themselves, such as the
-// ones of the documentation; startCaddy and reload write a file Caddyfile, as an
-// administrator does, and use the commands "caddy run" and "caddy reload".
+// server is a Caddy in its own process. There are two ways to configure it.
+// startServer and Reload take complete configurations, such as those of the
+// documentation. startCaddy and reload write a Caddyfile, as an administrator
+// does, and use the commands "caddy run" and "caddy reload".
 type server struct {
 	*testkit.Server
 	process *testkit.Process
 }
 
-// startServer runs a Caddyfile, with rate limits only if it sets them; without
-// one it only makes the server ready for Reload.
+// startServer starts a server with a Caddyfile. Rate limits are off unless the
+// Caddyfile sets them. Without a Caddyfile, the server starts at Reload.
 func startServer(t testing.TB, caddyfile string) *server {
 	t.Helper()
 	s := new(server)
@@ -124,17 +124,17 @@ type ownProcess struct{ *server }
 func (p ownProcess) Adapt(s *testkit.Server, caddyfile string) ([]byte, error) {
 	s.Write("Caddyfile", caddyfile)
 	cmd := p.command("adapt", "--config", "Caddyfile")
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	config, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, said.String())
+		return nil, fmt.Errorf("%w: %s", err, stderr.String())
 	}
 	return config, nil
 }
 
-// Load starts the process with a configuration, and gives it the next ones by
-// the admin API.
+// Load starts the process with the first configuration, and loads later ones
+// through the admin API.
 func (p ownProcess) Load(s *testkit.Server, config []byte) error {
 	if p.process == nil {
 		s.Write("caddy.json", string(config))
@@ -146,7 +146,7 @@ func (p ownProcess) Load(s *testkit.Server, config []byte) error {
 		return err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Cache-Control", "must-revalidate") // also if it is the same
+	r.Header.Set("Cache-Control", "must-revalidate") // reload even if it has not changed
 	a, err := testkit.Send(adminClient, r)
 	if err == nil && a.Status != http.StatusOK {
 		err = fmt.Errorf("status %d: %s", a.Status, a.Body)
@@ -161,13 +161,13 @@ func (s *server) start(config string) {
 	s.awaitAdmin()
 }
 
-// awaitAdmin waits until the admin API has the configuration, which it has once that serves.
+// awaitAdmin waits until the admin API shows the configuration, which then serves.
 func (s *server) awaitAdmin() {
 	s.T.Helper()
 	eventually(s.T, "caddy serves", func() bool {
 		if s.process.Ended() {
-			log, _ := os.ReadFile(filepath.Join(s.Dir, "log")) // or it has said why
-			s.T.Fatalf("caddy has ended: %s%s", s.process.Said(), log)
+			log, _ := os.ReadFile(filepath.Join(s.Dir, "log")) // has the reason if the output does not
+			s.T.Fatalf("caddy exited: %s%s", s.process.Said(), log)
 		}
 		resp, err := http.Get(fmt.Sprintf("http://localhost:%d/config/", s.Admin))
 		if err != nil {
@@ -178,14 +178,14 @@ func (s *server) awaitAdmin() {
 	})
 }
 
-// startCaddy runs a Caddyfile of these global options and sites, in which
-// {dir}, {https} and {http} stand for a directory of its own and for ports.
+// startCaddy starts a server with these global options and sites. In them, {dir},
+// {https} and {http} stand for the server's own directory and ports.
 func startCaddy(t testing.TB, global, sites string) *server {
 	t.Helper()
 	return startIn(t, t.TempDir(), global, sites)
 }
 
-// startIn is startCaddy for who has put files into a directory before.
+// startIn is like startCaddy, but with a directory that has files already.
 func startIn(t testing.TB, dir, global, sites string) *server {
 	t.Helper()
 	s := newServerIn(t, dir)
@@ -194,7 +194,7 @@ func startIn(t testing.TB, dir, global, sites string) *server {
 	return s
 }
 
-// newServerIn returns a server that does not run yet.
+// newServerIn returns a server that is not running yet.
 func newServerIn(t testing.TB, dir string) *server {
 	t.Helper()
 	s := new(server)
@@ -217,12 +217,12 @@ func (s *server) run() {
 	s.awaitSite()
 }
 
-// awaitSite waits until the Caddyfile's site has a certificate, if it has a site.
+// awaitSite waits until the Caddyfile's site, if there is one, has a certificate.
 func (s *server) awaitSite() {
 	s.T.Helper()
 	s.Client = s.newClient()
 	if strings.Contains(readText(s.T, filepath.Join(s.Dir, "Caddyfile")), fmt.Sprintf("https://localhost:%d", s.HTTPS)) {
-		eventually(s.T, "the certificate is there", func() bool {
+		eventually(s.T, "the site has a certificate", func() bool {
 			s.Client = s.newClient()
 			c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), s.Client.Transport.(*http.Transport).TLSClientConfig)
 			return err == nil && c.Close() == nil
@@ -232,18 +232,17 @@ func (s *server) awaitSite() {
 
 func (s *server) env() []string { return environment(s.Dir) }
 
-// environment is that of a Caddy that keeps what it makes in a directory.
+// environment returns an environment in which Caddy keeps its data in dir.
 func environment(dir string) []string {
 	return append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 }
 
-// caFile is the certificate of the authority that the server's own certificates
-// are of.
+// caFile returns the root certificate of the server's internal CA.
 func (s *server) caFile() string {
 	return filepath.Join(s.Dir, "storage/pki/authorities/local/root.crt")
 }
 
-// newClient returns a client that trusts the server's own authority.
+// newClient returns a client that trusts the server's internal CA.
 func (s *server) newClient() *http.Client {
 	pool := x509.NewCertPool()
 	if text, err := os.ReadFile(s.caFile()); err == nil {
@@ -256,15 +255,15 @@ func (s *server) newClient() *http.Client {
 	}
 }
 
-// command is a command of the binary, to be run in the server's directory.
+// command returns a command of the binary, to run in the server's directory.
 func (s *server) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(caddyBinary, args...)
 	cmd.Dir, cmd.Env = s.Dir, s.env()
 	return cmd
 }
 
-// caddy runs a command of the binary, such as "reload", and returns what it
-// says and its exit code.
+// caddy runs a command of the binary, such as "reload", and returns its output
+// and exit code.
 func (s *server) caddy(args ...string) (string, int) {
 	s.T.Helper()
 	cmd := s.command(args...)
@@ -275,7 +274,7 @@ func (s *server) caddy(args ...string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// reload has the server use other global options and sites.
+// reload loads other global options and sites into the server.
 func (s *server) reload(global, sites string) error {
 	s.T.Helper()
 	s.configure(global, sites)
@@ -283,14 +282,14 @@ func (s *server) reload(global, sites string) error {
 		return fmt.Errorf("exit code %d: %s", code, out)
 	}
 	testkit.AwaitOneListener(s.T, s.HTTPS, s.HTTP)
-	s.Client.CloseIdleConnections() // by which the old configuration would serve
+	s.Client.CloseIdleConnections() // which the old configuration would serve
 	return nil
 }
 
 // kill ends the process as a power cut would.
 func (s *server) kill() { s.process.Stop(syscall.SIGKILL) }
 
-// get is Get without a second try.
+// get is like Get, but does not retry.
 func (s *server) get(path, user, password string) answer {
 	s.T.Helper()
 	a, err := s.try(path, user, password)
@@ -298,7 +297,7 @@ func (s *server) get(path, user, password string) answer {
 	return a
 }
 
-// try is get for who expects errors.
+// try is like get, but returns the error.
 func (s *server) try(path, user, password string) (answer, error) {
 	r, err := http.NewRequest(http.MethodGet, s.URL(path), nil)
 	if err != nil {
@@ -310,7 +309,7 @@ func (s *server) try(path, user, password string) (answer, error) {
 	return testkit.Send(s.Client, r)
 }
 
-// htpasswd runs "caddy htpasswd", which makes the password files of the tests.
+// htpasswd runs "caddy htpasswd", which creates the password files of the tests.
 func (s *server) htpasswd(args ...string) {
 	s.T.Helper()
 	if out, code := s.caddy(append([]string{"htpasswd"}, args...)...); code != 0 {
@@ -318,18 +317,18 @@ func (s *server) htpasswd(args ...string) {
 	}
 }
 
-// htpasswdIn is that for a directory without a server yet.
+// htpasswdIn does the same in a directory that has no server yet.
 func htpasswdIn(t testing.TB, dir string, args ...string) {
 	t.Helper()
 	(&server{Server: &testkit.Server{T: t, Dir: dir}}).htpasswd(args...)
 }
 
-// authorization is the value of the header with Basic credentials.
+// authorization returns the Authorization header with Basic credentials.
 func authorization(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// serveName is a server that says its name and takes all bodies.
+// serveName runs a server that reads every body and answers with its name.
 func serveName(address, name string) error {
 	return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

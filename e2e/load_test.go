@@ -20,17 +20,16 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// ask is a request that is sent again and again, and what is right for an
-// answer.
+// ask is a request that is sent repeatedly, with a check of its answers.
 type ask struct {
 	name   string
 	path   string
-	user   func() (name, password string) // nil for nobody
+	user   func() (name, password string) // nil: no credentials
 	change func(*http.Request)            // anything else; may be nil
 	from   string                         // the client's address, else 127.0.0.1
 	kind   clientKind
 	every  time.Duration
-	check  func(answer) string // what is wrong, else ""
+	check  func(answer) string // returns what is wrong, or ""
 }
 
 // clientKind says how a client connects.
@@ -42,12 +41,12 @@ const (
 	newConnections                   // one for each request, HTTP/1.1
 )
 
-// as returns who logs in.
+// as returns credentials for ask.user.
 func as(name, password string) func() (string, string) {
 	return func() (string, string) { return name, password }
 }
 
-// saying returns a check for an answer of that status and body.
+// saying returns a check for a status and a body.
 func saying(status int, body string) func(answer) string {
 	return func(a answer) string {
 		if a.Status != status || a.Body != body {
@@ -57,7 +56,7 @@ func saying(status int, body string) func(answer) string {
 	}
 }
 
-// status returns a check for one of these.
+// status returns a check for one of these statuses.
 func status(expected ...int) func(answer) string {
 	return func(a answer) string {
 		for _, s := range expected {
@@ -69,20 +68,20 @@ func status(expected ...int) func(answer) string {
 	}
 }
 
-// load is clients that ask at a bounded rate until the end.
+// load is a group of clients that send requests at a bounded rate until end.
 type load struct {
 	t       testing.TB
 	stop    chan struct{}
 	clients []*http.Client
 	wg      sync.WaitGroup
-	served  atomic.Int64 // answers that are right
-	retried atomic.Int64 // connections that were closed before anything was answered
+	served  atomic.Int64 // correct answers
+	retried atomic.Int64 // requests repeated because their connection closed before an answer
 	wrong   atomic.Int64
 }
 
-// drive starts clients. Each has its own connections. A request whose
-// connection is closed before anything is answered is sent once more; that is
-// what browsers do. Everything else that goes wrong is an error.
+// drive starts clients with separate connections. If a connection closes before an
+// answer, the request is sent once more, as browsers do. Everything else that goes
+// wrong fails the test.
 func (s *server) drive(t testing.TB, asks ...ask) *load {
 	t.Helper()
 	l := &load{t: t, stop: make(chan struct{})}
@@ -113,7 +112,7 @@ func (s *server) drive(t testing.TB, asks ...ask) *load {
 	return l
 }
 
-// clientOf returns a client with connections of its own.
+// clientOf returns a client with separate connections.
 func (s *server) clientOf(a ask) *http.Client {
 	client := s.newClient()
 	transport := client.Transport.(*http.Transport)
@@ -133,7 +132,7 @@ func (s *server) clientOf(a ask) *http.Client {
 	return client
 }
 
-// send asks once, and says what is wrong about the answer.
+// send sends one request, and returns what is wrong with the answer.
 func (l *load) send(client *http.Client, s *server, a ask) string {
 	for attempt := 0; ; attempt++ {
 		r, err := http.NewRequest(http.MethodGet, s.URL(a.path), nil)
@@ -154,7 +153,7 @@ func (l *load) send(client *http.Client, s *server, a ask) string {
 		}))
 		got, err := testkit.Send(client, r)
 		if n := connections.Load(); n > 1 {
-			l.retried.Add(n - 1) // by the client itself
+			l.retried.Add(n - 1) // repeated by net/http
 		}
 		if err == nil {
 			return a.check(got)
@@ -166,7 +165,7 @@ func (l *load) send(client *http.Client, s *server, a ask) string {
 	}
 }
 
-// more waits for n more right answers.
+// more waits for n more correct answers.
 func (l *load) more(n int64) {
 	l.t.Helper()
 	before := l.served.Load()
@@ -183,10 +182,10 @@ func (l *load) end() {
 	l.wg.Wait()
 }
 
-// adminClient is for the admin API.
+// adminClient is the client for the admin API.
 var adminClient = &http.Client{Timeout: 30 * time.Second}
 
-// adminText asks the admin API.
+// adminText gets a path of the admin API.
 func (s *server) adminText(path string) string {
 	s.T.Helper()
 	resp, err := adminClient.Get(fmt.Sprintf("http://localhost:%d%s", s.Admin, path))
@@ -200,8 +199,8 @@ func (s *server) adminText(path string) string {
 	return string(text)
 }
 
-// metrics returns those of the plugin, by the name without "caddy_htpasswd_",
-// with labels as they stand.
+// metrics returns the metrics of the plugin by name and labels, without
+// "caddy_htpasswd_".
 func (s *server) metrics() map[string]float64 {
 	s.T.Helper()
 	values := make(map[string]float64)
@@ -230,13 +229,13 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// result returns how many requests had one.
+// result returns how many requests had a result.
 func (s *server) result(name string) float64 {
 	s.T.Helper()
 	return s.metrics()[`requests_total{result="`+name+`"}`]
 }
 
-// hashes returns how many were computed.
+// hashes returns how many hashes were computed.
 func (s *server) hashes() float64 {
 	s.T.Helper()
 	n := 0.0
@@ -248,7 +247,7 @@ func (s *server) hashes() float64 {
 	return n
 }
 
-// fileIsGood returns what the server thinks of a password file in its folder.
+// fileIsGood reports whether the last load of a password file succeeded.
 func (s *server) fileIsGood(path string) bool {
 	s.T.Helper()
 	value, found := s.metrics()[`file_last_load_successful{file="`+path+`",kind="users"}`]
@@ -260,7 +259,7 @@ func (s *server) fileIsGood(path string) bool {
 
 var profileTotal = regexp.MustCompile(`^goroutine profile: total (\d+)\n`)
 
-// goroutines returns how many the server has.
+// goroutines returns the number of goroutines of the server.
 func (s *server) goroutines() int {
 	s.T.Helper()
 	m := profileTotal.FindStringSubmatch(s.adminText("/debug/pprof/goroutine?debug=1"))
@@ -286,7 +285,7 @@ func (s *server) heap() int {
 	return n
 }
 
-// openFiles returns how many the server has.
+// openFiles returns the number of open files of the server.
 func (s *server) openFiles() int {
 	s.T.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.process.Pid()))
@@ -296,8 +295,8 @@ func (s *server) openFiles() int {
 	return len(entries)
 }
 
-// atRest waits until the server has no more goroutines and open files than
-// these; with zeros, until they don't change, and returns them.
+// atRest waits until the server has at most these numbers of goroutines and open
+// files. With zeros, it waits until the numbers are stable, and returns them.
 func (s *server) atRest(goroutines, files int) (int, int) {
 	s.T.Helper()
 	http.DefaultClient.CloseIdleConnections()
@@ -308,13 +307,13 @@ func (s *server) atRest(goroutines, files int) (int, int) {
 		return goroutines, files
 	}
 	last, same := [2]int{}, 0
-	eventually(s.T, "the server comes to rest", func() bool {
+	eventually(s.T, "the numbers of goroutines and open files are stable", func() bool {
 		now := [2]int{s.goroutines(), s.openFiles()}
 		if now != last {
 			last, same = now, 0
 		}
 		same++
-		time.Sleep(20 * time.Millisecond) // what is ending ends
+		time.Sleep(20 * time.Millisecond) // for what is ending
 		return same >= 25                 // half a second
 	})
 	return last[0], last[1]

@@ -21,7 +21,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// site is a site behind the file users, which answers with the user's name.
+// site is a site with the password file users. It answers with the user's name.
 const site = `https://localhost:{https} {
 	htpasswd {
 		file {dir}/users
@@ -29,16 +29,16 @@ const site = `https://localhost:{https} {
 	respond {http.auth.user.id}
 }`
 
-// behind is that site with an application, which is told the user's name.
+// behind returns the same site with an application that receives the user's name.
 func behind(url string) string {
 	return strings.NewReplacer("{dir}/users", "{dir}/users\n\t\tuser_header X-User", "respond {http.auth.user.id}", "reverse_proxy "+strings.TrimPrefix(url, "http://")).Replace(site)
 }
 
-// unthrottled is for tests whose failures are not what is tested.
+// unthrottled turns the rate limits off, for tests of something else.
 const unthrottled = "\thtpasswd {\n\t\tthrottle off\n\t}"
 
-// plain makes the text of a password file, of names whose passwords are the
-// same, or stand behind a colon.
+// plain returns the text of a password file for these users. The password is the
+// name, or follows it after a colon.
 func plain(users ...string) string {
 	var text strings.Builder
 	for _, user := range users {
@@ -51,14 +51,14 @@ func plain(users ...string) string {
 	return text.String()
 }
 
-// putInPlace writes a file beside another and renames it over it.
+// putInPlace replaces a file by renaming a new one over it.
 func putInPlace(t testing.TB, path, text string) {
 	t.Helper()
 	must(t, os.WriteFile(path+".next", []byte(text), 0o640))
 	must(t, os.Rename(path+".next", path))
 }
 
-// TestValidate checks what validate, reload and run say about configurations
+// TestValidate checks the messages of validate, reload and run for configurations
 // and password files.
 func TestValidate(t *testing.T) {
 	parallel(t)
@@ -85,7 +85,7 @@ func TestValidate(t *testing.T) {
 		{"good, empty", "", fmt.Sprintf(handler, "file {dir}/empty"), true, []string{"Valid configuration", "{dir}/empty"}},
 		{"no line is good", "", fmt.Sprintf(handler, "file {dir}/bad"), false, []string{"{dir}/bad: none of its 1 lines", "line 2"}},
 		{"missing file", "", fmt.Sprintf(handler, "file {dir}/users {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
-		{"folder", "", fmt.Sprintf(handler, "file {dir}/folder"), false, []string{"{dir}/folder: is a folder"}},
+		{"directory", "", fmt.Sprintf(handler, "file {dir}/folder"), false, []string{"{dir}/folder: is a directory, not a file"}},
 		{"FIFO", "", fmt.Sprintf(handler, "file {dir}/fifo"), false, []string{"{dir}/fifo: is not a regular file"}},
 		{"missing group file", "", fmt.Sprintf(handler, "file {dir}/users\n\t\tgroup_file {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
 		{"unknown subdirective", "", fmt.Sprintf(handler, "files {dir}/users"), false, []string{"files", "Caddyfile:12"}},
@@ -103,14 +103,14 @@ func TestValidate(t *testing.T) {
 			out = strings.ReplaceAll(out, `\"`, `"`)
 			for _, word := range row.words {
 				if word = s.Fill(word); !strings.Contains(out, word) {
-					t.Errorf("nothing about %q: %s", word, out)
+					t.Errorf("no message about %q: %s", word, out)
 				}
 			}
 			if row.good {
 				return
 			}
 			if out, code = s.caddy("reload", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code == 0 {
-				t.Errorf("reload takes it: %s", out)
+				t.Errorf("reload accepted it: %s", out)
 			}
 			if got := s.get("/", "ann", "ann"); got.Status != 200 || got.Body != "ann" {
 				t.Errorf("after the refused reload: %d %q", got.Status, got.Body)
@@ -129,8 +129,8 @@ func TestValidate(t *testing.T) {
 	})
 }
 
-// TestReloads reloads 50 times under load: no client notices, and no goroutine
-// and no open file is left behind.
+// TestReloads reloads 50 times under load. No client notices, and no goroutine or
+// file descriptor leaks.
 func TestReloads(t *testing.T) {
 	parallel(t)
 	const reloads = 50
@@ -167,7 +167,7 @@ func TestReloads(t *testing.T) {
 			t.Fatalf("guess %d: %d", i, a.Status)
 		}
 	}
-	for i := 1; i <= 3; i++ { // what stays after a first reload is no leak
+	for i := 1; i <= 3; i++ { // the first reloads may allocate for good
 		reload(i)
 	}
 	s.Client.CloseIdleConnections()
@@ -183,26 +183,26 @@ func TestReloads(t *testing.T) {
 	}
 	l.end()
 	s.Client = s.newClient()
-	eventually(t, "the last configuration serves", func() bool {
+	eventually(t, "the last configuration is active", func() bool {
 		s.Client.CloseIdleConnections()
 		return strings.Contains(s.get("/", "", "").Header.Get("WWW-Authenticate"), fmt.Sprintf(`"Version %d"`, reloads+3))
 	})
 	if n := s.hashes() - hashes; n != 0 {
-		t.Errorf("%v hashes computed for passwords that were verified", n)
+		t.Errorf("%v hashes computed for cached passwords", n)
 	}
 	if n := s.metrics()["password_cache_hits_total"] - hits; n < float64(l.served.Load())/2 {
 		t.Errorf("only %v of %d requests are in the metrics: they began anew", n, l.served.Load())
 	}
 	if a := s.get("/", "dan", "dan's"); a.Status != 429 {
-		t.Errorf("a used up budget, after the reloads: %d", a.Status)
+		t.Errorf("an exceeded limit, after the reloads: %d", a.Status)
 	}
 	s.Client.CloseIdleConnections()
-	s.atRest(goroutines+5, files+5) // what each reload leaves behind would be 50
+	s.atRest(goroutines+5, files+5) // a leak in each reload would be 50
 	nowGoroutines, nowFiles := s.atRest(0, 0)
-	t.Logf("%d reloads in %s: %d requests, %d of them sent again since their connection was closed before anything was answered; %d goroutines and %d files before, %d and %d after",
+	t.Logf("%d reloads in %s: %d requests, %d of them repeated because the connection closed before an answer; %d goroutines and %d files before, %d and %d after",
 		reloads, time.Since(begun).Round(time.Second), l.served.Load(), l.retried.Load(), goroutines, files, nowGoroutines, nowFiles)
 
-	// After an edit of one entry no other user's password is hashed again.
+	// After an edit of one entry, no password of another user is hashed again.
 	hashes = s.hashes()
 	s.htpasswd("-bC4", "users", "dan", "new")
 	eventually(t, "the new password works", func() bool { return s.get("/", "dan", "new").Status == 200 })
@@ -213,11 +213,11 @@ func TestReloads(t *testing.T) {
 		}
 	}
 	if edited < 1 || s.hashes()-hashes != edited {
-		t.Errorf("%v hashes for the edited entry, %v for others", edited, s.hashes()-hashes-edited)
+		t.Errorf("got %v hashes for the edited entry and %v for others", edited, s.hashes()-hashes-edited)
 	}
 }
 
-// slowApplication answers /slow once it is let, and everything else at once.
+// slowApplication answers /slow when it is released, and other paths at once.
 type slowApplication struct {
 	*httptest.Server
 	strangers atomic.Int64 // requests without a user
@@ -241,8 +241,8 @@ func newSlowApplication(t testing.TB) *slowApplication {
 	return app
 }
 
-// SIGTERM: what is under way is answered, the file that is followed is no
-// reason to stay, and the end is a good one.
+// TestTerminate sends SIGTERM. Running requests are answered, followed files do
+// not delay the exit, and the exit code is 0.
 func TestTerminate(t *testing.T) {
 	parallel(t)
 	app := newSlowApplication(t)
@@ -275,7 +275,7 @@ func TestTerminate(t *testing.T) {
 		ask(fmt.Sprint("ann over HTTP/1.1, ", i), "/slow", "ann", overHTTP1)
 		ask(fmt.Sprint("ann over HTTP/2, ", i), "/slow", "ann", overHTTP2)
 	}
-	eventually(t, "the slow requests are under way", func() bool { return app.waiting.Load() == 2*clients })
+	eventually(t, "the slow requests are running", func() bool { return app.waiting.Load() == 2*clients })
 	ask("bob, whose hash is computed", "/", "bob", overHTTP1)
 	eventually(t, "a hash is computed", func() bool { return s.metrics()["hash_workers_busy"] == 1 })
 
@@ -284,7 +284,7 @@ func TestTerminate(t *testing.T) {
 		defer close(ended)
 		s.process.Stop(syscall.SIGTERM)
 	}()
-	eventually(t, "nobody is let in any more", func() bool {
+	eventually(t, "no new connection is accepted", func() bool {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.HTTPS))
 		if err != nil {
 			return true
@@ -294,7 +294,7 @@ func TestTerminate(t *testing.T) {
 	})
 	select {
 	case <-ended:
-		t.Error("it did not wait for what was under way")
+		t.Error("it did not wait for running requests")
 	default:
 	}
 	close(app.letGo)
@@ -320,9 +320,9 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
-// TestKill kills the server with SIGKILL, in the middle of requests and of a
-// change of the file. A start is all it needs afterwards. Two sites with files
-// of their own stay apart.
+// TestKill kills the server with SIGKILL during requests and during a change of the
+// file. The server then starts without help. Two sites with separate files stay
+// separate.
 func TestKill(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -330,7 +330,7 @@ func TestKill(t *testing.T) {
 	htpasswdIn(t, dir, "-cbC4", "others", "ann", "another")
 	s := startIn(t, dir, "", strings.Replace(site, "\thtpasswd {", "\thandle /others/* {\n\t\thtpasswd {\n\t\t\tfile {dir}/others\n\t\t}\n\t\trespond other\n\t}\n\thtpasswd /users/* {", 1))
 	for round := range 4 {
-		for range 2 { // computed, then remembered
+		for range 2 { // computed, then cached
 			for _, row := range []struct {
 				path, password string
 				status         int
@@ -357,7 +357,7 @@ func TestKill(t *testing.T) {
 		for range 4 {
 			client := s.clientOf(ask{kind: newConnections})
 			wg.Go(func() {
-				for { // until the server is gone
+				for { // until the server is killed
 					r, err := http.NewRequest(http.MethodGet, s.URL("/users/"), nil)
 					if err != nil {
 						t.Error(err)
@@ -375,18 +375,18 @@ func TestKill(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "requests are under way", func() bool { return asked.Load() > 20 })
+		eventually(t, "requests are running", func() bool { return asked.Load() > 20 })
 		s.kill()
 		wg.Wait()
 		must(t, tool.Wait())
 		s.run()
 		if a := s.get("/users/", fmt.Sprint("bob", round), "bob's"); a.Status != 200 {
-			t.Errorf("a user from before the start: %d", a.Status)
+			t.Errorf("a user added before the start: %d", a.Status)
 		}
 	}
 }
 
-// smallDisk mounts a disk of 64 KiB at a folder, or skips the test.
+// smallDisk mounts a disk of 64 KiB at a directory, or skips the test.
 func smallDisk(t testing.TB, dir string) {
 	t.Helper()
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
@@ -395,7 +395,7 @@ func smallDisk(t testing.TB, dir string) {
 	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
 }
 
-// fillDisk leaves no room on a disk. What it returns makes room again.
+// fillDisk fills a disk, and returns a function that frees the space.
 func fillDisk(t testing.TB, dir string) func() {
 	t.Helper()
 	name := filepath.Join(dir, "filler")
@@ -408,9 +408,9 @@ func fillDisk(t testing.TB, dir string) func() {
 	return func() { must(t, os.Remove(name)) }
 }
 
-// TestDiskFull: on a full disk, programs that replace the file leave the old
-// one, and the server keeps serving it. Those that write into the file lose
-// what has no room, and nothing else.
+// TestDiskFull changes the file on a full disk. Programs that replace the file
+// leave the old one, which the server keeps serving. Programs that write in place
+// truncate the file, and lose only what does not fit.
 func TestDiskFull(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -422,7 +422,7 @@ func TestDiskFull(t *testing.T) {
 	for i := range 500 {
 		many = append(many, fmt.Sprintf("user%d", i))
 	}
-	whole := plain(append(many, "last")...) // of several pages: no room for another of its size
+	whole := plain(append(many, "last")...) // several pages, so that a second one does not fit
 	putInPlace(t, path, whole)
 	s := startIn(t, dir, unthrottled, strings.ReplaceAll(site, "{dir}/users", "{dir}/disk/users"))
 	people := []ask{
@@ -438,9 +438,9 @@ func TestDiskFull(t *testing.T) {
 		args []string
 		word string // of the message
 	}{
-		{"caddy htpasswd, another user", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "new", "new"}, "users: writing: no space left on device"},
-		{"caddy htpasswd, another password", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "last", "new"}, "users: writing: no space left on device"},
-		{"caddy htpasswd, one user less", []string{caddyBinary, "htpasswd", "-D", "disk/users", "last"}, "users: writing: no space left on device"},
+		{"caddy htpasswd, another user", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "new", "new"}, "users: write: no space left on device"},
+		{"caddy htpasswd, another password", []string{caddyBinary, "htpasswd", "-bC4", "disk/users", "last", "new"}, "users: write: no space left on device"},
+		{"caddy htpasswd, one user less", []string{caddyBinary, "htpasswd", "-D", "disk/users", "last"}, "users: write: no space left on device"},
 		{"sed", []string{"sed", "-i", "s/^last:/new:/", "disk/users"}, "No space left on device"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -451,15 +451,14 @@ func TestDiskFull(t *testing.T) {
 				t.Errorf("%v: %s", err, out)
 			}
 			if text, err := os.ReadFile(path); err != nil || string(text) != whole {
-				t.Errorf("the old file is not whole: %v", err)
+				t.Errorf("the old file is incomplete: %v", err)
 			}
 			l.more(20)
 		})
 	}
 	l.end()
 
-	// cp and Apache's htpasswd write into the file. What is left of it is what
-	// the server has to go by.
+	// cp and Apache's htpasswd write in place. The server loads what they leave.
 	bigger := strings.TrimSuffix(whole, plain("last")) + plain(strings.Repeat("x", 200)+":x", "last")
 	for len(bigger) <= (len(whole)+4095)/4096*4096 {
 		bigger = plain("before") + bigger
@@ -469,26 +468,26 @@ func TestDiskFull(t *testing.T) {
 	cmd := exec.Command("cp", "bigger", "disk/users")
 	cmd.Dir = s.Dir
 	if out, err := cmd.CombinedOutput(); err == nil {
-		t.Errorf("there was room: %s", out)
+		t.Errorf("the disk was not full: %s", out)
 	}
 	text, err := os.ReadFile(path)
 	must(t, err)
 	if len(text) == 0 || len(text) == len(bigger) || strings.Contains(string(text), "last:") {
 		t.Fatalf("cp left %d of %d bytes", len(text), len(bigger))
 	}
-	eventually(t, "what is left is in force", func() bool { return s.get("/", "last", "last").Status == 401 })
+	eventually(t, "the truncated file is active", func() bool { return s.get("/", "last", "last").Status == 401 })
 	makeRoom()
 	putInPlace(t, path, whole)
-	eventually(t, "the whole file is in force", func() bool { return s.get("/", "last", "last").Status == 200 })
+	eventually(t, "the complete file is active", func() bool { return s.get("/", "last", "last").Status == 200 })
 	l.end()
 
-	// Nothing at all is left: a few seconds of grace, then nobody gets in, and
-	// everybody once there is a file again.
+	// The file is empty: after the grace period nobody can log in. Once it has
+	// content again, everybody can.
 	begun := time.Now()
 	for i := range people[:2] {
 		served := people[i].check
 		people[i].check = func(a answer) string {
-			if a.Status == 401 && time.Since(begun) > 3*time.Second { // the grace
+			if a.Status == 401 && time.Since(begun) > 3*time.Second { // the grace period
 				return ""
 			}
 			return served(a)
@@ -498,19 +497,19 @@ func TestDiskFull(t *testing.T) {
 	must(t, os.Truncate(path, 0))
 	makeRoom = fillDisk(t, disk)
 	if err := os.WriteFile(path, []byte(whole), 0o640); err == nil {
-		t.Fatal("there was room")
+		t.Fatal("the disk was not full")
 	}
-	eventually(t, "nobody gets in", func() bool { return s.get("/", "first", "first").Status == 401 })
+	eventually(t, "nobody can log in", func() bool { return s.get("/", "first", "first").Status == 401 })
 	makeRoom()
 	must(t, os.WriteFile(path, []byte(whole), 0o640))
-	eventually(t, "the file is in force again", func() bool {
+	eventually(t, "the file is active again", func() bool {
 		return s.get("/", "first", "first").Status == 200 && s.get("/", "last", "last").Status == 200
 	})
 	l.end()
 }
 
-// TestNoDescriptorsLeft: without free file descriptors the previous version
-// keeps serving, and the new one is read when there are some again.
+// TestNoDescriptorsLeft takes all free file descriptors. The previous version keeps
+// serving, and the new one is read when descriptors are free again.
 func TestNoDescriptorsLeft(t *testing.T) {
 	parallel(t)
 	app := newSlowApplication(t)
@@ -523,10 +522,10 @@ func TestNoDescriptorsLeft(t *testing.T) {
 		ask{name: "anonymous", kind: overHTTP1, every: 10 * time.Millisecond, check: status(401)},
 	)
 	l.more(20)
-	// Connections that stay open: to the admin API, and more to the application
-	// than are needed below.
+	// Open connections to the admin API, and more to the application than are
+	// needed below.
 	var metrics []*http.Response
-	for range 2 { // should the client give up one of the connections
+	for range 2 { // in case the client closes one of the connections
 		resp, err := adminClient.Get(fmt.Sprintf("http://localhost:%d/metrics", s.Admin))
 		must(t, err)
 		metrics = append(metrics, resp)
@@ -557,10 +556,10 @@ func TestNoDescriptorsLeft(t *testing.T) {
 		}
 		must(t, unix.Prlimit(s.process.Pid(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: old.Max}, nil))
 	}
-	limit(3) // what is open stays open
+	limit(3) // open descriptors stay open
 	putInPlace(t, path, plain("ann", "carol"))
 	eventually(t, "the server says that it can't read the file", func() bool { return !s.fileIsGood(path) })
-	if said := s.process.Said(); !strings.Contains(said, "too many open files") || !strings.Contains(said, "the version loaded before keeps serving") {
+	if said := s.process.Said(); !strings.Contains(said, "too many open files") || !strings.Contains(said, "keeping the previous version") {
 		t.Error("nothing in the log")
 	}
 	for _, row := range []struct {
@@ -571,27 +570,26 @@ func TestNoDescriptorsLeft(t *testing.T) {
 		if row.user != "" {
 			a.user = as(row.user, row.user)
 		}
-		if wrong := l.send(l.clients[0], s, a); wrong != "" { // over the connection that is open
+		if wrong := l.send(l.clients[0], s, a); wrong != "" { // over the open connection
 			t.Errorf("%q: %s", row.user, wrong)
 		}
 	}
 	l.more(50)
 	limit(0)
-	eventually(t, "the new version is in force, and the file said to be good", func() bool { return s.get("/", "carol", "carol").Status == 200 && s.fileIsGood(path) })
+	eventually(t, "the new version is active, and the file reported as loaded", func() bool { return s.get("/", "carol", "carol").Status == 200 && s.fileIsGood(path) })
 	if a := s.get("/", "bob", "bob"); a.Status != 401 {
-		t.Errorf("a user who was removed: %d", a.Status)
+		t.Errorf("a removed user: %d", a.Status)
 	}
 	l.more(20)
 	l.end()
 	if n := app.strangers.Load(); n != 0 {
-		t.Errorf("%d requests without a user have reached the application", n)
+		t.Errorf("%d requests without a user reached the application", n)
 	}
 }
 
-// TestServersKilled kills upstream servers and starts them again, under load,
-// each in a process of its own. No client notices while one server runs. While
-// none does, requests with the correct password get 502, and no login counts
-// as failed.
+// TestServersKilled kills and restarts upstream servers under load, each in its own
+// process. While one server runs, no client notices. While none runs, requests with
+// the correct password get 502, and no login counts as failed.
 func TestServersKilled(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -601,7 +599,7 @@ func TestServersKilled(t *testing.T) {
 	run := func(i int) {
 		t.Helper()
 		servers[i] = start(t, dir, environment(dir), caddyBinary, "respond", "--listen", fmt.Sprintf("127.0.0.1:%d", ports[i]), "--body", fmt.Sprint("server ", i))
-		eventually(t, "it listens", func() bool {
+		eventually(t, "the server listens", func() bool {
 			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d", ports[i]))
 			if err != nil {
 				return false
@@ -654,7 +652,7 @@ func TestServersKilled(t *testing.T) {
 		if a := s.get("/one", "ann", "ann"); a.Status != 502 {
 			t.Errorf("request %d: %d", i, a.Status)
 		}
-		if a := s.get("/", "ann", "ann"); a.Status != 502 && a.Status != 503 { // 503: all are known to be down
+		if a := s.get("/", "ann", "ann"); a.Status != 502 && a.Status != 503 { // 503: all are marked as down
 			t.Errorf("request %d to the group: %d", i, a.Status)
 		}
 		if a := s.get("/", "", ""); a.Status != 401 {
@@ -665,23 +663,23 @@ func TestServersKilled(t *testing.T) {
 	for name, value := range after {
 		changed := map[string]float64{`requests_total{result="ok"}`: 40, `requests_total{result="no_credentials"}`: 20, "password_cache_hits_total": 40}[name]
 		if value-before[name] != changed {
-			t.Errorf("%s grew by %v, not by %v", name, value-before[name], changed)
+			t.Errorf("%s grew by %v, want %v", name, value-before[name], changed)
 		}
 	}
 	run(0)
 	run(1)
-	eventually(t, "they serve again", func() bool { return s.get("/", "ann", "ann").Status == 200 })
+	eventually(t, "the servers answer again", func() bool { return s.get("/", "ann", "ann").Status == 200 })
 }
 
-// TestFileForbidden: the server, running as another user than root, loses the
-// right to read the file, and gets it back.
+// TestFileForbidden runs the server as an unprivileged user. The server loses the
+// permission to read the file, and gets it back.
 func TestFileForbidden(t *testing.T) {
 	parallel(t)
 	const nobody = 65534
 	if os.Getuid() != 0 {
 		t.Skip("only root can start a server as another user")
 	}
-	dir, err := os.MkdirTemp("", "e2e") // t.TempDir's is root's
+	dir, err := os.MkdirTemp("", "e2e") // t.TempDir belongs to root
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	must(t, os.Chmod(dir, 0o755))
@@ -705,7 +703,7 @@ func TestFileForbidden(t *testing.T) {
 		return cmd
 	}
 	if out, err := command("version").CombinedOutput(); err != nil {
-		t.Skipf("another user can't run the server: %v: %s", err, out)
+		t.Skipf("another user cannot run the server: %v: %s", err, out)
 	}
 	s.process = testkit.StartCommand(t, command("run", "--config", "Caddyfile"))
 	s.awaitAdmin()
@@ -716,17 +714,17 @@ func TestFileForbidden(t *testing.T) {
 	)
 	l.more(10)
 	must(t, os.Chmod(path, 0))
-	eventually(t, "the server says that it can't read the file", func() bool { return !s.fileIsGood(path) })
+	eventually(t, "the server reports that it cannot read the file", func() bool { return !s.fileIsGood(path) })
 	if said := s.process.Said(); !strings.Contains(said, "permission denied: let the user that the server runs as read it") {
-		t.Error("nothing in the log")
+		t.Error("no message in the log")
 	}
 	if out, code := s.caddy("reload", "--force", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code == 0 || !strings.Contains(out, path+": permission denied") {
 		t.Errorf("reload, exit code %d: %s", code, out)
 	}
-	// Changed while it can't be read.
+	// A change while the file cannot be read.
 	must(t, os.WriteFile(path, []byte(plain("ann", "bob")), 0))
 	if a := s.get("/", "bob", "bob"); a.Status != 401 {
-		t.Errorf("from a file that can't be read: %d", a.Status)
+		t.Errorf("a user of the file that cannot be read: %d", a.Status)
 	}
 	l.more(20)
 	must(t, os.Chmod(path, 0o640))
@@ -735,8 +733,8 @@ func TestFileForbidden(t *testing.T) {
 	l.end()
 }
 
-// TestNoFileInItsPlace replaces the file by something that is no file, and
-// removes it.
+// TestNoFileInItsPlace replaces the file with something that is not a regular file,
+// and removes it.
 func TestNoFileInItsPlace(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()
@@ -765,7 +763,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 			return l.Close()
 		}, "is not a regular file"},
 		{"symlink to itself", func(path string) error { return os.Symlink("users", path) }, "too many levels of symbolic links"},
-		{"folder", func(path string) error { return os.Mkdir(path, 0o750) }, "is a folder"},
+		{"directory", func(path string) error { return os.Mkdir(path, 0o750) }, "is a directory, not a file"},
 		{"nothing", func(string) error { return nil }, "no such file"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -773,7 +771,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 			if err := row.put(other); err != nil {
 				t.Skip(err)
 			}
-			if info, err := os.Lstat(other); err != nil || info.IsDir() { // can't be put in a file's place at once
+			if info, err := os.Lstat(other); err != nil || info.IsDir() { // cannot replace a file in one step
 				must(t, os.Remove(path))
 				if err == nil {
 					must(t, os.Rename(other, path))
@@ -783,7 +781,7 @@ func TestNoFileInItsPlace(t *testing.T) {
 			}
 			eventually(t, "the server says what is wrong", func() bool {
 				said := s.process.Said() // where the file was removed first, this may have been said before
-				last := strings.LastIndex(said, "file can't be used")
+				last := strings.LastIndex(said, "cannot load file")
 				return !s.fileIsGood(path) && last >= 0 && strings.Contains(said[last:], row.word)
 			})
 			if out, code := s.caddy("reload", "--force", "--config", "Caddyfile", "--address", fmt.Sprintf("localhost:%d", s.Admin)); code == 0 || !strings.Contains(out, row.word) {
@@ -795,15 +793,15 @@ func TestNoFileInItsPlace(t *testing.T) {
 			}
 			user := fmt.Sprint("user", i)
 			putInPlace(t, path, plain("ann", user))
-			eventually(t, "there is a file again", func() bool { return s.get("/", user, user).Status == 200 && s.fileIsGood(path) })
+			eventually(t, "the file is back", func() bool { return s.get("/", user, user).Status == 200 && s.fileIsGood(path) })
 		})
 	}
 	l.end()
 }
 
-// TestTwoHalves writes a file in two halves. The file has to be unchanged for
-// 0.2 s before it is read. With a shorter pause no client notices. With a longer
-// one, users of the second half can't log in until it is written.
+// TestTwoHalves writes a file in two halves. The server reads it when it has been
+// unchanged for 0.2 s. With a shorter pause between the halves, no client notices.
+// With a longer one, users of the second half cannot log in until it is written.
 func TestTwoHalves(t *testing.T) {
 	parallel(t)
 	const standStill = 200 * time.Millisecond
@@ -815,13 +813,13 @@ func TestTwoHalves(t *testing.T) {
 	}
 	version := func(marker string) (string, string) {
 		whole := plain("first") + plain(filler...) + plain("last", marker)
-		cut := len(whole)/2 + 3 // in the midst of a line
+		cut := len(whole)/2 + 3 // in the middle of a line
 		return whole[:cut], whole[cut:]
 	}
 	top, bottom := version("marker")
 	putInPlace(t, path, top+bottom)
 	s := startIn(t, dir, unthrottled, site)
-	var half, asked atomic.Bool // half a file may be in force, and might be when "last" asked
+	var half, asked atomic.Bool // half a file may be active now, and when "last" sent a request
 	l := s.drive(t,
 		ask{name: "first", kind: overHTTP2, every: 2 * time.Millisecond, user: as("first", "first"), check: saying(200, "first")},
 		ask{name: "last", kind: overHTTP1, every: 2 * time.Millisecond, user: func() (string, string) {
@@ -846,19 +844,19 @@ func TestTwoHalves(t *testing.T) {
 		must(t, err)
 		must(t, file.Close())
 	}
-	inForce := func(marker string) {
+	awaitActive := func(marker string) {
 		t.Helper()
-		eventually(t, marker+" is in force", func() bool { return s.get("/", marker, marker).Status == 200 })
+		eventually(t, marker+" is active", func() bool { return s.get("/", marker, marker).Status == 200 })
 	}
 	counted := 0
 	for round := 0; counted < 5 && round < 20; round++ {
 		marker := fmt.Sprint("short", round)
-		// Should this machine be so slow that the pause becomes a long one, then
-		// the second half of the promise is the one that counts.
+		// On a slow machine the short pause can become a long one. Then the server
+		// may load half the file.
 		late := time.AfterFunc(standStill*3/4, func() { half.Store(true) })
-		write(marker, func() { time.Sleep(50 * time.Millisecond) }) // the pause that is tested
+		write(marker, func() { time.Sleep(50 * time.Millisecond) }) // the tested pause
 		inTime := late.Stop()
-		inForce(marker)
+		awaitActive(marker)
 		l.more(10)
 		half.Store(false)
 		if inTime {
@@ -870,19 +868,18 @@ func TestTwoHalves(t *testing.T) {
 	}
 	half.Store(true)
 	write("long", func() {
-		eventually(t, "half the file is in force", func() bool { return s.get("/", "last", "last").Status == 401 })
+		eventually(t, "half the file is active", func() bool { return s.get("/", "last", "last").Status == 401 })
 	})
-	inForce("long")
-	l.more(10) // those that were under way
+	awaitActive("long")
+	l.more(10) // those that were running
 	half.Store(false)
 	l.more(50)
 	l.end()
 }
 
-// TestSwaps replaces the file 1,000 times under load. Every answer is of one
-// whole version, and none is of an older one than the answer before. A user of
-// all versions can log in every time. A replaced password is refused from then
-// on.
+// TestSwaps replaces the file 1,000 times under load. Every answer follows one
+// complete version, never one older than the answer before. A user of all versions
+// can always log in. A replaced password is refused from then on.
 func TestSwaps(t *testing.T) {
 	parallel(t)
 	const swaps, settled = 1000, 100
@@ -895,29 +892,28 @@ func TestSwaps(t *testing.T) {
 	between, members := plain(filler...), strings.Repeat("others: "+strings.Join(filler[:50], " ")+"\n", 50)
 	put := func(n int) {
 		t.Helper()
-		// A file that is not whole has not both of moving and also, or v and w.
+		// An incomplete file lacks one of moving and also, or of v and w.
 		putInPlace(t, users, plain("first", fmt.Sprintf("moving:v%d", n))+between+plain(fmt.Sprintf("also:v%d", n), "last"))
 		putInPlace(t, groups, fmt.Sprintf("v%d: first last\n%sw%d: first last\n", n, members, n))
 	}
 	put(0)
 	s := startIn(t, dir, unthrottled, strings.NewReplacer("{dir}/users", "{dir}/users\n\t\tgroup_file {dir}/groups", "{http.auth.user.id}", "{http.auth.user.groups}").Replace(site))
-	var written, highest, answered atomic.Int64 // versions: the last one, and the last one whose password was taken
+	var written, highest, answered atomic.Int64 // versions: the last written, the last whose password was accepted, and the number of answers
 	person := func(name string, kind clientKind) ask {
 		seen := 0
 		return ask{name: name, kind: kind, every: 2 * time.Millisecond, user: as(name, name), check: func(a answer) string {
 			var v, w int
 			if n, err := fmt.Sscanf(a.Body, "v%d,w%d", &v, &w); a.Status != 200 || n != 2 || err != nil || v != w {
-				return fmt.Sprintf("%d %q: of no whole version", a.Status, a.Body)
+				return fmt.Sprintf("%d %q: not of one complete version", a.Status, a.Body)
 			}
 			if v < seen || int64(v) > written.Load() {
-				return fmt.Sprintf("version %d after version %d; written are %d", v, seen, written.Load())
+				return fmt.Sprintf("version %d after version %d; written up to %d", v, seen, written.Load())
 			}
 			seen = v
 			return ""
 		}}
 	}
-	// Asks with the password of the last version that is written, or of the last
-	// that was in force.
+	// Sends the password of the last written version, or of the last active one.
 	mover := func(name string, kind clientKind) ask {
 		var asked, known int64
 		turn := 0
@@ -931,7 +927,7 @@ func TestSwaps(t *testing.T) {
 		}, check: func(a answer) string {
 			switch {
 			case a.Status == 200 && asked < known:
-				return fmt.Sprintf("the password of version %d is taken after that of version %d", asked, known)
+				return fmt.Sprintf("the password of version %d was accepted after that of version %d", asked, known)
 			case a.Status == 200:
 				answered.Add(1)
 				for {
@@ -946,15 +942,15 @@ func TestSwaps(t *testing.T) {
 	l := s.drive(t, person("first", overHTTP2), person("last", overHTTP1), mover("moving", overHTTP2), mover("moving", overHTTP1))
 	var versions int
 	for n := 1; n <= swaps; n++ {
-		written.Store(int64(n)) // before it can be in force
+		written.Store(int64(n)) // before it can be active
 		put(n)
 		if n%settled != 0 {
-			time.Sleep(time.Millisecond) // the pace of the swaps
+			time.Sleep(time.Millisecond) // paces the swaps
 			continue
 		}
 		versions++
 		password := fmt.Sprint("v", n)
-		eventually(t, "the version is in force", func() bool {
+		eventually(t, "the version is active", func() bool {
 			a := s.get("/", "last", "last")
 			return s.get("/", "moving", password).Status == 200 && a.Body == fmt.Sprintf("v%d,w%d", n, n)
 		})
@@ -972,10 +968,10 @@ func TestSwaps(t *testing.T) {
 	l.more(20)
 	l.end()
 	if answered.Load() < int64(versions) {
-		t.Errorf("the password that moves was taken %d times only", answered.Load())
+		t.Errorf("the moving password was accepted %d times only", answered.Load())
 	}
 	if n := s.metrics()[`file_load_failures_total{file="`+users+`",kind="users"}`]; n != 0 {
-		t.Errorf("%v versions could not be used", n)
+		t.Errorf("%v versions could not be loaded", n)
 	}
 	t.Logf("%d swaps, %d answers", swaps, l.served.Load())
 }

@@ -16,13 +16,13 @@ import (
 	"testing"
 )
 
-// architecturePage says which packages there are, and which imports which.
+// architecturePage lists the packages and their imports.
 const architecturePage = "../docs/architecture.md"
 
-// goPackage is what go list says of a package.
+// goPackage is the output of go list for a package.
 type goPackage struct {
 	Dir, ImportPath, Name     string
-	GoFiles, IgnoredGoFiles   []string // the latter are for other systems, and can be tests
+	GoFiles, IgnoredGoFiles   []string // IgnoredGoFiles are for other systems, and can be tests
 	TestGoFiles, XTestGoFiles []string
 	Imports                   []string // of GoFiles
 }
@@ -51,7 +51,7 @@ func packagesIn(t *testing.T, dir string) []goPackage {
 // module is the path of the plugin's module.
 const module = "github.com/seed10b5b978/caddy-htpasswd"
 
-// pathInModule returns the path of a package as the page names it, "" for a
+// pathInModule returns the path of a package as written on the page, or "" for a
 // package of another module.
 func pathInModule(importPath string) string {
 	if importPath == module {
@@ -64,7 +64,7 @@ func pathInModule(importPath string) string {
 	return path
 }
 
-// TestArchitectureArrows compares the arrows of the picture with the imports, and
+// TestArchitectureArrows compares the arrows of the diagram with the imports, and
 // the rows of the table with the packages.
 func TestArchitectureArrows(t *testing.T) {
 	t.Parallel()
@@ -83,11 +83,11 @@ func TestArchitectureArrows(t *testing.T) {
 	if len(imports) == 0 || len(arrows) == 0 || len(rows) == 0 {
 		t.Fatalf("found %d imports, %d arrows, %d rows, want some of each", len(imports), len(arrows), len(rows))
 	}
-	compareSets(t, arrows, imports, "the picture has an arrow that is no import", "the picture has no arrow for the import")
-	compareSets(t, rows, packages, "the table has a row that is no package", "the table has no row for the package")
+	compareSets(t, arrows, imports, "the diagram has an arrow without an import", "the diagram has no arrow for the import")
+	compareSets(t, rows, packages, "the table has a row without a package", "the table has no row for the package")
 }
 
-// compareSets reports what only one of two sets has.
+// compareSets reports items that are in only one of two sets.
 func compareSets(t *testing.T, page, code map[string]bool, onlyPage, onlyCode string) {
 	t.Helper()
 	for _, item := range slices.Sorted(maps.Keys(page)) {
@@ -102,21 +102,21 @@ func compareSets(t *testing.T, page, code map[string]bool, onlyPage, onlyCode st
 	}
 }
 
-// arrowsIn returns the arrows of the first picture of a page, by the labels of
-// their nodes: lines such as "a --> b & c", and nodes such as a["path"].
+// arrowsIn returns the arrows of the first diagram of a page, by the labels of
+// their nodes. Arrows are lines such as "a --> b & c", and nodes such as a["path"].
 func arrowsIn(t *testing.T, page string) map[string]bool {
 	t.Helper()
-	_, picture, found := strings.Cut(page, "```mermaid\n")
-	picture, _, closed := strings.Cut(picture, "```")
+	_, diagram, found := strings.Cut(page, "```mermaid\n")
+	diagram, _, closed := strings.Cut(diagram, "```")
 	if !found || !closed {
-		t.Fatalf("%s has no picture", architecturePage)
+		t.Fatalf("%s has no diagram", architecturePage)
 	}
 	labels := make(map[string]string)
-	for _, m := range regexp.MustCompile(`(\w+)\["([^"]+)"\]`).FindAllStringSubmatch(picture, -1) {
+	for _, m := range regexp.MustCompile(`(\w+)\["([^"]+)"\]`).FindAllStringSubmatch(diagram, -1) {
 		labels[m[1]] = m[2]
 	}
 	arrows := make(map[string]bool)
-	for line := range strings.Lines(picture) {
+	for line := range strings.Lines(diagram) {
 		from, to, isArrow := strings.Cut(strings.TrimSpace(line), " --> ")
 		if !isArrow {
 			continue
@@ -133,7 +133,7 @@ func arrowsIn(t *testing.T, page string) map[string]bool {
 	return arrows
 }
 
-// packageRows returns the packages that the table of the section "Packages" names.
+// packageRows returns the packages in the table of the section "Packages".
 func packageRows(page string) map[string]bool {
 	_, section, _ := strings.Cut(page, "\n## Packages\n")
 	section, _, _ = strings.Cut(section, "\n## ")
@@ -144,29 +144,44 @@ func packageRows(page string) map[string]bool {
 	return rows
 }
 
-// TestArchitectureNames looks for the names of the code and of its files that the
-// page mentions, but for those of things that are to come.
+// TestArchitectureNames checks that the files and identifiers on the page exist,
+// except in the section on future additions.
 func TestArchitectureNames(t *testing.T) {
 	t.Parallel()
 	text, _, found := strings.Cut(readText(t, architecturePage), "\n## Where new things go\n")
 	if !found {
-		t.Fatalf("%s does not say where new things go", architecturePage)
+		t.Fatalf("%s has no section on future additions", architecturePage)
 	}
 	files, names := declaredNames(t, packagesIn(t, root), false)
 	checkNames(t, architecturePage, text, files, names)
 }
 
-// TestContributingNames does the same for CONTRIBUTING.md, which mentions tests,
-// too.
+// TestContributingNames does the same for CONTRIBUTING.md, and checks its tests and
+// targets of the Makefile.
 func TestContributingNames(t *testing.T) {
 	t.Parallel()
 	const page = "../CONTRIBUTING.md"
 	files, names := declaredNames(t, slices.Concat(packagesIn(t, root), packagesIn(t, ".")), true)
-	checkNames(t, page, readText(t, page), files, names)
+	text := readText(t, page)
+	checkNames(t, page, text, files, names)
+	makefile := readText(t, "../Makefile")
+	for _, m := range regexp.MustCompile("`make ([^`]+)`").FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(makefile, "\n"+m[1]+":") {
+			t.Errorf("%s: the Makefile has no target %q", page, m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile(`-(?:run|fuzz|bench) '?(\w+)`).FindAllStringSubmatch(text, -1) {
+		isPrefix := func(name string) bool {
+			return strings.HasPrefix(name, m[1]) || strings.HasPrefix(name, "Benchmark"+m[1])
+		}
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(names)), isPrefix) {
+			t.Errorf("%s: there is no test %q", page, m[0])
+		}
+	}
 }
 
-// checkNames reports names of files and of the code that are in a page, but not
-// in the code. Those of the code are recognized by a dot or a capital letter.
+// checkNames reports files and identifiers that a page names, but the code does not
+// have. Identifiers are recognized by a dot or a capital letter.
 func checkNames(t *testing.T, page, text string, files, names map[string]bool) {
 	t.Helper()
 	isName := regexp.MustCompile(`^(?:\w+\.\w+(?:\.\w+)?|\w*[a-z]\w*[A-Z]\w*|[A-Z]\w*[a-z]\w*)$`)
@@ -176,16 +191,17 @@ func checkNames(t *testing.T, page, text string, files, names map[string]bool) {
 			if !files[name] {
 				t.Errorf("%s: there is no file %s", page, name)
 			}
-		case strings.Contains(name, "_") || strings.HasSuffix(name, ".md") || strings.HasSuffix(name, ".txt"):
+		case strings.Contains(name, "_") || slices.Contains([]string{".md", ".mod", ".txt"}, filepath.Ext(name)):
+		case regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(name): // a version
 		case isName.MatchString(name) && !names[name]:
-			t.Errorf("%s: nothing is declared as %s; name methods like Type.method", page, name)
+			t.Errorf("%s: the code declares no %s; write methods as Type.method", page, name)
 		}
 	}
 }
 
-// declaredNames returns the source files of packages, by their names and their
-// paths in the module, and the names that they declare: Name, Type.method and
-// Type.field, and the same after the name of the package.
+// declaredNames returns the source files of packages, by name and by path in the
+// module, and the identifiers that they declare: Name, Type.method and Type.field,
+// with and without the name of the package.
 func declaredNames(t *testing.T, packages []goPackage, withTests bool) (files, names map[string]bool) {
 	t.Helper()
 	files, names = make(map[string]bool), make(map[string]bool)
@@ -204,7 +220,7 @@ func declaredNames(t *testing.T, packages []goPackage, withTests bool) (files, n
 	return files, names
 }
 
-// parseFiles parses the files of a package, without tests.
+// parseFiles parses the files of a package, except tests.
 func parseFiles(t *testing.T, p goPackage) map[string]*ast.File {
 	t.Helper()
 	isTest := func(name string) bool { return strings.HasSuffix(name, "_test.go") }
@@ -225,12 +241,12 @@ func parse(t *testing.T, dir string, names []string) map[string]*ast.File {
 	return files
 }
 
-// declaration is a name that a file declares.
+// declaration is an identifier that a file declares.
 type declaration struct {
 	name    string // methods, fields of structs and methods of interfaces: Type.name
 	comment string // "" if it has none
-	isField bool   // of a struct, whose name can say enough
-	isValue bool   // a constant or a variable, which can share its comment with others
+	isField bool   // a field of a struct, whose name can be enough
+	isValue bool   // a constant or variable, which can share a comment with others
 }
 
 // declarationsIn returns the declarations of a file.
@@ -282,7 +298,7 @@ func declarationsOf(spec ast.Spec, above string) []declaration {
 	return found
 }
 
-// receiver returns the name of the type of a receiver.
+// receiver returns the type name of a receiver.
 func receiver(typ ast.Expr) string {
 	switch typ := typ.(type) {
 	case *ast.StarExpr:
@@ -297,12 +313,12 @@ func receiver(typ ast.Expr) string {
 	return ""
 }
 
-// TestPackageComments reads the comment above the name of each package.
+// TestPackageComments checks that each package has a comment that begins with its name.
 func TestPackageComments(t *testing.T) {
 	t.Parallel()
 	for _, p := range slices.Concat(packagesIn(t, root), packagesIn(t, ".")) {
 		if len(p.GoFiles) == 0 {
-			continue // it has tests only
+			continue // only tests
 		}
 		begin := "Package " + p.Name + " "
 		if p.Name == "main" {
@@ -315,17 +331,17 @@ func TestPackageComments(t *testing.T) {
 			}
 			hasComment = true
 			if !strings.HasPrefix(file.Doc.Text(), begin) {
-				t.Errorf("%s of %s: the comment of the package begins %.40q, want %q", name, p.ImportPath, file.Doc.Text(), begin)
+				t.Errorf("%s of %s: the package comment begins with %.40q, want %q", name, p.ImportPath, file.Doc.Text(), begin)
 			}
 		}
 		if !hasComment {
-			t.Errorf("%s has no comment, want one that begins %q", p.ImportPath, begin)
+			t.Errorf("%s has no package comment, want one that begins with %q", p.ImportPath, begin)
 		}
 	}
 }
 
-// TestExportedNamesHaveComments looks at what packages under internal/ export, but
-// for the fields of structs.
+// TestExportedNamesHaveComments checks that exported identifiers under internal/,
+// except fields of structs, have a comment that begins with the name.
 func TestExportedNamesHaveComments(t *testing.T) {
 	t.Parallel()
 	for _, p := range packagesIn(t, filepath.Join(root, "internal")) {
@@ -339,7 +355,7 @@ func TestExportedNamesHaveComments(t *testing.T) {
 				case d.comment == "":
 					t.Errorf("%s of %s: %s has no comment", file, p.ImportPath, d.name)
 				case !d.isValue && !begin.MatchString(d.comment):
-					t.Errorf("%s of %s: the comment of %s begins %.40q, want the name", file, p.ImportPath, d.name, d.comment)
+					t.Errorf("%s of %s: the comment of %s begins with %.40q, want the name", file, p.ImportPath, d.name, d.comment)
 				}
 			}
 		}

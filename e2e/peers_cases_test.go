@@ -21,12 +21,12 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// basic is an Authorization header of these credentials.
+// basic returns the Authorization header of these credentials.
 func basic(userAndPassword string) string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(userAndPassword))
 }
 
-// request is the bytes of a request for the place of a password file.
+// request returns the bytes of a request to the path of a password file.
 func request(file string, headers ...string) string {
 	return requestFor("/"+file+"/", headers...)
 }
@@ -36,7 +36,7 @@ func requestFor(target string, headers ...string) string {
 	return strings.Join(lines, "\r\n") + "\r\n\r\n"
 }
 
-// fastHash makes a hash that costs little.
+// fastHash returns a hash of a password that is fast to verify.
 func fastHash(t testing.TB, password string) string {
 	t.Helper()
 	hash, err := crypt.Make("bcrypt", 4, []byte(password))
@@ -44,13 +44,13 @@ func fastHash(t testing.TB, password string) string {
 	return hash
 }
 
-// sha1Hash makes one of any password, as caddy htpasswd would not.
+// sha1Hash returns a {SHA} hash, also of passwords that caddy htpasswd refuses.
 func sha1Hash(password string) string {
 	sum := sha1.Sum([]byte(password))
 	return "{SHA}" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// vector is a hash of "secret" that a real tool has made.
+// vector returns a hash of "secret" that another program has created.
 func vector(t testing.TB, format, cost string) string {
 	t.Helper()
 	text, err := os.ReadFile("../internal/crypt/testdata/vectors.txt")
@@ -64,7 +64,7 @@ func vector(t testing.TB, format, cost string) string {
 	return ""
 }
 
-// What stands in the password file of the requests beside alice and secret.
+// User names and passwords in the password file of requestCases.
 const (
 	composed   = "zo\u00e9"  // NFC
 	decomposed = "zoe\u0301" // NFD
@@ -94,8 +94,8 @@ func requestUsers(t testing.TB) string {
 	return b.String()
 }
 
-// group is what a case is about. Cases stand in this order in
-// docs/differences.md, under the headings of their groups.
+// group is the subject of a case. docs/differences.md has the cases in this order,
+// with a heading for each group.
 type group int
 
 const (
@@ -138,14 +138,14 @@ var headings = [...]string{
 	groupFormats:    "Hash formats",
 }
 
-// requestCase is the bytes of a request. Its name is unique among all cases.
+// requestCase is a request, byte for byte. Its name is unique among all cases.
 type requestCase struct {
 	group   group
 	name    string
 	request string
 }
 
-// requestCases are requests to the place of the password file of requestUsers.
+// requestCases returns requests to the path of the password file of requestUsers.
 func requestCases() []requestCase {
 	const file = "requests"
 	credentials := base64.StdEncoding.EncodeToString([]byte("alice:secret")) // no padding
@@ -261,14 +261,14 @@ func requestCases() []requestCase {
 	}
 }
 
-// fileCase is a login to the place of a password file.
+// fileCase is a login at the path of a password file.
 type fileCase struct {
 	group       group
 	name        string
 	file, login string
 }
 
-// fileTexts are the password files that exist from the start: those of
+// fileTexts returns the password files that exist from the start: those of
 // requestCases and fileCases, and "truncated" for compareTruncations.
 func fileTexts(t testing.TB) map[string]string {
 	alice, bob := "alice:"+fastHash(t, "secret"), "bob:"+fastHash(t, "secret")
@@ -283,7 +283,7 @@ func fileTexts(t testing.TB) map[string]string {
 		"crlfplain":  "plain:{PLAIN}secret\r\nsha1:" + sha1Hash("secret") + "\r\n",
 		"noend":      alice + "\n" + bob,
 		"noise":      "\n# a comment\n\n \t\n  # indented\n" + alice + "\n\n#carol:" + hash + "\n #dave:" + hash + "\n" + bob + ":Bob, office 7:more\n",
-		"blanks":     "  front:" + hash + "\n\ttab:" + hash + "\nbehind:" + hash + "  \nname :" + hash + "\nvalue: " + hash + "\nvaluetab:\t" + hash + "\nin the name:" + hash + "\n",
+		"whitespace": "  front:" + hash + "\n\ttab:" + hash + "\nbehind:" + hash + "  \nname :" + hash + "\nvalue: " + hash + "\nvaluetab:\t" + hash + "\nin the name:" + hash + "\n",
 		"twice":      "alice:" + hash + "\nalice:" + other + "\nbad\nbad:" + hash + "\nunknown:$9$x\nunknown:" + hash + "\nlocked:!\nlocked:" + hash + "\nempty:\nempty:" + hash + "\n",
 		"bad":        "alice\n:\n:" + hash + "\nnothing:\n" + bob + "\n",
 		"longhash":   alice + "\nlong:" + long + "\n" + bob + "\n",
@@ -310,7 +310,7 @@ func fileTexts(t testing.TB) map[string]string {
 	return texts
 }
 
-// marks are those of accounts without a password, by the name of a user.
+// marks returns the marks of accounts without a password, by user name.
 func marks(hash string) map[string]string {
 	return map[string]string{"excl": "!", "star": "*", "two": "!!", "x": "x", "nothing": "", "behind": "!" + hash, "behindstar": "*" + hash, "star0": "*0", "star1": "*1", "np": "*NP*"}
 }
@@ -324,7 +324,7 @@ var formats = [][3]string{
 
 func formatHash(t testing.TB, format [3]string) string { return vector(t, format[1], format[2]) }
 
-// truncations are all the hashes of a format with something cut off the end.
+// truncations returns a hash of a format, cut off at every length.
 func truncations(t testing.TB, format [3]string) []string {
 	hash := formatHash(t, format)
 	cuts := make([]string, len(hash))
@@ -364,15 +364,15 @@ func fileCases(t testing.TB, texts map[string]string) []fileCase {
 		{groupLines, "commented-out user", "noise", "carol:secret"},
 		{groupLines, "commented-out user, sent with the `#`", "noise", "#carol:secret"},
 		{groupLines, "commented-out user with a space before the `#`, sent with both", "noise", " #dave:secret"},
-		{groupLines, "spaces before the name", "blanks", "front:secret"},
-		{groupLines, "spaces before the name, sent with them", "blanks", "  front:secret"},
-		{groupLines, "a tab before the name", "blanks", "tab:secret"},
-		{groupLines, "spaces after the hash", "blanks", "behind:secret"},
-		{groupLines, "a space after the name", "blanks", "name:secret"},
-		{groupLines, "a space after the name, sent with it", "blanks", "name :secret"},
-		{groupLines, "a space before the hash", "blanks", "value:secret"},
-		{groupLines, "a tab before the hash", "blanks", "valuetab:secret"},
-		{groupLines, "spaces within the name", "blanks", "in the name:secret"},
+		{groupLines, "spaces before the name", "whitespace", "front:secret"},
+		{groupLines, "spaces before the name, sent with them", "whitespace", "  front:secret"},
+		{groupLines, "a tab before the name", "whitespace", "tab:secret"},
+		{groupLines, "spaces after the hash", "whitespace", "behind:secret"},
+		{groupLines, "a space after the name", "whitespace", "name:secret"},
+		{groupLines, "a space after the name, sent with it", "whitespace", "name :secret"},
+		{groupLines, "a space before the hash", "whitespace", "value:secret"},
+		{groupLines, "a tab before the hash", "whitespace", "valuetab:secret"},
+		{groupLines, "spaces within the name", "whitespace", "in the name:secret"},
 		{groupDuplicates, "the password of the first line", "twice", "alice:secret"},
 		{groupDuplicates, "the password of the second line", "twice", "alice:other"},
 		{groupDuplicates, "a valid line after one without a colon", "twice", "bad:secret"},
@@ -433,7 +433,7 @@ func fileCases(t testing.TB, texts map[string]string) []fileCase {
 	return cases
 }
 
-// comparePeers asks all there is to ask.
+// comparePeers returns the comparisons of all cases.
 func comparePeers(t *testing.T) []comparison {
 	dir := testkit.PublicDir(t)
 	texts := fileTexts(t)
@@ -474,7 +474,7 @@ func comparePeers(t *testing.T) []comparison {
 	return found
 }
 
-// compareRealm compares the challenges for a realm, or that it is refused.
+// compareRealm compares the challenges of a realm, or whether it is refused.
 func (s *threeServers) compareRealm(name, realm string) comparison {
 	t, file := s.t, filepath.Join(s.dir, "empty")
 	c := comparison{group: groupRealm, name: name, answers: [3]string{"refused", "refused", "refused"}}
@@ -483,7 +483,7 @@ func (s *threeServers) compareRealm(name, realm string) comparison {
 		if !bytes.HasPrefix(said, []byte("HTTP/1.1 401 ")) {
 			return verdict(t, said)
 		}
-		_, value, found := bytes.Cut(said, []byte("uthenticate: ")) // with the control characters that net/http would not read
+		_, value, found := bytes.Cut(said, []byte("uthenticate: ")) // with control characters, which net/http rejects
 		if !found || bytes.Contains(value, []byte("uthenticate: ")) {
 			t.Errorf("%s: got %q, want one challenge", name, said)
 		}
@@ -509,8 +509,8 @@ func (s *threeServers) compareRealm(name, realm string) comparison {
 	return c
 }
 
-// compareTruncations logs in with the right password to every truncation of a
-// hash, and says which answers there are.
+// compareTruncations logs in with the right password for every truncation of a
+// hash, and returns the different answers.
 func (s *threeServers) compareTruncations(format [3]string) comparison {
 	c := comparison{group: groupFormats, name: "every truncation: " + format[0]}
 	for i, port := range s.ports {
@@ -531,8 +531,8 @@ func (s *threeServers) compareTruncations(format [3]string) comparison {
 	return c
 }
 
-// replacement is what takes the place of a password file with alice and
-// secret, and must not be used.
+// replacement is the content that replaces a password file with alice and secret,
+// and must not be loaded.
 type replacement struct {
 	group group
 	what  string
@@ -560,16 +560,16 @@ var replacements = map[string]replacement{
 	"zeros": {groupNUL, "4 kB of NUL instead of a password file", func(path, _ string) error { return os.WriteFile(path, make([]byte, 4096), 0o644) }},
 }
 
-// compareReplacements has files replaced by what must not be used, while the
-// servers run and before they start.
+// compareReplacements replaces files by content that must not be loaded, while
+// the servers run and before they start.
 func (s *threeServers) compareReplacements(good string) []comparison {
 	t := s.t
 	var found []comparison
 	login := func(file, user string) string { return request(file, basic(user+":secret")) }
 	cut := filepath.Join(s.dir, "cut")
-	for { // asked within the grace of 3 s, or once more
+	for { // repeat if the request was not sent within the grace period of 3 s
 		must(t, os.WriteFile(cut, []byte(good), 0o644))
-		eventually(t, "the file is there", func() bool { return s.answers(login("cut", "alice"))[here] == "200" })
+		eventually(t, "the file is loaded", func() bool { return s.answers(login("cut", "alice"))[here] == "200" })
 		before := time.Now()
 		must(t, os.Truncate(cut, 0))
 		c := s.ask(groupEmptyFiles, "file truncated to nothing, while served: at once", login("cut", "alice"))
@@ -582,7 +582,7 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 	for _, name := range names {
 		must(t, replacements[name].write(filepath.Join(s.dir, name), good))
 	}
-	eventually(t, "the bad files are noticed", func() bool {
+	eventually(t, "the invalid files are noticed", func() bool {
 		failing := s.failing()
 		return !slices.ContainsFunc(names, func(name string) bool { return !failing[filepath.Join(s.dir, name)] })
 	})
@@ -603,11 +603,11 @@ func (s *threeServers) compareReplacements(good string) []comparison {
 		}
 		found = append(found, c)
 	}
-	eventually(t, "the grace ends", func() bool { return s.answers(login("cut", "alice"))[here] == "401" })
+	eventually(t, "the grace period ends", func() bool { return s.answers(login("cut", "alice"))[here] == "401" })
 	return append(found, s.ask(groupEmptyFiles, "file truncated to nothing, while served: after the grace period", login("cut", "alice")))
 }
 
-// failing returns the files whose present version can't be used.
+// failing returns the files whose present version cannot be loaded.
 func (s *threeServers) failing() map[string]bool {
 	resp, err := http.Get(fmt.Sprintf("http://localhost:%d/htpasswd", s.caddy.Admin))
 	must(s.t, err)

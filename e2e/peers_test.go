@@ -32,14 +32,14 @@ func startApache(t testing.TB, conf string) *testkit.Peer {
 	return testkit.StartPeer(t, testkit.PublicDir(t), conf, apacheCommand)
 }
 
-// askRaw sends the bytes of a request and returns all that comes back.
+// askRaw sends the bytes of a request and returns all bytes of the answer.
 func askRaw(t testing.TB, port int, request string) []byte {
 	t.Helper()
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	must(t, err)
 	defer c.Close()
 	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
-	_, sent := io.WriteString(c, request) // a server may close before it has read a request that it doesn't like
+	_, sent := io.WriteString(c, request) // a server may close the connection before it has read a request that it rejects
 	said, err := io.ReadAll(c)
 	if len(said) == 0 && (err != nil || sent != nil) {
 		t.Errorf("no answer to %.60q: %v, %v", request, sent, err)
@@ -47,16 +47,16 @@ func askRaw(t testing.TB, port int, request string) []byte {
 	return said
 }
 
-// page is what the servers of TestPeers have behind the password.
+// page is the content that the servers of TestPeers protect.
 const page = "the page"
 
-// verdict is an answer as it stands in docs/differences.md: the status, and what
-// else is to be known about it.
+// verdict returns an answer as docs/differences.md shows it: the status, and the
+// number of challenges if that is unusual.
 func verdict(t testing.TB, said []byte) string {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(said)), nil)
 	if err != nil {
-		t.Errorf("no answer of HTTP: %.80q: %v", said, err)
+		t.Errorf("got %.80q, which is not an HTTP response: %v", said, err)
 		return "none"
 	}
 	defer resp.Body.Close()
@@ -83,7 +83,7 @@ const (
 	here
 )
 
-// comparison is a case and what the three answer.
+// comparison is a case with the answers of the three servers.
 type comparison struct {
 	group   group
 	name    string
@@ -94,11 +94,11 @@ func (c *comparison) alike() bool {
 	return c.answers[nginx] == c.answers[here] && c.answers[apache] == c.answers[here]
 }
 
-// TestPeers asks nginx, Apache and Caddy with this plugin the same, byte for
-// byte, with the same password files. All that they answer differently is in
-// the first tables of docs/differences.md, with the reason, and all that they
-// answer alike in the second ones; nothing else is. UPDATE_DIFFERENCES=1 writes
-// the tables anew; the reasons of new rows are to be filled in.
+// TestPeers sends nginx, Apache and Caddy with this plugin the same bytes, with
+// the same password files. The tables under "Differences" in docs/differences.md
+// have each case with different answers, and a reason; those under "Same answers"
+// have all other cases. UPDATE_DIFFERENCES=1 rewrites the tables; the reasons of
+// new rows have to be added by hand.
 func TestPeers(t *testing.T) {
 	parallel(t)
 	program(t, "nginx")
@@ -127,19 +127,19 @@ func TestPeers(t *testing.T) {
 	alikeTables.compare(t, text, alike)
 }
 
-// tables are a section of docs/differences.md: one table for each group, under
-// a heading of its own, all with the same header.
+// tables is a section of docs/differences.md. It has one table for each group,
+// with a heading for each table and the same header in all of them.
 type tables struct{ title, header, rule string }
 
 var (
-	differTables = tables{"What is different", "| case | nginx | Apache | here | why |", "|---|---|---|---|---|"}
-	alikeTables  = tables{"What is alike", "| case | all three |", "|---|---|"}
+	differTables = tables{"Differences", "| case | nginx | Apache | Caddy | reason |", "|---|---|---|---|---|"}
+	alikeTables  = tables{"Same answers", "| case | all three servers |", "|---|---|"}
 )
 
-// tableRow is a row and the heading over its table.
+// tableRow is a row and the heading above its table.
 type tableRow struct{ heading, text string }
 
-// find returns the section and where it begins.
+// find returns the text of the section and its position.
 func (s tables) find(t testing.TB, doc string) (text string, begin int) {
 	t.Helper()
 	title := "\n## " + s.title + "\n"
@@ -151,14 +151,14 @@ func (s tables) find(t testing.TB, doc string) (text string, begin int) {
 	return text, len(before) + len(title)
 }
 
-// rows returns the rows of the section, and fails on text beside its tables.
+// rows returns the rows of the section, and fails if it has text outside its tables.
 func (s tables) rows(t testing.TB, doc string) []tableRow {
 	t.Helper()
 	text, _ := s.find(t, doc)
 	var rows []tableRow
 	parts := strings.Split("\n"+text, "\n### ")
-	if beside := strings.TrimSpace(parts[0]); beside != "" {
-		t.Errorf("%s: got %q before the first heading, want nothing", s.title, beside)
+	if outside := strings.TrimSpace(parts[0]); outside != "" {
+		t.Errorf("%s: got %q before the first heading, want nothing", s.title, outside)
 	}
 	for _, part := range parts[1:] {
 		heading, table, _ := strings.Cut(part, "\n")
@@ -176,28 +176,28 @@ func (s tables) rows(t testing.TB, doc string) []tableRow {
 	return rows
 }
 
-// compare fails where the section has other rows than it should, or in another order.
+// compare fails if the section has other rows than it should, or another order.
 func (s tables) compare(t testing.TB, doc string, want []tableRow) {
 	t.Helper()
 	got := s.rows(t, doc)
 	if len(want) < 20 {
-		t.Errorf("%s: got %d cases, want 20 or more: the test does not ask enough", s.title, len(want))
+		t.Errorf("%s: got %d cases, want 20 or more", s.title, len(want))
 	}
 	differs := false
 	for _, row := range got {
 		if !slices.Contains(want, row) {
 			differs = true
-			t.Errorf("%s: got a row that is not wanted under %s:\n%s", s.title, row.heading, row.text)
+			t.Errorf("%s: got an unexpected row under %s:\n%s", s.title, row.heading, row.text)
 		}
 	}
 	for _, row := range want {
 		if !slices.Contains(got, row) {
 			differs = true
-			t.Errorf("%s: want a row that is missing under %s:\n%s", s.title, row.heading, row.text)
+			t.Errorf("%s: missing a row under %s:\n%s", s.title, row.heading, row.text)
 		}
 	}
 	if !differs && !slices.Equal(got, want) {
-		t.Errorf("%s: got rows twice or in another order than the test asks:\n%q\nwant\n%q", s.title, got, want)
+		t.Errorf("%s: got rows twice or in another order than the cases:\n%q\nwant\n%q", s.title, got, want)
 	}
 }
 
@@ -217,8 +217,8 @@ func (s tables) update(t testing.TB, doc string, rows []tableRow) string {
 	return doc[:begin] + b.String() + doc[begin+len(old):]
 }
 
-// wantedRows are the rows that have to stand in the tables, with the reasons
-// that do stand there.
+// wantedRows returns the rows that the tables should have, with the reasons that
+// they already have.
 func wantedRows(t testing.TB, doc string, found []comparison) (differ, alike []tableRow) {
 	t.Helper()
 	reasons := make(map[string]string)
@@ -246,10 +246,10 @@ func wantedRows(t testing.TB, doc string, found []comparison) (differ, alike []t
 	return differ, alike
 }
 
-// notAllowed is a place where Caddy takes no password over plain HTTP.
+// notAllowed is a path where Caddy accepts no password over plain HTTP.
 const notAllowed = "/encrypted"
 
-// threeServers are nginx, Apache and Caddy with a place /<name>/ for each
+// threeServers is nginx, Apache and Caddy, each with a path /<name>/ for every
 // password file <dir>/<name>.
 type threeServers struct {
 	t     *testing.T
@@ -258,9 +258,9 @@ type threeServers struct {
 	caddy *server
 }
 
-// startThree starts the three for files that are there. The page is there for
-// whoever passes; throttling is off, since one of three has it, and passwords
-// go over plain HTTP, so that all get the same bytes.
+// startThree starts the three servers for files that exist. Rate limits are off,
+// since only Caddy has them, and passwords go over plain HTTP, so that all
+// servers get the same bytes.
 func startThree(t *testing.T, dir string, files []string) *threeServers {
 	t.Helper()
 	must(t, os.WriteFile(filepath.Join(dir, "page.html"), []byte(page), 0o644))
@@ -299,7 +299,7 @@ func apacheConf(dir, places string) string {
 
 func apachePlace(path, realm, file string) string {
 	return fmt.Sprintf("<Location \"%s\">\n\tAuthType Basic\n\tAuthName \"%s\"\n\tAuthBasicProvider file\n\tAuthUserFile %s\n\tRequire valid-user\n</Location>\n",
-		path, quoted(strings.ReplaceAll(realm, `\`, `\\`)), file) // the name is an expression, which has backslashes of its own
+		path, quoted(strings.ReplaceAll(realm, `\`, `\\`)), file) // an expression, in which a backslash escapes
 }
 
 const caddyGlobal = "auto_https off\nhtpasswd {\nthrottle off\npoll 400ms\n}"
@@ -310,12 +310,12 @@ func caddyPlace(path, realm, file string) string {
 	return fmt.Sprintf("handle %s {\nhtpasswd {\nfile %s\nrealm `%s`\nallow_http\n}\nrespond \"%s\"\n}\n", path, file, realm, page)
 }
 
-// quoted escapes a text for between double quotes.
+// quoted escapes a text for use in double quotes.
 func quoted(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)
 }
 
-// answers sends the same to all three.
+// answers sends a request to all three servers.
 func (s *threeServers) answers(request string) (answers [3]string) {
 	s.t.Helper()
 	for i, port := range s.ports {
@@ -324,7 +324,7 @@ func (s *threeServers) answers(request string) (answers [3]string) {
 	return answers
 }
 
-// ask is a case of one request.
+// ask returns the comparison of one request.
 func (s *threeServers) ask(in group, name, request string) comparison {
 	s.t.Helper()
 	return comparison{group: in, name: name, answers: s.answers(request)}

@@ -16,8 +16,43 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestReadmeGrammar compares the syntax in the README with that above the
-// parsers, and with what "caddy htpasswd --help" says.
+// directivePage is the reference of the directive htpasswd.
+const directivePage = "../docs/reference/directive.md"
+
+var (
+	_ = ranBy("TestReadmeInstall",
+		"go install github.com/caddyserver/xcaddy/cmd/xcaddy@latest",
+		"$(go env GOPATH)/bin/xcaddy build --with github.com/seed10b5b978/caddy-htpasswd",
+		"./caddy list-modules | grep htpasswd")
+	_ = ranBy("TestReadmeSite",
+		"sudo install -m 755 caddy /usr/local/bin/caddy",
+		"curl -i https://example.com/",
+		"curl -u alice https://example.com/")
+)
+
+// referencePages returns the pages of docs/reference.
+func referencePages(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("../docs/reference/*.md")
+	if err != nil || len(pages) < 5 {
+		t.Fatalf("got %q %v, want at least 5 pages", pages, err)
+	}
+	return pages
+}
+
+// reference returns the text of all pages of docs/reference.
+func reference(t *testing.T) string {
+	t.Helper()
+	var text strings.Builder
+	for _, page := range referencePages(t) {
+		text.WriteString(readText(t, page))
+	}
+	return text.String()
+}
+
+// TestReadmeGrammar compares the syntax in the README and on all pages with that above
+// the parsers, and with what "caddy htpasswd --help" says. What the README has, the
+// reference has too.
 func TestReadmeGrammar(t *testing.T) {
 	parallel(t)
 	var sources strings.Builder
@@ -31,13 +66,28 @@ func TestReadmeGrammar(t *testing.T) {
 		}
 	}
 	sources.WriteString(strings.ReplaceAll(toolHelp(t), "\n  ", "\n")) // where it is shown to users
-	grammar := blocks(t, "../README.md", "text")
-	if len(grammar) != 5 {
-		t.Errorf("got %d blocks of syntax in the README, want 5", len(grammar))
+	isGrammar := func(text string) bool {
+		first, _, _ := strings.Cut(text, "\n")
+		return documented[first] == "TestReadmeGrammar"
 	}
-	for _, b := range grammar {
-		if !strings.Contains(sources.String(), b) {
-			t.Errorf("not word for word above a parser:\n%s", b)
+	inReadme := blocks(t, "../README.md", "text")
+	if len(inReadme) != 5 {
+		t.Errorf("got %d blocks of syntax in the README, want 5", len(inReadme))
+	}
+	var inReference []string
+	for _, page := range referencePages(t) {
+		inReference = append(inReference, blocks(t, page, "text")...)
+	}
+	for _, b := range inReadme {
+		if !isGrammar(b) || !slices.Contains(inReference, b) {
+			t.Errorf("not word for word in docs/reference:\n%s", b)
+		}
+	}
+	for _, page := range append(docsPages(t), "../README.md") {
+		for _, b := range blocks(t, page, "text") {
+			if isGrammar(b) && !strings.Contains(sources.String(), b) {
+				t.Errorf("%s: not word for word above a parser:\n%s", page, b)
+			}
 		}
 	}
 }
@@ -48,24 +98,35 @@ func toolHelp(t *testing.T) string {
 	return testkit.Run(t, caddyBinary, "htpasswd", "--help")
 }
 
-// TestReadmeOptions compares the tables of the README with what the parsers know.
-func TestReadmeOptions(t *testing.T) {
+// TestReferenceOptions looks for a row in a table of each line in a block of syntax.
+func TestReferenceOptions(t *testing.T) {
 	parallel(t)
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range strings.Split(block(t, "../README.md", "text", "keep_authorization"), "\n")[1:] {
-		if f := strings.Fields(line); len(f) > 0 && f[0] != "}" && !strings.Contains(string(text), "\n| `"+f[0]+"` |") {
-			t.Errorf("%s is in no table of the README", f[0])
+	text, rows := reference(t), 0
+	for _, b := range blocks(t, "../README.md", "text") {
+		first, rest, _ := strings.Cut(b, "\n")
+		if strings.HasPrefix(first, "caddy ") {
+			continue // TestCommandFlags
 		}
+		for line := range strings.Lines(rest) {
+			f := strings.Fields(line)
+			if len(f) == 0 || f[0] == "}" || strings.HasPrefix(f[0], "<") {
+				continue
+			}
+			rows++
+			if !regexp.MustCompile("\n\\| `" + regexp.QuoteMeta(f[0]) + "[ `]").MatchString(text) {
+				t.Errorf("%s: %s is in no table of docs/reference", first, f[0])
+			}
+		}
+	}
+	if rows < 15 {
+		t.Errorf("got only %d lines of syntax, want at least 15", rows)
 	}
 }
 
-// TestReadmeTool looks for each flag of "caddy htpasswd" in the README.
-func TestReadmeTool(t *testing.T) {
+// TestCommandFlags looks for each flag of "caddy htpasswd" in its reference.
+func TestCommandFlags(t *testing.T) {
 	parallel(t)
-	text := readText(t, "../README.md")
+	text := readText(t, "../docs/reference/command.md")
 	flags := regexp.MustCompile(`(?m)^  (?:(-\w), |    )(--[\w-]+)`).FindAllStringSubmatch(toolHelp(t), -1)
 	if len(flags) < 15 {
 		t.Errorf("got only %d flags: %q", len(flags), flags)
@@ -76,8 +137,118 @@ func TestReadmeTool(t *testing.T) {
 			want = "`" + flag[1] + "` " + want
 		}
 		if flag[2] != "--help" && !strings.Contains(text, want) {
-			t.Errorf("the README has no %s", want)
+			t.Errorf("docs/reference/command.md has no %s", want)
 		}
+	}
+}
+
+// TestDirectiveExamples validates each example in the tables of the reference, in
+// the block that it is for.
+func TestDirectiveExamples(t *testing.T) {
+	parallel(t)
+	s := startServer(t, "")
+	names := docsNames(t, s)
+	names["/etc/caddy/guests.htpasswd"] = names["/etc/caddy/.htpasswd"]
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| `([^`]+)` \\|$").FindAllStringSubmatch(readText(t, directivePage), -1)
+	if len(rows) != 15 {
+		t.Errorf("got %d examples, want 15", len(rows))
+	}
+	for _, row := range rows {
+		subdirective, example := row[1], row[2]
+		name, _, _ := strings.Cut(example, " ")
+		option, lines := "", []string{example}
+		if strings.HasPrefix(subdirective, "throttle ") || slices.Contains([]string{"max_hashes", "poll", "secret"}, subdirective) {
+			option, lines = example, nil
+		}
+		for _, line := range []string{"file /etc/caddy/.htpasswd", "group_file /etc/caddy/groups"} {
+			if !strings.HasPrefix(line, name+" ") {
+				lines = append(lines, line)
+			}
+		}
+		caddyfile := fmt.Sprintf("{\n\thtpasswd {\n\t\t%s\n\t}\n}\nexample.com {\n\t@office remote_ip 192.0.2.0/24\n\thtpasswd {\n\t\t%s\n\t}\n\trespond ok\n}\n", option, strings.Join(lines, "\n\t\t"))
+		if !strings.HasPrefix(example, subdirective) {
+			t.Errorf("got %q as the example of %s", example, subdirective)
+		}
+		s.validate(testkit.Substitute(caddyfile, names))
+	}
+}
+
+// TestDirectiveUserHeader sends a forged header through both configurations of the
+// reference that pass the name of the user to an application.
+func TestDirectiveUserHeader(t *testing.T) {
+	parallel(t)
+	found := sectionBlocks(t, directivePage, "User header and open paths", "caddyfile")
+	if len(found) != 2 {
+		t.Fatalf("got %d configurations, want 2", len(found))
+	}
+	for _, caddyfile := range found {
+		_, c := docsSite(t, caddyfile)
+		for _, a := range []asked{
+			{path: "/public/x", want: 200, sees: `user=""`},
+			{path: "/private/x", want: 401},
+			{path: "/private/x", login: asAlice, want: 200, sees: `user="alice"`},
+		} {
+			a.header = "X-Remote-User: root"
+			if got := c.must(a); got.Status != a.want || !strings.HasSuffix(got.Body, a.sees) {
+				t.Errorf("%s as %q: got %d %s, want %d and %s, of\n%s", a.path, a.login, got.Status, got.Body, a.want, a.sees, caddyfile)
+			}
+		}
+	}
+}
+
+// TestDirectiveOrder has Caddy sort htpasswd and each directive of the table of the
+// reference.
+func TestDirectiveOrder(t *testing.T) {
+	parallel(t)
+	s := startServer(t, "")
+	arguments := map[string]string{ // of those that need some, after a matcher
+		"map": "{path} {x} {\n default y\n}", "vars": "x y", "fs": "x", "root": "/srv", "log_append": "x y", "log_name": "x", "header": "X y",
+		"request_body": "{\n max_size 1MB\n}", "redir": "/x", "method": "GET", "rewrite": "/x", "uri": "strip_prefix /x",
+		"basic_auth": "{\n alice $2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n}", "forward_auth": "127.0.0.1:9001 {\n uri /x\n}",
+		"request_header": "X y", "encode": "gzip", "push": "/x", "intercept": "{\n handle_response {\n respond x\n }\n}", "invoke": "named",
+		"handle": "{\n respond x\n}", "handle_path": "{\n respond x\n}", "route": "{\n respond x\n}", "error": "404", "respond": "x",
+		"proxy_pass": "app", "reverse_proxy": "127.0.0.1:9001", "php_fastcgi": "127.0.0.1:9000",
+	}
+	_, table, _ := strings.Cut(readText(t, directivePage), "| run before `htpasswd` | run after `htpasswd` |\n|---|---|\n| ")
+	table, _, _ = strings.Cut(table, "\n")
+	before, after, _ := strings.Cut(table, " | ")
+	for cell, isBefore := range map[string]bool{before: true, after: false} {
+		names := regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(cell, -1)
+		if len(names) < 15 {
+			t.Errorf("got %d directives, want at least 15: %s", len(names), cell)
+		}
+		for _, name := range names {
+			config, err := s.Adapt(fmt.Sprintf("{\n\tupstream app {\n\t\tserver 127.0.0.1:9001\n\t}\n}\n&(named) {\n\trespond x\n}\nexample.com {\n\t%s /matched %s\n\thtpasswd {\n\t\tfile x\n\t}\n}\n", name[1], arguments[name[1]]))
+			if err != nil {
+				t.Errorf("%s: %v", name[1], err)
+				continue
+			}
+			directive, htpasswd := strings.Index(string(config), "/matched"), strings.Index(string(config), `"handler":"htpasswd"`)
+			if directive < 0 || htpasswd < 0 || (directive < htpasswd) != isBefore {
+				t.Errorf("%s: got places %d and %d, want it before htpasswd: %t; in\n%s", name[1], directive, htpasswd, isBefore, config)
+			}
+		}
+	}
+}
+
+// validate adapts a Caddyfile and validates what becomes of it.
+func (s *server) validate(caddyfile string) {
+	s.T.Helper()
+	config, err := s.Adapt(caddyfile)
+	if err != nil {
+		s.T.Errorf("%v:\n%s", err, caddyfile)
+		return
+	}
+	s.validateJSON(string(config))
+}
+
+func (s *server) validateJSON(config string) {
+	s.T.Helper()
+	s.Write("caddy.json", config)
+	cmd := s.command("validate", "--config", "caddy.json")
+	cmd.Env = append(cmd.Env, "HTPASSWD_SECRET=canary-secret-AAAAAAAAAAAAAAAAAA")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.T.Errorf("%v: %s\nof\n%s", err, out, config)
 	}
 }
 
@@ -96,21 +267,102 @@ func TestSecurityPage(t *testing.T) {
 	}
 }
 
-// TestReadmeConfigurations adapts each Caddyfile, and validates the JSON.
+// TestReadmeConfigurations validates each Caddyfile.
 func TestReadmeConfigurations(t *testing.T) {
 	parallel(t)
 	s := startServer(t, "")
+	names := docsNames(t, s)
 	for _, caddyfile := range blocks(t, "../README.md", "caddyfile") {
-		if _, err := s.Adapt(caddyfile); err != nil {
-			t.Errorf("%v:\n%s", err, caddyfile)
+		s.validate(testkit.Substitute(caddyfile, names))
+	}
+}
+
+// TestBlocksAreFormatted looks that "caddy fmt" would change no Caddyfile of the README and
+// the reference: who pastes one that it would change is warned.
+func TestBlocksAreFormatted(t *testing.T) {
+	parallel(t)
+	s := startServer(t, "")
+	for _, page := range append(referencePages(t), "../README.md") {
+		for _, caddyfile := range blocks(t, page, "caddyfile") {
+			s.Write("Caddyfile", caddyfile)
+			cmd := s.command("fmt", "Caddyfile")
+			out, _ := cmd.Output() // it fails where there is a difference
+			if string(out) != caddyfile {
+				t.Errorf("%s: got\n%s\nwant as caddy fmt writes it:\n%s", page, caddyfile, out)
+			}
 		}
 	}
-	users := s.Write("users", "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n") // htpasswd -nbs alice secret
-	groups := s.Write("groups", "staff: alice\n")
-	s.Write("caddy.json", strings.NewReplacer("/etc/caddy/.htpasswd", users, "/etc/caddy/groups", groups).
-		Replace(block(t, "../README.md", "json", `"apps"`)))
-	if out, code := s.caddy("validate", "--config", "caddy.json"); code != 0 {
-		t.Errorf("got exit code %d, want 0: %s", code, out)
+}
+
+// TestReadmeInstall looks that the commands build what the Makefile builds, and
+// that versions in the README are those of the tests. It runs the last command.
+func TestReadmeInstall(t *testing.T) {
+	parallel(t)
+	readme, makefile, mod := readText(t, "../README.md"), readText(t, "../Makefile"), readText(t, "../go.mod")
+	found := func(pattern, text string) string {
+		t.Helper()
+		m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("nothing matches %s", pattern)
+		}
+		return m[1]
+	}
+	lines := strings.Split(strings.TrimSpace(block(t, "../README.md", "console", "xcaddy build")), "\n")
+	plugin, xcaddy := found(`(?m)^module (\S+)$`, mod), found(`run (\S+)@\$\(XCADDY\)`, makefile)
+	want := []string{"go install " + xcaddy + "@latest", "$(go env GOPATH)/bin/xcaddy build --with " + plugin, "./caddy list-modules | grep htpasswd"}
+	if !slices.Equal(lines, want) || plugin != found(`(?m)^PLUGIN +:= (\S+)$`, makefile) {
+		t.Errorf("got %q, want %q", lines, want)
+	}
+	for _, version := range []string{
+		"Caddy " + found(`(?m)^CADDY +:= (\S+)$`, makefile),
+		"Caddy " + found(`github.com/caddyserver/caddy/v2 (v\S+)`, mod),
+		"xcaddy " + found(`(?m)^XCADDY +:= (\S+)$`, makefile),
+		"Go " + found(`(?m)^go (\d+\.\d+)`, mod),
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(readme), " "), version) {
+			t.Errorf("the README has no %q", version)
+		}
+	}
+	out, err := exec.Command("sh", "-c", strings.Replace(lines[2], "./caddy", caddyBinary, 1)).Output()
+	if modules := strings.Fields(string(out)); err != nil || !slices.Contains(modules, "http.handlers.htpasswd") {
+		t.Errorf("got %v, %q, want http.handlers.htpasswd among them", err, modules)
+	}
+}
+
+// TestReadmeSite protects the site of the README, and asks as it says.
+func TestReadmeSite(t *testing.T) {
+	parallel(t)
+	curl := program(t, "curl")
+	caddyfile := block(t, "../README.md", "caddyfile", "Staff only")
+	if lines := strings.Count(caddyfile, "\n"); lines > 8 {
+		t.Errorf("got %d lines, want at most 8", lines)
+	}
+	s, _ := docsSite(t, caddyfile)
+	s.Write(".curlrc", fmt.Sprintf(curlSettings+"insecure\nconnect-to = \"example.com:443:localhost:%d\"\n", s.HTTPS))
+	dir := t.TempDir()
+	must(t, os.Symlink(caddyBinary, filepath.Join(dir, "caddy")))
+	must(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	install, _, _ := strings.Cut(block(t, "../README.md", "console", "sudo install "), "\n")
+	cmd := exec.Command("sh", "-c", strings.NewReplacer("sudo ", "", "/usr/local/", "").Replace(install))
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if info, statErr := os.Stat(filepath.Join(dir, "bin", "caddy")); err != nil || statErr != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%s: got %v, %s, %v, want a program that all may run", install, err, out, statErr)
+	}
+	console := block(t, "../README.md", "console", "https://example.com/")
+	for _, row := range []struct{ line, want string }{
+		{"curl -i https://example.com/", "HTTP/2 401"},
+		{"curl -i https://example.com/", `www-authenticate: Basic realm="Staff only", charset="UTF-8"`},
+		{"curl -u alice https://example.com/", "Hello, alice."},
+	} {
+		if !strings.Contains(console, row.line+"\n") {
+			t.Errorf("not in the README: %s", row.line)
+		}
+		cmd := exec.Command("sh", "-c", strings.NewReplacer("curl ", curl+" ", "-u alice", "-u "+asAlice).Replace(row.line))
+		cmd.Env = append(os.Environ(), "CURL_HOME="+s.Dir)
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), row.want) {
+			t.Errorf("%s: got %v, %s, want %s in it", row.line, err, out, row.want)
+		}
 	}
 }
 
@@ -183,7 +435,7 @@ func getFrom(s *server, port int, path, user, password string) answer {
 	return other.Get(path, user, password)
 }
 
-// TestReadmeDemo runs the demo and the commands of the README on it.
+// TestReadmeDemo runs the demo and the commands of the README, and of the pages, on it.
 func TestReadmeDemo(t *testing.T) {
 	parallel(t)
 	curl := program(t, "curl")
@@ -200,11 +452,14 @@ func TestReadmeDemo(t *testing.T) {
 		out, _ := cmd.CombinedOutput()
 		return string(out)
 	}
-	console := strings.Split(strings.Join(blocks(t, "../README.md", "console"), ""), "\n")
+	var console []string
+	for _, page := range append(docsPages(t), "../README.md") {
+		console = append(console, strings.Split(strings.Join(blocks(t, page, "console"), ""), "\n")...)
+	}
 	said := func(line string) string {
 		t.Helper()
 		if !slices.Contains(console, line) {
-			t.Errorf("not in the README: %s", line)
+			t.Errorf("on no page: %s", line)
 		}
 		return line
 	}
@@ -277,7 +532,7 @@ func TestReadmeDemo(t *testing.T) {
 		if out := command(ask); !strings.Contains(out, "admin") {
 			t.Errorf("%s broken, and then: got %s, want the answer for admin", file, out)
 		}
-		if file == "examples/.htpasswd" { // Caddy does not look at what is the same: the README says so
+		if file == "examples/.htpasswd" { // Caddy does not look at what is the same: docs/operations.md says so
 			if out := command("go run ./cmd/caddy reload --config examples/Caddyfile; echo exit $?"); !strings.Contains(out, "exit 0") {
 				t.Errorf("%s broken, and a reload without --force: got %s, want exit code 0", file, out)
 			}
@@ -295,15 +550,8 @@ func TestReadmeDemo(t *testing.T) {
 		}
 	}
 
-	// The rest of the commands in the README: what runs them.
-	others := []string{
-		"", "make test", // this
-		"xcaddy build --with github.com/seed10b5b978/caddy-htpasswd", // make xcaddy, with the checkout
-		"sudo caddy htpasswd -c /etc/caddy/.htpasswd alice",          // TestPrompts, TestToolNewFile
-	}
-	others = append(others, certificateCommands...) // TestExampleCertificates
-	for _, line := range console {
-		if !slices.Contains(others, line) && !slices.Contains(run, line) {
+	for line, test := range documented {
+		if test == "TestReadmeDemo" && !slices.Contains(run, line) {
 			t.Errorf("nothing runs: %s", line)
 		}
 	}

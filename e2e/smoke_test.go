@@ -2,7 +2,7 @@ package e2e
 
 import "testing"
 
-// TestHarness asks a server that the other tests are built on.
+// TestHarness tests the server that all other tests use.
 func TestHarness(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// nginxBehind is an nginx as the application: another parser of HTTP than the
-// server's own, which lists each request it sees.
+// nginxBehind is an nginx as the application. It parses HTTP differently than Caddy,
+// and logs each request.
 type nginxBehind struct {
 	t   testing.TB
 	url string
@@ -35,7 +35,7 @@ func newNginxBehind(t testing.TB) *nginxBehind {
 	return &nginxBehind{t, fmt.Sprintf("http://127.0.0.1:%d", p.Port), filepath.Join(p.Dir, "requests")}
 }
 
-// requests returns those that have come since the start.
+// requests returns the requests since the start.
 func (n *nginxBehind) requests() []string {
 	n.t.Helper()
 	text, err := os.ReadFile(n.log)
@@ -43,8 +43,8 @@ func (n *nginxBehind) requests() []string {
 	return slices.Collect(strings.Lines(string(text)))
 }
 
-// rawly sends text over a new TLS connection and returns the statuses of all
-// answers, 1xx too, until the server ends the connection or says no more.
+// rawly sends text over a new TLS connection. It returns the statuses of all
+// answers, including 1xx, until the server closes the connection or is silent.
 func (s *server) rawly(t testing.TB, text string) []int {
 	t.Helper()
 	config := s.Client.Transport.(*http.Transport).TLSClientConfig.Clone()
@@ -57,7 +57,7 @@ func (s *server) rawly(t testing.TB, text string) []int {
 	var statuses []int
 	answers := bufio.NewReader(c)
 	for {
-		// The first answer has to come; whether there are more shows soon.
+		// The first answer must arrive. More answers follow soon, or not at all.
 		wait := time.Minute
 		if len(statuses) > 0 {
 			wait = 300 * time.Millisecond
@@ -79,28 +79,28 @@ func (s *server) rawly(t testing.TB, text string) []int {
 	}
 }
 
-// onlyFrom looks that nginx has seen all requests that were answered and no
-// more than were let pass (a body that breaks off may end one before), all of
-// them with the user's name and without a password.
+// onlyFrom checks the requests that nginx got: at least those that were answered, at
+// most those that passed (a truncated body may end a request early). Each has the
+// user's name and no password.
 func (n *nginxBehind) onlyFrom(s *server, answered, passed int) {
 	n.t.Helper()
 	if ok := s.result("ok"); ok != float64(passed) {
-		n.t.Errorf("%v requests were let pass, not %d", ok, passed)
+		n.t.Errorf("%v requests passed, want %d", ok, passed)
 	}
-	eventually(n.t, "nginx has listed all requests", func() bool { return len(n.requests()) >= answered })
+	eventually(n.t, "nginx has logged all requests", func() bool { return len(n.requests()) >= answered })
 	requests := n.requests()
 	if len(requests) > passed {
-		n.t.Errorf("nginx has seen %d requests, and %d were let pass", len(requests), passed)
+		n.t.Errorf("nginx got %d requests, and %d passed", len(requests), passed)
 	}
 	for _, r := range requests {
 		if !strings.HasSuffix(r, " user=ann authorization=-\n") || strings.HasPrefix(r, "GET /smuggled ") {
-			n.t.Errorf("nginx has seen %s", r)
+			n.t.Errorf("nginx got %s", r)
 		}
 	}
 }
 
-// TestSmuggling sends framing that servers read differently. No request without
-// the password reaches nginx, neither on its own nor behind one with it.
+// TestSmuggling sends framing that servers parse differently. No request without
+// the password reaches nginx, alone or after a request with it.
 func TestSmuggling(t *testing.T) {
 	parallel(t)
 	app := newNginxBehind(t)
@@ -111,14 +111,14 @@ func TestSmuggling(t *testing.T) {
 	const smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-User: ann\r\n\r\n"
 	answered, passed := 0, 0
 	for _, row := range []struct {
-		name, text string // {auth} is the header, or nothing, {length} that of the second request
+		name, text string // {auth}: the Authorization header, or nothing; {length}: that of the second request
 	}{
 		{"Content-Length and chunked", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled},
 		{"chunked and Content-Length of all", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n" + smuggled},
 		{"another encoding", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: {length}\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + smuggled},
 		{"two encodings", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + smuggled},
 		{"encodings in a list", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + smuggled},
-		{"blank before the colon", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: 0\r\nTransfer-Encoding : chunked\r\n\r\n" + smuggled},
+		{"space before the colon", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: 0\r\nTransfer-Encoding : chunked\r\n\r\n" + smuggled},
 		{"folded encoding", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: 0\r\nX: y\r\n Transfer-Encoding: chunked\r\n\r\n" + smuggled},
 		{"folded value", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: 0\r\nTransfer-Encoding:\r\n chunked\r\n\r\n" + smuggled},
 		{"folded password", "GET / HTTP/1.1\r\nHost: localhost\r\nX: y\r\n {auth}\r\n" + smuggled},
@@ -134,10 +134,10 @@ func TestSmuggling(t *testing.T) {
 		{"chunk of another size", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n0\r\n\r\n" + smuggled},
 		{"chunk size that overflows", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n" + smuggled},
 		{"user in a trailer", "POST / HTTP/1.1\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked\r\nTrailer: X-User\r\n\r\n0\r\nX-User: root\r\n\r\n" + smuggled},
-		{"one behind the other", "GET / HTTP/1.1\r\nHost: localhost\r\n{auth}\r\n" + smuggled},
+		{"one after the other", "GET / HTTP/1.1\r\nHost: localhost\r\n{auth}\r\n" + smuggled},
 		{"body of a GET", "GET / HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: {length}\r\n\r\n" + smuggled},
 		{"no version", "GET /smuggled\r\n{auth}\r\n" + smuggled},
-		{"version of its own", "GET / HTTP/1.2\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled},
+		{"unknown version", "GET / HTTP/1.2\r\nHost: localhost\r\n{auth}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled},
 		{"chunked in HTTP/1.0", "POST / HTTP/1.0\r\nHost: localhost\r\n{auth}Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled},
 		{"password that the connection drops", "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close, authorization, x-user\r\n{auth}\r\n" + smuggled},
 		{"line in the path", "GET /%0d%0aHost:%20localhost%0d%0a%0d%0aGET%20/smuggled HTTP/1.1\r\nHost: localhost\r\n{auth}\r\n" + smuggled},
@@ -152,7 +152,7 @@ func TestSmuggling(t *testing.T) {
 				}
 			}
 			if n := s.result("ok") - before; n != 0 {
-				t.Errorf("without a password, %v were let pass", n)
+				t.Errorf("without a password, %v requests passed", n)
 			}
 			with := s.rawly(t, strings.ReplaceAll(text, "{auth}", right))
 			for i, status := range with {
@@ -167,7 +167,7 @@ func TestSmuggling(t *testing.T) {
 		})
 	}
 	if answered < 5 {
-		t.Errorf("only %d of the first requests were answered: the rest proves nothing", answered)
+		t.Errorf("only %d of the first requests were answered, too few for this test", answered)
 	}
 	app.onlyFrom(s, answered, passed)
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// sample is what the server uses at one moment.
+// sample is the resource usage of the server at one moment.
 type sample struct {
 	heap, resident    int // bytes: after a garbage collection; of the process
 	goroutines, files int
@@ -37,8 +37,8 @@ func (s *server) sample() sample {
 	return sample{heap: s.heap(), resident: kilobytes << 10, goroutines: s.goroutines(), files: s.openFiles()}
 }
 
-// least returns the least of each: what there is at every moment. Requests,
-// connections and a reload under way come on top, and are gone again.
+// least returns the minimum of each value. Requests, connections and a running
+// reload add to it, but not for long.
 func least(samples []sample) sample {
 	of := func(value func(sample) int) int {
 		return value(slices.MinFunc(samples, func(a, b sample) int { return value(a) - value(b) }))
@@ -49,20 +49,21 @@ func least(samples []sample) sample {
 	}
 }
 
-// TestSoak runs everything at once for two minutes, or E2E_SOAK: good, bad and
-// no passwords, reloads, changes of the file. Every answer is the right one,
-// and what the server uses stays the same.
+// TestSoak runs everything at once for two minutes, or for E2E_SOAK: correct, wrong
+// and no passwords, reloads, and changes of the file. Every answer is correct, and
+// the resource usage stays the same.
 //
-// After a quarter of the time for warming up, the first third of the rest is
-// compared with the last: the least heap after a garbage collection may grow by
-// 1 MiB (some more connections), the process by 8 MiB (the collector decides
-// when memory goes back), goroutines and open files by 5 (connections that are
-// there by chance each time). In the 30 s between them are more than ten
-// reloads and ten changes of the file: one goroutine or file left behind by
-// each is twice that, and thousands of requests, of which 1 KiB each would be
-// several MiB. A longer run, with the same tolerance, finds smaller leaks.
+// The first quarter of the time is for warming up. Then the first third of the rest
+// is compared with the last. These minimums may grow: the heap after a garbage
+// collection by 1 MiB (more connections), the process by 8 MiB (the collector
+// decides when to return memory), goroutines and open files by 5 (connections).
+//
+// In the 30 s between them are more than ten reloads and ten changes of the file. A
+// leak of one goroutine or file in each is twice the tolerance. There are also
+// thousands of requests: a leak of 1 KiB in each would be several MiB. A longer run
+// with the same tolerance finds smaller leaks.
 func TestSoak(t *testing.T) {
-	t.Parallel() // from the start, beside all others
+	t.Parallel() // from the start, in parallel with all others
 	length := 2 * time.Minute
 	if value := os.Getenv("E2E_SOAK"); value != "" {
 		var err error
@@ -102,14 +103,14 @@ func TestSoak(t *testing.T) {
 }`, i)
 	}
 	// keepalive: requests that end after a reload leave connections to the
-	// application in the pool of the configuration before, until that time is
-	// over; by default it is two minutes (Caddy's reverse_proxy does the same).
-	// throttle client: each change of the file is two failures of this test,
-	// which asks whether the new password is in force yet, and the old one still.
+	// application in the pool of the old configuration. By default they stay for
+	// two minutes, as with Caddy's reverse_proxy.
+	// throttle client: each change of the file is two failed logins of this test,
+	// which tries the new password and the old one.
 	global, sites := config(0)
 	s := startIn(t, dir, global, sites)
 
-	// Each kind of client has an address, and with it budgets, of its own.
+	// Each kind of client has its own address, and so its own limits.
 	var turn atomic.Int64
 	challenged := func(a answer) string {
 		if !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), `Basic realm="Version `) {
@@ -117,7 +118,7 @@ func TestSoak(t *testing.T) {
 		}
 		return status(401)(a)
 	}
-	// Refused until the budget is used up, and then not looked at.
+	// Answered 401 until the limit is exceeded, and then 429.
 	guessed := func(a answer) string {
 		if a.Status == 429 && a.Header.Get("Retry-After") != "" {
 			return ""
@@ -149,7 +150,7 @@ func TestSoak(t *testing.T) {
 	for time.Since(begun) < length && l.wrong.Load() == 0 {
 		now := time.Now()
 		switch {
-		case now.After(sampled): // first, so that a slow machine has samples, too
+		case now.After(sampled): // first, so that a slow machine takes samples as well
 			if time.Since(begun) > length/4 {
 				samples = append(samples, s.sample())
 			}
@@ -159,8 +160,8 @@ func TestSoak(t *testing.T) {
 			must(t, s.reload(config(reloads)))
 			reload = time.Now().Add(3 * time.Second)
 		case now.After(change):
-			// A user who comes, with a new password each time, and goes, by the
-			// tool and by hand.
+			// A user is added with a new password each time, and removed, by the tool
+			// and by hand.
 			changes++
 			password := fmt.Sprint("password", changes)
 			if changes%2 == 0 {
@@ -171,13 +172,13 @@ func TestSoak(t *testing.T) {
 				lines := slices.DeleteFunc(strings.SplitAfter(string(text), "\n"), func(line string) bool { return strings.HasPrefix(line, "dan:") })
 				putInPlace(t, filepath.Join(dir, "users"), strings.Join(lines, "")+plain("dan:"+password))
 			}
-			eventually(t, "the new password is in force", func() bool { return s.get("/", "dan", password).Status == 200 })
+			eventually(t, "the new password is active", func() bool { return s.get("/", "dan", password).Status == 200 })
 			if a := s.get("/", "dan", fmt.Sprint("password", changes-1)); a.Status != 401 {
 				t.Errorf("the old password: %d", a.Status)
 			}
 			change = time.Now().Add(2 * time.Second)
 		default:
-			time.Sleep(20 * time.Millisecond) // the rate of all this is given
+			time.Sleep(20 * time.Millisecond) // limits the rate of changes
 		}
 	}
 	l.end()
@@ -185,13 +186,13 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("%d answers were wrong", n)
 	}
 	if n := app.strangers.Load(); n != 0 {
-		t.Errorf("%d requests without a user have reached the application", n)
+		t.Errorf("%d requests without a user reached the application", n)
 	}
 	if len(samples) < 9 || reloads < 9 || changes < 9 {
 		t.Fatalf("only %d samples, %d reloads and %d changes in %s", len(samples), reloads, changes, length)
 	}
 	first, last := least(samples[:len(samples)/3]), least(samples[len(samples)*2/3:])
-	t.Logf("%s: %d right answers, %d sent again since their connection was closed before anything was answered; %d reloads, %d changes; least at first %+v, at last %+v",
+	t.Logf("%s: %d correct answers, %d requests repeated because their connection closed before an answer; %d reloads, %d changes; minimum first %+v, last %+v",
 		time.Since(begun).Round(time.Second), l.served.Load(), l.retried.Load(), reloads, changes, first, last)
 	for _, row := range []struct {
 		what                   string

@@ -16,11 +16,11 @@ import (
 	"testing"
 )
 
-// root is the directory of the plugin.
+// root is the root of the repository.
 const root = ".."
 
-// TestInternalKnowsNothingOfCaddy lists all that packages under internal/ import.
-func TestInternalKnowsNothingOfCaddy(t *testing.T) {
+// TestInternalDoesNotImportCaddy lists all dependencies of packages under internal/.
+func TestInternalDoesNotImportCaddy(t *testing.T) {
 	t.Parallel()
 	list := exec.Command("go", "list", "-deps", "./internal/...")
 	list.Dir = root
@@ -35,7 +35,7 @@ func TestInternalKnowsNothingOfCaddy(t *testing.T) {
 	}
 }
 
-// maxLines is how long a source file may be, without tests.
+// maxLines is the maximum length of a source file. Tests may be longer.
 const maxLines = 400
 
 func TestFilesAreShort(t *testing.T) {
@@ -52,7 +52,7 @@ func TestFilesAreShort(t *testing.T) {
 		}
 		text, err := os.ReadFile(path)
 		if n := strings.Count(string(text), "\n"); n > maxLines {
-			t.Errorf("%s has %d lines, want at most %d: move a thing of its own into another file or package", path, n, maxLines)
+			t.Errorf("%s has %d lines, want at most %d: move a part into another file or package", path, n, maxLines)
 		}
 		return err
 	})
@@ -68,33 +68,33 @@ func TestFilesAreShort(t *testing.T) {
 	}
 }
 
-// maxKnot is how many files of the root package may be reached from each other
-// by uses of package-level names. Those that are belong to one domain: a login.
-const maxKnot = 9
+// maxCycle limits how many files of the root package depend on each other through
+// package-level names. The largest such set is the login.
+const maxCycle = 9
 
-func TestRootFilesHaveNoLargeKnot(t *testing.T) {
+func TestRootFilesHaveNoLargeCycle(t *testing.T) {
 	t.Parallel()
 	uses := usesBetweenFiles(t, root)
-	knot := slices.MaxFunc(knots(uses), func(a, b []string) int { return len(a) - len(b) })
-	t.Logf("%d files; the largest knot: %s", len(uses), strings.Join(knot, ", "))
-	if len(knot) > maxKnot {
-		for _, file := range knot {
+	cycle := slices.MaxFunc(cycles(uses), func(a, b []string) int { return len(a) - len(b) })
+	t.Logf("%d files; the largest cycle: %s", len(uses), strings.Join(cycle, ", "))
+	if len(cycle) > maxCycle {
+		for _, file := range cycle {
 			for other, names := range uses[file] {
-				if slices.Contains(knot, other) {
+				if slices.Contains(cycle, other) {
 					t.Logf("%s uses %s of %s", file, strings.Join(slices.Sorted(maps.Keys(names)), ", "), other)
 				}
 			}
 		}
-		t.Errorf("%d files use each other, want at most %d", len(knot), maxKnot)
+		t.Errorf("%d files use each other, want at most %d", len(cycle), maxCycle)
 	}
 }
 
-// fileUses has, for each file, the other files whose package-level names it uses,
-// and these names.
+// fileUses maps each file to the files whose package-level names it uses, and these
+// to the names.
 type fileUses map[string]map[string]map[string]bool
 
-// usesBetweenFiles type-checks a package. What it imports is left out: names of
-// the package itself are found without.
+// usesBetweenFiles type-checks a package without its imports, which are not needed
+// to resolve names of the package itself.
 func usesBetweenFiles(t *testing.T, dir string) fileUses {
 	t.Helper()
 	found, err := build.ImportDir(dir, 0)
@@ -114,7 +114,7 @@ func usesBetweenFiles(t *testing.T, dir string) fileUses {
 	}
 	info := &types.Info{Uses: make(map[*ast.Ident]types.Object)}
 	config := types.Config{Importer: noImports{}, Error: func(error) {}}
-	pkg, _ := config.Check(found.Name, fset, files, info) // errors are of what is not imported
+	pkg, _ := config.Check(found.Name, fset, files, info) // errors come from the missing imports
 	for id, object := range info.Uses {
 		if object.Parent() != pkg.Scope() {
 			continue
@@ -131,14 +131,14 @@ func usesBetweenFiles(t *testing.T, dir string) fileUses {
 	return uses
 }
 
-// noImports is an importer without any package.
+// noImports is an importer that finds no package.
 type noImports struct{}
 
-func (noImports) Import(string) (*types.Package, error) { return nil, errors.New("left out") }
+func (noImports) Import(string) (*types.Package, error) { return nil, errors.New("not imported") }
 
-// knots returns the sets of files that can be reached from each other (strongly
-// connected components, by Tarjan's algorithm).
-func knots(uses fileUses) [][]string {
+// cycles returns the sets of files that depend on each other: strongly connected
+// components, by Tarjan's algorithm.
+func cycles(uses fileUses) [][]string {
 	var found [][]string
 	var stack []string
 	number, low := make(map[string]int), make(map[string]int)
@@ -157,9 +157,9 @@ func knots(uses fileUses) [][]string {
 		}
 		if low[file] == number[file] {
 			i := slices.Index(stack, file)
-			knot := slices.Sorted(slices.Values(stack[i:]))
+			cycle := slices.Sorted(slices.Values(stack[i:]))
 			stack = stack[:i]
-			found = append(found, knot)
+			found = append(found, cycle)
 		}
 	}
 	for _, file := range slices.Sorted(maps.Keys(uses)) {

@@ -24,18 +24,18 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// restricted is the challenge of a site that names no realm.
+// restricted is the challenge of a site without a realm of its own.
 const restricted = `Basic realm="Restricted", charset="UTF-8"`
 
-// tlsSite is a site with certificate files, in front of a witness. One user is
-// in its file, ann; /open is exempt.
+// tlsSite is a site with certificate files, and a witness as the application. Its
+// only user is ann, and /open is exempt.
 type tlsSite struct {
 	*server
 	app   *testkit.Witness
 	roots *x509.CertPool
 }
 
-// startTLS starts one, with a certificate that is signed with its own key.
+// startTLS starts a tlsSite with a self-signed certificate.
 func startTLS(t *testing.T) *tlsSite {
 	t.Helper()
 	dir := t.TempDir()
@@ -53,7 +53,7 @@ func startTLS(t *testing.T) *tlsSite {
 	return s
 }
 
-// clients has a client for each version of HTTP, which speaks no other.
+// clients returns a client for each version of HTTP, which speaks no other.
 func (s *tlsSite) clients() map[string]*http.Client {
 	clients := map[string]*http.Client{}
 	for version, set := range map[string]func(*http.Protocols){
@@ -75,8 +75,8 @@ func (s *tlsSite) clients() map[string]*http.Client {
 	return clients
 }
 
-// TestClientsTrust has programs ask that trust the certificate through the
-// store each of them has, and refuse it without.
+// TestClientsTrust runs programs that accept the certificate if it is in their trust
+// store, and refuse it otherwise.
 func TestClientsTrust(t *testing.T) {
 	parallel(t)
 	s := startTLS(t)
@@ -94,7 +94,7 @@ func TestClientsTrust(t *testing.T) {
 				cmd := exec.Command(program(t, "curl"), append(row.args, version, "-s", "-o", "answer", "-w", "%{http_code}", s.URL("/"))...) //nolint:gosec // the test's own arguments
 				cmd.Dir = s.Dir
 				s.Write("answer", "")
-				out, _ := cmd.Output() // the exit code is looked at
+				out, _ := cmd.Output() // the exit code is checked below
 				body, err := os.ReadFile(filepath.Join(s.Dir, "answer"))
 				must(t, err)
 				if got := fmt.Sprintf("%d %s %s", cmd.ProcessState.ExitCode(), out, body); got != row.want {
@@ -118,7 +118,7 @@ func TestClientsTrust(t *testing.T) {
 			defer cancel()
 			cmd := exec.CommandContext(ctx, program(t, "openssl"), args...) //nolint:gosec // the test's own arguments
 			cmd.Dir, cmd.Stdin = s.Dir, strings.NewReader("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+row.authorization+"\r\n")
-			out, _ := cmd.Output() // without trust there is none
+			out, _ := cmd.Output() // no output without trust
 			if line, _, _ := strings.Cut(string(out), "\r\n"); line != row.want {
 				t.Errorf("CA %q, %q: %q, want %q", row.ca, row.authorization, line, row.want)
 			}
@@ -143,8 +143,8 @@ func TestClientsTrust(t *testing.T) {
 	t.Run("Java", s.testJava)
 }
 
-// javaClient prints what it is answered, and gives a password only when it is
-// asked for one, as Java does by itself.
+// javaClient prints the answer. It sends a password only when the server asks for
+// one, which is Java's default.
 const javaClient = `
 import java.net.*;
 import java.net.http.*;
@@ -170,7 +170,7 @@ public class Client {
 func (s *tlsSite) testJava(t *testing.T) {
 	for _, name := range []string{"java", "javac", "keytool"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skip(name + " is not here; a JDK has it, which is too much to install for this")
+			t.Skip(name + " is not installed: it is part of a JDK, which make tools does not install")
 		}
 	}
 	testkit.Run(t, "keytool", "-importcert", "-noprompt", "-alias", "site", "-storepass", "changeit", "-keystore", filepath.Join(s.Dir, "trust.p12"), "-file", filepath.Join(s.Dir, "cert.pem"))
@@ -197,8 +197,8 @@ func (s *tlsSite) testJava(t *testing.T) {
 	}
 }
 
-// TestSameDecision has the same requests by every version of HTTP: what comes
-// back is the same, and what reaches the application.
+// TestSameDecision sends the same requests over every version of HTTP. The answers
+// are the same, and so is what reaches the application.
 func TestSameDecision(t *testing.T) {
 	parallel(t)
 	s := startTLS(t)
@@ -210,7 +210,7 @@ func TestSameDecision(t *testing.T) {
 		authorization []string
 		body          string
 		status        int
-		user          string // who the application takes it for
+		user          string // that the application sees
 	}{
 		{name: "none", status: 401},
 		{name: "wrong", authorization: []string{wrong}, status: 401},
@@ -218,7 +218,7 @@ func TestSameDecision(t *testing.T) {
 		{name: "unknown user", authorization: []string{authorization("eve", "secret")}, status: 401},
 		{name: "right", authorization: []string{right}, status: 200, user: "ann"},
 		{name: "another scheme", authorization: []string{"Bearer secret"}, status: 401},
-		{name: "scheme in small letters", authorization: []string{"b" + right[1:]}, status: 200, user: "ann"},
+		{name: "scheme in lower case", authorization: []string{"b" + right[1:]}, status: 200, user: "ann"},
 		{name: "no base64", authorization: []string{"Basic %"}, status: 401},
 		{name: "two headers, right and wrong", authorization: []string{right, wrong}, status: 400},
 		{name: "two headers, wrong and right", authorization: []string{wrong, right}, status: 400},
@@ -242,7 +242,7 @@ func TestSameDecision(t *testing.T) {
 		if row.path == "" {
 			row.path = "/"
 		}
-		var first answer // by the first version
+		var first answer // of the first version
 		for _, version := range slices.Sorted(maps.Keys(clients)) {
 			t.Run(row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
@@ -262,13 +262,13 @@ func TestSameDecision(t *testing.T) {
 				text, err := io.ReadAll(resp.Body)
 				must(t, err)
 				if resp.Proto != version {
-					t.Fatalf("by %s", resp.Proto)
+					t.Fatalf("got the version %s", resp.Proto)
 				}
 				for _, field := range []string{"Date", "Alt-Svc", "Via"} { // these differ
 					resp.Header.Del(field)
 				}
 				if row.method == http.MethodHead && resp.Header.Get("Content-Length") == "0" {
-					resp.Header.Del("Content-Length") // the server of HTTP/3 says it, others don't
+					resp.Header.Del("Content-Length") // only the HTTP/3 server sets it
 				}
 				a := answer{Status: resp.StatusCode, Header: resp.Header, Body: string(text)}
 				if a.Status != row.status || (a.Header.Get("WWW-Authenticate") == restricted) != (a.Status == 401) || len(a.Header["Www-Authenticate"]) > 1 {
@@ -277,7 +277,7 @@ func TestSameDecision(t *testing.T) {
 				if first.Status == 0 {
 					first = a
 				} else if !reflect.DeepEqual(a, first) {
-					t.Errorf("%+v, unlike before: %+v", a, first)
+					t.Errorf("got %+v, want the answer of the first version: %+v", a, first)
 				}
 				if row.status != 200 {
 					s.app.None(t)
@@ -285,17 +285,17 @@ func TestSameDecision(t *testing.T) {
 				}
 				seen := s.app.Taken()
 				if len(seen) != 1 {
-					t.Fatalf("the application has seen %d requests", len(seen))
+					t.Fatalf("the application got %d requests", len(seen))
 				}
 				if got := seen[0]; got.Method != row.method || got.URI != row.path || got.Body != row.body || got.Header.Get("X-User") != row.user || got.Header["Authorization"] != nil {
-					t.Errorf("the application has seen %+v", got)
+					t.Errorf("the application got %+v", got)
 				}
 			})
 		}
 	}
 }
 
-// spiedBody is the body of a request that says when it is read.
+// spiedBody is the body of a request, and records whether it is read.
 type spiedBody struct {
 	io.Reader
 	read atomic.Bool
@@ -306,9 +306,8 @@ func (b *spiedBody) Read(p []byte) (int, error) {
 	return b.Reader.Read(p)
 }
 
-// TestBodyWaits has clients that wait with the body until they are told to go
-// on, and others that never end it: a body is asked for, and goes to the
-// application, only after the decision.
+// TestBodyWaits has clients that wait for 100 Continue, and clients whose body never
+// ends. The server reads the body, and passes it on, only after the decision.
 func TestBodyWaits(t *testing.T) {
 	parallel(t)
 	s := startTLS(t)
@@ -321,7 +320,7 @@ func TestBodyWaits(t *testing.T) {
 		{"wrong", authorization("ann", "wrong"), 401},
 		{"right", authorization("ann", "secret"), 200},
 	}
-	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} { // with HTTP/3, neither Go's client nor server knows of it
+	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} { // Go's HTTP/3 client and server do not support it
 		for _, row := range rows {
 			t.Run("Expect: 100-continue, "+row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
@@ -330,7 +329,7 @@ func TestBodyWaits(t *testing.T) {
 				must(t, err)
 				r.ContentLength = int64(len("content"))
 				r.Header.Set("Expect", "100-continue")
-				r.Close = version == "HTTP/1.1" // else any Caddy waits for the body before it sends an answer that didn't need it
+				r.Close = version == "HTTP/1.1" // otherwise Caddy waits for the body before it sends the answer
 				if row.authorization != "" {
 					r.Header.Set("Authorization", row.authorization)
 				}
@@ -343,9 +342,9 @@ func TestBodyWaits(t *testing.T) {
 			})
 		}
 	}
-	for _, version := range []string{"HTTP/2.0", "HTTP/3.0"} { // with HTTP/1.1 see TestMalformed
+	for _, version := range []string{"HTTP/2.0", "HTTP/3.0"} { // for HTTP/1.1 see TestMalformed
 		for _, row := range rows {
-			t.Run("body that goes on, "+row.name+", "+version, func(t *testing.T) {
+			t.Run("body without an end, "+row.name+", "+version, func(t *testing.T) {
 				s.app.Taken()
 				body, more := io.Pipe()
 				defer more.Close()
@@ -371,7 +370,7 @@ func TestBodyWaits(t *testing.T) {
 	}
 }
 
-// checkBody looks that the application has got the body, or nothing at all.
+// checkBody checks that the application got the body, or no request at all.
 func (s *tlsSite) checkBody(t *testing.T, status int) {
 	t.Helper()
 	if status != 200 {
@@ -379,12 +378,12 @@ func (s *tlsSite) checkBody(t *testing.T, status int) {
 		return
 	}
 	if seen := s.app.Taken(); len(seen) != 1 || seen[0].Body != "content" {
-		t.Errorf("the application has seen %+v", seen)
+		t.Errorf("the application got %+v", seen)
 	}
 }
 
-// raw sends bytes over TLS and returns the statuses of all answers, interim ones
-// too, until the server ends the connection; or of one, where it waits for more.
+// raw sends bytes over TLS. It returns the statuses of all answers, including 1xx,
+// until the server closes the connection. With waits, it returns after one.
 func (s *tlsSite) raw(t *testing.T, text string, waits bool) (statuses []int) {
 	t.Helper()
 	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), &tls.Config{RootCAs: s.roots, NextProtos: []string{"http/1.1"}})
@@ -407,9 +406,8 @@ func (s *tlsSite) raw(t *testing.T, text string, waits bool) (statuses []int) {
 	return statuses
 }
 
-// TestMalformed has requests that two parsers may take for different ones:
-// whatever they are taken for, nothing reaches the application but what is
-// exempt, or comes with the right password, and then as that user.
+// TestMalformed sends requests that two parsers may read differently. Only exempt
+// requests and those with the right password reach the application, as that user.
 func TestMalformed(t *testing.T) {
 	parallel(t)
 	s := startTLS(t)
@@ -423,8 +421,8 @@ func TestMalformed(t *testing.T) {
 	for _, row := range []struct {
 		name, text string
 		statuses   []int
-		seen       string // what the application sees: method, path, user, body
-		waits      bool   // the server, for the rest of the body
+		seen       string // by the application: method, path, user, body
+		waits      bool   // the server waits for the rest of the body
 	}{
 		{"chunked and a length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{401, 401}, "", false},
 		{"a length and chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + chunked(hidden) + hidden, []int{401, 401}, "", false},
@@ -436,7 +434,7 @@ func TestMalformed(t *testing.T) {
 		{"length with a sign", "POST / HTTP/1.1\r\n" + host + right + "Content-Length: +7\r\n\r\ncontent", []int{400}, "", false},
 		{"unknown encoding", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: xchunked\r\n\r\n" + hidden, []int{501}, "", false},
 		{"two encodings", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + hidden, []int{501}, "", false},
-		{"blank before the colon", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding : chunked\r\n\r\n" + hidden, []int{400}, "", false},
+		{"space before the colon", "POST / HTTP/1.1\r\n" + host + right + "Transfer-Encoding : chunked\r\n\r\n" + hidden, []int{400}, "", false},
 		{"bare LF", "GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n", []int{401}, "", false},
 		{"bare LF, wrong", "GET / HTTP/1.1\nHost: localhost\n" + strings.TrimSpace(wrong) + "\nConnection: close\n\n", []int{401}, "", false},
 		{"bare LF in an exempt path", "GET /open\n HTTP/1.1\r\n" + host + end + "\r\n", []int{400}, "", false},
@@ -448,14 +446,14 @@ func TestMalformed(t *testing.T) {
 		{"folded, user header", "GET /open HTTP/1.1\r\n" + host + "X-A: a\r\n X-User: root\r\n" + end + "\r\n", []int{200}, `GET /open "" ""`, false},
 		{"folded first line", "GET / HTTP/1.1\r\n " + right + host + "\r\n", []int{400}, "", false},
 		{"no version", "GET /\r\n\r\n", []int{400}, "", false},
-		{"preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400}, "", false}, // no site is asked
+		{"preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400}, "", false}, // no site handles it
 		{"HTTP/1.0", "GET / HTTP/1.0\r\n" + host + "\r\n", []int{401}, "", false},
 		{"Expect: 100-continue", "POST / HTTP/1.1\r\n" + host + end + "Expect: 100-continue\r\nContent-Length: 7\r\n\r\n", []int{401}, "", false},
 		{"Expect: 100-continue, chunked, wrong", "POST / HTTP/1.1\r\n" + host + end + wrong + "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", []int{401}, "", true},
-		{"body that goes on", "POST / HTTP/1.1\r\n" + host + end + wrong + "Transfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n", []int{401}, "", true},
+		{"body without an end", "POST / HTTP/1.1\r\n" + host + end + wrong + "Transfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n", []int{401}, "", true},
 		{"right, then none", "GET /a HTTP/1.1\r\n" + host + right + "\r\n" + hidden, []int{200, 401}, `GET /a "ann" ""`, false},
 		{"exempt, then none", "GET /open HTTP/1.1\r\n" + host + "\r\n" + hidden, []int{200, 401}, `GET /open "" ""`, false},
-		{"none, with the next one as its body", "POST / HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + hidden, []int{401, 401}, "", false},
+		{"none, with the next request as its body", "POST / HTTP/1.1\r\n" + host + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden + hidden, []int{401, 401}, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s.app.Taken()
@@ -468,7 +466,7 @@ func TestMalformed(t *testing.T) {
 				seen = append(seen, fmt.Sprintf("%s %s %q %q", got.Method, got.URI, got.Header.Get("X-User"), got.Body))
 			}
 			if got := strings.Join(seen, "\n"); got != row.seen {
-				t.Errorf("the application has seen %s, want %s", got, row.seen)
+				t.Errorf("the application got %s, want %s", got, row.seen)
 			}
 		})
 	}

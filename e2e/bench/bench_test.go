@@ -1,6 +1,6 @@
-// Package bench measures requests through the handlers of the plugin, as Caddy
-// makes them from a configuration, beside handlers of Caddy's own. Compare
-// figures of one run only:
+// Package bench measures requests through the handlers of the plugin, provisioned
+// by Caddy from a configuration, and compares them with Caddy's own handlers.
+// Compare figures of one run only:
 //
 //	go test -run '^$' -bench 'Verified|Users' -benchtime 0.3s -count 20 ./bench
 package bench
@@ -32,8 +32,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// BenchmarkVerified is a request whose password is already verified, from the
-// handler to next, for this module and for Caddy's own basic_auth with its cache.
+// BenchmarkVerified measures a request with a cached password, from the handler to
+// the next one, for this module and for Caddy's own basic_auth with its cache.
 func BenchmarkVerified(b *testing.B) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(testkit.ManyUsersPassword), bcrypt.MinCost)
 	testkit.Must(b, err)
@@ -48,7 +48,7 @@ func BenchmarkVerified(b *testing.B) {
 	})
 }
 
-// BenchmarkUsers is the same check with few and with many users in the file.
+// BenchmarkUsers measures the same with one user, and with a million users, in the file.
 func BenchmarkUsers(b *testing.B) {
 	for _, n := range []int{1, 1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -75,7 +75,7 @@ func benchmarkRequests(b *testing.B, h caddyhttp.MiddlewareHandler, user string)
 	w := httptest.NewRecorder()
 	b.ReportAllocs()
 	for b.Loop() {
-		// The request is new each time: what a handler takes out is there again, what it keeps is not.
+		// As in a new request: restore what the handler removes, and drop what it keeps.
 		r.Header["Authorization"] = header
 		clear(vars)
 		vars[caddyhttp.ClientIPVarKey] = clientIP
@@ -84,7 +84,7 @@ func benchmarkRequests(b *testing.B, h caddyhttp.MiddlewareHandler, user string)
 		}
 	}
 	if passed != b.N {
-		b.Fatalf("%d of %d requests passed", passed, b.N)
+		b.Fatalf("got %d requests passed, want %d", passed, b.N)
 	}
 }
 
@@ -95,7 +95,7 @@ func writeFile(b *testing.B, text string) string {
 	return path
 }
 
-// configContext is that of a configuration without apps.
+// configContext returns the context of a configuration without apps.
 func configContext(b *testing.B) caddy.Context {
 	b.Helper()
 	storage, err := json.Marshal(map[string]string{"module": "file_system", "root": b.TempDir()})
@@ -118,9 +118,9 @@ func provision(b *testing.B, path string) *htpasswd.Handler {
 	return h
 }
 
-// BenchmarkProxyPass compares requests a second through proxy_pass and through
-// a plain reverse_proxy to the same servers: rounds of both, alternating, and
-// the median of the ratios.
+// BenchmarkProxyPass compares requests per second through proxy_pass and through
+// a plain reverse_proxy to the same servers: alternating rounds of both, and the
+// median of the ratios.
 func BenchmarkProxyPass(b *testing.B) {
 	one, two := namedServer(b, "a"), namedServer(b, "b")
 	ports := testkit.FreePorts(b, 2)
@@ -186,7 +186,7 @@ func BenchmarkProxyPass(b *testing.B) {
 	}
 }
 
-// namedServer answers with its name.
+// namedServer returns a server that answers with its name.
 func namedServer(b *testing.B, name string) *httptest.Server {
 	b.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) }))

@@ -20,20 +20,20 @@ import (
 )
 
 const (
-	firstUsers  = 400 // who have not logged in yet, in the password file
-	calmLogins  = 20  // first logins before the flood
-	hashSamples = 21  // computations of a hash, to know how long one takes
+	firstUsers     = 400 // users in the password file who have not logged in yet
+	baselineLogins = 20  // first logins before the flood
+	hashSamples    = 21  // hashes computed to measure how long one takes
 )
 
-// firstUser is the name of somebody who has not logged in yet.
+// firstUser returns the name of a user who has not logged in yet.
 func firstUser(i int) string { return fmt.Sprint("first", i) }
 
-// firstAddress is an address of this machine that nobody else has. Each person
-// has another, from which nobody has logged in before or failed to.
+// firstAddress returns an address of this machine for one first login. No login
+// has come from it before.
 func firstAddress(i int) string { return fmt.Sprintf("127.1.%d.%d", i/250, i%250+1) }
 
-// userLines returns lines of a password file, each with a salt of its own: a
-// server that remembers hashes could take the same one for a user who is known.
+// userLines returns lines of a password file, each with its own salt: a server
+// that caches by hash could take the same one for a user who has logged in.
 func userLines(users []string) (string, error) {
 	texts, errs := make([]string, len(users)), make([]error, len(users))
 	var group sync.WaitGroup
@@ -60,8 +60,8 @@ func userLines(users []string) (string, error) {
 	return strings.Join(texts, ""), nil
 }
 
-// hashTime returns how long the plugin takes for one hash of this cost while
-// nothing else runs: the median.
+// hashTime returns the median time of one hash in the plugin, while nothing else
+// runs.
 func hashTime() (time.Duration, error) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
 	if err != nil {
@@ -83,8 +83,8 @@ func hashTime() (time.Duration, error) {
 	return percentile(took, 50), nil
 }
 
-// percentile returns the smallest of sorted values that at least p percent of
-// them do not exceed, 0 if there are none.
+// percentile returns the smallest of the sorted values that at least p percent of
+// them do not exceed, and 0 if there are none.
 func percentile(sorted []time.Duration, p int) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -92,10 +92,9 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[max((len(sorted)*p+99)/100-1, 0)]
 }
 
-// firstLogins has people log in who have not done so before: one after the
-// other, each with a connection of their own, until all have or the time is over.
-// The pauses between them keep them from beginning always at the moment when the
-// server has just finished a hash.
+// firstLogins logs in users for the first time, one after the other, each on a new
+// connection, until all have logged in or the time is over. Without the random
+// pauses, each login would begin when the server has just finished a hash.
 func (l load) firstLogins(target *url.URL) *result {
 	r := &result{Statuses: make(map[int]int)}
 	var took []time.Duration
@@ -123,25 +122,23 @@ func (l load) firstLogins(target *url.URL) *result {
 	return r
 }
 
-// firstLogin is one login of somebody who was not here before.
+// firstLogin logs in one user for the first time.
 func (l load) firstLogin(i int, target *url.URL, deadline time.Time) (status int, err error) {
 	l.From, l.User = firstAddress(i), firstUser(i)
 	conn, err := l.dial(target, deadline)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close() //nolint:errcheck // there is nothing left to lose
+	defer conn.Close() //nolint:errcheck // the answer has been read
 	return l.exchange(conn, bufio.NewReader(conn), target, 0, i)
 }
 
 // firstRow formats the columns about first logins during a flood.
-func (r *result) firstRow(calm *result, hash time.Duration) string {
-	in := func(d time.Duration) string {
-		return fmt.Sprintf("%s: %.1f", d.Round(time.Millisecond), float64(d)/float64(hash))
-	}
-	text := fmt.Sprintf("%s | %s | %s | %s | %d", hash.Round(time.Millisecond), in(calm.Median), in(r.Median), in(r.P99), r.Statuses[http.StatusOK])
+func (r *result) firstRow(baseline *result, hash time.Duration) string {
+	in := func(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(hash)) }
+	text := fmt.Sprintf("%d ms | %s | %s | %s | %d", hash.Round(time.Millisecond).Milliseconds(), in(baseline.Median), in(r.Median), in(r.P99), r.Statuses[http.StatusOK])
 	if r.Unfinished > r.P99 {
-		text += fmt.Sprintf(", and one not answered in %s", in(r.Unfinished))
+		text += fmt.Sprintf(", and one not answered within %s hashes", in(r.Unfinished))
 	}
 	if r.Failed > 0 || len(r.Statuses) > 1 {
 		text += "; all: " + r.statuses()

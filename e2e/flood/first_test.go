@@ -39,7 +39,7 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-// TestUserLines checks that each user needs a hash of their own.
+// TestUserLines checks that each user has another hash.
 func TestUserLines(t *testing.T) {
 	text, err := userLines([]string{"ann", "bob", "carl"})
 	if err != nil {
@@ -49,17 +49,17 @@ func TestUserLines(t *testing.T) {
 	for _, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		_, hash, _ := strings.Cut(line, ":")
 		if err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)); err != nil || seen[hash] {
-			t.Errorf("a line is wrong, or another user's: %v", err)
+			t.Errorf("got a hash of another password, or of an earlier line (%v), want another hash of the password", err)
 		}
 		seen[hash] = true
 	}
 	if len(seen) != 3 || !strings.HasPrefix(text, "ann:") {
-		t.Errorf("%d lines", len(seen))
+		t.Errorf("got %d lines, want 3 that begin with the first user", len(seen))
 	}
 }
 
-// TestFirstLogins has some people log in: each of them is another user, from
-// another address, and no connection is used twice.
+// TestFirstLogins logs in some users for the first time: each from another address,
+// and on a new connection.
 func TestFirstLogins(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux has all addresses of 127.0.0.0/8")
@@ -77,7 +77,7 @@ func TestFirstLogins(t *testing.T) {
 		mu.Unlock()
 		switch {
 		case sent != password:
-			t.Errorf("%s has another password", user)
+			t.Errorf("%s: got another password, want the one of the load", user)
 		case user == "first8":
 			w.WriteHeader(http.StatusTooManyRequests)
 		case user == "first9":
@@ -94,21 +94,21 @@ func TestFirstLogins(t *testing.T) {
 	l := load{Kind: "first", Password: password, First: 5, Users: 4, Duration: time.Minute}
 	r := l.firstLogins(target)
 	if got := strings.Join(users, " "); got != "first5 first6 first7 first8" || len(seen) != 4 {
-		t.Errorf("%s, from %v", got, seen)
+		t.Errorf("got users %s from %v, want first5 to first8 from four addresses", got, seen)
 	}
 	if r.Statuses[http.StatusOK] != 3 || r.Statuses[http.StatusTooManyRequests] != 1 || r.Failed != 0 || r.Unfinished != 0 || r.Median == 0 || r.P99 < r.Median {
-		t.Errorf("%+v", r)
+		t.Errorf("got %+v, want three logins and one 429", r)
 	}
 
 	l.First, l.Duration = 9, 300*time.Millisecond // the server never answers the first one
 	r = l.firstLogins(target)
 	if len(r.Statuses) != 0 || r.Failed != 0 || r.Unfinished == 0 {
-		t.Errorf("%+v", r)
+		t.Errorf("got %+v, want one login that is unfinished", r)
 	}
 }
 
 func TestFirstRow(t *testing.T) {
-	calm := &result{Median: 60 * time.Millisecond}
+	baseline := &result{Median: 60 * time.Millisecond}
 	for _, test := range []struct {
 		name string
 		r    result
@@ -116,14 +116,14 @@ func TestFirstRow(t *testing.T) {
 	}{
 		{
 			"all logged in", result{Statuses: map[int]int{200: 150}, Median: 100 * time.Millisecond, P99: 250 * time.Millisecond, Unfinished: time.Millisecond},
-			"50ms | 60ms: 1.2 | 100ms: 2.0 | 250ms: 5.0 | 150",
+			"50 ms | 1.2 | 2.0 | 5.0 | 150",
 		},
 		{
 			"some did not", result{Statuses: map[int]int{200: 3, 503: 1}, Median: time.Second, P99: time.Second, Unfinished: 2 * time.Second},
-			"50ms | 60ms: 1.2 | 1s: 20.0 | 1s: 20.0 | 3, and one not answered in 2s: 40.0; all: 3 times 200, 1 times 503",
+			"50 ms | 1.2 | 20.0 | 20.0 | 3, and one not answered within 40.0 hashes; all: 3 times 200, 1 times 503",
 		},
 	} {
-		if got := test.r.firstRow(calm, 50*time.Millisecond); got != test.want {
+		if got := test.r.firstRow(baseline, 50*time.Millisecond); got != test.want {
 			t.Errorf("%s: got '%s', want '%s'", test.name, got, test.want)
 		}
 	}

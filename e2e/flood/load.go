@@ -25,28 +25,28 @@ import (
 	"time"
 )
 
-// load is what one kind of clients does, each connection one request after the
-// other. It runs in a process of its own, so that the kinds share nothing but
-// the machine.
+// load is what one kind of client does: one request after the other on each
+// connection. It runs in a separate process, so that the kinds share only the
+// machine.
 type load struct {
 	Kind        string
 	URL         string
-	From        string // address
+	From        string // address of the client
 	Connections int
-	User        string // "": for a flood always another
-	Password    string // "": for a flood always another
-	Rotate      bool   // the client's address: X-Forwarded-For, always another
-	First       int    // of those who log in for the first time, by number
-	Users       int    // how many of them there are; else 0
+	User        string // "": in a flood, another one in each request
+	Password    string // in a flood, another one in each request
+	Rotate      bool   // send another address in X-Forwarded-For with each request
+	First       int    // number of the first user who logs in for the first time
+	Users       int    // number of first logins; 0: none
 	Duration    time.Duration
 }
 
-// result is what came of it.
+// result is the result of a load.
 type result struct {
 	Duration time.Duration
 	Statuses map[int]int
 	Failed   int           // connections that broke
-	P99      time.Duration // of good answers
+	P99      time.Duration // of answers with status 200
 	Median   time.Duration // the same; of first logins only
 	// Unfinished is how long a first login had waited when the time was over.
 	Unfinished time.Duration
@@ -60,14 +60,14 @@ func (l load) run(d time.Duration) (*result, error) {
 	return end()
 }
 
-// start starts it, and returns a function that waits for its end.
+// start starts the load, and returns a function that waits for its end.
 func (l load) start(d time.Duration) (end func() (*result, error), err error) {
 	l.Duration = d
 	text, err := json.Marshal(l) //nolint:gosec // the password is this program's
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(os.Args[0], "-load", string(text)) //nolint:gosec // itself
+	cmd := exec.Command(os.Args[0], "-load", string(text)) //nolint:gosec // this program
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -85,10 +85,10 @@ func (l load) start(d time.Duration) (end func() (*result, error), err error) {
 	}, nil
 }
 
-// calm checks that all was answered as it should be.
-func (r *result) calm() error {
+// allGood returns an error unless every answer had status 200.
+func (r *result) allGood() error {
 	if r.Failed > 0 || len(r.Statuses) != 1 || r.Statuses[http.StatusOK] == 0 {
-		return fmt.Errorf("not calm: %s", r.statuses())
+		return fmt.Errorf("baseline: expected status 200 for all requests, found: %s", r.statuses())
 	}
 	return nil
 }
@@ -101,12 +101,12 @@ func (r *result) rate() float64 {
 	return float64(n) / r.Duration.Seconds()
 }
 
-// good is the rate of requests that were answered as they should.
+// good returns the answers per second with status 200.
 func (r *result) good() float64 { return float64(r.Statuses[200]) / r.Duration.Seconds() }
 
-// beside formats the columns for a result under flood.
-func (r *result) beside(calm *result) string {
-	return fmt.Sprintf("%.0f | %.2f | %s | %.1f", r.good(), r.good()/calm.good(), r.P99.Round(10*time.Microsecond), float64(r.P99)/float64(calm.P99))
+// beside formats the columns for a result during a flood.
+func (r *result) beside(baseline *result) string {
+	return fmt.Sprintf("%.0f | %.2f | %s | %.1f", r.good(), r.good()/baseline.good(), r.P99.Round(10*time.Microsecond), float64(r.P99)/float64(baseline.P99))
 }
 
 func (r *result) statuses() string {
@@ -120,7 +120,7 @@ func (r *result) statuses() string {
 	return strings.Join(texts, ", ")
 }
 
-// runLoader is the process of its own.
+// runLoader is the main function of the separate process.
 func runLoader(text string) {
 	var l load
 	if err := json.Unmarshal([]byte(text), &l); err != nil {
@@ -139,7 +139,7 @@ func runLoader(text string) {
 	}
 }
 
-// requests has each connection send one request after the other.
+// requests sends one request after the other on each connection.
 func (l load) requests(target *url.URL) *result {
 	var mu sync.Mutex
 	var latencies []time.Duration
@@ -170,7 +170,7 @@ func (l load) requests(target *url.URL) *result {
 	return r
 }
 
-// connection is one connection, until the deadline or until it breaks.
+// connection sends requests on one connection until the deadline, or until it breaks.
 func (l load) connection(number int, target *url.URL, deadline time.Time) (statuses map[int]int, took []time.Duration, err error) {
 	statuses = make(map[int]int)
 	conn, err := l.dial(target, deadline)
@@ -178,7 +178,7 @@ func (l load) connection(number int, target *url.URL, deadline time.Time) (statu
 		time.Sleep(time.Millisecond)
 		return statuses, nil, err
 	}
-	defer conn.Close() //nolint:errcheck // there is nothing left to lose
+	defer conn.Close() //nolint:errcheck // all answers have been read
 	reader := bufio.NewReader(conn)
 	for i := 0; time.Now().Before(deadline); i++ {
 		start := time.Now()
@@ -194,7 +194,7 @@ func (l load) connection(number int, target *url.URL, deadline time.Time) (statu
 	return statuses, took, nil
 }
 
-// dial makes a connection that lasts to the deadline.
+// dial opens a connection that lasts until the deadline.
 func (l load) dial(target *url.URL, deadline time.Time) (net.Conn, error) {
 	dialer := &tls.Dialer{
 		NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(l.From)}, Deadline: deadline},
@@ -225,7 +225,7 @@ func (l load) request(target *url.URL, connection, i int) string {
 	if l.Kind == "flood" {
 		password = fmt.Sprintf("guess %d %d %d", os.Getpid(), connection, i)
 		if user == "" {
-			user = fmt.Sprint("user", rand.Uint64()) //nolint:gosec // no secret
+			user = fmt.Sprint("user", rand.Uint64()) //nolint:gosec // not a secret
 		}
 	}
 	text := "GET " + target.Path + " HTTP/1.1\r\nHost: localhost\r\n"
@@ -233,7 +233,7 @@ func (l load) request(target *url.URL, connection, i int) string {
 		text += "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
 	}
 	if l.Rotate {
-		text += fmt.Sprintf("X-Forwarded-For: %d.%d.%d.%d\r\n", 1+rand.IntN(126), rand.IntN(256), rand.IntN(256), 1+rand.IntN(254)) //nolint:gosec // no secret
+		text += fmt.Sprintf("X-Forwarded-For: %d.%d.%d.%d\r\n", 1+rand.IntN(126), rand.IntN(256), rand.IntN(256), 1+rand.IntN(254)) //nolint:gosec // not a secret
 	}
 	return text + "\r\n"
 }

@@ -1,18 +1,16 @@
 //go:build unix
 
-// Command flood measures what a flood of wrong passwords does to people
-// with good ones, and to an open page of the same server: for Caddy with this
-// plugin, for Caddy's own basic_auth, and for nginx. It prints the tables of
-// the README: people who have logged in before, and how long a first login takes,
-// which needs a hash.
+// Command flood measures what a flood of wrong passwords does to users with
+// cached passwords, to first logins, which need a hash, and to an open page of
+// the same server. It compares Caddy with this plugin, Caddy's own basic_auth,
+// and nginx, and prints the tables of docs/performance.md.
 //
 //	cd e2e && go run ./flood [-seconds 10] [-only nginx]
 //
-// All of it runs on this machine, servers and load; compare the ratios of one
-// run. People have two connections, the flood 32 and another address; it ends
-// by itself. First logins come one after the other, each of another user from
-// another address, for three times as long. Everything is HTTPS, with bcrypt
-// hashes of cost 10.
+// Servers and load share the machine, so compare ratios of one run only. Users
+// have two connections; the flood has 32 connections, and another address. First
+// logins come one after the other, each by another user from another address, for
+// three times as long. Everything is HTTPS, with bcrypt hashes of cost 10.
 package main
 
 import (
@@ -28,16 +26,16 @@ import (
 )
 
 var (
-	seconds = flag.Int("seconds", 10, "how long each measurement takes")
-	only    = flag.String("only", "", "measure only the servers with this in their name")
-	caddy   = flag.String("caddy", "", "a Caddy with the plugin; made from this project if not given")
-	loader  = flag.String("load", "", "used by itself")
+	seconds = flag.Int("seconds", 10, "seconds for each measurement")
+	only    = flag.String("only", "", "measure only servers with this text in their name")
+	caddy   = flag.String("caddy", "", "path of a Caddy with the plugin; default: build one from this repository")
+	loader  = flag.String("load", "", "for internal use")
 )
 
-// site is a server to measure.
+// site is a server that is measured.
 type site struct {
 	name  string
-	from  string // of the flood, in words
+	from  string // where the flood comes from, in words
 	start func(dir string) (*benchkit.Server, error)
 	flood load
 }
@@ -68,16 +66,16 @@ func run() error {
 	rotating.Rotate = true
 	spray.Rotate, spray.User = true, ""
 	first := []string{
-		"| server | flood from | connections of the flood | one hash | first login, calm: hashes | median: hashes | p99: hashes | logins |",
+		"| server | flood from | one hash | first login, baseline: hashes | median: hashes | p99: hashes | logins | answers to the flood |",
 		"|---|---|---|---|---|---|---|---|",
 	}
-	fmt.Println("| server | flood from | people, requests/s | of calm | p99 | times calm | open page, requests/s | of calm | p99 | times calm | flood, answers/s | memory when it begins, in the middle, at its end |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Println("| server | flood from | users: requests/s | of baseline | p99 | times baseline | open page: requests/s | of baseline | p99 | times baseline | memory early, midway and late in the flood |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, s := range []site{
-		{"htpasswd", "one address", startCaddy(htpasswdSite("")), fromOne},
-		{"htpasswd, `throttle off`", "one address", startCaddy(htpasswdSite("throttle off")), fromOne},
-		{"htpasswd", "ever new addresses", startCaddy(htpasswdSite("")), rotating},
-		{"htpasswd", "ever new addresses, unknown users", startCaddy(htpasswdSite("")), spray},
+		{"caddy-htpasswd", "one address", startCaddy(htpasswdSite("")), fromOne},
+		{"with `throttle off`", "one address", startCaddy(htpasswdSite("throttle off")), fromOne},
+		{"caddy-htpasswd", "rotating addresses", startCaddy(htpasswdSite("")), rotating},
+		{"caddy-htpasswd", "rotating addresses, unknown users", startCaddy(htpasswdSite("")), spray},
 		{"Caddy's basic_auth", "one address", startCaddy(basicAuthSite), fromOne},
 		{"nginx", "one address", startNginx, fromOne},
 	} {
@@ -94,7 +92,7 @@ func run() error {
 	return nil
 }
 
-// measure prints the row of one server, and returns that of first logins.
+// measure prints the row of one server, and returns its row about first logins.
 func measure(dir string, s site) (first string, err error) {
 	hash, err := hashTime()
 	if err != nil {
@@ -105,28 +103,28 @@ func measure(dir string, s site) (first string, err error) {
 		return "", err
 	}
 	defer server.Stop()
-	people := load{Kind: "people", URL: server.URL + "/private", From: "127.0.0.1", Connections: 2, User: "person", Password: password}
+	users := load{Kind: "users", URL: server.URL + "/private", From: "127.0.0.1", Connections: 2, User: "person", Password: password}
 	open := load{Kind: "open", URL: server.URL + "/open", From: "127.0.0.1", Connections: 2}
-	newcomers := load{Kind: "first", URL: server.URL + "/private", Password: password, Users: calmLogins}
+	newcomers := load{Kind: "first", URL: server.URL + "/private", Password: password, Users: baselineLogins}
 	duration := time.Duration(*seconds) * time.Second
-	longer := 3 * duration // first logins are few
+	longer := 3 * duration // first logins are rare
 
-	if _, err := people.run(time.Second); err != nil { // logs in
+	if _, err := users.run(time.Second); err != nil { // first, so that the password is cached
 		return "", err
 	}
-	calmPeople, err := people.run(duration)
+	baselineUsers, err := users.run(duration)
 	if err != nil {
 		return "", err
 	}
-	calmOpen, err := open.run(duration)
+	baselineOpen, err := open.run(duration)
 	if err != nil {
 		return "", err
 	}
-	calmFirst, err := newcomers.run(longer)
+	baselineFirst, err := newcomers.run(longer)
 	if err != nil {
 		return "", err
 	}
-	if err := errors.Join(calmPeople.calm(), calmOpen.calm(), calmFirst.calm()); err != nil {
+	if err := errors.Join(baselineUsers.allGood(), baselineOpen.allGood(), baselineFirst.allGood()); err != nil {
 		return "", err
 	}
 
@@ -136,9 +134,9 @@ func measure(dir string, s site) (first string, err error) {
 	if err != nil {
 		return "", err
 	}
-	time.Sleep(2 * time.Second) // until it is in full swing
+	time.Sleep(2 * time.Second) // until all its connections are open
 	begin := server.Memory()
-	floodedPeople, err := people.run(duration)
+	floodedUsers, err := users.run(duration)
 	if err != nil {
 		return "", err
 	}
@@ -147,7 +145,7 @@ func measure(dir string, s site) (first string, err error) {
 	if err != nil {
 		return "", err
 	}
-	newcomers.First, newcomers.Users = calmLogins, firstUsers-calmLogins
+	newcomers.First, newcomers.Users = baselineLogins, firstUsers-baselineLogins
 	floodedFirst, err := newcomers.run(longer)
 	if err != nil {
 		return "", err
@@ -156,7 +154,7 @@ func measure(dir string, s site) (first string, err error) {
 	if err != nil {
 		return "", err
 	}
-	fmt.Printf("| %s | %s | %s | %s | %.0f: %s | %d, %d, %d MB |\n", s.name, s.from,
-		floodedPeople.beside(calmPeople), floodedOpen.beside(calmOpen), flooded.rate(), flooded.statuses(), begin>>20, middle>>20, server.Memory()>>20)
-	return fmt.Sprintf("| %s | %s | %d | %s |", s.name, s.from, flood.Connections, floodedFirst.firstRow(calmFirst, hash)), nil
+	fmt.Printf("| %s | %s | %s | %s | %d, %d, %d MB |\n", s.name, s.from,
+		floodedUsers.beside(baselineUsers), floodedOpen.beside(baselineOpen), begin>>20, middle>>20, server.Memory()>>20)
+	return fmt.Sprintf("| %s | %s | %s | %.0f/s: %s |", s.name, s.from, floodedFirst.firstRow(baselineFirst, hash), flooded.rate(), flooded.statuses()), nil
 }

@@ -31,7 +31,7 @@ func prepare(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(text), 0o644); err != nil { //nolint:gosec // nginx reads it as another user
 		return err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the same
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nginx reads it as another user
 		return err
 	}
 	if err := benchkit.WriteCertificate(dir); err != nil {
@@ -44,7 +44,7 @@ func prepare(dir string) error {
 	return benchkit.BuildCaddy("..", *caddy)
 }
 
-// htpasswdSite is a Caddyfile with a setting in the global option.
+// htpasswdSite returns a Caddyfile with a setting in the global option.
 func htpasswdSite(setting string) func(dir string, port int) string {
 	return func(dir string, port int) string {
 		return caddySite(dir, port, "htpasswd {\n"+setting+"\n}\n", "htpasswd /private {\nfile "+dir+"/users\n}")
@@ -52,7 +52,7 @@ func htpasswdSite(setting string) func(dir string, port int) string {
 }
 
 func basicAuthSite(dir string, port int) string {
-	users, err := os.ReadFile(filepath.Join(dir, "users")) //nolint:gosec // our own
+	users, err := os.ReadFile(filepath.Join(dir, "users")) //nolint:gosec // a file of this program
 	if err != nil {
 		panic(err)
 	}
@@ -92,7 +92,7 @@ func startCaddy(caddyfile func(dir string, port int) string) func(dir string) (*
 		if err := os.WriteFile(path, []byte(caddyfile(dir, port)), 0o600); err != nil {
 			return nil, err
 		}
-		return benchkit.Start(context.Background(), exec.Command(*caddy, "run", "--config", path, "--adapter", "caddyfile"), "https", port) //nolint:gosec // ours
+		return benchkit.Start(context.Background(), exec.Command(*caddy, "run", "--config", path, "--adapter", "caddyfile"), "https", port) //nolint:gosec // a program of this benchmark
 	}
 }
 
@@ -131,5 +131,5 @@ http {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return benchkit.Start(context.Background(), exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", dir), "https", port) //nolint:gosec // the system's
+	return benchkit.Start(context.Background(), exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", dir), "https", port) //nolint:gosec // a program of this benchmark
 }

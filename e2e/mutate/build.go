@@ -16,20 +16,19 @@ import (
 	"strings"
 )
 
-// binary has all mutations of a package in it. For each one there is a copy of
-// the function that it is in, with the mutation. The function calls the copy if
-// that mutation is the one that is wanted. So the package is built once, which
-// takes longer than its tests.
+// binary is a test binary with all mutations of a package. For each mutation, it has
+// a mutated copy of a function. The function calls the copy if that mutation is
+// selected. So the package, which takes longer to build than to test, is built once.
 type binary struct {
 	path, dir, skip string
 	broken          map[int]string // why a mutation does not compile, by its number
 	sources         []*source
 }
 
-// switchFile says which mutation the binary has.
+// switchFile has the variable that selects the mutation.
 const switchFile = "mutant_switch.go"
 
-// restore makes the files what they were.
+// restore restores the files.
 func (b *binary) restore() {
 	for _, s := range b.sources {
 		_ = os.WriteFile(s.path, []byte(s.text), 0o600)
@@ -73,7 +72,7 @@ func (t *target) build(scratch string) (*binary, error) {
 	if err := os.WriteFile(filepath.Join(dir, switchFile), []byte(switchText), 0o600); err != nil {
 		return nil, err
 	}
-	for { // until all that is left compiles
+	for { // until all remaining mutations compile
 		for _, s := range sources {
 			s.reset()
 		}
@@ -107,7 +106,7 @@ func (t *target) build(scratch string) (*binary, error) {
 	return b, nil
 }
 
-// parseDir parses the files of a package that are no tests, and are built here.
+// parseDir parses the files of a package that are built here, without tests.
 func parseDir(dir string) (sources []*source, err error) {
 	list := exec.Command("go", "list", "-f", `{{range .GoFiles}}{{.}}{{"\n"}}{{end}}`, ".")
 	list.Dir = dir
@@ -130,7 +129,7 @@ func parseDir(dir string) (sources []*source, err error) {
 	return sources, nil
 }
 
-// place is where a mutation goes.
+// place is the function that a mutation changes.
 type place struct {
 	source   *source
 	function *ast.FuncDecl
@@ -155,7 +154,7 @@ func findPlace(sources []*source, old string) (found place, err error) {
 	}
 	switch {
 	case n != 1:
-		return place{}, fmt.Errorf("the text is %d times in the code, want once: %q", n, old)
+		return place{}, fmt.Errorf("the text occurs %d times in the code, want once: %q", n, old)
 	case found.function == nil:
 		return place{}, fmt.Errorf("the text is not in a function: %q", old)
 	}
@@ -169,7 +168,7 @@ func (s *source) reset() {
 	s.tail.Reset()
 }
 
-// add adds a mutated copy of a function, and has the function call it.
+// add adds a mutated copy of a function, and a call of it to the function.
 func (s *source) add(number int, f *ast.FuncDecl, m mutation) {
 	copyName := fmt.Sprintf("%s_mutant%d", f.Name.Name, number)
 	begin := s.offset(f.Pos())
@@ -210,7 +209,7 @@ func fieldNames(fields *ast.FieldList) (names []string) {
 	return names
 }
 
-// mutated returns the text with all that was added.
+// mutated returns the text with all additions.
 func (s *source) mutated() string {
 	var text strings.Builder
 	at := 0
@@ -221,10 +220,10 @@ func (s *source) mutated() string {
 	return text.String() + s.text[at:] + s.tail.String()
 }
 
-// compileError is a line of the compiler's.
+// compileError matches an error of the compiler.
 var compileError = regexp.MustCompile(`(?m)^(?:vet: )?(?:\./)?(\S+\.go):(\d+):\d+: (.*)$`)
 
-// compile notes which mutations do not compile, and reports whether there are any new ones.
+// compile notes which mutations do not compile, and reports whether it found new ones.
 func compile(dir string, sources []*source, broken map[int]string) (isNew bool, err error) {
 	c := exec.Command("go", "build", "-gcflags=-e", ".")
 	c.Dir = dir

@@ -1,7 +1,7 @@
 package main
 
-// loginTarget is what a login goes through in the root package: verify.go,
-// guard.go, lookup.go and the parts of htpasswd.go that remember.
+// loginTarget is the code of a login in the root package: verify.go, guard.go,
+// lookup.go, and the cache in htpasswd.go.
 var loginTarget = target{
 	dir: ".",
 	stages: []string{
@@ -22,7 +22,7 @@ func slicesOf(tables ...[]mutation) (all []mutation) {
 	return all
 }
 
-// checkMutations are in what is decided without a hash.
+// checkMutations are in the decisions without a hash.
 var checkMutations = []mutation{
 	{old: "return p.maxAge == 0 || !at", new: "return true || !at", fault: "max_age is ignored"},
 	{old: "!at.Before(p.now().Add(-p.maxAge))", new: "at.After(p.now().Add(-p.maxAge))", fault: "a cached password is too old a moment too soon"},
@@ -51,41 +51,41 @@ var checkMutations = []mutation{
 	{old: "for round := range maxRounds {", new: "for round := range 2 {", fault: "a login is judged twice at most"},
 	{old: "return verdict{}, errOverloaded //", new: "return verdict{}, nil //", fault: "a login that was never decided ends without an error"},
 	{old: "return h.users.find(a.credentials.user).equals(a.lookup)\n", new: "return true\n", fault: "no line ever changes"},
-	{old: "if err := h.throttled(a, 0); err != nil {", new: "if err := h.throttled(a, 0); false && err != nil {", fault: "limits are not checked before the turn"},
+	{old: "if err := h.throttled(a, 0); err != nil {", new: "if err := h.throttled(a, 0); false && err != nil {", fault: "limits are not checked before the hash queue"},
 	{old: "if err := h.throttled(a, 0); err != nil {", new: "if err := h.throttled(a, 1); err != nil {", fault: "the last guess that a limit allows is refused"},
 	{old: "c != cacheDiffers {\n\t\ta.closeGuess()", new: "c != cacheDiffers {", fault: "the guess of a cached password stays open"},
-	{old: "h.compareCached(a); c != cacheDiffers {", new: "h.compareCached(a); c == cacheMatches {", fault: "a guess stays open that was compared with nothing"},
+	{old: "h.compareCached(a); c != cacheDiffers {", new: "h.compareCached(a); c == cacheMatches {", fault: "a guess that was never compared stays open"},
 	{old: "if c == cacheMatches {\n\t\t\treturn", new: "if true {\n\t\t\treturn", fault: "without a cached password everybody passes"},
 	{old: "a.closeGuess() // it was counted when it was new", new: "//", fault: "the guess of a known wrong password stays open"},
-	{old: "if h.guard.wrong.has(a.keys[scopeUser], &a.credentials.digest) {\n\t\ta.closeGuess()", new: "if false {\n\t\ta.closeGuess()", fault: "a known wrong password takes a turn"},
+	{old: "if h.guard.wrong.has(a.keys[scopeUser], &a.credentials.digest) {\n\t\ta.closeGuess()", new: "if false {\n\t\ta.closeGuess()", fault: "a known wrong password takes a worker slot"},
 	{old: "return verdict{result: a.lookup.failure(), repeated: true}, nil", new: "return verdict{result: a.lookup.failure()}, nil", fault: "a known wrong password is not marked as repeated"},
 	{old: "if place < 0 || !a.lookup.isUsable() || h.cache.off {", new: "if place < 0 || !a.lookup.isUsable() {", fault: "a cached password passes though the cache is off"},
 	{old: "if place < 0 || !a.lookup.isUsable() || h.cache.off {", new: "if place < 0 || h.cache.off {", fault: "a cached password of a locked user is compared",
-		equivalent: "nothing is remembered of a locked user, so no client is recognized for one; this is a second lock"},
+		equivalent: "nothing is cached for a locked user, so no client is recognized; this is a second check"},
 	{old: "others := int(a.guess.Add(1)) - 1", new: "a.guess.Add(1)\n\tothers := 0", fault: "other open guesses do not count when one is opened"},
 	{old: "others := int(a.guess.Add(1)) - 1", new: "others := int(a.guess.Add(1))", fault: "a guess counts against itself when it is opened"},
 	{old: "if h.guard.wait(&a.keys, true, others) > 0 {\n\t\ta.closeGuess()\n\t}", new: "_ = others", fault: "guesses are compared though a limit is exceeded"},
 	{old: "a.guess.Add(-1)\n\t\ta.guess = nil", new: "a.guess.Add(-1)", fault: "a guess can be closed twice"},
 	{old: "a.guess.Add(-1)\n\t\ta.guess = nil", new: "a.guess = nil", fault: "no guess is ever closed"},
-	{old: "if place < 0 || a.guess != nil {\n\t\treturn 0\n\t}", new: "return 0", fault: "a turn leaves no room for open guesses"},
-	{old: "if place < 0 || a.guess != nil {", new: "if place < 0 {", fault: "a turn leaves room for its own guess"},
+	{old: "if place < 0 || a.guess != nil {\n\t\treturn 0\n\t}", new: "return 0", fault: "a worker slot leaves no room for open guesses"},
+	{old: "if place < 0 || a.guess != nil {", new: "if place < 0 {", fault: "a worker slot leaves room for its own guess"},
 	{old: "h.guard.wait(&a.keys, a.client() >= 0, guesses); wait > 0", new: "h.guard.wait(&a.keys, false, guesses); wait > 0", fault: "recognized clients are held to the limits of others"},
 	{old: "h.guard.wait(&a.keys, a.client() >= 0, guesses); wait > 0", new: "h.guard.wait(&a.keys, true, guesses); wait > 0", fault: "only the login limit holds for anybody"},
 	{old: "return &throttledError{wait}", new: "return &throttledError{0}", fault: "a refusal does not say how long to wait"},
 }
 
-// hashMutations are in what is decided by a hash.
+// hashMutations are in the decisions by a hash.
 var hashMutations = []mutation{
 	{old: "a.lookup.failure(), a.lookup.store, a.work.store,", new: "0, a.lookup.store, a.work.store,", fault: "an attempt that cannot succeed shares a hash with one that can",
-		equivalent: "one of them is judged by a line that has changed, and decide and refusal look at the line again: the key is a second lock"},
+		equivalent: "one of them is judged by a line that has changed, and decide and refusal check the line again: the key is a second check"},
 	{old: "a.lookup.store, a.work.store, a.work.entry.Hash", new: "nil, a.work.store, a.work.entry.Hash", fault: "users of two files share a hash"},
 	{old: "string(a.credentials.user), a.credentials.digest,", new: `"", a.credentials.digest,`, fault: "two users with the same hash share a result"},
 	{old: "string(a.credentials.user), a.credentials.digest,", new: "string(a.credentials.user), digest{},", fault: "two passwords share a hash"},
 	{old: "a.work.entry.Hash, string", new: `"", string`, fault: "two lines of a user share a hash"},
 	{old: "h.cache.off, h.cache.maxAge,", new: "false, h.cache.maxAge,", fault: "a site without a cache shares results with one that has a cache"},
 	{old: "h.cache.off, h.cache.maxAge,", new: "h.cache.off, 0,", fault: "sites with another max_age share results"},
-	{old: "defer a.closeGuess()\n\tif !a.work", new: "if !a.work", fault: "the guess of an attempt that never got its turn stays open"},
-	{old: "if !a.work.entry.exists() { // nobody", new: "if false { // nobody", fault: "where nobody can log in, a turn is taken"},
+	{old: "defer a.closeGuess()\n\tif !a.work", new: "if !a.work", fault: "the guess of an attempt that never got a worker slot stays open"},
+	{old: "if !a.work.entry.exists() { // nobody", new: "if false { // nobody", fault: "where nobody can log in, a worker slot is taken"},
 	{old: "return h.decide(&a, false)", new: "return verdict{result: a.lookup.failure()}, nil", fault: "where nobody can log in, nothing is counted"},
 	{old: "h.abandon(&a, err)\n", new: "", fault: "a guess of a client that goes away is not counted"},
 	{old: "case resultUnchecked:\n\t\treturn verdict{}, errStale", new: "case resultUnchecked:\n\t\treturn verdict{}, nil", fault: "an unchecked result is an answer"},
@@ -94,7 +94,7 @@ var hashMutations = []mutation{
 	{old: "now.entry.recognize(a.keys[scopeClient],", new: "now.entry.recognize(a.keys[scopeUser],", fault: "the user is recognized as the client"},
 	{old: "recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])", new: "recognize(a.keys[scopeClient], h.guard, a.keys[scopeLogin])", fault: "the key of a login is kept as that of the user"},
 	{old: "Client: a.keys[scopeClient],\n", new: "Client: a.keys[scopeUser],\n", fault: "users take turns, not clients"},
-	{old: "if err := h.refusal(a); err != nil {\n\t\t\t\treturn nil, err\n\t\t\t}", new: "", fault: "limits are not checked again at the turn"},
+	{old: "if err := h.refusal(a); err != nil {\n\t\t\t\treturn nil, err\n\t\t\t}", new: "", fault: "limits are not checked again in the worker slot"},
 	{old: "own.credentials = a.credentials.clone() //", new: "own.credentials = a.credentials //", fault: "a hash uses the credentials of a request that is over"},
 	{old: "a.guess = nil                           //", new: "//", fault: "the guess of a hash is closed when its request ends"},
 	{old: "defer own.credentials.release()\n", new: "", fault: "the password stays in memory when the hash is done"},
@@ -102,21 +102,21 @@ var hashMutations = []mutation{
 	{old: "if errors.Is(err, hashqueue.ErrOverloaded) {\n\t\treturn verdict{}, errOverloaded\n\t}", new: "", fault: "a full queue is an error of another kind"},
 	{old: "v.repeated = v.repeated || shared; v", new: "v.repeated = v.repeated || shared && false; v", fault: "the repeated flag of a shared result is dropped"},
 	{old: "err = h.refusal(a) // the hash was", new: "_ = h.refusal(a) // the hash was", fault: "a shared result is no guess"},
-	{old: "if !h.isCurrent(a) {\n\t\treturn errStale\n\t}", new: "", fault: "at the turn a line that has changed is hashed"},
-	{old: "return h.throttled(a, a.othersGuesses())", new: "return h.throttled(a, 0)", fault: "open guesses do not count at the turn"},
-	{old: "return h.throttled(a, a.othersGuesses())", new: "return nil", fault: "limits do not count at the turn"},
-	{old: "if a.guess != nil && !errors.Is", new: "if !errors.Is", fault: "whoever gives up before the turn is counted as failed"},
+	{old: "if !h.isCurrent(a) {\n\t\treturn errStale\n\t}", new: "", fault: "a line that has changed is hashed"},
+	{old: "return h.throttled(a, a.othersGuesses())", new: "return h.throttled(a, 0)", fault: "open guesses do not count in the worker slot"},
+	{old: "return h.throttled(a, a.othersGuesses())", new: "return nil", fault: "limits do not count in the worker slot"},
+	{old: "if a.guess != nil && !errors.Is", new: "if !errors.Is", fault: "a login that gives up in the hash queue is counted as failed"},
 	{old: "!errors.Is(err, errStale) && h.isCurrent(a) {\n\t\th.fail", new: "!errors.Is(err, errStale) {\n\t\th.fail", fault: "a guess at a line that has changed is counted"},
 	{old: "a.guess != nil && !errors.Is(err, errStale) && ", new: "a.guess != nil && ", fault: "a guess is counted though its login is judged again",
-		equivalent: "abandon looks at the line again: it would have to change back between the two looks"},
+		equivalent: "abandon checks the line again: it would have to change back between the two checks"},
 	{old: "if h.guard.wrong.has(a.keys[scopeUser], &a.credentials.digest) {\n\t\treturn", new: "if false {\n\t\treturn", fault: "a password that has just turned out wrong is hashed again"},
-	{old: "return verdict{result: a.lookup.failure(), repeated: true}\n", new: "return verdict{result: a.lookup.failure()}\n", fault: "what another attempt found wrong is not marked as repeated"},
+	{old: "return verdict{result: a.lookup.failure(), repeated: true}\n", new: "return verdict{result: a.lookup.failure()}\n", fault: "a password that another attempt found wrong is not marked as repeated"},
 	{old: "if a.lookup.isUsable() && !h.cache.off && a.guess == nil && h.isCurrent(a) {", new: "if false {", fault: "a password that has just been cached is hashed again"},
 	{old: "if a.lookup.isUsable() && !h.cache.off && a.guess == nil && h.isCurrent(a) {", new: "if a.lookup.isUsable() && a.guess == nil && h.isCurrent(a) {", fault: "a hash is spared though the cache is off"},
 	{old: "!h.cache.off && a.guess == nil && h.isCurrent(a) {", new: "!h.cache.off && h.isCurrent(a) {", fault: "a guess is compared twice"},
 	{old: "a.guess == nil && h.isCurrent(a) {", new: "a.guess == nil {", fault: "a password is compared with the cached one of a line that has changed",
-		equivalent: "checkHash looks at the line again before anybody passes; what does not match is hashed and then found stale"},
-	{old: "if user, c := h.compareCached(a); c == cacheMatches {\n\t\t\treturn verdict{result: resultPassed, user: user}\n", new: "if user, c := h.compareCached(a); c != cacheDiffers {\n\t\t\treturn verdict{result: resultPassed, user: user}\n", fault: "without a cached password everybody passes at the turn"},
+		equivalent: "checkHash checks the line again before anybody passes; what does not match is hashed and then found stale"},
+	{old: "if user, c := h.compareCached(a); c == cacheMatches {\n\t\t\treturn verdict{result: resultPassed, user: user}\n", new: "if user, c := h.compareCached(a); c != cacheDiffers {\n\t\t\treturn verdict{result: resultPassed, user: user}\n", fault: "without a cached password everybody passes in the worker slot"},
 	{old: ", a.credentials.password) && a.lookup.isUsable()", new: ", a.credentials.password)", fault: "the password of a decoy passes"},
 	{old: "v, _ := h.decide(a, isGood)", new: "v, _ := h.decide(a, !isGood)", fault: "wrong passwords pass"},
 	{old: "case !h.isCurrent(a):\n\t\treturn verdict{}, errStale\n\tcase isGood", new: "case isGood", fault: "a login is decided by a line that has changed"},
@@ -124,7 +124,7 @@ var hashMutations = []mutation{
 	{old: "h.guard.wrong.add(a.keys[scopeUser], &a.credentials.digest)", new: "", fault: "no password is known to be wrong"},
 	{old: "h.guard.wrong.add(a.keys[scopeUser],", new: "h.guard.wrong.add(a.keys[scopeLogin],", fault: "a wrong password is kept under the key of the login"},
 	{old: "h.fail(a)\n\treturn verdict", new: "return verdict", fault: "a failed login is not counted"},
-	{old: "h.fail(a)\n\treturn verdict{result: a.lookup.failure()}, nil", new: "defer time.AfterFunc(0, func() { h.fail(a) })\n\treturn verdict{result: a.lookup.failure()}, nil", fault: "a failed login is counted after the next turn has begun"},
+	{old: "h.fail(a)\n\treturn verdict{result: a.lookup.failure()}, nil", new: "defer time.AfterFunc(0, func() { h.fail(a) })\n\treturn verdict{result: a.lookup.failure()}, nil", fault: "a failed login is counted after the next hash has begun"},
 	{old: "exceeded := h.guard.count(&a.keys)\n", new: "exceeded := []scope(nil)\n", fault: "fail counts nothing"},
 	{old: "\th.logFailure(a.from, a.credentials.user, verdict{result: a.lookup.failure()})\n", new: "", fault: "a failed login is not logged"},
 	{old: "h.guard.noteExceeded(s, a", new: "_ = 0; continue; h.guard.noteExceeded(s, a", fault: "a limit that is exceeded is neither noted nor logged"},
@@ -139,12 +139,12 @@ var hashMutations = []mutation{
 	{old: "e.exists() && e.sameAs(a.lookup.entry) {\n\t\te.cache", new: "e.exists() {\n\t\te.cache", fault: "a password is cached for a line that has changed meanwhile"},
 }
 
-// guardMutations are in the limits.
+// guardMutations are in the rate limits.
 var guardMutations = []mutation{
 	{old: "if address.Is4In6() {", new: "if false {", fault: "an IPv4 address in IPv6 is another client"},
 	{old: "maphash.Bytes(g.seed, bytes[:8])", new: "maphash.Bytes(g.seed, bytes[:])", fault: "each address of a /64 is a client"},
 	{old: "maphash.Bytes(g.seed, bytes[:8])", new: "maphash.Bytes(g.seed, bytes[:6])", fault: "all of a /48 is one client"},
-	{old: "if err != nil {\n\t\treturn noClient\n\t}\n\tif address.Is4In6", new: "if err != nil && false {\n\t\treturn noClient\n\t}\n\tif address.Is4In6", fault: "what is no address is a client"},
+	{old: "if err != nil {\n\t\treturn noClient\n\t}\n\tif address.Is4In6", new: "if err != nil && false {\n\t\treturn noClient\n\t}\n\tif address.Is4In6", fault: "a text that is not an address is a client"},
 	{old: "name = rendezvous.Mix(name ^ maphash.String(g.seed, l.entry.Hash))", new: "_ = 0", fault: "a new password does not end the limits of the old one"},
 	{old: "rendezvous.Mix(l.store.key ^ maphash.Bytes(g.seed, user))", new: "rendezvous.Mix(maphash.Bytes(g.seed, user))", fault: "users of two files have one limit"},
 	{old: "= loginKey(name, client), client, name", new: "= loginKey(name, client), name, client", fault: "the keys of client and user are exchanged"},
@@ -154,14 +154,14 @@ var guardMutations = []mutation{
 	{old: "return s == scopeLogin || s == scopeClient && limits[scopeLogin].Max == 0", new: "return s == scopeLogin", fault: "without a login limit, none holds for recognized clients"},
 	{old: "s == scopeClient && limits[scopeLogin].Max == 0", new: "s == scopeClient", fault: "the client's limit holds for recognized clients as well"},
 	{old: "if limit.Max == 0 || !keys.applies(s, isRecognized, &settings.limits) {", new: "if !keys.applies(s, isRecognized, &settings.limits) {", fault: "a limit that is off is still looked up",
-		equivalent: "Counter.Wait says 0 for no limit; this one only spares the look"},
+		equivalent: "Counter.Wait returns 0 for no limit; this only spares the call"},
 	{old: "if limit.Max == 0 || !keys.applies(s, isRecognized, &settings.limits) {", new: "if limit.Max == 0 {", fault: "all limits hold for everybody"},
 	{old: "Peek(keys[s])+guesses < limit.Max {", new: "Peek(keys[s]) < limit.Max {", fault: "open guesses do not count"},
 	{old: "Peek(keys[s])+guesses < limit.Max {", new: "Peek(keys[s])+guesses <= limit.Max {", fault: "one failed login more than the limit is allowed"},
 	{old: "g.now(), limit, guesses))", new: "g.now(), limit, 0))", fault: "open guesses do not count exactly"},
 	{old: "wait = max(wait, g.failures[s].Wait", new: "wait = max(0, g.failures[s].Wait", fault: "the last limit decides how long to wait"},
 	{old: "if isRecognized {\n\t\t\t\tbreak //", new: "if true {\n\t\t\t\tbreak //", fault: "the first limit decides for all"},
-	{old: "if isRecognized {\n\t\t\t\tbreak //", new: "if false {\n\t\t\t\tbreak //", fault: "recognized clients look at all limits", equivalent: "applies says no for the others; this one only spares the look"},
+	{old: "if isRecognized {\n\t\t\t\tbreak //", new: "if false {\n\t\t\t\tbreak //", fault: "all limits are checked for recognized clients", equivalent: "applies returns false for the others; this only spares the call"},
 	{old: "if !keys.applies(s, false, &settings.limits) {", new: "if !keys.applies(s, true, &settings.limits) {", fault: "failed logins count for the login limit only"},
 	{old: "if !keys.applies(s, false, &settings.limits) {", new: "if false {", fault: "failed logins without an address count for no client in particular"},
 	{old: "limit.Window) == limit.Max {", new: "limit.Window) >= limit.Max {", fault: "a limit is said to be exceeded again and again"},
@@ -177,7 +177,7 @@ var guardMutations = []mutation{
 	{old: "context.WithTimeout(ctx, maxWait)", new: "context.WithTimeout(context.Background(), maxWait)", fault: "clients that are gone keep others waiting for their refusals"},
 }
 
-// memoryMutations are in what is looked up, and remembered of users.
+// memoryMutations are in the lookup of users, and in what is cached for them.
 var memoryMutations = []mutation{
 	{old: "return lookup{store, table, e}", new: "defer func() { _ = e }()", fault: "no user is found"},
 	{old: "for _, store := range s {\n\t\ttable := store.current.Load()\n\t\tif e", new: "for i := range s {\n\t\tstore := s[len(s)-1-i]\n\t\ttable := store.current.Load()\n\t\tif e", fault: "the last file that names a user decides"},
@@ -192,18 +192,18 @@ var memoryMutations = []mutation{
 	{old: "e.exists() && e.sameAs(before) {\n\t\t\te.verified", new: "e.exists() {\n\t\t\te.verified", fault: "a cached password outlives its hash"},
 	{old: "e.verified.CompareAndSwap(nil, v)\n", new: "", fault: "a cached password does not outlive an edit of the file"},
 	{old: "e.clients.CompareAndSwap(nil, clients)", new: "", fault: "recognized clients do not outlive an edit of the file"},
-	{old: "return e.State == htfile.StateUsable && other.State == htfile.StateUsable && e.Hash == other.Hash", new: "return e.State == htfile.StateUsable && other.State == htfile.StateUsable", fault: "a line with another hash keeps what is remembered"},
-	{old: "return e.State == htfile.StateUsable && other.State == htfile.StateUsable && e.Hash == other.Hash", new: "return e.Hash == other.Hash", fault: "a locked line keeps what is remembered",
+	{old: "return e.State == htfile.StateUsable && other.State == htfile.StateUsable && e.Hash == other.Hash", new: "return e.State == htfile.StateUsable && other.State == htfile.StateUsable", fault: "a line with another hash keeps its cached password"},
+	{old: "return e.State == htfile.StateUsable && other.State == htfile.StateUsable && e.Hash == other.Hash", new: "return e.Hash == other.Hash", fault: "a locked line keeps its cached password",
 		equivalent: "the text of a hash decides its state, so equal ones are both locked or both usable"},
 	{old: "return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1", new: "return subtle.ConstantTimeCompare(v.digest[:4], sum[:4]) == 1", fault: "only the first bytes of a digest are compared",
 		equivalent: "in tests only: no test can find two passwords with equal first bytes of a keyed digest"},
 	{old: "return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1", new: "return subtle.ConstantTimeCompare(v.digest[:], sum[:]) != 2", fault: "any digest is the cached one"},
-	{old: "if recognized.place(client) < 0 {", new: "if true {", fault: "a client that logs in often drives out all others"},
+	{old: "if recognized.place(client) < 0 {", new: "if true {", fault: "a client that logs in often evicts all others"},
 	{old: "(recognized.added.Add(1)-1)%recognizedPlaces", new: "recognized.added.Add(1)%recognizedPlaces*0", fault: "only the last client is recognized"},
-	{old: "case client == noClient:\n\t\treturn recognizedPlaces\n\t}", new: "}", fault: "a client without an address is recognized by an empty place"},
+	{old: "case client == noClient:\n\t\treturn recognizedPlaces\n\t}", new: "}", fault: "a client without an address is recognized by an empty slot"},
 	{old: "if k == nil || k.guard != g {", new: "if k == nil {", fault: "a key of another guard is taken"},
-	{old: "if old != nil {\n\t\tnext.inherit(old)\n\t}\n\ts.current.Store(next)", new: "s.current.Store(next)", fault: "for a moment after a swap nothing is remembered", rare: true},
-	{old: "if old != nil {\n\t\tnext.inherit(old) // what", new: "if false {\n\t\tnext.inherit(old) // what", fault: "what is verified during a swap is forgotten", rare: true},
+	{old: "if old != nil {\n\t\tnext.inherit(old)\n\t}\n\ts.current.Store(next)", new: "s.current.Store(next)", fault: "for a moment after a swap no password is cached", rare: true},
+	{old: "if old != nil {\n\t\tnext.inherit(old) // what", new: "if false {\n\t\tnext.inherit(old) // what", fault: "a password verified during a swap is not cached", rare: true},
 	{old: "mark = rendezvous.Mix(name ^ binary", new: "mark = rendezvous.Mix(0 & name ^ binary", fault: "a password that is wrong for one user is wrong for all"},
-	{old: "return place.Load() == mark", new: "return place.Load() != 0 || mark == 0", fault: "another wrong password at the same place is taken for this one"},
+	{old: "return place.Load() == mark", new: "return place.Load() != 0 || mark == 0", fault: "another wrong password in the same slot is taken for this one"},
 }

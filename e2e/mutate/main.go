@@ -1,18 +1,17 @@
-// Command mutate checks the tests of a login. It makes single faults in the code, one at
-// a time, and runs the tests that are about it. A fault that no test notices is
-// either none, or the sign of a missing test.
+// Command mutate tests the tests of a login. It puts single faults into the code, one
+// at a time, and runs the tests of that code. If no test notices a fault, a test is
+// missing, or the fault is equivalent to the original code. Run it in e2e:
 //
-//	go run ./mutate                      all of them, in e2e
-//	go run ./mutate -only 'turn|queue'   those whose package or fault matches
-//	go run ./mutate -stages 2            without the tests that take long
-//	go run ./mutate -list                what there is, and whether its text is in the code
+//	go run ./mutate                       all faults
+//	go run ./mutate -only 'limit|queue'   faults whose package or description matches
+//	go run ./mutate -stages 2             without the slowest tests
+//	go run ./mutate -list                 list the faults, and check that their text is in the code
 //
-// The faults are in tables: ratelimit.go, hashqueue.go and login.go. All of a
-// package are built into one test binary, see binary; the environment variable
-// MUTANT says which one it has. It works in a copy of the files, in a temporary
-// directory.
+// The faults are in the tables of ratelimit.go, hashqueue.go and login.go. All faults
+// of a package are built into one test binary, see binary. The environment variable
+// MUTANT selects the fault. All of this happens in a temporary copy of the files.
 //
-// It fails if a text of a table is no longer in the code, or if a fault survives
+// The command fails if a text of a table is not in the code, or if a fault survives
 // that is not declared equivalent.
 package main
 
@@ -33,30 +32,30 @@ import (
 
 // mutation is one fault.
 type mutation struct {
-	old, new string // texts; old is once in all files of the package that are no tests
-	fault    string // what is wrong with it
+	old, new string // texts; old is in the package, without tests, exactly once
+	fault    string // describes the fault
 
-	// equivalent says why no test can notice it, "" if one has to.
+	// equivalent says why no test can notice the fault, "" if one must.
 	equivalent string
 
-	// rare says that the test which notices it does not do so in every run,
-	// since it depends on which of two goroutines is first. There are more runs.
+	// rare says that no test notices the fault in every run, because it depends on
+	// the order of two goroutines. The tests are then run several times.
 	rare bool
 }
 
-// rareRuns is how often the tests are run for a fault that is rarely noticed.
+// rareRuns is how often the tests are run for a rare fault.
 const rareRuns = 5
 
-// target is a package, and how it is tested.
+// target is a package with its faults, and how to test it.
 type target struct {
 	dir       string   // below the root of the module
-	race      bool     // its tests need the race detector to notice what is wrong
-	stages    []string // patterns of the tests that run, the later ones for what has survived the others
-	skip      string   // pattern of tests that are not about it, or run in a later stage
+	race      bool     // its tests need the race detector to notice the faults
+	stages    []string // patterns of the tests to run; later ones for faults that survived the earlier ones
+	skip      string   // pattern of tests of other code, or of a later stage
 	mutations []mutation
 }
 
-// result is what became of a mutation.
+// result is the outcome of a mutation.
 type result struct {
 	verdict string // killed, survived, does not compile
 	by      string // the test that failed first
@@ -70,8 +69,8 @@ const (
 	notCompiled = "DOES NOT COMPILE"
 )
 
-// testTimeout is how long one run of tests may take without a fault. With one,
-// it may take five times as long as without, and leastTimeout.
+// testTimeout limits a run of the tests without a fault. With a fault, it may take
+// five times as long as without, plus leastTimeout.
 const (
 	testTimeout  = 4 * time.Minute
 	leastTimeout = 10 * time.Second
@@ -80,7 +79,7 @@ const (
 func main() {
 	only := flag.String("only", "", "pattern of the package and fault")
 	list := flag.Bool("list", false, "list the faults")
-	stages := flag.Int("stages", 9, "run so many stages of the tests at most; the later ones take longer")
+	stages := flag.Int("stages", 9, "run at most this many stages of the tests; later ones take longer")
 	flag.Parse()
 	if err := run(*only, *list, *stages); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -137,12 +136,12 @@ func run(only string, list bool, stages int) error {
 	}
 	fmt.Printf("\n%d killed, %d survived, %d equivalent, %d not compiled\n", total[killed], total[survived], total[equivalent], total[notCompiled])
 	if total[survived]+total[notCompiled] > 0 {
-		return errors.New("write a test for what survived, or say in the table why it is equivalent")
+		return errors.New("write a test for each fault that survived, or say in the table why it is equivalent")
 	}
 	return nil
 }
 
-// check tests all mutations of a package, and prints what became of them.
+// check tests all mutations of a package, and prints the results.
 func (t *target) check(scratch string, total map[string]int) error {
 	b, err := t.build(scratch)
 	if err != nil {
@@ -150,11 +149,11 @@ func (t *target) check(scratch string, total map[string]int) error {
 	}
 	defer b.restore()
 	timeouts := make([]time.Duration, len(t.stages))
-	fmt.Printf("\n%s: %d faults; without any, the tests take", t.dir, len(t.mutations))
+	fmt.Printf("\n%s: %d faults; the tests without a fault take", t.dir, len(t.mutations))
 	for i, tests := range t.stages {
 		r := b.test(-1, tests, testTimeout)
 		if r.verdict != survived {
-			return fmt.Errorf("the tests fail without any fault: %s", r.by)
+			return fmt.Errorf("the tests fail without a fault: %s", r.by)
 		}
 		fmt.Printf(" %s", r.took.Round(time.Second/10))
 		timeouts[i] = leastTimeout + 5*r.took
@@ -186,10 +185,10 @@ func (t *target) check(scratch string, total map[string]int) error {
 	return nil
 }
 
-// firstFailure finds the test that failed, or what else ended the tests.
+// firstFailure finds the test that failed, or the crash that ended the tests.
 var firstFailure = regexp.MustCompile(`(?m)^(?:\s*--- FAIL: (\S+)|(panic: .*|fatal error: .*|WARNING: DATA RACE))`)
 
-// test runs tests with a mutation, or with none if its number is -1.
+// test runs tests with a mutation, or without one if its number is -1.
 func (b *binary) test(number int, tests string, timeout time.Duration) result {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout+10*time.Second)
 	defer cancel()
@@ -211,7 +210,7 @@ func (b *binary) test(number int, tests string, timeout time.Duration) result {
 	return r
 }
 
-// copyTree copies the files that git knows or would add.
+// copyTree copies the files that git tracks or would add.
 func copyTree(from, to string) error {
 	out, err := exec.Command("git", "-C", from, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output() //nolint:gosec // the directory of this repository
 	if err != nil {

@@ -1,4 +1,4 @@
 package main
 
-// targets are all packages that a login depends on, the quick ones first.
+// targets are the packages of a login, those with quick tests first.
 var targets = []target{ratelimitTarget, hashqueueTarget, hashqueueRaces, loginTarget}

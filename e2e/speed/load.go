@@ -20,26 +20,27 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/e2e/internal/benchkit"
 )
 
-// load is requests as fast as they are answered, on connections connections.
+// load is requests on several connections, each of which sends the next request
+// as soon as the last one is answered.
 type load struct {
 	url  string
-	user string // "": without a password
+	user string // "": without credentials
 }
 
 const connections = 16
 
-// sample is what came of it.
+// sample is the result of a load.
 type sample struct {
-	rate     float64 // good answers a second
+	rate     float64 // answers per second, all with status 200
 	p50, p99 time.Duration
-	cpu      time.Duration // of the server for an answer
+	cpu      time.Duration // of the server, per request
 }
 
 func (l load) authorization() string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(l.user+":"+password))
 }
 
-// once asks once. Only 200 is no error.
+// once sends one request. Any status but 200 is an error.
 func (l load) once(ctx context.Context) error {
 	client := &http.Client{
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}, //nolint:gosec // of this machine
@@ -70,10 +71,10 @@ var (
 	wrkTrouble = regexp.MustCompile(`Non-2xx.*|Socket errors:.*(connect [1-9]|read [1-9]|write [1-9])`)
 )
 
-// wrk has wrk ask for some time and returns what it says.
+// wrk runs wrk for some time and returns its output.
 func wrk(ctx context.Context, length time.Duration, args ...string) ([]byte, error) {
 	args = append([]string{"-t1", "-c" + strconv.Itoa(connections), fmt.Sprintf("-d%.0fs", length.Seconds()), "--timeout", "30s", "--latency"}, args...)
-	text, err := exec.CommandContext(ctx, "wrk", args...).CombinedOutput() //nolint:gosec // our own
+	text, err := exec.CommandContext(ctx, "wrk", args...).CombinedOutput() //nolint:gosec // a program of this benchmark
 	if err != nil {
 		return nil, fmt.Errorf("wrk: %w: %s", err, text)
 	}
@@ -83,7 +84,7 @@ func wrk(ctx context.Context, length time.Duration, args ...string) ([]byte, err
 	return text, nil
 }
 
-// run asks for some time.
+// run sends requests for some time.
 func (l load) run(ctx context.Context, length time.Duration) (s sample, err error) {
 	args := []string{l.url}
 	if l.user != "" {
@@ -95,7 +96,7 @@ func (l load) run(ctx context.Context, length time.Duration) (s sample, err erro
 	}
 	rate, p50, p99 := wrkRate.FindSubmatch(text), wrkP50.FindSubmatch(text), wrkP99.FindSubmatch(text)
 	if rate == nil || p50 == nil || p99 == nil {
-		return s, errUnknownWords
+		return s, errUnknownOutput
 	}
 	if s.rate, err = strconv.ParseFloat(string(rate[1]), 64); err != nil {
 		return s, err
@@ -107,21 +108,21 @@ func (l load) run(ctx context.Context, length time.Duration) (s sample, err erro
 	return s, err
 }
 
-var errUnknownWords = errors.New("wrk says something else than before")
+var errUnknownOutput = errors.New("unexpected output of wrk")
 
-// round is the answers a second to each of the kinds of requests, measured at
-// almost the same time.
+// round has the answers per second for each kind of request, measured at almost
+// the same time.
 type round [kinds]float64
 
-//go:embed turns.lua
-var turns string
+//go:embed alternate.lua
+var alternateScript string
 
-// byTurns asks for each of the kinds of requests in turn, a tenth of a second
-// each, over the same connections. What the machine does meanwhile, which
-// changes from second to second, is then the same for all of them.
-func byTurns(ctx context.Context, dir string, loads [kinds]load, length time.Duration) ([]round, error) {
-	script := filepath.Join(dir, "turns.lua")
-	if err := os.WriteFile(script, []byte(turns), 0o600); err != nil {
+// alternate sends the kinds of requests alternating, a tenth of a second each,
+// over the same connections. The load of the machine changes from second to
+// second; this way it is the same for all kinds.
+func alternate(ctx context.Context, dir string, loads [kinds]load, length time.Duration) ([]round, error) {
+	script := filepath.Join(dir, "alternate.lua")
+	if err := os.WriteFile(script, []byte(alternateScript), 0o600); err != nil {
 		return nil, err
 	}
 	args := []string{"-s", script, loads[0].url, "--"}
@@ -140,18 +141,18 @@ func byTurns(ctx context.Context, dir string, loads [kinds]load, length time.Dur
 	if err != nil {
 		return nil, err
 	}
-	_, table, found := strings.Cut(string(text), "turns:\n")
+	_, table, found := strings.Cut(string(text), "alternating:\n")
 	if !found {
-		return nil, errUnknownWords
+		return nil, errUnknownOutput
 	}
 	var rounds []round
 	var r round
-	const inRound = 2 * int(kinds) // there and back, so that none is always first
+	const inRound = 2 * int(kinds) // forth and back, so that no kind is always first
 	for i, line := range strings.Split(strings.TrimSpace(table), "\n") {
 		var kind int
 		var rate float64
 		if _, err := fmt.Sscanf(line, "%d %g", &kind, &rate); err != nil {
-			return nil, fmt.Errorf("%w: %q", errUnknownWords, line)
+			return nil, fmt.Errorf("%w: %q", errUnknownOutput, line)
 		}
 		r[kind] += rate / 2
 		if i%inRound == inRound-1 {
@@ -159,14 +160,24 @@ func byTurns(ctx context.Context, dir string, loads [kinds]load, length time.Dur
 		}
 	}
 	if len(rounds) < 2 {
-		return nil, errors.New("too short for a round")
+		return nil, errors.New("too short for one round")
 	}
-	return rounds[1:], nil // the first warms up
+	return rounds[1:], nil // the first one is a warm-up
 }
 
-// version returns what a program says its version is.
+// version returns the version that a program prints, without the words around it.
 func version(name string, args ...string) string {
-	out, _ := exec.Command(benchkit.LookUp(name), args...).CombinedOutput() //nolint:gosec // our own
-	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	return first
+	out, _ := exec.Command(benchkit.LookUp(name), args...).CombinedOutput() //nolint:gosec // a program of this benchmark
+	return versionIn(string(out))
+}
+
+// versionIn returns the version in the first line of a text such as
+// "nginx version: nginx/1.22.1".
+func versionIn(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if _, after, found := strings.Cut(line, "version: "); found {
+		line = after
+	}
+	line, _, _ = strings.Cut(line, " - ")
+	return line
 }

@@ -1,13 +1,13 @@
-// Command speed measures what asking for a password costs: this plugin and
-// other servers, each in front of the same application with the same password
-// file, over HTTP and HTTPS, for several formats of hashes and numbers of
-// users. It writes docs/performance.md and docs/performance.svg.
+// Command speed measures what Basic authentication costs: this plugin and other
+// servers, each in front of the same application with the same password file,
+// over HTTP and HTTPS, for several hash formats and numbers of users. It writes
+// the generated part of docs/performance.md, and docs/performance.svg.
 //
-//	cd e2e && go run ./speed [-seconds 2] [-turns 30] [-only nginx]
+//	cd e2e && go run ./speed [-seconds 2] [-alternating 30] [-only nginx]
 //
-// Load, servers and application share this machine, so compare the ratios of
-// one run. It needs wrk, nginx, apache2, haproxy and lighttpd with
-// lighttpd-mod-openssl; servers that are missing are left out. It ends by itself.
+// Load, servers and application share the machine, so compare ratios of one run
+// only. It needs wrk, nginx, apache2, haproxy, and lighttpd with
+// lighttpd-mod-openssl. Servers that are not installed are left out.
 package main
 
 import (
@@ -29,10 +29,10 @@ import (
 )
 
 var (
-	seconds = flag.Int("seconds", 2, "how long each measurement takes")
-	byTurn  = flag.Int("turns", 30, "for how many seconds the plugin and basic_auth are asked for the kinds of requests by turns")
-	only    = flag.String("only", "", "measure only the servers with this in their name")
-	out     = flag.String("out", "../docs", "the directory to write to; empty: standard output only")
+	seconds     = flag.Int("seconds", 2, "seconds for each measurement")
+	alternating = flag.Int("alternating", 30, "seconds for the measurement with alternating requests, of the plugin and of basic_auth")
+	only        = flag.String("only", "", "measure only servers with this text in their name")
+	out         = flag.String("out", "../docs", "directory of performance.md and performance.svg; empty: write to standard output only")
 )
 
 func main() {
@@ -45,14 +45,14 @@ func main() {
 	}
 }
 
-// format is a kind of hashes.
+// format is a hash format with its cost.
 type format struct {
 	name string // in the tables
 	kind string // in crypt
 	cost int
 }
 
-// formats, from those that are quickly computed to those that are not.
+// formats are in the order of how long a hash takes.
 var formats = []format{
 	{"{SHA}", "sha1", 0},
 	{"apr1", "apr1", 0},
@@ -63,25 +63,27 @@ var formats = []format{
 
 var userCounts = []int{1, 1_000, 100_000}
 
-// row is one line of the table.
+// row is the result for one server, hash format and number of users.
 type row struct {
-	server string
-	https  bool
-	format format
-	users  int
-	plain  [kinds]sample
-	rounds []round // of those that are Caddy
+	server  string
+	https   bool
+	format  format
+	users   int
+	samples [kinds]sample
+	// Ratios of protected requests to the two other kinds, of rounds of
+	// alternating requests. They are nil unless the server is a Caddy.
+	toIgnored, toOpen *spread
 }
 
-// kinds of requests, and how many there are.
+// The kinds of requests, and their number.
 const (
-	bare  = iota // no password is asked for, and none sent
-	sent         // none is asked for, but one sent
-	asked        // one is asked for, and sent
+	open      = iota // no password is required, and none is sent
+	ignored          // no password is required, but credentials are sent
+	protected        // a password is required, and sent
 	kinds
 )
 
-// run measures until it is done or has to stop, and leaves no server behind.
+// run measures all servers. When it is interrupted, it ends all processes that it started.
 func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "speed")
 	if err != nil {
@@ -108,7 +110,7 @@ func run(ctx context.Context) error {
 					if err != nil {
 						return fmt.Errorf("%s, %s, %d users: %w", p.name, f.name, n, err)
 					}
-					log.Print(r.describe())
+					log.Print(r)
 					rows = append(rows, *r)
 				}
 			}
@@ -118,12 +120,12 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return write(rows, m)
+	return write(rows, m, conditionsHere())
 }
 
-// bench is what all measurements share.
+// bench is shared by all measurements.
 type bench struct {
-	ctx      context.Context //nolint:containedctx // of the process
+	ctx      context.Context //nolint:containedctx // for the whole process
 	dir      string
 	caddy    string
 	upstream int // port of the application
@@ -134,12 +136,12 @@ type bench struct {
 
 const password = "correct horse"
 
-// caddyVersion is what the Caddy that is measured says of itself.
+// caddyVersion is the version of the Caddy that is measured.
 var caddyVersion string
 
 func newBench(ctx context.Context, dir string) (*bench, error) {
 	b := &bench{ctx: ctx, dir: dir}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // servers read it as other users
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // other servers read it as other users
 		return nil, err
 	}
 	if err := benchkit.WriteCertificate(dir); err != nil {
@@ -157,7 +159,7 @@ func newBench(ctx context.Context, dir string) (*bench, error) {
 
 func (b *bench) stop() { b.app.Stop() }
 
-// user is whose password is asked for: in the middle of the file.
+// user returns the name of the user in the middle of the file, who logs in.
 func user(users int) string { return fmt.Sprintf("user%d", users/2) }
 
 func (b *bench) writeUsers(f format, n int) error {
@@ -169,7 +171,7 @@ func (b *bench) writeUsers(f format, n int) error {
 	for i := range n {
 		b.users[i] = fmt.Sprintf("user%d:%s", i, hash)
 	}
-	return os.WriteFile(b.usersFile(), []byte(strings.Join(b.users, "\n")+"\n"), 0o644) //nolint:gosec // servers read it as other users
+	return os.WriteFile(b.usersFile(), []byte(strings.Join(b.users, "\n")+"\n"), 0o644) //nolint:gosec // other servers read it as other users
 }
 
 func (b *bench) usersFile() string { return filepath.Join(b.dir, "users") }
@@ -185,59 +187,73 @@ func (b *bench) measure(p peer, https bool, f format, n int) (*row, error) {
 	defer s.Stop()
 	r := &row{server: p.name, https: https, format: f, users: n}
 	loads := [kinds]load{
-		bare:  {url: s.URL + "/open"},
-		sent:  {url: s.URL + "/open", user: user(n)},
-		asked: {url: s.URL + "/private", user: user(n)},
+		open:      {url: s.URL + "/open"},
+		ignored:   {url: s.URL + "/open", user: user(n)},
+		protected: {url: s.URL + "/private", user: user(n)},
 	}
-	if err := loads[asked].once(b.ctx); err != nil {
+	if err := loads[protected].once(b.ctx); err != nil {
 		return nil, err
 	}
 	for kind, l := range loads {
 		before := s.CPU()
-		if r.plain[kind], err = l.run(b.ctx, b.length()); err != nil {
+		if r.samples[kind], err = l.run(b.ctx, b.length()); err != nil {
 			return nil, err
 		}
-		if rate := r.plain[kind].rate; rate > 0 {
-			r.plain[kind].cpu = time.Duration(float64(s.CPU()-before) / (rate * b.length().Seconds()))
+		if rate := r.samples[kind].rate; rate > 0 {
+			r.samples[kind].cpu = time.Duration(float64(s.CPU()-before) / (rate * b.length().Seconds()))
 		}
 	}
-	if p.program == "" {
-		r.rounds, err = byTurns(b.ctx, b.dir, loads, time.Duration(*byTurn)*time.Second)
+	if p.program != "" {
+		return r, nil
 	}
-	return r, err
+	rounds, err := alternate(b.ctx, b.dir, loads, time.Duration(*alternating)*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	r.toIgnored, r.toOpen = ratios(rounds, ignored), ratios(rounds, open)
+	return r, nil
 }
 
-// spread is the median of some figures, with the half of them that is nearest
-// to it, and all of them.
+// spread describes some values: their median, the quartiles, and the extremes.
 type spread struct{ median, quarter, threeQuarters, least, most float64 }
 
-// askedTo is how many requests that need a password are answered for each answered
-// one of another kind. Where there are rounds, it is theirs.
-func (r *row) askedTo(kind int) spread {
-	rounds := r.rounds
-	if rounds == nil {
-		rounds = []round{{r.plain[bare].rate, r.plain[sent].rate, r.plain[asked].rate}}
-	}
-	ratios := make([]float64, len(rounds))
+// ratios returns how many protected requests were answered for each request of
+// another kind.
+func ratios(rounds []round, kind int) *spread {
+	values := make([]float64, len(rounds))
 	for i, round := range rounds {
-		ratios[i] = round[asked] / round[kind]
+		values[i] = round[protected] / round[kind]
 	}
-	slices.Sort(ratios)
-	n := len(ratios)
-	return spread{ratios[n/2], ratios[n/4], ratios[3*n/4], ratios[0], ratios[n-1]}
+	return spreadOf(values)
 }
 
-func (r *row) describe() string {
-	return fmt.Sprintf("%s, %s, %s, %d users: %.0f bare, %.0f sent, %.0f asked for; %d rounds: asked to sent %.3f, asked to bare %.3f", r.server, scheme(r.https), r.format.name, r.users,
-		r.plain[bare].rate, r.plain[sent].rate, r.plain[asked].rate, len(r.rounds), r.askedTo(sent), r.askedTo(bare))
+// spreadOf sorts values.
+func spreadOf(values []float64) *spread {
+	slices.Sort(values)
+	n := len(values)
+	return &spread{values[n/2], values[n/4], values[3*n/4], values[0], values[n-1]}
 }
 
-// million is how the plugin does with a file of a million users.
+// ratio returns how many protected requests were answered for each one that
+// sends credentials to the open path.
+func (r *row) ratio() float64 {
+	if r.toIgnored != nil {
+		return r.toIgnored.median
+	}
+	return r.samples[protected].rate / r.samples[ignored].rate
+}
+
+func (r *row) String() string {
+	return fmt.Sprintf("%s, %s, %s, %d users: %.0f open, %.0f with ignored credentials, %.0f protected; ratio %.3f", r.server, scheme(r.https), r.format.name, r.users,
+		r.samples[open].rate, r.samples[ignored].rate, r.samples[protected].rate, r.ratio())
+}
+
+// million has the results of the plugin with a file of a million users.
 type million struct {
-	start     time.Duration // from the start of the process to the first answer with a password
-	calm      sample
-	swap      sample // while a new version of the file is read
-	newUserIn time.Duration
+	start    time.Duration // from the start of the process to the first answer with a password
+	baseline sample
+	reload   sample // while a new version of the file is read
+	newUser  time.Duration
 }
 
 func (b *bench) measureMillion() (*million, error) {
@@ -259,7 +275,7 @@ func (b *bench) measureMillion() (*million, error) {
 		return nil, err
 	}
 	m := &million{start: time.Since(begin)}
-	if m.calm, err = private.run(b.ctx, b.length()); err != nil {
+	if m.baseline, err = private.run(b.ctx, b.length()); err != nil {
 		return nil, err
 	}
 	newcomer := load{url: private.url, user: "newcomer"}
@@ -269,12 +285,12 @@ func (b *bench) measureMillion() (*million, error) {
 		return nil, err
 	}
 	if newcomer.once(b.ctx) == nil {
-		return nil, errors.New("the new user is in before their time")
+		return nil, errors.New("the new user can log in before the file has changed")
 	}
 	done := make(chan error)
 	go func() {
 		var err error
-		m.swap, err = private.run(b.ctx, b.length())
+		m.reload, err = private.run(b.ctx, b.length())
 		done <- err
 	}()
 	if err := os.Rename(next, b.usersFile()); err != nil {
@@ -283,14 +299,14 @@ func (b *bench) measureMillion() (*million, error) {
 	begin = time.Now()
 	for newcomer.once(b.ctx) != nil {
 		if time.Since(begin) > time.Minute || b.ctx.Err() != nil {
-			return nil, errors.New("the new user does not get in")
+			return nil, errors.New("the new user cannot log in within a minute of the change")
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	m.newUserIn = time.Since(begin)
+	m.newUser = time.Since(begin)
 	if err := <-done; err != nil {
 		return nil, err
 	}
-	log.Printf("a million users: first answer after %s; p99 %s calm, %s during a change; new user in after %s", m.start, m.calm.p99, m.swap.p99, m.newUserIn)
+	log.Printf("a million users: first answer after %s; p99 %s at baseline, %s during a reload; new user after %s", m.start, m.baseline.p99, m.reload.p99, m.newUser)
 	return m, nil
 }

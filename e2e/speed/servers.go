@@ -11,17 +11,17 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/e2e/internal/benchkit"
 )
 
-// plugin is the name of our own.
+// plugin is the name of this plugin in the tables.
 const plugin = "caddy-htpasswd"
 
 // peer is a server that can be measured.
 type peer struct {
 	name    string
-	program string   // "": the Caddy that is built here
-	formats []string // of hashes, all if there are none
-	most    int      // users, no limit if it is 0
-	// config returns the text of the configuration, and start the command that
-	// runs it in the foreground.
+	program string   // "": the Caddy built from this repository
+	formats []string // hash formats that it supports; nil: all
+	most    int      // highest number of users; 0: no limit
+	// config returns the configuration, and start the command that runs it in
+	// the foreground.
 	config func(b *bench, port int, https bool) string
 	start  func(b *bench, config string) *exec.Cmd
 }
@@ -60,7 +60,7 @@ func (b *bench) certificate() string { return filepath.Join(b.dir, "cert.pem") }
 func (b *bench) key() string         { return filepath.Join(b.dir, "key.pem") }
 func (b *bench) both() string        { return filepath.Join(b.dir, "both.pem") }
 
-// startApplication starts what is behind all servers: an nginx that answers ok.
+// startApplication starts the upstream of all servers: an nginx that answers "ok".
 func (b *bench) startApplication() (*benchkit.Server, int, error) {
 	port, err := benchkit.FreePort()
 	if err != nil {
@@ -71,7 +71,7 @@ func (b *bench) startApplication() (*benchkit.Server, int, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, 0, err
 	}
-	s, err := benchkit.Start(b.ctx, exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", b.dir), "http", port) //nolint:gosec // our own
+	s, err := benchkit.Start(b.ctx, exec.Command(benchkit.LookUp("nginx"), "-c", path, "-p", b.dir), "http", port) //nolint:gosec // a program of this benchmark
 	return s, port, err
 }
 
@@ -113,7 +113,7 @@ server {
 }
 
 func runNginx(b *bench, config string) *exec.Cmd {
-	return exec.Command(benchkit.LookUp("nginx"), "-c", config, "-p", b.dir) //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("nginx"), "-c", config, "-p", b.dir) //nolint:gosec // a program of this benchmark
 }
 
 func pluginConfig(b *bench, port int, https bool) string {
@@ -156,7 +156,7 @@ func (b *bench) caddyfile(port int, https bool, global, site string) string {
 }
 
 func runCaddy(b *bench, config string) *exec.Cmd {
-	return exec.Command(b.caddy, "run", "--config", config, "--adapter", "caddyfile") //nolint:gosec // our own
+	return exec.Command(b.caddy, "run", "--config", config, "--adapter", "caddyfile") //nolint:gosec // a program of this benchmark
 }
 
 func apacheConfig(b *bench, port int, https bool) string {
@@ -195,7 +195,7 @@ AuthnCacheSOCache shmcb
 }
 
 func runApache(_ *bench, config string) *exec.Cmd {
-	return exec.Command(benchkit.LookUp("apache2"), "-f", config, "-DFOREGROUND") //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("apache2"), "-f", config, "-DFOREGROUND") //nolint:gosec // a program of this benchmark
 }
 
 func haproxyConfig(b *bench, port int, https bool) string {
@@ -226,7 +226,7 @@ backend application
 }
 
 func runHAProxy(_ *bench, config string) *exec.Cmd {
-	return exec.Command(benchkit.LookUp("haproxy"), "-q", "-db", "-f", config) //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("haproxy"), "-q", "-db", "-f", config) //nolint:gosec // a program of this benchmark
 }
 
 func lighttpdConfig(b *bench, port int, https bool) string {
@@ -249,5 +249,5 @@ proxy.server = ( "" => ( ( "host" => "127.0.0.1", "port" => %d ) ) )
 }
 
 func runLighttpd(_ *bench, config string) *exec.Cmd {
-	return exec.Command(benchkit.LookUp("lighttpd"), "-D", "-f", config) //nolint:gosec // our own
+	return exec.Command(benchkit.LookUp("lighttpd"), "-D", "-f", config) //nolint:gosec // a program of this benchmark
 }

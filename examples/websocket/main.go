@@ -1,5 +1,5 @@
-// Command websocket is the application of an example. It has a page at / that
-// opens a WebSocket, and /socket, which sends back what comes with the user's name
+// Command websocket is the application of an example. The page at / opens a
+// WebSocket to /socket, which sends each message back with the name of the user
 // before it.
 package main
 
@@ -18,7 +18,7 @@ import (
 var page []byte
 
 func main() {
-	listen := flag.String("listen", "localhost:9001", "the address, which only this machine can reach")
+	listen := flag.String("listen", "localhost:9001", "address to listen on; only Caddy should reach it")
 	flag.Parse()
 
 	http.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -32,7 +32,7 @@ func main() {
 }
 
 func echo(conn *websocket.Conn) {
-	user := conn.Request().Header.Get("X-Remote-User") // Caddy sets it, and lets nobody else
+	user := conn.Request().Header.Get("X-Remote-User") // set by Caddy, which removes what the client sends
 	for {
 		var text string
 		if err := websocket.Message.Receive(conn, &text); err != nil {

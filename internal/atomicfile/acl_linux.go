@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aclAttribute holds who may read a file beside what its mode says.
+// aclAttribute is the extended attribute of a POSIX access control list.
 const aclAttribute = "system.posix_acl_access"
 
-// maxAttribute is how long an attribute, or the list of their names, can be.
+// maxAttribute is the maximum length of an attribute, and of the list of names.
 const maxAttribute = 64 << 10
 
-// labels are the attributes of security modules that say who may read a file.
-// Others of theirs are not copied: they are rights of a program, as setuid bits
-// are (capabilities), or signatures of the old content.
+// labels are the attributes of security modules that control access to a file.
+// Their other attributes are not copied: they grant privileges to a program
+// (capabilities), or are signatures of the old content.
 var labels = []string{"security.selinux", "security.SMACK64"}
 
 func isCopied(name string) bool {
 	switch namespace, _, _ := strings.Cut(name, "."); namespace {
-	case "", "trusted": // file systems keep the latter for themselves
+	case "", "trusted": // the latter are internal to file systems
 		return false
 	case "security":
 		return slices.Contains(labels, name)
@@ -31,9 +31,9 @@ func isCopied(name string) bool {
 	return true
 }
 
-// copyAttributes gives file the extended attributes of old: the access control
-// list, or none if it has none (a new file can get one from its directory), and
-// of others, such as SELinux's label, what the system allows.
+// copyAttributes copies the extended attributes of old to file: the access control
+// list, and others, such as the SELinux label, as far as the system allows. If old
+// has no access control list, file gets none from its directory either.
 func copyAttributes(old, file *os.File) error {
 	from, fd := int(old.Fd()), int(file.Fd())
 	names, buffer := make([]byte, maxAttribute), make([]byte, maxAttribute)

@@ -4,5 +4,5 @@ package atomicfile
 
 import "os"
 
-// copyAttributes does nothing: they are kept on Linux only.
+// copyAttributes does nothing: attributes are kept on Linux only.
 func copyAttributes(_, _ *os.File) error { return nil }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readLink returns what a name in a directory is, and what is in it if it is a
+// readLink returns the inode of a name in a directory, and its target if it is a
 // symlink.
 func readLink(dir int, name string) (inode unix.Stat_t, target string, err error) {
 	if err := unix.Fstatat(dir, name, &inode, unix.AT_SYMLINK_NOFOLLOW); err != nil || inode.Mode&unix.S_IFMT != unix.S_IFLNK {
@@ -29,10 +29,10 @@ func readLink(dir int, name string) (inode unix.Stat_t, target string, err error
 	return inode, string(buffer[:n]), nil
 }
 
-// renameNew gives a file a name that is not taken, as has just been seen.
+// renameNew renames a file to a name that does not exist, as the caller has checked.
 func renameNew(dir int, from, to string) error {
 	return unix.Renameat(dir, from, dir, to)
 }
 
-// isMount is false: a file can be a mount of its own on Linux only.
+// isMount returns false: only on Linux can a file be a mount point.
 func isMount(*os.File) bool { return false }

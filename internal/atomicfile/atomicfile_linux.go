@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// searchOnly opens a directory to look up names in it. It need not be
-	// readable for that.
+	// searchOnly opens a directory to look up names. Read permission is not
+	// needed.
 	searchOnly = unix.O_PATH
 
-	errnoSymlink = unix.ELOOP // what O_NOFOLLOW says
+	errnoSymlink = unix.ELOOP // error of O_NOFOLLOW
 )
 
-// readLink returns what a name in a directory is, and what is in it if it is a
+// readLink returns the inode of a name in a directory, and its target if it is a
 // symlink.
 func readLink(dir int, name string) (inode unix.Stat_t, target string, err error) {
 	fd, err := openAt(dir, name, unix.O_PATH)
@@ -37,9 +37,9 @@ func readLink(dir int, name string) (inode unix.Stat_t, target string, err error
 	return inode, string(buffer[:n]), nil
 }
 
-// isMagicLink reports whether a symlink is one of those of /proc that lead to
-// what a process has, as its root directory, whatever their text says. self and
-// thread-self are usual ones.
+// isMagicLink reports whether a symlink is a magic link in /proc, such as that to
+// the root directory of a process, which does not lead where its text says. self
+// and thread-self are normal symlinks.
 func isMagicLink(fd int, name string) bool {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {
@@ -48,17 +48,17 @@ func isMagicLink(fd int, name string) bool {
 	return st.Type == unix.PROC_SUPER_MAGIC && name != "self" && name != "thread-self"
 }
 
-// renameNew gives a file a name that is not taken.
+// renameNew renames a file to a name that does not exist.
 func renameNew(dir int, from, to string) error {
 	err := unix.Renameat2(dir, from, dir, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // file systems that can't
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not supported by the file system
 		return unix.Renameat(dir, from, dir, to)
 	}
 	return err
 }
 
-// isMount reports whether a file is a mount of its own, as a single file that
-// is mounted into a container. Linux before 5.8 can't tell.
+// isMount reports whether a file is a mount point, such as a single file that is
+// mounted into a container. Linux before 5.8 does not report mount points.
 func isMount(file *os.File) bool {
 	var st unix.Statx_t
 	err := unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH, 0, &st)

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fullDisk returns a file with text on a disk that has no room for more.
+// fullDisk returns a file on a full disk.
 func fullDisk(t *testing.T, text string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("no small disk to fill: %v", err)
+		t.Skipf("cannot mount a small disk: %v", err)
 	}
 	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
 	path := filepath.Join(dir, "f")
@@ -35,21 +35,21 @@ func fullDisk(t *testing.T, text string) string {
 func TestFullDisk(t *testing.T) {
 	path := fullDisk(t, "old")
 	err := replace(t, path, strings.Repeat("new", 10_000))
-	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path+": writing: no space left") {
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path+": write: no space left") {
 		t.Error(err)
 	}
 	must(t, os.Remove(filepath.Join(filepath.Dir(path), "filler")))
 	unchanged(t, path, "old")
 }
 
-// TestMountPoint: in a container, a file can be a mount of its own.
+// TestMountPoint replaces a file that is a mount point, as in a container.
 func TestMountPoint(t *testing.T) {
 	dir := t.TempDir()
 	path, source := filepath.Join(dir, "f"), filepath.Join(t.TempDir(), "source")
 	write(t, path, "", 0o600)
 	write(t, source, "old", 0o600)
 	if err := unix.Mount(source, path, "", unix.MS_BIND, ""); err != nil {
-		t.Skipf("no mounts here: %v", err)
+		t.Skipf("cannot mount: %v", err)
 	}
 	defer func() { must(t, unix.Unmount(path, 0)) }()
 	errs := []error{replace(t, path, "new")}
@@ -58,15 +58,15 @@ func TestMountPoint(t *testing.T) {
 		must(t, f.Close())
 	}
 	for _, err := range errs {
-		if err == nil || !strings.Contains(err.Error(), "mount its directory instead") {
+		if err == nil || !strings.Contains(err.Error(), "mount the directory instead") {
 			t.Error(err)
 		}
 	}
 	unchanged(t, path, "old")
 }
 
-// acl returns an access control list by which, beside what the mode says, a
-// user may read, as in acl(5) and linux/posix_acl_xattr.h.
+// acl returns an access control list that lets one more user read, as in acl(5) and
+// linux/posix_acl_xattr.h.
 func acl(uid uint32) []byte {
 	const owner, user, group, mask, other, nobody = 1, 2, 4, 16, 32, math.MaxUint32
 	var b bytes.Buffer
@@ -82,8 +82,8 @@ func acl(uid uint32) []byte {
 	return b.Bytes()
 }
 
-// TestACL: who may read the file by its access control list still may, and
-// nobody new by the one that its folder gives to new files.
+// TestACL checks that the access control list of a file is kept, and that the
+// default list of its directory does not apply.
 func TestACL(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
@@ -99,7 +99,7 @@ func TestACL(t *testing.T) {
 	write(t, path, "old", 0o600)
 	want := acl(4711)
 	if err := unix.Setxattr(path, aclAttribute, want, 0); err != nil {
-		t.Skipf("no access control lists here: %v", err)
+		t.Skipf("no access control lists: %v", err)
 	}
 	note := unix.Setxattr(path, "user.note", []byte("kept"), 0)
 	must(t, replace(t, path, "new"))

@@ -1,7 +1,7 @@
 //go:build !unix || aix || dragonfly || solaris
 
-// Package atomicfile replaces files that others read at any moment. On this
-// system there is no way to do so: Open and Look return an error.
+// Package atomicfile replaces files that other processes are reading. On this
+// system that is not possible: Open and Look return an error.
 package atomicfile
 
 import (
@@ -12,22 +12,22 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// KeepGroup stands for the group that the system gives a new file.
+// KeepGroup stands for the group that the system assigns to a new file.
 const KeepGroup = -1
 
 // File is never returned.
 type File struct{}
 
-// Open returns an error: owner and access rights could not be kept.
+// Open returns an error: owner and permissions could not be kept.
 func Open(_ context.Context, path string, _ func()) (*File, error) { return Look(path) }
 
 // Look returns the same error.
 func Look(path string) (*File, error) {
-	return nil, fmt.Errorf("%s: files are not changed on %s, since their access rights could not be kept; have the line written to standard output instead", shown.Text(path), runtime.GOOS)
+	return nil, fmt.Errorf("%s: files cannot be replaced on %s, since owner and permissions could not be kept; use -n to print the line to standard output", shown.Text(path), runtime.GOOS)
 }
 
-// IsFixed is true: nothing is known about owners.
-func IsFixed(string) bool { return true }
+// IsTamperProof returns true: owners are unknown.
+func IsTamperProof(string) bool { return true }
 
 // Path is never called.
 func (*File) Path() string { return "" }

@@ -21,7 +21,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// reachable returns a new folder in which every user may make files.
+// reachable returns a new directory in which every user can create files.
 func reachable(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,7 +56,7 @@ func replace(t *testing.T, path, text string) error {
 	return f.Replace(text, KeepGroup)
 }
 
-// check tells what replace would say.
+// check returns the error that replace would return.
 func check(path string) error {
 	f, err := Look(path)
 	if err != nil {
@@ -66,7 +66,7 @@ func check(path string) error {
 	return f.Check()
 }
 
-// unchanged fails unless a folder has just this one file.
+// unchanged fails unless the directory contains only this file, with this text.
 func unchanged(t *testing.T, path, text string) {
 	t.Helper()
 	if got := read(t, path); got != text {
@@ -99,10 +99,10 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// TestReplaceGroup gives a new file a group; one that is there keeps its own.
+// TestReplaceGroup sets the group of a new file. An existing file keeps its group.
 func TestReplaceGroup(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("needs root to change groups")
 	}
 	path := filepath.Join(t.TempDir(), "f")
 	for i, text := range []string{"one", "two"} {
@@ -134,22 +134,22 @@ func TestLeftovers(t *testing.T) {
 		}
 	}
 	for _, other := range []string{".f.caddy-htpasswd-newer", ".f.caddy-htpasswd-new-ABC", ".g.caddy-htpasswd-new-ABCDEFGHIJKLM"} {
-		write(t, filepath.Join(dir, other), "of somebody else", 0o600)
+		write(t, filepath.Join(dir, other), "of another user", 0o600)
 		must(t, replace(t, path, "whole"))
-		if got := read(t, filepath.Join(dir, other)); got != "of somebody else" {
+		if got := read(t, filepath.Join(dir, other)); got != "of another user" {
 			t.Errorf("%s is now %q", other, got)
 		}
 	}
 	if got := read(t, victim); got != "victim" {
-		t.Errorf("behind the symlink is now %q", got)
+		t.Errorf("the target of the symlink is now %q", got)
 	}
 }
 
 func TestSymlinks(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755))
-	must(t, os.Symlink("a/b", filepath.Join(dir, "folder")))
-	must(t, os.Symlink("folder/../two", filepath.Join(dir, "one"))) // .. of a/b, not of folder
+	must(t, os.Symlink("a/b", filepath.Join(dir, "directory")))
+	must(t, os.Symlink("directory/../two", filepath.Join(dir, "one"))) // ".." of a/b, not of directory
 	must(t, os.Symlink(filepath.Join(dir, "a", "real"), filepath.Join(dir, "a", "two")))
 	must(t, replace(t, filepath.Join(dir, "one"), "text"))
 	if got := read(t, filepath.Join(dir, "a", "real")); got != "text" {
@@ -157,7 +157,7 @@ func TestSymlinks(t *testing.T) {
 	}
 	for _, link := range []string{"one", "a/two"} {
 		if info, err := os.Lstat(filepath.Join(dir, link)); err != nil || info.Mode()&fs.ModeSymlink == 0 {
-			t.Errorf("%s is no symlink any more: %v", link, err)
+			t.Errorf("%s is not a symlink any more: %v", link, err)
 		}
 	}
 	must(t, os.Symlink("loop", filepath.Join(dir, "loop")))
@@ -166,19 +166,19 @@ func TestSymlinks(t *testing.T) {
 	}
 }
 
-// TestRefused: where something can't be kept, nothing changes.
+// TestRefused checks that nothing changes if something cannot be kept.
 func TestRefused(t *testing.T) {
 	as := func(uid int, f func()) {
 		must(t, syscall.Seteuid(uid))
 		defer func() { must(t, syscall.Seteuid(0)) }()
 		f()
 	}
-	t.Run("two names", func(t *testing.T) {
+	t.Run("two hard links", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "f")
 		write(t, path, "old", 0o600)
 		must(t, os.Link(path, filepath.Join(t.TempDir(), "other")))
 		for _, err := range []error{check(path), replace(t, path, "new")} {
-			if err == nil || !strings.Contains(err.Error(), "has 2 names") {
+			if err == nil || !strings.Contains(err.Error(), "has 2 hard links; replacing it would break them") {
 				t.Error(err)
 			}
 		}
@@ -193,42 +193,42 @@ func TestRefused(t *testing.T) {
 		}
 	})
 	if os.Geteuid() != 0 {
-		t.Skip("not root: no other users to try")
+		t.Skip("needs root to act as other users")
 	}
-	t.Run("somebody else's", func(t *testing.T) {
+	t.Run("a file of another user", func(t *testing.T) {
 		path := filepath.Join(reachable(t), "f")
 		write(t, path, "old", 0o644)
 		must(t, os.Chown(path, 4711, 4712))
 		as(65534, func() {
 			for _, err := range []error{check(path), replace(t, path, "new")} {
-				if err == nil || !strings.Contains(err.Error(), "belongs to user 4711 and group 4712") {
+				if err == nil || !strings.Contains(err.Error(), "replacing it would change its owner (4711:4712)") {
 					t.Error(err)
 				}
 			}
 		})
 		unchanged(t, path, "old")
 	})
-	t.Run("a directory that can't be written", func(t *testing.T) {
+	t.Run("a directory that cannot be written", func(t *testing.T) {
 		dir := reachable(t)
 		path := filepath.Join(dir, "f")
 		write(t, path, "old", 0o666)
 		must(t, os.Chmod(dir, 0o755))
 		as(65534, func() {
 			for _, err := range []error{check(path), replace(t, path, "new")} {
-				if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "making a file beside it") {
+				if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "cannot create a file in its directory") {
 					t.Error(err)
 				}
 			}
 		})
 		unchanged(t, path, "old")
 	})
-	t.Run("a directory that can't be read", func(t *testing.T) {
+	t.Run("a directory that cannot be read", func(t *testing.T) {
 		dir := reachable(t)
 		path := filepath.Join(dir, "f")
 		write(t, path, "old", 0o666)
 		must(t, os.Chmod(dir, 0o733))
 		as(65534, func() {
-			if err := replace(t, path, "new"); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "can't be locked") {
+			if err := replace(t, path, "new"); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "cannot lock its directory") {
 				t.Error(err)
 			}
 		})
@@ -236,8 +236,8 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// TestSameFileByTwoNames: whoever comes by another way waits for the same lock,
-// also where ".." leads elsewhere than it looks.
+// TestSameFileByTwoNames checks that different paths to a file use the same lock,
+// also with ".." after a symlink.
 func TestSameFileByTwoNames(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755))
@@ -255,8 +255,8 @@ func TestSameFileByTwoNames(t *testing.T) {
 	}
 }
 
-// TestMovedWhileWaiting points a symlink elsewhere while somebody waits for
-// what it pointed to.
+// TestMovedWhileWaiting changes a symlink while a writer waits for the lock of its
+// old target.
 func TestMovedWhileWaiting(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	link := filepath.Join(t.TempDir(), "link")
@@ -282,12 +282,12 @@ func TestMovedWhileWaiting(t *testing.T) {
 	}
 }
 
-// TestChangedMeanwhile: who changes the file without the lock loses nothing.
+// TestChangedMeanwhile checks that a change without the lock is not overwritten.
 func TestChangedMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	for _, change := range []func() error{
-		func() error { return os.WriteFile(path, []byte("made by somebody else"), 0o600) },
-		func() error { return os.WriteFile(path, []byte("changed by somebody else"), 0o600) },
+		func() error { return os.WriteFile(path, []byte("created by another process"), 0o600) },
+		func() error { return os.WriteFile(path, []byte("changed by another process"), 0o600) },
 		func() error { return os.Remove(path) },
 	} {
 		f, err := Open(t.Context(), path, func() {})
@@ -304,8 +304,8 @@ func TestChangedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestInTheWay: a directory that has the name of a new version stays, and is in
-// nobody's way; a name can be as long as names can be.
+// TestInTheWay checks that directories with the names of temporary files do no harm
+// and are kept, and that a name can have the maximum length.
 func TestInTheWay(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{".f.caddy-htpasswd-new", ".f.caddy-htpasswd-new-ABCDEFGHIJKLM"} {
@@ -322,7 +322,7 @@ func TestInTheWay(t *testing.T) {
 	}
 }
 
-// TestTurns: one waits for the other, but not once it is called off.
+// TestTurns checks that writers wait for each other, and that a wait can be canceled.
 func TestTurns(t *testing.T) {
 	dir := t.TempDir()
 	first, err := Open(t.Context(), filepath.Join(dir, "f"), func() {})
@@ -347,14 +347,14 @@ func TestTurns(t *testing.T) {
 	select {
 	case err := <-waited:
 		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(20 * lockRetry): // that nothing happens can only be waited for
+	case <-time.After(20 * lockRetry):
 	}
 	must(t, first.Close())
 	must(t, <-waited)
 }
 
-// TestText: the text is that of the file that was opened, also if another one
-// has taken its place; what somebody writes into it meanwhile is an error.
+// TestText checks that Text returns the text of the file that was opened, even if it
+// was replaced, and an error if it was written to.
 func TestText(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	f, err := Look(path)

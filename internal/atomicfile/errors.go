@@ -8,46 +8,47 @@ import (
 	"io/fs"
 )
 
-// notOurs is the error for a file whose owner this user cannot give to the new
-// version.
-func (f *File) notOurs(err error) error {
+// ownerError is the error for a file whose owner or group this user cannot set on
+// the new version.
+func (f *File) ownerError(err error) error {
 	advice := f.insteadOfSudo(f.seen.Uid)
 	if advice == "" {
-		advice = "run this with sudo, or as that user who is in that group"
+		advice = "run this with sudo, or as its owner, who must be in its group"
 	}
-	return fmt.Errorf("%s belongs to user %d and group %d, and would not any more; %s: %w",
+	return fmt.Errorf("%s: replacing it would change its owner (%d:%d); %s: %w",
 		f.shown, f.seen.Uid, f.seen.Gid, advice, cause(err))
 }
 
-// insteadOfSudo returns what to do about the file of an owner where root would
-// refuse to change it too, and "" where root would change it.
+// insteadOfSudo returns what to do instead of using sudo, for a file that root would
+// refuse to change, too. It returns "" if root would change it.
 func (f *File) insteadOfSudo(owner uint32) string {
 	switch {
-	case f.distrust(owner) == nil:
+	case f.trustError(owner) == nil:
 		return ""
 	case owner != root && (f.inode.Uid == owner || isShared(&f.inode)):
-		return "run this as that user, not with sudo"
+		return "run this as its owner, not with sudo"
 	}
-	return "sudo does not help, since others than root can exchange it there; create another file and name it in the configuration"
+	return "sudo does not help, since other users can replace it there; create another file and name it in the configuration"
 }
 
-// mounted is the error for a file that cannot be renamed.
-func (f *File) mounted() error {
-	return fmt.Errorf("%s is a mount of its own, as in containers, and can't be replaced; mount its directory instead", f.shown)
+// mountError is the error for a file that is a mount point.
+func (f *File) mountError() error {
+	return fmt.Errorf("%s is a mount point, as in containers, and cannot be replaced; mount the directory instead", f.shown)
 }
 
-// changed is the error for a file that is not the one that was opened any more.
-func (f *File) changed() error {
-	return fmt.Errorf("%s was changed by somebody else at the same time; try again", f.shown)
+// changedError is the error for a file that was changed or replaced after it was
+// opened.
+func (f *File) changedError() error {
+	return fmt.Errorf("%s was changed by another process at the same time; try again", f.shown)
 }
 
-// failed is the error of a system call, with the path as messages show it.
+// failed is the error of a system call, with the escaped path.
 func (f *File) failed(what string, err error) error {
 	return fmt.Errorf("%s: %s: %w", f.shown, what, cause(err))
 }
 
-// cause returns an error without the operation and the path that package os adds:
-// the messages here have both already.
+// cause removes the operation and the path that package os adds to an error: the
+// messages of this package have both already.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err

@@ -12,7 +12,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 )
 
-// A line is added to a file. Between Open and Close no other writer changes it.
+// Add lines to a file. Between Open and Close no other writer changes it.
 func Example() {
 	dir, err := os.MkdirTemp("", "atomicfile")
 	if err != nil {

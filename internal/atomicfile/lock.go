@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// lockTime is how long to wait for others that write in the same
-	// directory. Each takes milliseconds.
+	// lockTime is the maximum wait for other writers in the same directory. Each
+	// takes milliseconds.
 	lockTime = time.Minute
 
-	// lockRetry is how long to wait between two attempts to lock.
+	// lockRetry is the time between two attempts to lock.
 	lockRetry = 5 * time.Millisecond
 )
 
-// lockTarget returns what writers of the file lock. That is the directory,
-// since the file itself gets replaced. In a sticky directory that others can
-// write, they must not keep each other waiting: there it is the file. For a new
-// one it is nothing (nil); renameNew sees to it that none is overwritten.
+// lockTarget returns what to lock. It is the directory, since the file itself is
+// replaced. In a sticky directory that other users can write, it is the file: users
+// must not be able to block each other. For a new file there, it is nil, and
+// renameNew ensures that no other file is overwritten.
 func (f *File) lockTarget() **os.File {
 	if isShared(&f.inode) && f.inode.Mode&unix.S_ISVTX != 0 {
 		return &f.old
@@ -47,7 +47,7 @@ func (f *File) acquire(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("%s: for %s others have held a lock on %s", f.shown, lockTime, what)
+				return fmt.Errorf("%s: cannot lock %s: locked by another process for more than %s", f.shown, what, lockTime)
 			}
 			return ctx.Err()
 		case <-timer.C:
@@ -57,19 +57,19 @@ func (f *File) acquire(ctx context.Context) error {
 			return nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("%s: %s can't be locked: %w", f.shown, what, err)
+			return fmt.Errorf("%s: cannot lock %s: %w", f.shown, what, err)
 		}
 		timer.Reset(lockRetry)
 	}
 }
 
-// isPlaceOf reports whether both are one name in one directory.
+// isPlaceOf reports whether both are the same name in the same directory.
 func (f *File) isPlaceOf(before *File) bool {
 	return sameInode(&f.inode, &before.inode) && f.name == before.name
 }
 
-// isLockOf reports whether what before has locked is what f would lock. Else
-// the file that is locked has been replaced.
+// isLockOf reports whether before has locked what f would lock. Otherwise the
+// locked file has been replaced.
 func (f *File) isLockOf(before *File) bool {
 	now, then := f.lockTarget(), before.lockTarget()
 	switch {
@@ -83,7 +83,7 @@ func (f *File) isLockOf(before *File) bool {
 	return sameInode(&f.seen, &before.seen)
 }
 
-// takeLock takes over what before has locked.
+// takeLock takes over the lock of before.
 func (f *File) takeLock(before *File) {
 	target := before.lockTarget()
 	f.lock, *target = *target, nil

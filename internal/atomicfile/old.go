@@ -14,14 +14,13 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// openOld opens what is in the directory under the name, and returns an error if
-// it cannot be replaced.
+// openOld opens the existing file, and returns an error if it cannot be replaced.
 func (f *File) openOld() error {
 	st, there, err := f.entry()
 	if err != nil || !there {
 		return err
 	}
-	switch st.Mode & unix.S_IFMT { // before opening it does something
+	switch st.Mode & unix.S_IFMT { // before open, which can have side effects
 	case unix.S_IFREG:
 	case unix.S_IFLNK:
 		return errMoved
@@ -35,16 +34,16 @@ func (f *File) openOld() error {
 		return errMoved
 	}
 	if errors.Is(err, unix.EACCES) {
-		if advice := f.insteadOfSudo(st.Uid); advice != "" { // else callers advise sudo
-			return fmt.Errorf("%s belongs to user %d and can't be read; %s", f.shown, st.Uid, advice)
+		if advice := f.insteadOfSudo(st.Uid); advice != "" { // otherwise callers advise sudo
+			return fmt.Errorf("%s: cannot read it (owner %d); %s", f.shown, st.Uid, advice)
 		}
 	}
 	if err != nil {
-		return f.failed("opening it", err)
+		return f.failed("open", err)
 	}
 	f.old = os.NewFile(uintptr(fd), f.path)
 	if err := unix.Fstat(fd, &f.seen); err != nil {
-		return f.failed("looking at it", err)
+		return f.failed("stat", err)
 	}
 	if !sameInode(&f.seen, &st) {
 		return errMoved
@@ -52,36 +51,36 @@ func (f *File) openOld() error {
 	return nil
 }
 
-// entry returns what the directory has under the name now.
+// entry returns the current directory entry of the name.
 func (f *File) entry() (st unix.Stat_t, there bool, err error) {
 	err = unix.Fstatat(int(f.dir.Fd()), f.name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) {
 		return st, false, nil
 	}
 	if err != nil {
-		return st, false, f.failed("looking at it", err)
+		return st, false, f.failed("stat", err)
 	}
 	return st, true, nil
 }
 
-// checkNames refuses a file with more than one name (hard link).
-func (f *File) checkNames() error {
-	if f.old == nil || f.seen.Nlink <= 1 { // none is left if it has just been replaced
+// checkLinks returns an error for a file with more than one hard link.
+func (f *File) checkLinks() error {
+	if f.old == nil || f.seen.Nlink <= 1 { // 0 if it has just been replaced
 		return nil
 	}
-	advice := "remove the other names, or keep it in a directory that nobody else can write"
+	advice := "remove the other links, or keep it in a directory that nobody else can write"
 	file, temporary := shown.Argument(f.path), shown.Argument(f.path+".copy")
 	switch user := os.Geteuid(); {
-	case int(f.inode.Uid) == user && !isShared(&f.inode): // nobody else can have made the copy's name a symlink
-		advice = fmt.Sprintf("make it one with: cp -p %s %s && mv %[2]s %[1]s", file, temporary)
+	case int(f.inode.Uid) == user && !isShared(&f.inode): // nobody else can create a symlink at the name of the copy
+		advice = fmt.Sprintf("to make it a separate file, run: cp -p %s %s && mv %[2]s %[1]s", file, temporary)
 	case user == root && f.seen.Uid != root:
 		advice = "run: " + runAs(f.seen.Uid, f.seen.Gid)
 	}
-	return fmt.Errorf("%s has %d names (hard links), which would become different files; %s", f.shown, f.seen.Nlink, advice)
+	return fmt.Errorf("%s has %d hard links; replacing it would break them; %s", f.shown, f.seen.Nlink, advice)
 }
 
-// Text returns the text of the file, "" if there is none. It is an error if the
-// text is longer than limit bytes, or if the file changes while it is read.
+// Text returns the text of the file, or "" if it does not exist. It returns an error
+// if the text is longer than limit bytes, or if the file changes while it is read.
 func (f *File) Text(limit int64) (string, error) {
 	if f.old == nil {
 		return "", nil
@@ -93,25 +92,25 @@ func (f *File) Text(limit int64) (string, error) {
 	text.Grow(int(f.seen.Size) + 1)
 	n, err := io.Copy(&text, io.NewSectionReader(f.old, 0, f.seen.Size+1))
 	if err != nil {
-		return "", f.failed("reading", err)
+		return "", f.failed("read", err)
 	}
 	var now unix.Stat_t
 	if err := unix.Fstat(int(f.old.Fd()), &now); err != nil {
-		return "", f.failed("looking at it", err)
+		return "", f.failed("stat", err)
 	}
 	if n != f.seen.Size || !sameContent(&now, &f.seen) {
-		return "", f.changed()
+		return "", f.changedError()
 	}
 	return text.String(), nil
 }
 
 func sameInode(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
-// sameContent reports whether nobody has written into a file. It can have been
-// replaced: that changes only its number of names.
+// sameContent reports whether a file was not written to. It may have been replaced:
+// that changes only its link count.
 func sameContent(a, b *unix.Stat_t) bool { return a.Size == b.Size && a.Mtim == b.Mtim }
 
-// sameVersion reports whether a file is the same as before, and unchanged.
+// sameVersion reports whether both are of the same, unchanged file.
 func sameVersion(a, b *unix.Stat_t) bool {
 	return sameInode(a, b) && sameContent(a, b) && a.Ctim == b.Ctim
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-const maxLinks = 40 // followed, as by Linux
+const maxLinks = 40 // maximum number of symlinks, as in Linux
 
-// component is a directory or a symlink that a path has passed.
+// component is a directory or a symlink of a path.
 type component struct {
 	path  string // for messages
 	inode unix.Stat_t
 }
 
-// place is where a path leads: a name in an open directory, which is no
-// symlink. Whether there is something under the name is not known.
+// place is the end of a path: a name in an open directory, which is not a symlink.
+// The name need not exist.
 type place struct {
-	dir    int    // descriptor, of no use but to look up names
+	dir    int    // descriptor, only for looking up names
 	shown  string // path of dir, for messages
 	name   string
 	passed []component
@@ -34,8 +34,8 @@ func (p *place) path() string { return filepath.Join(p.shown, p.name) }
 
 func (p *place) close() { _ = unix.Close(p.dir) }
 
-// resolve follows a path as the system does, but one component after the
-// other, and keeps what it has passed.
+// resolve follows a path as the system does, but component by component, and records
+// the components.
 func resolve(path string) (*place, error) {
 	p := &place{dir: unix.AT_FDCWD}
 	err := p.follow(path)
@@ -54,7 +54,7 @@ func resolve(path string) (*place, error) {
 	case errors.Is(err, errTooManyLinks):
 		return nil, fmt.Errorf("%s: too many symlinks", text)
 	case errors.Is(err, errOtherPlace):
-		return nil, fmt.Errorf("%s: leads through a link of /proc, which can stand for a file of another container or process; run the tool in there, or name the path that the file has on this machine", text)
+		return nil, fmt.Errorf("%s: leads through a link in /proc, which can refer to a file of another container or process; run the tool there, or use the path of the file on this machine", text)
 	case errors.Is(err, unix.EISDIR):
 		return nil, fmt.Errorf("%s: is a directory, not a file", text)
 	default:
@@ -65,9 +65,9 @@ func resolve(path string) (*place, error) {
 var (
 	errTooManyLinks = errors.New("too many symlinks")
 
-	// errOtherPlace is for a symlink that the system does not follow by its
-	// text: the same text leads elsewhere from here.
-	errOtherPlace = errors.New("a link of /proc")
+	// errOtherPlace is returned for a magic link in /proc: its text may lead
+	// somewhere else than the link.
+	errOtherPlace = errors.New("a link in /proc")
 )
 
 func (p *place) follow(rest string) error {
@@ -78,7 +78,7 @@ func (p *place) follow(rest string) error {
 	for {
 		name, more, isDirectory := strings.Cut(strings.TrimLeft(rest, "/"), "/")
 		switch name {
-		case "": // behind the last slash
+		case "": // after the last slash
 			return unix.EISDIR
 		case ".":
 			if rest = more; !isDirectory {
@@ -86,8 +86,8 @@ func (p *place) follow(rest string) error {
 			}
 			continue
 		}
-		if isDirectory || name == ".." { // entered first, which lets an automounter mount it
-			err := p.enter(name, filepath.Join(p.shown, name)) // .. of what is no symlink
+		if isDirectory || name == ".." { // enter it first, so that an automounter mounts it
+			err := p.enter(name, filepath.Join(p.shown, name)) // ".." of a directory, not of a symlink
 			if rest = more; err == nil {
 				if !isDirectory {
 					return unix.EISDIR
@@ -101,7 +101,7 @@ func (p *place) follow(rest string) error {
 		inode, target, err := readLink(p.dir, name)
 		switch {
 		case errors.Is(err, unix.ENOENT) && !isDirectory:
-			p.name = name // of a new file
+			p.name = name // new file
 			return nil
 		case err != nil:
 			return err
@@ -127,7 +127,7 @@ func (p *place) follow(rest string) error {
 	}
 }
 
-// start enters the directory in which a path begins.
+// start enters the directory where a path begins.
 func (p *place) start(path string) error {
 	if strings.HasPrefix(path, "/") {
 		return p.enter("/", "/")
@@ -135,7 +135,7 @@ func (p *place) start(path string) error {
 	return p.enter(".", "")
 }
 
-// enter goes into a directory, as seen from the one before.
+// enter enters a directory, relative to the previous one.
 func (p *place) enter(name, shown string) error {
 	fd, err := openAt(p.dir, name, searchOnly|unix.O_DIRECTORY)
 	if err != nil {
@@ -156,10 +156,10 @@ func (p *place) enter(name, shown string) error {
 	return nil
 }
 
-// errSymlink is for a name that is one of a symlink.
+// errSymlink is returned for the name of a symlink.
 var errSymlink = errors.New("is a symlink")
 
-// openAt opens a name in a directory, but nothing behind a symlink.
+// openAt opens a name in a directory. It does not follow symlinks.
 func openAt(dir int, name string, flags int) (fd int, err error) {
 	for {
 		fd, err = unix.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -168,14 +168,14 @@ func openAt(dir int, name string, flags int) (fd int, err error) {
 			continue
 		case errors.Is(err, unix.ELOOP), errors.Is(err, errnoSymlink):
 			return -1, errSymlink
-		case errors.Is(err, unix.ENOTDIR): // which comes first on some systems
+		case errors.Is(err, unix.ENOTDIR): // some systems return it for a symlink, too
 			return -1, notDirectory(dir, name)
 		}
 		return fd, err
 	}
 }
 
-// notDirectory says what a name is that could not be opened as a directory.
+// notDirectory returns the error for a name that could not be opened as a directory.
 func notDirectory(dir int, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {

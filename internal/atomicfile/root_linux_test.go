@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	mallory = 65534 // a user who wants root to do something for them
-	bob     = 65533 // somebody else
+	mallory = 65534 // the attacker
+	bob     = 65533 // another user
 
 	exchangeVariable = "ATOMICFILE_TEST_EXCHANGE"
 )
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// exchange exchanges two names as mallory until the process is killed.
+// exchange swaps two names as mallory until the process is killed.
 func exchange(a, b string) {
 	err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(mallory), syscall.Setuid(mallory))
 	for err == nil {
@@ -43,11 +43,11 @@ func exchange(a, b string) {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("not root: no other users to try")
+		t.Skip("needs root to act as other users")
 	}
 }
 
-// ownedBy makes a directory of a user.
+// ownedBy creates a directory of a user.
 func ownedBy(t *testing.T, uid int, path string) string {
 	t.Helper()
 	must(t, os.MkdirAll(path, 0o755))
@@ -63,15 +63,15 @@ func writeAs(t *testing.T, uid int, path, text string, mode fs.FileMode) {
 	must(t, os.Chmod(path, mode))
 }
 
-// linkAs makes a symlink of a user.
+// linkAs creates a symlink of a user.
 func linkAs(t *testing.T, uid int, target, path string) {
 	t.Helper()
 	must(t, os.Symlink(target, path))
 	must(t, os.Lchown(path, uid, uid))
 }
 
-// listing returns what is below a directory: names, types, owners, inodes,
-// times and texts.
+// listing lists everything below a directory: names, types, owners, inodes, times
+// and texts.
 func listing(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -95,7 +95,7 @@ func listing(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// edit does what the tool does: it adds a line to what is there.
+// edit adds a line to a file, as the tool does.
 func edit(t *testing.T, path string) (before string, err error) {
 	t.Helper()
 	f, err := Open(t.Context(), path, func() {})
@@ -110,9 +110,9 @@ func edit(t *testing.T, path string) (before string, err error) {
 	return before, f.Replace(before+"new line\n", KeepGroup)
 }
 
-// TestExchangedDirectory edits, as root, a file in a directory that its owner
-// exchanges with a symlink all the time. Root's directory behind the symlink
-// stays as it is: nothing in it is read, written, created or given away.
+// TestExchangedDirectory edits, as root, a file in a directory that its owner keeps
+// swapping with a symlink. Root's directory, the target of the symlink, stays as it
+// is: nothing in it is read, written, created or given away.
 func TestExchangedDirectory(t *testing.T) {
 	needRoot(t)
 	base := reachable(t)
@@ -143,7 +143,7 @@ func TestExchangedDirectory(t *testing.T) {
 	end := time.Now().Add(5 * time.Second)
 	for i := 0; time.Now().Before(end) && (changed < 100 || refused < 100); i++ {
 		name := []string{"f", "of-mallory", "new"}[i%3]
-		if i%3 < 2 { // mallory's own file, which is to get the rights of the other one
+		if i%3 < 2 { // mallory's own file, which should get the permissions of the other one
 			must(t, own.RemoveAll(name))
 			must(t, own.WriteFile(name, []byte("payload\n"), 0o600))
 			must(t, own.Chown(name, mallory, mallory))
@@ -171,19 +171,19 @@ func TestExchangedDirectory(t *testing.T) {
 	t.Logf("changed %d times, refused %d times", changed, refused)
 }
 
-// TestRootRefuses: root changes nothing by a path that others could lead
-// elsewhere, and says what to do instead.
+// TestRootRefuses checks that root changes nothing by a path that other users could
+// redirect, and that the error says what to do instead.
 func TestRootRefuses(t *testing.T) {
 	needRoot(t)
 	for _, test := range []struct {
 		name  string
 		setUp func(t *testing.T, base string)
 		path  string
-		want  []string // parts of the message, with BASE for the directory; what begins with ! must not be there; none if root changes the file
+		want  []string // parts of the message, with BASE for the directory; parts that begin with ! must be absent; none if root changes the file
 	}{
 		{"a directory symlink of another user", func(t *testing.T, base string) {
 			linkAs(t, mallory, "root", base+"/link")
-		}, "link/f", []string{"the symlink ", "/link belongs to nobody", "name the file without the symlink", "!runuser"}},
+		}, "link/f", []string{"the symlink ", "/link belongs to nobody", "use a path without the symlink", "!runuser"}},
 		{"a directory symlink of another user, new file", func(t *testing.T, base string) {
 			linkAs(t, mallory, "root", base+"/link")
 		}, "link/none", []string{"/link belongs to nobody"}},
@@ -192,32 +192,32 @@ func TestRootRefuses(t *testing.T) {
 		}, "f", []string{"the symlink ", "/f belongs to nobody"}},
 		{"a directory of another user", func(t *testing.T, base string) {
 			write(t, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
-		}, "dir/f", []string{"the directory ", "/dir belongs to nobody", "can't change this one, which belongs to root", "create another file", "in a directory that belongs to root", "runuser -u nobody -- caddy htpasswd -c", "!chown", "!cp "}},
+		}, "dir/f", []string{"the directory ", "/dir belongs to nobody", "cannot edit it, since it belongs to root", "create another file", "in a directory that belongs to root", "runuser -u nobody -- caddy htpasswd -c", "!chown", "!cp "}},
 		{"a directory of another user, file of a third one", func(t *testing.T, base string) {
 			writeAs(t, bob, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
-		}, "dir/f", []string{"/dir belongs to nobody", "which belongs to user 65533", "create another file"}},
+		}, "dir/f", []string{"/dir belongs to nobody", "since it belongs to user 65533", "create another file"}},
 		{"root's directory in one of another user, new file", func(t *testing.T, base string) {
 			ownedBy(t, 0, ownedBy(t, mallory, base+"/dir")+"/of-root")
 		}, "dir/of-root/none", []string{"/dir belongs to nobody", "keep the file where every directory of its path belongs to root", "!runuser"}},
 		{"a symlink of another user to a new file in their directory", func(t *testing.T, base string) {
 			linkAs(t, mallory, ownedBy(t, mallory, base+"/dir"), base+"/link")
 		}, "link/none", []string{"the symlink ", "runuser -u nobody -- caddy htpasswd ..."}},
-		{"two names in the directory of another user", func(t *testing.T, base string) {
+		{"two hard links in the directory of another user", func(t *testing.T, base string) {
 			writeAs(t, mallory, ownedBy(t, mallory, base+"/dir")+"/f", "old\n", 0o600)
 			must(t, os.Link(base+"/dir/f", base+"/dir/g"))
 			linkAs(t, mallory, base+"/root/f", base+"/dir/f.copy")
-		}, "dir/f", []string{"has 2 names", "runuser -u nobody -- caddy htpasswd ...", "!cp -p"}},
-		{"two names, root's file in the directory of another user", func(t *testing.T, base string) {
+		}, "dir/f", []string{"has 2 hard links", "runuser -u nobody -- caddy htpasswd ...", "!cp -p"}},
+		{"two hard links, root's file in the directory of another user", func(t *testing.T, base string) {
 			must(t, os.Link(base+"/root/f", ownedBy(t, mallory, base+"/dir")+"/f"))
 		}, "dir/f", []string{"/dir belongs to nobody", "!cp -p"}},
-		{"two names, root's file in a sticky directory", func(t *testing.T, base string) {
+		{"two hard links, root's file in a sticky directory", func(t *testing.T, base string) {
 			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
 			must(t, os.Link(base+"/root/f", base+"/dir/f"))
 			linkAs(t, mallory, base+"/root/f", base+"/dir/f.copy")
-		}, "dir/f", []string{"has 2 names", "in a directory that nobody else can write", "!cp -p"}},
-		{"two names in root's directory", func(t *testing.T, base string) {
+		}, "dir/f", []string{"has 2 hard links", "in a directory that nobody else can write", "!cp -p"}},
+		{"two hard links in root's directory", func(t *testing.T, base string) {
 			must(t, os.Link(base+"/root/f", base+"/root/x;'reboot"))
-		}, "root/x;'reboot", []string{"has 2 names", `cp -p 'BASE/root/x;'\''reboot' 'BASE/root/x;'\''reboot.copy' && mv 'BASE/root/x;'\''reboot.copy' 'BASE/root/x;'\''reboot'`}},
+		}, "root/x;'reboot", []string{"has 2 hard links", `cp -p 'BASE/root/x;'\''reboot' 'BASE/root/x;'\''reboot.copy' && mv 'BASE/root/x;'\''reboot.copy' 'BASE/root/x;'\''reboot'`}},
 		{"a directory of another user, new file", func(t *testing.T, base string) {
 			ownedBy(t, mallory, base+"/dir")
 		}, "dir/none", []string{"the directory ", "/dir belongs to nobody", "runuser -u nobody -- caddy htpasswd", "in a directory that belongs to root"}},
@@ -238,7 +238,7 @@ func TestRootRefuses(t *testing.T) {
 		}, "dir/f", []string{"/dir belongs to nobody"}},
 		{"a directory that its group can write", func(t *testing.T, base string) {
 			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o775))
-		}, "dir/none", []string{"others than its owner can write the directory ", "(mode 0775)", "chmod go-w "}},
+		}, "dir/none", []string{"other users than the owner can write the directory ", "(mode 0775)", "chmod go-w "}},
 		{"a directory above that everybody can write", func(t *testing.T, base string) {
 			ownedBy(t, 0, base+"/dir/of-root")
 			must(t, os.Chmod(base+"/dir", 0o777))
@@ -251,14 +251,14 @@ func TestRootRefuses(t *testing.T) {
 			ownedBy(t, mallory, base+"/dir")
 			writeAs(t, mallory, ownedBy(t, 0, base+"/dir/of-root")+"/f", "old\n", 0o600)
 			must(t, os.Chmod(base+"/dir/of-root", 0o775))
-		}, "dir/of-root/f", []string{"/dir/of-root (mode 0775)", "let only its owner write it", "!chmod"}},
+		}, "dir/of-root/f", []string{"/dir/of-root (mode 0775)", "make it writable by its owner only", "!chmod"}},
 		{"a directory by an access control list", func(t *testing.T, base string) {
 			list := acl(mallory)
 			list[4+8+2], list[4+3*8+2] = 7, 7 // the user and the mask
 			if err := unix.Setxattr(ownedBy(t, 0, base+"/dir"), aclAttribute, list, 0); err != nil {
-				t.Skipf("no access control lists here: %v", err)
+				t.Skipf("no access control lists: %v", err)
 			}
-		}, "dir/none", []string{"others than its owner can write the directory "}},
+		}, "dir/none", []string{"other users than the owner can write the directory "}},
 		{"a sticky directory, what is in it belongs to another user", func(t *testing.T, base string) {
 			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
 			ownedBy(t, mallory, base+"/dir/theirs")
@@ -270,25 +270,25 @@ func TestRootRefuses(t *testing.T) {
 		{"a sticky directory that belongs to another user", func(t *testing.T, base string) {
 			must(t, os.Chmod(ownedBy(t, mallory, base+"/dir"), 0o777|fs.ModeSticky))
 		}, "dir/none", []string{"/dir belongs to nobody"}},
-		{"a file that another user has put into a sticky directory", func(t *testing.T, base string) {
+		{"a file of another user in a sticky directory", func(t *testing.T, base string) {
 			must(t, os.Chmod(ownedBy(t, 0, base+"/dir"), 0o777|fs.ModeSticky))
 			writeAs(t, mallory, base+"/dir/f", "old\n", 0o600)
-		}, "dir/f", []string{"it belongs to nobody", "others than root can make files in its directory", "runuser -u nobody -- caddy htpasswd ...", "in a directory that only root can write"}},
+		}, "dir/f", []string{"it belongs to nobody", "other users can create files in its directory", "runuser -u nobody -- caddy htpasswd ...", "in a directory that only root can write"}},
 		{"the file's owner leads to root's directory", func(t *testing.T, base string) {
 			writeAs(t, mallory, base+"/root/of-mallory", "old\n", 0o600)
 			linkAs(t, mallory, "../root/of-mallory", ownedBy(t, mallory, base+"/dir")+"/f")
-		}, "dir/f", []string{"who can't write there", "name it by this path", "!runuser"}},
-		{"the file's owner leads through a directory that they can't enter", func(t *testing.T, base string) {
+		}, "dir/f", []string{"who cannot write there", "use the path BASE/root/of-mallory", "!runuser"}},
+		{"the file's owner leads through a directory that the owner cannot enter", func(t *testing.T, base string) {
 			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
 			must(t, os.Chmod(base+"/root", 0o700))
 			linkAs(t, mallory, "../root/d", ownedBy(t, mallory, base+"/dir")+"/web")
-		}, "dir/web/f", []string{"BASE/root/d/f: not changed by root", "/dir/web, which belongs to nobody, who can't enter the directory BASE/root"}},
-		{"the file's owner leads through a directory that their group can't enter", func(t *testing.T, base string) {
+		}, "dir/web/f", []string{"BASE/root/d/f: refused as root", "/dir/web, which belongs to nobody, who cannot enter the directory BASE/root"}},
+		{"the file's owner leads through a directory that the owner's group cannot enter", func(t *testing.T, base string) {
 			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
 			must(t, os.Chown(base+"/root", 0, mallory))
 			must(t, os.Chmod(base+"/root", 0o705))
 			linkAs(t, mallory, base+"/root/d/f", ownedBy(t, mallory, base+"/dir")+"/f")
-		}, "dir/f", []string{"can't enter the directory BASE/root"}},
+		}, "dir/f", []string{"cannot enter the directory BASE/root"}},
 		{"a name with a line end", func(t *testing.T, base string) {
 			ownedBy(t, mallory, base+"/dir\ncaddy htpasswd: done")
 			linkAs(t, 0, "dir\ncaddy htpasswd: done", base+"/web")
@@ -307,12 +307,12 @@ func TestRootRefuses(t *testing.T) {
 		{"a file of another user in root's directory", func(t *testing.T, base string) {
 			writeAs(t, mallory, base+"/root/f2", "old\n", 0o600)
 		}, "root/f2", nil},
-		{"a file that the path leads to by directories that everybody can enter", func(t *testing.T, base string) {
+		{"a path through directories that everybody can enter", func(t *testing.T, base string) {
 			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
 			must(t, os.Chmod(base+"/root", 0o711))
 			linkAs(t, mallory, "../root/d", ownedBy(t, mallory, base+"/dir")+"/web")
 		}, "dir/web/f", nil},
-		{"a file behind a directory that only root can enter, by its path", func(t *testing.T, base string) {
+		{"a file in a directory that only root can enter, by its own path", func(t *testing.T, base string) {
 			writeAs(t, mallory, ownedBy(t, mallory, base+"/root/d")+"/f", "old\n", 0o600)
 			must(t, os.Chmod(base+"/root", 0o700))
 		}, "root/d/f", nil},
@@ -363,7 +363,7 @@ func TestRootRefuses(t *testing.T) {
 	}
 }
 
-// TestRelativeRefused: the directory that root is in counts, too.
+// TestRelativeRefused checks the working directory of root, too.
 func TestRelativeRefused(t *testing.T) {
 	needRoot(t)
 	t.Chdir(ownedBy(t, mallory, filepath.Join(reachable(t), "dir")))
@@ -372,7 +372,7 @@ func TestRelativeRefused(t *testing.T) {
 	}
 }
 
-// TestModeMasked: setuid, setgid and sticky bits are not carried over.
+// TestModeMasked checks that setuid, setgid and sticky bits are not copied.
 func TestModeMasked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	for _, mode := range []fs.FileMode{fs.ModeSetuid, fs.ModeSetgid, fs.ModeSticky, fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky} {
@@ -385,14 +385,14 @@ func TestModeMasked(t *testing.T) {
 	}
 }
 
-// TestCapabilities: neither are the rights of a program.
+// TestCapabilities checks that capabilities are not copied.
 func TestCapabilities(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	write(t, path, "old", 0o755)
 	const name = "security.capability"
 	netBind := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	if err := unix.Setxattr(path, name, netBind, 0); err != nil {
-		t.Skipf("no capabilities of files here: %v", err)
+		t.Skipf("no file capabilities: %v", err)
 	}
 	must(t, replace(t, path, "new"))
 	if _, err := unix.Getxattr(path, name, make([]byte, 100)); !errors.Is(err, unix.ENODATA) {
@@ -400,8 +400,8 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// TestStickyDirectory: in a directory where everybody can make files, nobody
-// keeps others from changing theirs, by whatever names or locks.
+// TestStickyDirectory checks that in a directory where everybody can create files,
+// no user can block changes of other users' files, by names or locks.
 func TestStickyDirectory(t *testing.T) {
 	needRoot(t)
 	dir := reachable(t)
@@ -452,7 +452,8 @@ func TestStickyDirectory(t *testing.T) {
 	}
 }
 
-// TestStickyDirectoryTurns: there, one writer of a file still waits for the other.
+// TestStickyDirectoryTurns checks that writers of a file in a sticky directory wait
+// for each other.
 func TestStickyDirectoryTurns(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o777|fs.ModeSticky))
@@ -478,23 +479,24 @@ func TestStickyDirectoryTurns(t *testing.T) {
 	}
 }
 
-// TestNewFileOverwritesNone: a file that appears while a new one is made stays.
+// TestNewFileOverwritesNone checks that a file that appears while a new one is
+// written is not overwritten.
 func TestNewFileOverwritesNone(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "from"), "new", 0o600)
-	write(t, filepath.Join(dir, "to"), "of somebody else", 0o600)
+	write(t, filepath.Join(dir, "to"), "of another user", 0o600)
 	fd, err := unix.Open(dir, unix.O_PATH, 0)
 	must(t, err)
 	defer unix.Close(fd)
 	if err := renameNew(fd, "from", "to"); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("got error %v, want one that it is there", err)
+		t.Errorf("got error %v, want fs.ErrExist", err)
 	}
-	if got := read(t, filepath.Join(dir, "to")); got != "of somebody else" {
+	if got := read(t, filepath.Join(dir, "to")); got != "of another user" {
 		t.Errorf("%q", got)
 	}
 }
 
-// TestSpecialFiles: what is no file is not opened, and blocks nobody.
+// TestSpecialFiles checks that special files are not opened, and do not block.
 func TestSpecialFiles(t *testing.T) {
 	dir := t.TempDir()
 	must(t, unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
@@ -505,8 +507,8 @@ func TestSpecialFiles(t *testing.T) {
 	}
 }
 
-// TestLinksOfProc: what a process has is not looked for by the text of its link
-// in /proc, which is a path as that process sees it.
+// TestLinksOfProc checks that magic links in /proc are not followed by their text,
+// which is a path as another process sees it.
 func TestLinksOfProc(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
@@ -524,17 +526,18 @@ func TestLinksOfProc(t *testing.T) {
 		"/proc/self/root/" + dir + "/none",
 	} {
 		for _, err := range []error{check(other), replace(t, other, "new")} {
-			if err == nil || !strings.Contains(err.Error(), "leads through a link of /proc") || !strings.Contains(err.Error(), "run the tool in there") {
+			if err == nil || !strings.Contains(err.Error(), "leads through a link in /proc") || !strings.Contains(err.Error(), "run the tool there") {
 				t.Errorf("%s: got error %v", other, err)
 			}
 		}
 	}
 	unchanged(t, path, "old")
-	must(t, replace(t, "/proc/self/../.."+path, "new")) // self is a usual symlink
+	must(t, replace(t, "/proc/self/../.."+path, "new")) // self is a normal symlink
 	unchanged(t, path, "new")
 }
 
-// TestNoUselessSudo: a user is told to use sudo only where root would do it.
+// TestNoUselessSudo checks that an error advises sudo only where root would change
+// the file.
 func TestNoUselessSudo(t *testing.T) {
 	needRoot(t)
 	for _, test := range []struct {
@@ -547,7 +550,7 @@ func TestNoUselessSudo(t *testing.T) {
 		{"another user's file in their directory", bob, bob, 0o755, "run this with sudo", "sudo does not help"},
 		{"root's file in the user's directory", mallory, 0, 0o755, "create another file and name it in the configuration", "run this with sudo"},
 		{"root's file in another user's directory", bob, 0, 0o755, "create another file and name it in the configuration", "run this with sudo"},
-		{"another user's file in a sticky directory", 0, bob, 0o777 | fs.ModeSticky, "run this as that user, not with sudo", "run this with sudo"},
+		{"another user's file in a sticky directory", 0, bob, 0o777 | fs.ModeSticky, "run this as its owner, not with sudo", "run this with sudo"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			base := reachable(t)
@@ -560,7 +563,7 @@ func TestNoUselessSudo(t *testing.T) {
 			own, err := Look(path)
 			must(t, err)
 			defer own.Close()
-			got := own.notOurs(fs.ErrPermission).Error()
+			got := own.ownerError(fs.ErrPermission).Error()
 			if !strings.Contains(got, test.want) || strings.Contains(got, test.wantOther) {
 				t.Errorf("got %q, want %q and not %q in it", got, test.want, test.wantOther)
 			}
@@ -569,15 +572,15 @@ func TestNoUselessSudo(t *testing.T) {
 			must(t, syscall.Seteuid(mallory))
 			sudo := strings.HasPrefix(test.want, "run this with sudo")
 			if _, err := Look(path); errors.Is(err, fs.ErrPermission) != sudo || !sudo && !strings.Contains(err.Error(), test.want) {
-				t.Errorf("unreadable: got error %v, want one that lets the caller advise sudo: %t, or %q in it", err, sudo, test.want)
+				t.Errorf("unreadable: got error %v, want a permission error: %t, or %q in it", err, sudo, test.want)
 			}
 		})
 	}
 }
 
-// TestIsFixed: where somebody else could exchange a file, no command that names
-// it is safe for root.
-func TestIsFixed(t *testing.T) {
+// TestIsTamperProof checks that a file that another user could replace is recognized:
+// no command that names it is safe for root.
+func TestIsTamperProof(t *testing.T) {
 	needRoot(t)
 	base := reachable(t)
 	must(t, os.Chmod(base, 0o755))
@@ -595,7 +598,7 @@ func TestIsFixed(t *testing.T) {
 	}
 	for path, want := range map[string]bool{
 		"of-root":            true,
-		"of-mallory":         true, // who can't rename it
+		"of-mallory":         true, // mallory cannot rename it
 		"none":               false,
 		"link-of-root":       true,
 		"link-of-mallory":    false,
@@ -609,11 +612,11 @@ func TestIsFixed(t *testing.T) {
 		"theirs/of-mallory":  false,
 		"theirs/dir/of-root": false,
 	} {
-		if got := IsFixed(base + "/" + path); got != want {
+		if got := IsTamperProof(base + "/" + path); got != want {
 			t.Errorf("%s: got %t, want %t", path, got, want)
 		}
 	}
-	if IsFixed("/proc/self/root" + base + "/of-root") {
-		t.Error("by a link of /proc: got true, want false")
+	if IsTamperProof("/proc/self/root" + base + "/of-root") {
+		t.Error("by a link in /proc: got true, want false")
 	}
 }

@@ -3,9 +3,9 @@ package atomicfile
 import "golang.org/x/sys/unix"
 
 const (
-	// searchOnly opens a directory to look up names in it. It need not be
-	// readable for that.
+	// searchOnly opens a directory to look up names. Read permission is not
+	// needed.
 	searchOnly = unix.O_SEARCH
 
-	errnoSymlink = unix.EMLINK // what O_NOFOLLOW says
+	errnoSymlink = unix.EMLINK // error of O_NOFOLLOW
 )

@@ -5,8 +5,8 @@ package atomicfile
 import "golang.org/x/sys/unix"
 
 const (
-	// searchOnly opens a directory to look up names in it.
+	// searchOnly opens a directory to look up names.
 	searchOnly = unix.O_RDONLY
 
-	errnoSymlink = unix.EFTYPE // what O_NOFOLLOW says on some systems
+	errnoSymlink = unix.EFTYPE // error of O_NOFOLLOW on some systems
 )

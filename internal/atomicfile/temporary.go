@@ -10,25 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// randomLen is how many characters the random part of a name has, 5 bits each.
+// randomLen is the length of the random part of a name, in characters of 5 bits.
 const randomLen = 13
 
-// temporaryPrefix returns how the name of the new version begins until it is in
-// its place. Neither servers nor people take such a file for a password file: its
-// name has a dot in front and another ending.
+// temporaryPrefix returns the prefix of the name of a temporary file. It begins with
+// a dot and does not end like the file, so that nobody mistakes it for the file.
 func (f *File) temporaryPrefix() string {
 	return "." + f.name[:min(len(f.name), 200)] + ".caddy-htpasswd-new" // names have 255 bytes at most
 }
 
-// isTemporary reports whether create chooses such names, or did so in a version
-// of this program without the random part.
+// isTemporary reports whether name is a name of a temporary file, also of earlier
+// versions of this program, which had no random part.
 func (f *File) isTemporary(name string) bool {
 	rest, ok := strings.CutPrefix(name, f.temporaryPrefix())
 	return ok && (rest == "" || rest[0] == '-' && len(rest) == 1+randomLen)
 }
 
-// removeLeftovers removes the temporary files of writers that were killed. Those
-// of other users stay: they do no harm.
+// removeLeftovers removes temporary files of writers that were killed. It keeps
+// those of other users, which do no harm.
 func (f *File) removeLeftovers() {
 	if _, err := f.dir.Seek(0, io.SeekStart); err != nil {
 		return
@@ -46,8 +45,8 @@ func (f *File) removeLeftovers() {
 	}
 }
 
-// isOurs reports whether a temporary file belongs to this user, or to the owner of
-// the file. A new version gets that owner before it is put in place.
+// isOurs reports whether a temporary file belongs to this user or to the owner of
+// the file, which it gets before it is renamed.
 func (f *File) isOurs(name string) bool {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(f.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {

@@ -1,28 +1,27 @@
-// Package balance shares requests among the servers of a group.
+// Package balance distributes requests among the servers of a group.
 //
-// A [Group] is made once for a list of servers, and then chooses one for each
-// request. Some servers of a group can be backups: they get requests only while
-// no other server can take one. Some can be down: they get none. Among the rest a
-// [Method] chooses, in proportion to the weights.
+// Create a [Group] with [New] for a list of servers, and call [Group.Choose] for each
+// request. Backup servers get requests only while no other server is available.
+// Servers that are down get none. Among the others, the [Method] of the group
+// chooses, in proportion to their weights.
 //
 // It promises:
 //   - A server that is down or not available is never chosen. A server that was
 //     tried already is chosen again only after all others, if at all.
-//   - A server is found while there is one that can take the request.
+//   - A server is found whenever there is one that can take the request.
 //   - hash and ip_hash choose the same server for the same key in every process.
-//     These choices are fixed: an update must not move anybody.
+//     These choices never change: an update must not move clients.
 //   - round_robin, least_conn and ip_hash choose as nginx does.
-//   - Choosing allocates no memory. Many goroutines can do it at once.
+//   - Choosing does not allocate, and is safe for concurrent use.
 //
 // # How to add a method
 //
-// Write a file with a type that implements chooser, and a constructor of it. The
-// type embeds weights if a server can have a part of its weight for a while. Then
-// add a constant and a row in method.go: the tests of all methods and the benchmarks
-// go over the rows. What the method has to know of a server becomes a method of
-// [Server], what it has to know of a request a field of [Request]. What holds for
-// all methods, such as a cookie that names the server, has its place in
-// [Group.Choose] and in canTake.
+// Write a file with a type that implements chooser, and a constructor. If servers
+// can temporarily have a part of their weight, the type embeds weights. Then add a
+// constant and a row in method.go: the tests of all methods and the benchmarks use
+// these rows. If the method needs more information about a server, add a method to
+// [Server]; about a request, add a field to [Request]. Features of all methods, such
+// as a cookie that selects the server, belong in [Group.Choose] and canTake.
 package balance
 
 import (
@@ -32,80 +31,80 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Server is what a proxy knows of one server at the moment. Many goroutines call
-// its methods at once, some of them while they hold a lock of the group.
+// Server is the current state of a server. Its methods must be safe for concurrent
+// use. Some calls hold a lock of the group.
 type Server interface {
-	// Available reports whether the server can take one more request: it is
+	// Available reports whether the server can take another request: it is
 	// healthy and not full.
 	Available() bool
 
 	// Healthy reports whether the server passes its health checks. Only slow
-	// start looks at it: a full server does not start again.
+	// start uses it: a server that was full does not start slowly.
 	Healthy() bool
 
-	// NumRequests returns how many requests the server has at the moment.
+	// NumRequests returns the number of requests that the server is handling.
 	NumRequests() int
 }
 
-// Member is one server's part in a group.
+// Member is the configuration of a server in a group.
 type Member struct {
-	// Address tells the server from others. It places the server for hash, and
-	// [Tried] goes by it.
+	// Address identifies the server. It determines the keys of the server with
+	// hash, and is used by [Tried].
 	Address string
 
-	// Weight is the server's share, in proportion to those of the others: 1 to
-	// 65535. Less than 1 is taken for 1.
+	// Weight is the server's share of the requests, relative to those of the
+	// others: 1 to 65535. Less than 1 means 1.
 	Weight int
 
-	// Backup says that the server gets requests only while none that is not a
-	// backup can take them.
+	// Backup servers get requests only while no other server can take them.
 	Backup bool
 
-	// Down says that the server gets no requests. For ip_hash it keeps its place,
-	// so that no client of another server moves.
+	// Down servers get no requests. With ip_hash such a server keeps its place,
+	// so that clients of other servers do not move.
 	Down bool
 
-	// Recovery is what slow start knows of the server. Groups that share it
-	// let the server come back together. Nil stands for a new one.
+	// Recovery is the server's state of slow start. Groups can share it. Nil
+	// means a new one.
 	Recovery *Recovery
 }
 
-// Settings are what holds for a group as a whole.
+// Settings are the settings of a group.
 type Settings struct {
 	// Method chooses among the servers. It must be one of [Methods].
 	Method Method
 
-	// SlowStart is how long a server that was unhealthy takes to come back to
-	// its weight. 0 is at once. Methods without [Method.HasSlowStart] ignore it.
+	// SlowStart is how long a server that was unhealthy takes to get back to its
+	// full weight. 0 means at once. Methods without [Method.HasSlowStart] ignore it.
 	SlowStart time.Duration
 
-	// EachOnce says that no server is chosen that was tried already. Otherwise
-	// all servers are tried once more when all have been tried.
+	// EachOnce means that no server is tried twice. Otherwise all servers are
+	// tried again when all have been tried.
 	EachOnce bool
 
-	// Start is the turn at which a method begins that has an order.
+	// Start is the position at which round robin begins.
 	Start uint64
 }
 
-// Group chooses among servers. It is safe for use by many goroutines at once.
+// Group chooses among servers. It is safe for concurrent use.
 type Group struct {
-	tiers     []tier // primaries, then backups; none that is empty
+	tiers     []tier // primaries, then backups; none is empty
 	slowStart time.Duration
 	eachOnce  bool
 }
 
-// tier are servers that share the requests while those before can't take any.
+// tier are servers that get requests only while no server of the previous tiers can
+// take them.
 type tier struct {
 	members []member
 	chooser
 }
 
-// chooser is a method at work among the members of one tier.
-// It is used by many requests at once.
+// chooser implements a method for the members of one tier. It is safe for concurrent
+// use.
 type chooser interface {
 	// choose returns the index of a member that can take the request, or -1 if
-	// there is none. It goes by value: behind an interface a pointer would cost
-	// each request an allocation.
+	// there is none. The request is passed by value: a pointer would escape, and
+	// cost an allocation per request.
 	choose(r Request) int
 }
 
@@ -114,13 +113,13 @@ type member struct {
 	address  string
 	index    int          // in the group
 	weight   int          // at least 1
-	hash     uint64       // of the address: the same wherever and whenever it is computed
+	hash     uint64       // of the address; the same in every process and version
 	recovery *Recovery    // for slow start
-	wasAway  *atomic.Bool // it was unhealthy when this group looked at it last
-	down     bool         // switched off; it is here since ip_hash leaves it its clients' places
+	wasAway  *atomic.Bool // was unhealthy when this group last checked
+	down     bool         // gets no requests, but keeps its place for ip_hash
 }
 
-// New makes a group of these members. It panics if the method is unknown.
+// New returns a group of the members. It panics if the method is unknown.
 func New(s Settings, members []Member) *Group {
 	var primaries, backups []member
 	for i, m := range members {
@@ -158,8 +157,8 @@ func New(s Settings, members []Member) *Group {
 	return g
 }
 
-// Choose returns the index of the server that gets the request, or -1 if none can
-// take it. Servers that were tried already come last, or never with
+// Choose returns the index of the server for the request, or -1 if no server can
+// take it. Servers that were tried already are chosen last, or never with
 // [Settings.EachOnce]; r.Tried is cleared when all have been tried.
 func (g *Group) Choose(r Request) int {
 	for again := false; ; again = true {
@@ -174,11 +173,11 @@ func (g *Group) Choose(r Request) int {
 		if again || r.Tried == nil || g.eachOnce {
 			return -1
 		}
-		r.Tried.clear() // once more from the beginning
+		r.Tried.clear() // try all servers again
 	}
 }
 
-// observe notes for slow start how servers are that get no requests now.
+// observe records the health of servers that get no requests now, for slow start.
 func (g *Group) observe(r *Request, tiers []tier) {
 	for _, t := range tiers {
 		for i := range t.members {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// fakeServer is a server whose state a test sets.
+// fakeServer is a server whose state is set by a test.
 type fakeServer struct {
 	name     string
 	off      atomic.Bool // not healthy
@@ -35,7 +35,7 @@ type testGroup struct {
 	now     time.Time
 }
 
-// newTestGroup makes a group of servers written as "a:5 b c:1:backup d:1:down".
+// newTestGroup returns a group of servers written as "a:5 b c:1:backup d:1:down".
 func newTestGroup(s Settings, servers string) *testGroup {
 	g := &testGroup{byName: make(map[string]*fakeServer), now: time.Unix(1_700_000_000, 0)}
 	for _, text := range strings.Fields(servers) {
@@ -51,7 +51,7 @@ func newTestGroup(s Settings, servers string) *testGroup {
 	return g
 }
 
-// roundRobinOf makes a group as newTestGroup does, with round robin.
+// roundRobinOf is like newTestGroup, with round robin.
 func roundRobinOf(servers string) *testGroup {
 	return newTestGroup(Settings{Method: MethodRoundRobin}, servers)
 }
@@ -93,7 +93,7 @@ func (g *testGroup) setRequests(requests string) {
 // request is a request for the choosers of the group.
 func (g *testGroup) request() Request { return Request{Servers: g.servers, Now: g.now.UnixNano()} }
 
-// counted says how often each server is in the order, as in "a=5 b=1".
+// counted returns how often each server is in the order, as in "a=5 b=1".
 func (g *testGroup) counted(order []string) string {
 	counts := make(map[string]int)
 	for _, name := range order {
@@ -108,7 +108,7 @@ func (g *testGroup) counted(order []string) string {
 	return strings.Join(out, " ")
 }
 
-// keyOf returns the i-th of many keys of which a method can make use.
+// keyOf returns the i-th of many keys for a method.
 func keyOf(method Method, i int) string {
 	if method == MethodIPHash {
 		return fmt.Sprintf("192.0.%d.1", i%256)
@@ -116,8 +116,8 @@ func keyOf(method Method, i int) string {
 	return fmt.Sprint("/", i)
 }
 
-// checkShares compares with weights by chi-square, at a probability of 0.001
-// that it fails by chance; the input is fixed.
+// checkShares compares shares with weights by a chi-square test with a significance
+// level of 0.001. The input is fixed.
 func checkShares(t *testing.T, placed map[string]string, weights map[string]float64) {
 	t.Helper()
 	counts, total := make(map[string]float64), 0.0
@@ -137,8 +137,8 @@ func checkShares(t *testing.T, placed map[string]string, weights map[string]floa
 	}
 }
 
-// TestMethodsFailOver holds for every method: only servers that are available
-// get requests, backups only while there is no other, and down ones never.
+// TestMethodsFailOver checks for every method that only available servers get
+// requests, backups only while there is no other, and down servers never.
 func TestMethodsFailOver(t *testing.T) {
 	t.Parallel()
 	for _, method := range Methods() {
@@ -166,8 +166,8 @@ func TestMethodsFailOver(t *testing.T) {
 	}
 }
 
-// TestMethodsRetry holds for every method: a request that is tried again goes
-// to each server once, then to the backups, and then nowhere or once more.
+// TestMethodsRetry checks for every method that a request that is retried goes to each
+// server once, then to the backups, and then nowhere or to all of them again.
 func TestMethodsRetry(t *testing.T) {
 	t.Parallel()
 	for _, method := range Methods() {
@@ -195,8 +195,8 @@ func TestMethodsRetry(t *testing.T) {
 	}
 }
 
-// TestMethodsLeaveFullServers holds for every method: a server that is full gets
-// nothing, and a choice without any server is none.
+// TestMethodsLeaveFullServers checks for every method that a full server gets no
+// requests, and that nothing is chosen without servers.
 func TestMethodsLeaveFullServers(t *testing.T) {
 	t.Parallel()
 	for _, method := range Methods() {
@@ -216,10 +216,9 @@ func TestMethodsLeaveFullServers(t *testing.T) {
 	}
 }
 
-// TestKeysStay has servers that Select of commit b72438c chose, when all of this
-// was still a part of the package in the root: an update must not move anybody. The
-// keys of hash are /key/0 to /key/9999. The digest is FNV-1a of the 10,000 names,
-// one a line. The first choices are given by the last letter of the name.
+// TestKeysStay pins choices: an update must not move clients. The keys of hash are
+// /key/0 to /key/9999. The digest is FNV-1a of the 10,000 names, one per line. The
+// first choices are given by the last letter of the name.
 func TestKeysStay(t *testing.T) {
 	t.Parallel()
 	hashKey := func(i int) string { return fmt.Sprint("/key/", i) }
@@ -262,7 +261,7 @@ func TestKeysStay(t *testing.T) {
 	}
 }
 
-// TestUnknownMethod has a method that there is not.
+// TestUnknownMethod checks that an unknown method panics.
 func TestUnknownMethod(t *testing.T) {
 	t.Parallel()
 	if Method("fair").IsKnown() || Method("").IsKnown() || !MethodHash.IsKnown() {
@@ -276,8 +275,8 @@ func TestUnknownMethod(t *testing.T) {
 	New(Settings{Method: "fair"}, []Member{{Address: "a"}})
 }
 
-// TestMethodsConcurrently has requests while servers come and go: for every method
-// only one that may take them gets them. It is of use with the race detector.
+// TestMethodsConcurrently chooses servers of every method while their state changes.
+// It is for the race detector.
 func TestMethodsConcurrently(t *testing.T) {
 	t.Parallel()
 	for _, method := range Methods() {
@@ -302,8 +301,7 @@ func TestMethodsConcurrently(t *testing.T) {
 	}
 }
 
-// TestChooseAllocatesNothing holds for every method, with all servers and without
-// one.
+// TestChooseAllocatesNothing checks every method, with all servers and without one.
 func TestChooseAllocatesNothing(t *testing.T) {
 	for _, method := range Methods() {
 		for _, off := range []string{"", "a"} {

@@ -9,9 +9,9 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
-// consistentHash chooses by a key, so that requests with the same key go to one
-// server, and a server that comes or goes moves no other keys than its own
-// (rendezvous hashing, weighted).
+// consistentHash chooses by a key, with weighted rendezvous hashing: requests with
+// the same key go to the same server, and adding or removing a server moves no keys
+// between other servers.
 type consistentHash struct {
 	members []member
 	equal   bool // all weights are the same
@@ -25,7 +25,7 @@ func newConsistentHash(members []member, start uint64) *consistentHash {
 
 // choose implements chooser.
 func (b *consistentHash) choose(r Request) int {
-	if r.Key == "" { // else all who have no cookie, say, would go to one server
+	if r.Key == "" { // otherwise all requests without, say, a cookie would go to one server
 		return b.others.choose(r)
 	}
 	key := xxhash.Sum64String(r.Key)
@@ -37,7 +37,7 @@ func (b *consistentHash) choose(r Request) int {
 		}
 		var score float64
 		if b.equal {
-			score = -float64(rendezvous.Mix(key ^ m.hash)) // in the same order, without a logarithm
+			score = -float64(rendezvous.Mix(key ^ m.hash)) // same order as Score, without a logarithm
 		} else {
 			score = rendezvous.Score(key^m.hash, m.weight)
 		}

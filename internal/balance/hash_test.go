@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestHash is with fixed keys, so the figures are always the same.
+// TestHash uses fixed keys, so the numbers are always the same.
 func TestHash(t *testing.T) {
 	t.Parallel()
 	const keys = 20_000
@@ -51,8 +51,8 @@ func TestHash(t *testing.T) {
 	checkShares(t, placed("a:5 b:1 c:2"), map[string]float64{"a": 5, "b": 1, "c": 2})
 }
 
-// TestHashWithoutKey is about requests that have none, such as those without the
-// cookie: they go to each server in turn, not all to one.
+// TestHashWithoutKey checks that requests without a key, such as without the cookie,
+// are distributed among all servers.
 func TestHashWithoutKey(t *testing.T) {
 	t.Parallel()
 	g := newTestGroup(Settings{Method: MethodHash}, "a:2 b c")

@@ -2,9 +2,9 @@ package balance
 
 import "net/netip"
 
-// ipHash chooses by the client's address, so that a client stays with one
-// server: by the first three octets of an IPv4 address and the whole of an IPv6
-// one. Each client gets the server that nginx gives it.
+// ipHash chooses by the client's address: by the first three octets of an IPv4
+// address, and by the whole IPv6 address. Each client gets the same server as from
+// nginx.
 type ipHash struct {
 	members []member
 	total   uint // of weights
@@ -19,7 +19,7 @@ func newIPHash(members []member, start uint64) *ipHash {
 	return b
 }
 
-// ipHashTries is how many places nginx looks at before it takes any server.
+// ipHashTries is the number of hashes that nginx tries before it uses round robin.
 const ipHashTries = 21
 
 // choose implements chooser.
@@ -41,8 +41,8 @@ func (b *ipHash) choose(r Request) int {
 	return b.others.choose(r)
 }
 
-// clientNetwork returns what ip_hash takes of the client's address, and how
-// many bytes that is. Without an address all clients are one, as for nginx.
+// clientNetwork returns the part of the client's address that ip_hash uses, and its
+// length in bytes. As with nginx, clients without an address have the same key.
 func clientNetwork(client string) (key [16]byte, n int) {
 	address, err := netip.ParseAddr(client)
 	if err != nil {

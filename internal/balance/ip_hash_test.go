@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestIPHash has the properties. The tests with a real nginx compare the choices
-// with its own.
+// TestIPHash checks properties. The tests with a real nginx compare the choices.
 func TestIPHash(t *testing.T) {
 	t.Parallel()
 	g := newTestGroup(Settings{Method: MethodIPHash}, "a b c")
@@ -33,8 +32,8 @@ func TestIPHash(t *testing.T) {
 	}
 }
 
-// TestIPHashOutage has a server that is not available: clients of the others go on
-// with them.
+// TestIPHashOutage checks that clients of other servers do not move when a server is
+// not available.
 func TestIPHashOutage(t *testing.T) {
 	t.Parallel()
 	g := newTestGroup(Settings{Method: MethodIPHash}, "a b c")
@@ -51,8 +50,8 @@ func TestIPHashOutage(t *testing.T) {
 	}
 }
 
-// TestIPHashShares has the clients of 100,000 networks: servers get as many as
-// their weights say.
+// TestIPHashShares checks that the clients of 100,000 networks are distributed by the
+// weights.
 func TestIPHashShares(t *testing.T) {
 	t.Parallel()
 	g := newTestGroup(Settings{Method: MethodIPHash}, "a:5 b:1 c:2")

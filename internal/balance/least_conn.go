@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// leastConn chooses the member with the fewest requests at the moment, in
-// proportion to the weights. Among equal members it chooses by smooth weighted
-// round robin, as nginx does.
+// leastConn chooses the member with the fewest current requests, relative to its
+// weight. Among equal members it chooses by smooth weighted round robin, as nginx
+// does.
 type leastConn struct {
 	mu sync.Mutex
 	weights
@@ -38,7 +38,7 @@ func (b *leastConn) choose(r Request) int {
 	if least < 0 {
 		return -1
 	}
-	// All before least have more in proportion, so others with as few are behind it.
+	// All members before least have more requests, so equal ones come after it.
 	current, conns := b.current[least:], b.conns[least:]
 	for i, w := range current {
 		if conns[i]*per != fewest*w {

@@ -6,29 +6,30 @@ import (
 	"slices"
 )
 
-// Method is a way to choose among servers. Its text is its name in configurations.
+// Method is a load balancing method. The text is its name in configurations.
 type Method string
 
-// The methods. All of them respect the weights.
+// Load balancing methods. All of them use the weights.
 const (
-	// MethodRoundRobin takes the servers in turn, smoothly, as nginx does.
+	// MethodRoundRobin is smooth weighted round robin, as in nginx.
 	MethodRoundRobin Method = "round_robin"
-	// MethodLeastConn takes the server with the fewest requests, as nginx does.
+	// MethodLeastConn chooses the server with the fewest requests, as nginx does.
 	MethodLeastConn Method = "least_conn"
-	// MethodIPHash goes by the client's address, as nginx does.
+	// MethodIPHash chooses by the client's address, as nginx does.
 	MethodIPHash Method = "ip_hash"
-	// MethodHash goes by a key, consistently.
+	// MethodHash chooses by consistent hashing of a key.
 	MethodHash Method = "hash"
-	// MethodRandom draws two servers and takes the one with fewer Requests.
+	// MethodRandom chooses two servers at random, and of these the one with fewer
+	// requests.
 	MethodRandom Method = "random"
 )
 
 // methods has a row for each method.
 var methods = map[Method]struct {
-	// newChooser makes the method's chooser. The members are never empty.
+	// newChooser returns the chooser of the method. There is at least one member.
 	newChooser func(s Settings, members []member) chooser
-	// slowStart says that a server can have a part of its weight. In methods that
-	// go by a key this would move clients back and forth.
+	// slowStart reports whether the method supports slow start. With methods that
+	// choose by a key, it would move clients back and forth.
 	slowStart bool
 }{
 	MethodRoundRobin: {slowStart: true, newChooser: func(s Settings, members []member) chooser {
@@ -48,14 +49,14 @@ var methods = map[Method]struct {
 	}},
 }
 
-// Methods returns all methods, in the order of their names.
+// Methods returns all methods, sorted by name.
 func Methods() []Method { return slices.Sorted(maps.Keys(methods)) }
 
-// IsKnown reports whether there is such a method.
+// IsKnown reports whether the method exists.
 func (m Method) IsKnown() bool {
 	_, known := methods[m]
 	return known
 }
 
-// HasSlowStart reports whether a server can come back slowly with the method.
+// HasSlowStart reports whether the method supports slow start.
 func (m Method) HasSlowStart() bool { return methods[m].slowStart }

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// randomTwo draws two members by their weights, and chooses the one with fewer
-// requests at the moment, in proportion to the weights.
+// randomTwo draws two members at random, by their weights, and chooses the one with
+// fewer current requests relative to its weight.
 type randomTwo struct {
 	members []member
-	upTo    []int // weights, added up
+	upTo    []int // cumulative weights
 	random  func() uint64
 }
 
@@ -39,12 +39,12 @@ func (b *randomTwo) choose(r Request) int {
 	return one
 }
 
-// randomDraws is how often to draw before the members that can take the
-// request are looked for.
+// randomDraws is the number of draws before drawing only among the members that can
+// take the request.
 const randomDraws = 8
 
-// draw draws one of the members that can take the request but for one, or -1
-// if there is none.
+// draw draws one of the members that can take the request, except for the member
+// but. It returns -1 if there is none.
 func (b *randomTwo) draw(r *Request, but int) int {
 	for range randomDraws {
 		place, _ := slices.BinarySearch(b.upTo, b.below(b.upTo[len(b.upTo)-1])+1)
@@ -70,11 +70,11 @@ func (b *randomTwo) draw(r *Request, but int) int {
 			}
 		}
 	}
-	return last // another than drawn only if one has just become unavailable
+	return last // differs from the drawn one only if a member has just become unavailable
 }
 
-// below returns a random number from 0 to n-1. n is so far below 2^64 that
-// all come equally often.
+// below returns a random number from 0 to n-1. n is so small compared with 2^64 that
+// the bias is negligible.
 func (b *randomTwo) below(n int) int {
 	number, _ := bits.Mul64(b.random(), uint64(n)) //nolint:gosec // n is above zero
 	return int(number)                             //nolint:gosec // below n

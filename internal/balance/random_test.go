@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRandom is with a fixed seed.
+// TestRandom uses a fixed seed.
 func TestRandom(t *testing.T) {
 	t.Parallel()
 	g := newTestGroup(Settings{Method: MethodRandom}, "a:5 b:1 c:2")
@@ -34,14 +34,14 @@ func TestRandom(t *testing.T) {
 	}
 	g.switchOff("")
 
-	// Of two that are idle it is the first: all get their shares.
+	// Of two idle servers, the first one: all get their shares.
 	idle := make(map[string]string)
 	for i := range 20_000 {
 		idle[fmt.Sprint(i)] = g.names[b.choose(g.request())]
 	}
 	checkShares(t, idle, map[string]float64{"a": 5, "b": 1, "c": 2})
 
-	// Of two, the one with fewer Requests: the busiest of all never.
+	// Of two, the one with fewer requests: never the busiest of all.
 	g.setRequests("a=10 b=0 c=1")
 	for range 1000 {
 		if got := b.choose(g.request()); got == 0 {

@@ -2,28 +2,27 @@ package balance
 
 import "slices"
 
-// Request is one request that a server is to be chosen for. It is passed by value,
-// and is small enough for registers: one word more would make each choice slower.
+// Request is a request for which a server is chosen. It is passed by value, and just
+// fits into registers: one more word would make each choice slower.
 type Request struct {
-	// Servers are the servers as they are at the moment, one for each member of
-	// the group, in the same order.
+	// Servers are the current states of the group's members, in the same order.
 	Servers []Server
 
-	// Key is what the request is hashed by. For ip_hash it is the client's address,
-	// for hash any text. Other methods do not look at it.
+	// Key is the key to hash: the client's address for ip_hash, any text for hash.
+	// Other methods ignore it.
 	Key string
 
-	// Tried has the servers that the request was sent to already. Nil is none.
+	// Tried are the servers to which the request was sent already. Nil means none.
 	Tried *Tried
 
-	// Now is the time for slow start, in nanoseconds since 1970 as of
-	// time.Time.UnixNano. Without slow start it is not looked at, and can be 0.
+	// Now is the current time for slow start, as returned by time.Time.UnixNano.
+	// Without slow start it is ignored.
 	Now int64
 }
 
-// Tried are the servers that a request was sent to already. They are told by their
-// addresses, since a proxy may look up its servers again for each try. The zero
-// value has none. It is for one goroutine at a time.
+// Tried is a set of servers to which a request was sent already. Servers are
+// identified by their addresses, since a proxy may look up its servers again for each
+// try. The zero value is empty. It is not safe for concurrent use.
 type Tried struct {
 	addresses []string
 }
@@ -35,12 +34,12 @@ func (t *Tried) Add(address string) {
 	}
 }
 
-// has reports whether a server is among those tried.
+// has reports whether a server was tried.
 func (t *Tried) has(address string) bool {
 	return t != nil && slices.Contains(t.addresses, address)
 }
 
-// clear forgets all of them.
+// clear removes all servers.
 func (t *Tried) clear() { t.addresses = t.addresses[:0] }
 
 // canTake reports whether a member can take the request.
@@ -48,5 +47,5 @@ func (r *Request) canTake(m *member) bool {
 	return !m.down && r.Servers[m.index].Available() && !r.Tried.has(m.address)
 }
 
-// conns returns how many requests a member has at the moment.
+// conns returns the number of current requests of a member.
 func (r *Request) conns(m *member) int64 { return int64(r.Servers[m.index].NumRequests()) }

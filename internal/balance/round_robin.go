@@ -6,30 +6,29 @@ import (
 	"time"
 )
 
-// smoothRoundRobin is nginx's smooth weighted round robin: at each turn every
-// available member gains its weight, the first one with the most is chosen
-// and pays what all have gained.
+// smoothRoundRobin is nginx's smooth weighted round robin: for each choice, every
+// available member gains its weight. The first member with the highest sum is chosen,
+// and pays the total of all gains.
 //
-// While all members are available the order repeats, so one period of it is
-// kept as a table, and choosing takes no lock. When some are not available,
-// the turns are taken over those that are, under a lock.
+// While all members are available, the order repeats. So one period of it is stored
+// in a table, and choosing takes no lock. While some are not available, it is computed
+// for the others under a lock.
 type smoothRoundRobin struct {
-	order  []uint16 // one period, as indexes of members; nil if that is too long
+	order  []uint16 // one period, as indexes of members; nil if it is too long
 	cursor atomic.Uint64
 
-	weights // under mu, but for areWhole
+	weights // guarded by mu, except for areWhole
 	mu      sync.Mutex
-	gained  []int64 // by each member, and not paid
+	gained  []int64 // by each member, minus what it paid
 }
 
-// Bounds of the table's size and of the work to make it, which the first
-// request waits for: some milliseconds.
+// Bounds of the table's size, and of the work to create it: some milliseconds.
 const (
 	maxRoundRobinOrder = 1 << 16
 	maxRoundRobinWork  = 1 << 22
 )
 
-// newSmoothRoundRobin makes a round robin that begins at the given turn.
+// newSmoothRoundRobin returns a round robin that begins at the given position.
 func newSmoothRoundRobin(members []member, slowStart time.Duration, start uint64) *smoothRoundRobin {
 	rr := &smoothRoundRobin{weights: newWeights(members, slowStart), gained: make([]int64, len(members))}
 	var divisor, period int64
@@ -67,8 +66,8 @@ func (rr *smoothRoundRobin) choose(r Request) int {
 	return takeTurn(rr.current, rr.gained)
 }
 
-// takeTurn takes a turn over the members that have a weight, and returns the
-// index of the chosen one, or -1 if there is none.
+// takeTurn makes one choice among the members with a weight, and returns the index of
+// the chosen one, or -1 if there is none.
 func takeTurn(weights, gained []int64) int {
 	best, total := -1, int64(0)
 	for i, w := range weights {

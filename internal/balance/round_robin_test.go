@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRoundRobinOrder has the orders of nginx.
+// TestRoundRobinOrder compares with the orders of nginx.
 func TestRoundRobinOrder(t *testing.T) {
 	t.Parallel()
 	for servers, want := range map[string]string{
@@ -70,8 +70,7 @@ func TestRoundRobinReturnsToItsOrder(t *testing.T) {
 	}
 }
 
-// TestRoundRobinLongPeriod has a period that is too long for a table: it is as
-// exact.
+// TestRoundRobinLongPeriod checks a period that is too long for a table.
 func TestRoundRobinLongPeriod(t *testing.T) {
 	t.Parallel()
 	g := roundRobinOf("a:40000 b:30000 c:1")
@@ -83,8 +82,8 @@ func TestRoundRobinLongPeriod(t *testing.T) {
 	}
 }
 
-// TestRoundRobinOfMostlyDown has a short period, but more servers than the table can
-// name: those that are down count, too.
+// TestRoundRobinOfMostlyDown checks a short period of more servers, most of them down,
+// than the table can hold indexes of.
 func TestRoundRobinOfMostlyDown(t *testing.T) {
 	t.Parallel()
 	members, servers := make([]Member, maxRoundRobinOrder+1), make([]Server, maxRoundRobinOrder+1)
@@ -111,8 +110,8 @@ func TestRoundRobinCursorWraps(t *testing.T) {
 	}
 }
 
-// TestOutageInMidPeriod is a round robin that begins in the middle of its order,
-// as after a change of the pool, and loses its table at once.
+// TestOutageInMidPeriod checks a round robin that begins in the middle of its order,
+// as after a change of the pool, and cannot use its table.
 func TestOutageInMidPeriod(t *testing.T) {
 	t.Parallel()
 	for start := range uint64(7) {
@@ -125,7 +124,7 @@ func TestOutageInMidPeriod(t *testing.T) {
 	}
 }
 
-// BenchmarkPlan is what the first request pays.
+// BenchmarkPlan measures the cost for the first request.
 func BenchmarkPlan(b *testing.B) {
 	members := make([]member, 1000)
 	for i := range members {

@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// Recovery is what slow start knows of a server. It may be shared by groups, also
-// with those of the active configuration after a reload. The zero value is for a
-// server that was never away.
+// Recovery is the state of slow start of a server. Groups can share it, also across a
+// reload of the configuration. The zero value is for a server that was never
+// unhealthy.
 type Recovery struct {
-	since atomic.Int64 // when it came back, in nanoseconds since 1970; 0 if it was never away
+	since atomic.Int64 // when it became healthy again, in nanoseconds since 1970; 0 if it never was unhealthy
 }
 
-// wholeWeight is the weight of a server of weight 1 that is not starting
-// slowly, where some may be.
+// wholeWeight is the scaled weight of a server of weight 1 that is not starting
+// slowly.
 const wholeWeight = 1000
 
-// maxRequestDelay is how much older than a recovery the time of a request can be
-// that has waited for its turn since. An older one says that the clock was set back.
+// maxRequestDelay is how much older than a recovery the time of a request can be,
+// since requests are delayed. If it is older, the clock was set back.
 const maxRequestDelay = time.Second
 
-// observe notes whether the server is healthy, and returns what part of its weight
-// it has by now, in thousandths.
+// observe records whether the server is healthy, and returns its current part of its
+// weight, in thousandths.
 func (m *member) observe(r *Request, slowStart time.Duration) int {
 	if !r.Servers[m.index].Healthy() {
 		m.wasAway.Store(true)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// slowStartMethods are those in which servers come back slowly.
+// slowStartMethods returns the methods that support slow start.
 func slowStartMethods() (methods []Method) {
 	for _, m := range Methods() {
 		if m.HasSlowStart() {
@@ -15,7 +15,7 @@ func slowStartMethods() (methods []Method) {
 	return methods
 }
 
-// TestSlowStart has a server come back: its share grows from nothing to its
+// TestSlowStart checks that the share of a recovered server grows from nothing to its
 // weight.
 func TestSlowStart(t *testing.T) {
 	t.Parallel()
@@ -48,15 +48,15 @@ func TestSlowStart(t *testing.T) {
 			}
 			g.now = g.now.Add(25 * time.Second)
 			near("after a quarter", share(), 200) // 1/4 of 1 1/4
-			g.byName["a"].full.Store(true)        // which is no reason to begin anew
+			g.byName["a"].full.Store(true)        // which does not restart slow start
 			near("full", share(), 0)
 			g.byName["a"].full.Store(false)
 			near("no longer full", share(), 200)
-			g.now = g.now.Add(-time.Hour) // better too much than nothing
+			g.now = g.now.Add(-time.Hour) // the clock was set back: full weight rather than none
 			near("the clock is set back", share(), 500)
 			g.now = g.now.Add(time.Hour)
 			near("the clock is set forward again", share(), 500)
-			g.switchOff("a") // once more
+			g.switchOff("a") // again
 			share()
 			g.switchOff("")
 			share()
@@ -64,7 +64,7 @@ func TestSlowStart(t *testing.T) {
 			near("after a quarter of the second time", share(), 200)
 			g.now = g.now.Add(50 * time.Second)
 			near("after three quarters", share(), 429) // 3/4 of 1 3/4
-			g.Group = New(settings, g.members)         // as after a reload, which keeps what is known
+			g.Group = New(settings, g.members)         // as after a reload, which keeps the Recovery
 			near("in another group", share(), 429)
 			g.now = g.now.Add(25 * time.Second)
 			near("after all of it", share(), 500)
@@ -72,8 +72,8 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
-// TestSlowStartSurvivesDelayedRequests has a request that was held up while another
-// one found that a server is back: the server starts slowly all the same.
+// TestSlowStartSurvivesDelayedRequests checks that a delayed request, with a time
+// before the recovery, does not end slow start.
 func TestSlowStartSurvivesDelayedRequests(t *testing.T) {
 	t.Parallel()
 	for _, method := range slowStartMethods() {
@@ -91,8 +91,8 @@ func TestSlowStartSurvivesDelayedRequests(t *testing.T) {
 	}
 }
 
-// TestSlowStartIsOfTheGroup has two groups with the same servers, of which one
-// finds a server unhealthy: the other one goes on with it.
+// TestSlowStartIsOfTheGroup checks that a server that was unhealthy for one group only
+// does not start slowly in another group.
 func TestSlowStartIsOfTheGroup(t *testing.T) {
 	t.Parallel()
 	settings := Settings{Method: MethodRoundRobin, SlowStart: time.Hour}
@@ -109,7 +109,7 @@ func TestSlowStartIsOfTheGroup(t *testing.T) {
 	}
 }
 
-// TestSlowStartOfBackups has a backup come back long before it is needed.
+// TestSlowStartOfBackups checks a backup that recovers long before it is needed.
 func TestSlowStartOfBackups(t *testing.T) {
 	t.Parallel()
 	g := newTestGroup(Settings{Method: MethodRoundRobin, SlowStart: time.Nanosecond}, "a x:1:backup y:1:backup")
@@ -123,8 +123,8 @@ func TestSlowStartOfBackups(t *testing.T) {
 	}
 }
 
-// TestSlowStartOfOtherMethods has methods in which a server can't have a part of
-// its weight: it comes back at once.
+// TestSlowStartOfOtherMethods checks that methods without slow start use a recovered
+// server at once.
 func TestSlowStartOfOtherMethods(t *testing.T) {
 	t.Parallel()
 	for _, method := range []Method{MethodHash, MethodIPHash, MethodRandom} {

@@ -2,13 +2,13 @@ package balance
 
 import "time"
 
-// weights are those of the members of a tier at the moment.
+// weights are the current weights of the members of a tier.
 type weights struct {
 	members   []member
 	slowStart time.Duration // 0: off
 
-	whole   []int64 // those of all members when none starts slowly
-	current []int64 // those for one choice; 0 for a member that can't take it
+	whole   []int64 // full weights, while no member starts slowly
+	current []int64 // weights for one choice; 0 for a member that cannot take the request
 }
 
 func newWeights(members []member, slowStart time.Duration) weights {
@@ -26,8 +26,8 @@ func newWeights(members []member, slowStart time.Duration) weights {
 	return w
 }
 
-// areWhole reports whether all members that are not switched off can take the
-// request, with all of their weights.
+// areWhole reports whether all members that are not down can take the request, with
+// their full weights.
 func (w *weights) areWhole(r *Request) bool {
 	for i := range w.members {
 		if m := &w.members[i]; !m.down && !r.canTake(m) {
@@ -48,7 +48,7 @@ func (w *weights) noneStarts(r *Request) bool {
 	return true
 }
 
-// take fills in the current weights.
+// take sets the current weights.
 func (w *weights) take(r *Request) {
 	for i := range w.members {
 		if r.canTake(&w.members[i]) {

@@ -14,10 +14,11 @@ import (
 //
 //	$argon2id$v=19$m=65536,t=3,p=4$salt$digest     (Argon2i: $argon2i$)
 //
-// m is memory in KiB, t passes, p lanes; each lane keeps a core busy.
+// m is the memory in KiB, t the number of passes, p the number of lanes. Each lane
+// uses a core.
 //
 // The work depends on m, t and p, and on the lengths of salt and digest: the salt
-// is digested with the password, once.
+// is hashed with the password, once.
 var (
 	argon2idFormat = newArgon2("argon2id", argon2.IDKey)
 	argon2iFormat  = newArgon2("argon2i", argon2.Key)
@@ -28,19 +29,19 @@ const (
 
 	argon2MaxMemory = maxMemory >> 10
 	argon2MaxWork   = 3 << 18 // m times t: three passes over 256 MiB take about a second
-	argon2MaxLanes  = 255     // what the library can count
+	argon2MaxLanes  = 255     // limit of the library
 	argon2MinSalt   = 8       // bytes, as in RFC 9106
-	argon2SaltLen   = 16      // bytes, of those made here; as in RFC 9106
+	argon2SaltLen   = 16      // bytes, of new hashes; as in RFC 9106
 
-	argon2DigestLen      = 32 // bytes, as all tools make it
-	argon2ShortDigestLen = 16 // as argon2-cffi and passlib made it until 2021
+	argon2DigestLen      = 32 // bytes; the default of all tools
+	argon2ShortDigestLen = 16 // default of argon2-cffi and passlib until 2021
 )
 
 var (
 	errArgon2Version = errors.New("the version is not 1.3, written v=19")
 	errArgon2Params  = errors.New("the parameters are not written as in m=65536,t=3,p=4")
 	errArgon2Range   = errors.New("t is 0, or p is not in the range 1 to 255, or m is less than 8 times p")
-	errArgon2Salt    = errors.New("the salt has less than 8 bytes")
+	errArgon2Salt    = errors.New("the salt is shorter than 8 bytes")
 	errArgon2Digest  = errors.New("the digest is not 32 or 16 bytes long")
 )
 
@@ -85,7 +86,7 @@ func makeArgon2id(password []byte, _ int) (string, error) {
 	return setting + encode(salt) + "$" + encode(digest), nil
 }
 
-// parse fills h from what is behind the prefix.
+// parse fills h from the text after the prefix.
 func (h *argon2Hash) parse(s string) error {
 	s, ok := strings.CutPrefix(s, argon2Version)
 	if !ok {
@@ -110,8 +111,8 @@ func (h *argon2Hash) parse(s string) error {
 	if h.saltLen < argon2MinSalt {
 		return errArgon2Salt
 	}
-	// Nothing says how long the digest is. Were any length taken, a truncated
-	// hash would be a good one that never matches.
+	// The hash does not contain the length of the digest. If any length were
+	// accepted, a truncated hash would be valid and never match.
 	if h.digestLen != argon2DigestLen && h.digestLen != argon2ShortDigestLen {
 		return errArgon2Digest
 	}

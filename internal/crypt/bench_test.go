@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// perlBench makes a hash of "secret" again and again for a quarter of a second
-// with crypt(3), and writes the nanoseconds for one.
+// perlBench hashes "secret" with crypt(3) for a quarter of a second, and prints the
+// nanoseconds per hash.
 const perlBench = `use Time::HiRes "time"; my ($n, $t) = (0, time);
 do { crypt("secret", $ARGV[0]); $n++ } while time - $t < 0.25;
 print +(time - $t) / $n * 1e9`
@@ -22,10 +22,9 @@ n, t = 0, time.perf_counter()
 while n == 0 or time.perf_counter() - t < 0.25: kind.verify("secret", secret); n += 1
 print((time.perf_counter() - t) / n * 1e9)`
 
-// BenchmarkVerify takes each format at the cost its tools make unless told
-// otherwise, or what other C code takes that long for. "reference-ns/op" is
-// libcrypt's time on this machine, or OpenSSL's or that of Argon2's authors,
-// and "ratio" ours by theirs.
+// BenchmarkVerify measures each format at the default cost of its tools.
+// "reference-ns/op" is the time of libcrypt, OpenSSL or the reference implementation
+// of Argon2 on this machine, and "ratio" is our time divided by it.
 func BenchmarkVerify(b *testing.B) {
 	tests := []struct{ name, cost, reference string }{
 		{"bcrypt", "05", "crypt"},
@@ -92,9 +91,9 @@ func benchmarkVerify(b *testing.B, v vector, reference string) {
 	b.ReportMetric(ours/theirs, "ratio")
 }
 
-// BenchmarkDearest is the most that one verification can take: hashes of the
-// highest costs there are, and the longest passwords.
-func BenchmarkDearest(b *testing.B) {
+// BenchmarkMostExpensive measures the most expensive verifications: hashes of the
+// highest accepted costs, and the longest passwords.
+func BenchmarkMostExpensive(b *testing.B) {
 	for _, hash := range mostExpensive {
 		c := mustParse(b, hash)
 		b.Run(c.Format.Name+"/"+c.Cost, func(b *testing.B) {
@@ -114,8 +113,8 @@ func BenchmarkDearest(b *testing.B) {
 	}
 }
 
-// mostExpensive are hashes at the bounds of what Parse accepts. Of formats with more
-// than one number there is one for each corner.
+// mostExpensive are hashes at the bounds of what Parse accepts. For formats with more
+// than one parameter there is one for each corner.
 var mostExpensive = []string{
 	"$2b$14$" + bcrypt53,
 	"$argon2id$v=19$m=262144,t=3,p=1$" + argonEnd,

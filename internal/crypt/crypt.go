@@ -1,19 +1,19 @@
-// Package crypt knows the formats of password hashes in htpasswd files. It checks
-// their syntax, verifies passwords, and makes hashes of the formats that Apache's
-// htpasswd makes, and of argon2id.
+// Package crypt implements the formats of password hashes in htpasswd files. It
+// checks their syntax, verifies passwords, and creates hashes in the formats of
+// Apache's htpasswd and in argon2id.
 //
-// Parse reads a hash and returns its Class, Class.Verify compares a password with
-// it, and Make makes a new one.
+// Parse parses a hash and returns its Class, Class.Verify verifies a password, and
+// Make creates a new hash.
 //
 // The package promises:
 //
-//   - Time and memory of a verification are bounded. Parse refuses a hash that
-//     takes more than about a second and 256 MiB, and a password of more than
-//     MaxPasswordLen bytes matches nothing.
-//   - Every hash of a class takes the same work for passwords of the same length.
+//   - Time and memory of a verification are bounded. Parse rejects a hash that
+//     takes more than about a second or 256 MiB. A password of more than
+//     MaxPasswordLen bytes never matches.
+//   - All hashes of a class take the same work for passwords of the same length.
 //     Digests are compared in constant time.
 //   - No hash and no password makes the package panic.
-//   - No error holds anything of a hash or a password.
+//   - No error contains any part of a hash or a password.
 package crypt
 
 import (
@@ -24,40 +24,39 @@ import (
 )
 
 // MaxPasswordLen is the length in bytes of the longest password that can match a
-// hash. Without a limit the work would grow with what a client sends.
+// hash. Without a limit, the work would grow with the length that a client sends.
 const MaxPasswordLen = 1024
 
-// libcryptMaxPasswordLen is the longest that can match a hash of a format
-// whose work grows with the password. It is libcrypt's own limit for all
-// (CRYPT_MAX_PASSPHRASE_SIZE, with the closing NUL); htpasswd's is 255.
+// libcryptMaxPasswordLen is the limit for formats whose work grows with the
+// password. It is libcrypt's limit for all formats (CRYPT_MAX_PASSPHRASE_SIZE,
+// including the NUL). The limit of htpasswd is 255.
 const libcryptMaxPasswordLen = 511
 
-// ErrUnknownFormat is wrapped by Parse's error when no format claims a hash.
-// Such a hash must be refused: it is never to be taken for a plain password.
-var ErrUnknownFormat = errors.New("unknown password hash format")
+// errUnknownFormat is wrapped by errors for a hash of no known format.
+// Such a hash must never be treated as a plain-text password.
+var errUnknownFormat = errors.New("unknown password hash format")
 
 // Format is one kind of password hash.
 type Format struct {
 	// Name is the format's usual name in lower case, e.g. "sha512crypt".
 	Name string
-	// Weak tells that hashes of this format should be replaced: guessing is
-	// cheap (one unsalted SHA-1) or the format is given up (md5crypt).
+	// Weak reports whether hashes of this format should be replaced: guessing is
+	// cheap (one unsalted SHA-1), or the format is deprecated (md5crypt).
 	Weak bool
 
-	// prefixes claim a hash for the format.
+	// prefixes are the prefixes of hashes of the format.
 	prefixes []string
-	// parse checks the syntax of a hash that has one of the prefixes and
-	// returns what its work depends on. Its error is a fixed text with nothing
-	// of the hash in it. Formats that share a prefix return ErrUnknownFormat to
-	// pass a hash on to the next one.
+	// parse checks the syntax of a hash with one of the prefixes, and returns
+	// what its work depends on. Its error is a constant text without any part of
+	// the hash. Formats that share a prefix return errUnknownFormat to pass a
+	// hash on to the next one.
 	parse func(hash string) (work, error)
-	// verify is given only hashes parse accepts, and passwords of at most
-	// MaxPasswordLen bytes without NUL.
+	// verify is called only with hashes that parse accepts, and with passwords of
+	// at most MaxPasswordLen bytes without NUL.
 	verify func(hash string, password []byte) bool
 }
 
-// formats are asked in this order, so one without a prefix of its own must
-// come last.
+// formats are tried in this order, so the one without a prefix is the last.
 var formats = []*Format{
 	bcryptFormat,
 	argon2idFormat,
@@ -77,27 +76,27 @@ var formats = []*Format{
 	descryptFormat,
 }
 
-// Class is all that the work of one verification depends on, except for the
-// password that is tried. Every hash of a class takes the same work for passwords
-// of the same length. Classes compare with ==.
+// Class is everything that the work of one verification depends on, except for
+// the password. All hashes of a class take the same work for passwords of the same
+// length. Classes are compared with ==.
 type Class struct {
 	Format *Format
-	// Cost is what the hash says of it, such as "10" for bcrypt or
-	// "m=65536,t=3,p=4" for argon2id. For sha256crypt and sha512crypt it is
-	// the rounds, with the default written out as "5000". It is "" where the
-	// cost is fixed.
+	// Cost is the cost as the hash contains it, such as "10" for bcrypt or
+	// "m=65536,t=3,p=4" for argon2id. For sha256crypt and sha512crypt it is the
+	// number of rounds; the default is written as "5000". It is "" where the cost
+	// is fixed.
 	Cost string
-	// SaltLen is the number of bytes of the salt that are digested with the
+	// SaltLen is the number of bytes of the salt that are hashed with the
 	// password. For plain it is the length of the stored password. It is 0 where
-	// all salts of the format have one length.
+	// all salts of the format have the same length.
 	SaltLen uint16
 	// DigestLen is the number of bytes of the digest. It is 0 where all digests
-	// of the format and Cost have one length.
+	// of the format and Cost have the same length.
 	DigestLen uint16
 }
 
-// String names the class. No two classes have the same name, and none ever gets
-// another: servers of different versions choose by it.
+// String returns a unique name of the class. Names never change: servers that run
+// different versions of this program have to agree on them.
 func (c Class) String() string {
 	if c.Format == nil {
 		return ""
@@ -105,27 +104,26 @@ func (c Class) String() string {
 	return fmt.Sprintf("%s cost=%q salt=%d digest=%d", c.Format.Name, c.Cost, c.SaltLen, c.DigestLen)
 }
 
-// work is what a hash says of the work that a verification takes: a Class
-// without its format. The cost is a substring of the hash or a constant. Beside
-// each format stands what its work depends on; TestWorkIsOfTheClass counts it.
+// work is a Class without its format. The cost is a substring of the hash or a
+// constant. The comment of each format says what its work depends on, and
+// TestWorkIsOfTheClass counts it.
 //
-// With every format the work also depends on the length of the password that is
-// tried. The client chooses that, and it is the same for every hash of a class.
+// With every format the work also depends on the length of the password. The client
+// chooses it, and it is the same for all hashes of a class.
 type work struct {
 	cost               string
 	saltLen, digestLen int
 }
 
-// Parse checks the whole syntax of hash and returns its class. The error has
-// nothing of the hash in it; it wraps ErrUnknownFormat when no format claims
-// the hash, and otherwise starts with the format's name.
+// Parse checks the syntax of hash and returns its class. The error contains no part
+// of the hash. Unless the format is unknown, it starts with the name of the format.
 func Parse(hash string) (Class, error) {
 	for _, f := range formats {
 		if !f.claims(hash) {
 			continue
 		}
 		w, err := f.parse(hash)
-		if errors.Is(err, ErrUnknownFormat) {
+		if errors.Is(err, errUnknownFormat) {
 			continue
 		}
 		if err != nil {
@@ -134,9 +132,9 @@ func Parse(hash string) (Class, error) {
 		return Class{Format: f, Cost: w.cost, SaltLen: uint16(w.saltLen), DigestLen: uint16(w.digestLen)}, nil //nolint:gosec // at most MaxPasswordLen
 	}
 	if hash == "" {
-		return Class{}, fmt.Errorf("%w: the hash is empty", ErrUnknownFormat)
+		return Class{}, fmt.Errorf("%w: the hash is empty", errUnknownFormat)
 	}
-	return Class{}, fmt.Errorf("%w (a plain-text password is taken behind {PLAIN} only)", ErrUnknownFormat)
+	return Class{}, fmt.Errorf("%w (a plain-text password needs the prefix {PLAIN})", errUnknownFormat)
 }
 
 func (f *Format) claims(hash string) bool {
@@ -148,16 +146,16 @@ func (f *Format) claims(hash string) bool {
 	return false
 }
 
-// Verify reports whether password is the one hash was made from. It is false
-// for a hash that Parse does not accept with this very class, and for a
-// password that is longer than MaxPasswordLen or contains NUL.
+// Verify reports whether password matches hash. It returns false for a hash for
+// which Parse does not return this class, and for a password that is longer than
+// MaxPasswordLen or contains NUL.
 func (c Class) Verify(hash string, password []byte) bool {
-	// C tools end a password at its first NUL, and bcrypt repeats the password
+	// C programs end a password at its first NUL, and bcrypt repeats the password
 	// with a NUL after it, so "a\x00a" would match a bcrypt hash of "a".
 	if len(password) > MaxPasswordLen || bytes.IndexByte(password, 0) >= 0 {
 		return false
 	}
-	// Parsing again costs nothing beside a digest and makes every slice
+	// Parsing again is cheap compared with hashing, and makes every slice
 	// expression in the verify functions safe.
 	if got, err := Parse(hash); err != nil || got != c {
 		return false
@@ -165,7 +163,7 @@ func (c Class) Verify(hash string, password []byte) bool {
 	return c.Format.verify(hash, password)
 }
 
-// alphabet gives a base64 digit's value by its character; noDigit for others.
+// alphabet maps characters to the values of base64 digits, and others to noDigit.
 type alphabet [256]byte
 
 const noDigit = 0xff
@@ -201,14 +199,14 @@ var cryptAlphabet = newAlphabet(cryptDigits)
 var (
 	errNoDigest = errors.New("no $ between salt and digest")
 	errSaltLen  = errors.New("the salt is too long")
-	errSaltChar = errors.New("the salt has a character that is not allowed")
-	errSalt     = errors.New("the salt has the wrong length or characters")
-	errDigest   = errors.New("the digest has the wrong length or characters")
+	errSaltChar = errors.New("the salt contains an invalid character")
+	errSalt     = errors.New("the salt has the wrong length or an invalid character")
+	errDigest   = errors.New("the digest has the wrong length or an invalid character")
 )
 
 // splitCrypt splits salt$digest as in the crypt(3) formats. The digest must be
-// digestLen characters long with only lastBits bits in the last one: an
-// implementation compares the text it makes, so no other can ever match.
+// digestLen characters long, with only lastBits bits in the last one: crypt(3)
+// implementations compare texts, so no other digest can match.
 func splitCrypt(s string, maxSalt, digestLen, lastBits int) (salt, digest string, err error) {
 	salt, digest, ok := strings.Cut(s, "$")
 	if !ok {
@@ -229,7 +227,7 @@ func splitCrypt(s string, maxSalt, digestLen, lastBits int) (salt, digest string
 	return salt, digest, nil
 }
 
-// cryptLen is how many characters n bytes have in the base64 of crypt(3).
+// cryptLen returns the number of characters of n bytes in the base64 of crypt(3).
 func cryptLen(n int) int { return (n*8 + 5) / 6 }
 
 // decodeCrypt decodes the base64 of crypt(3) into dst, four characters to three
@@ -255,8 +253,8 @@ func decodeCrypt(dst *[maxBase64]byte, s string) (n int, ok bool) {
 	return n, true
 }
 
-// decodeCryptNumber returns the number whose digits s has, the lowest first.
-// All are of the alphabet of crypt(3).
+// decodeCryptNumber decodes a number whose digits are in s, the lowest first. All
+// characters must be of the alphabet of crypt(3).
 func decodeCryptNumber(s string) (n int64) {
 	for i := range len(s) {
 		n |= int64(cryptAlphabet[s[i]]) << (6 * i)

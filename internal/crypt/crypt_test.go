@@ -67,9 +67,9 @@ var parseErrors = []struct{ hash, want string }{
 	{"$apr1$", "no $"},
 	{"$apr1$saltsalt", "no $"},
 	{"$apr1$saltsalt9$" + digest22, "salt is too long"},
-	{"$apr1$sa:t$" + digest22, "salt has"},
-	{"$apr1$sa\tt$" + digest22, "salt has"},
-	{"$apr1$s\xc3\xa4t$" + digest22, "salt has"},
+	{"$apr1$sa:t$" + digest22, "salt contains"},
+	{"$apr1$sa\tt$" + digest22, "salt contains"},
+	{"$apr1$s\xc3\xa4t$" + digest22, "salt contains"},
 	{"$apr1$salt$" + digest22[:21], "digest"},
 	{"$apr1$salt$" + digest22 + ".", "digest"},
 	{"$apr1$salt$" + digest22 + "$", "digest"},
@@ -297,8 +297,8 @@ func TestParseErrors(t *testing.T) {
 		if !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("Parse(%.80q): %v; want %q in it", tt.hash, err, tt.want)
 		}
-		if unknown := tt.want == "unknown" || tt.hash == ""; errors.Is(err, ErrUnknownFormat) != unknown {
-			t.Errorf("Parse(%.80q): ErrUnknownFormat is %v", tt.hash, !unknown)
+		if unknown := tt.want == "unknown" || tt.hash == ""; errors.Is(err, errUnknownFormat) != unknown {
+			t.Errorf("Parse(%.80q): errUnknownFormat is %v", tt.hash, !unknown)
 		}
 		for _, f := range formats {
 			for _, cost := range []string{"", "04", "5000"} {
@@ -310,9 +310,9 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// TestParseErrorsAreCheap: whatever cost or length an invalid hash claims to
-// have, Parse refuses it without doing that work. The quickest of five runs is
-// not slowed down by other processes.
+// TestParseErrorsAreCheap checks that Parse rejects an invalid hash without work in
+// proportion to its cost or length. The quickest of five runs counts, which other
+// processes do not slow down.
 func TestParseErrorsAreCheap(t *testing.T) {
 	for _, tt := range parseErrors {
 		quickest, allocated := time.Hour, uint64(math.MaxUint64)
@@ -359,7 +359,7 @@ func TestParseAccepts(t *testing.T) {
 		{"$scrypt$ln=1,r=1,p=1$$" + argonDigest, "scrypt", "ln=1,r=1,p=1", false},
 		{"$scrypt$ln=18,r=8,p=1$" + argonEnd, "scrypt", "ln=18,r=8,p=1", false},
 		{"$scrypt$ln=4,r=1,p=4096$" + argonEnd, "scrypt", "ln=4,r=1,p=4096", false},
-		{"$7$EU..../....salt$" + digest43, "scrypt", "EU..../....", false}, // the dearest but two that crypt(3) offers
+		{"$7$EU..../....salt$" + digest43, "scrypt", "EU..../....", false}, // the third most expensive setting of crypt(3)
 		{"$7$/6..../....$" + digest43, "scrypt", "/6..../....", false},
 		{"$7$CU..../...." + strings.Repeat("~", 86) + "$" + digest43, "scrypt", "CU..../....", false},
 		{"$y$j9T$$" + digest43, "yescrypt", "j9T", false},
@@ -390,8 +390,8 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
-// Tools that drew the salt's last character from the whole alphabet left bits
-// in it that bcrypt does not use.
+// TestBcryptUnusedSaltBits verifies hashes of tools that set bits in the last
+// character of the salt that bcrypt does not use.
 func TestBcryptUnusedSaltBits(t *testing.T) {
 	for _, v := range vectors(t) {
 		if !strings.HasPrefix(v.hash, "$2b$04$abcdefghijklmnopqrstuu") {

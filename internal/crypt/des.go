@@ -10,9 +10,9 @@ import (
 //
 //	SS + 11 characters of digest
 //
-// Only the lower 7 bits of the first 8 bytes of a password count. It has no
-// prefix, so whatever is not 13 characters of its alphabet is no hash of any
-// known format.
+// Only the lower 7 bits of the first 8 bytes of a password are used. The format has
+// no prefix, so a text that is not 13 characters of its alphabet has an unknown
+// format.
 //
 // The work is always the same.
 var descryptFormat = &Format{
@@ -34,10 +34,10 @@ const (
 )
 
 func parseDES(hash string) (work, error) {
-	// The last character holds 4 bits, on top of two that are never set.
+	// The last character holds 4 bits; the lowest two are never set.
 	if len(hash) != descryptSaltLen+descryptDigestLen || !cryptAlphabet.containsAll(hash) ||
 		cryptAlphabet[hash[len(hash)-1]]&3 != 0 {
-		return work{}, ErrUnknownFormat
+		return work{}, errUnknownFormat
 	}
 	return work{}, nil
 }
@@ -120,9 +120,9 @@ var (
 	}
 )
 
-// sixes is 48 bits as eight groups of six, each in a byte of its own: groups
-// 0, 2, 4 and 6 in the upper half and 1, 3, 5 and 7 in the lower one. That is
-// how the rotations in desBlock find them.
+// sixes is 48 bits as eight groups of six bits, each in its own byte: groups 0, 2,
+// 4 and 6 in the upper half and 1, 3, 5 and 7 in the lower half. This is the order
+// of the rotations in desBlock.
 type sixes uint64
 
 func newSixes(v uint64) (s sixes) {
@@ -133,9 +133,9 @@ func newSixes(v uint64) (s sixes) {
 	return s
 }
 
-// desKeySchedule has the round keys of each key with a single bit set. Those of
-// any key are the XOR of its bits', as all that makes them is permutations.
-// desSP has the output of each S-box for its six bits, gone through P.
+// desKeySchedule has the round keys for each key bit. The round keys of a key are
+// the XOR of those of its bits, since they are made by permutations only. desSP has
+// the outputs of each S-box, after the permutation P.
 var (
 	desKeySchedule = makeDESKeySchedule()
 	desSP          = makeDESSP()
@@ -191,8 +191,8 @@ func descrypt(salt string, password []byte) (digest [descryptDigestLen]byte) {
 	swapEven := uint32(bits.Reverse8(cryptAlphabet[salt[0]]) >> 2)
 	swapOdd := uint32(bits.Reverse8(cryptAlphabet[salt[1]]) >> 2)
 
-	// The permutations before and after cancel out between two rounds, and
-	// leave a block of zeros as it is.
+	// The initial and final permutations cancel out between two rounds, and do
+	// not change a block of zeros.
 	var l, r uint32
 	for range descryptRounds {
 		l, r = desBlock(l, r, &keys, swapEven<<8, swapOdd<<8)
@@ -205,7 +205,7 @@ func descrypt(salt string, password []byte) (digest [descryptDigestLen]byte) {
 	return digest
 }
 
-// desBlock encrypts one block, without the permutations before and after.
+// desBlock encrypts one block, without the initial and final permutations.
 // swapEven and swapOdd have the salt's bits where groups 0 and 2, and 1 and 3,
 // are after a shift by 16.
 func desBlock(l, r uint32, keys *[16]sixes, swapEven, swapOdd uint32) (uint32, uint32) {

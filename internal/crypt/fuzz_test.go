@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// seeds returns a few hashes of each format and cost, without the dear ones.
+// seeds returns a few hashes of each format and cost, without the slow ones.
 func seeds(tb testing.TB) []vector {
 	count := make(map[string]int)
 	return slices.DeleteFunc(vectors(tb), func(v vector) bool {
@@ -38,8 +38,8 @@ func FuzzParse(f *testing.F) {
 				t.Error("the error is too long for a fixed text")
 			}
 			known := slices.ContainsFunc(formats, func(f *Format) bool { return f != descryptFormat && f.claims(hash) })
-			if !known && !errors.Is(err, ErrUnknownFormat) {
-				t.Errorf("no format claims it, and the error is %v", err)
+			if !known && !errors.Is(err, errUnknownFormat) {
+				t.Errorf("no format has its prefix, and the error is %v", err)
 			}
 			return
 		}
@@ -50,7 +50,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("cost %q is not from the hash", c.Cost)
 		}
 		if again, err := Parse(strings.Clone(hash)); err != nil || again != c {
-			t.Error("another class the second time")
+			t.Error("parsing again gives another class")
 		}
 	})
 }
@@ -81,7 +81,7 @@ func fuzzVerify(f *testing.F, formats ...*Format) {
 	f.Fuzz(checkVerify)
 }
 
-// checkVerify holds for any hash and any password.
+// checkVerify checks properties of any hash and any password.
 func checkVerify(t *testing.T, hash string, password []byte) {
 	c, err := Parse(hash)
 	if err != nil {
@@ -100,15 +100,15 @@ func checkVerify(t *testing.T, hash string, password []byte) {
 	if !c.Verify(hash, password) {
 		return
 	}
-	// One byte less never matches, but for what the format ignores. And DES
-	// takes a NUL at the end of its 8 bytes for the end, as with none at all.
+	// A password without its last byte never matches, unless the format ignores
+	// that byte. DES treats a NUL within its 8 bytes like a missing byte.
 	if n := len(password); n > 0 && n <= used(c.Format.Name) && c.Verify(hash, password[:n-1]) &&
 		(c.Format != descryptFormat || password[n-1]&0x7f != 0) {
-		t.Error("a shortened password verifies too")
+		t.Error("a shortened password matches, too")
 	}
 }
 
-// isSlow reports whether c costs so much that a fuzzer would get nowhere.
+// isSlow reports whether a hash is too expensive for fuzzing.
 func isSlow(c Class, hash string) bool {
 	switch c.Format {
 	case bcryptFormat:

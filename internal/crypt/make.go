@@ -9,57 +9,58 @@ import (
 	"fmt"
 )
 
-// ErrPasswordTooLong is wrapped by Make's error for a password of which not
-// all would count, or that no hash of the format can match.
+// ErrPasswordTooLong is wrapped by the error of Make for a password of which some
+// bytes would be ignored, or that no hash of the format can match.
 var ErrPasswordTooLong = errors.New("the password is too long")
 
-// maker is how hashes of a format are made.
+// maker creates hashes of a format.
 type maker struct {
-	// The cost in whatever the format counts: bcrypt's logarithm, or rounds.
-	// All are 0 where it is fixed.
-	minCost, maxCost, usualCost int
-	// maxPassword is how many bytes a password can have.
+	// The cost in the unit of the format: bcrypt's logarithm, or rounds. All are
+	// 0 where the cost is fixed.
+	minCost, maxCost, defaultCost int
+	// maxPassword is the maximum length of a password in bytes.
 	maxPassword int
-	// hash is given only costs and passwords within these bounds.
+	// hash is called only with costs and passwords within these bounds.
 	hash func(password []byte, cost int) (string, error)
 }
 
-// Make returns a new hash of password, with a random salt, in the format of
-// that name. Cost 0 is the usual one: 10 for bcrypt, from 4 to 14; 5000 rounds
-// for sha256crypt and sha512crypt, from 1000 to 1000000; others have one
-// cost. It makes bcrypt, argon2id, sha256crypt, sha512crypt, apr1, descrypt
-// (of which the first 8 bytes count), sha1 and plain; others are only read.
-// The errors have nothing of the password in them.
+// Make returns a new hash of password with a random salt. The format is bcrypt,
+// argon2id, sha256crypt, sha512crypt, apr1, descrypt (which uses the first 8 bytes
+// only), sha1 or plain. Cost 0 is the default: 10 for bcrypt, from 4 to 14; 5000
+// rounds for sha256crypt and sha512crypt, from 1000 to 1000000. The cost of other
+// formats is fixed. Errors contain no part of the password.
 func Make(format string, cost int, password []byte) (string, error) {
 	if err := CheckCost(format, cost); err != nil {
 		return "", err
 	}
 	m := makers[format]
 	if cost == 0 {
-		cost = m.usualCost
+		cost = m.defaultCost
 	}
 	if len(password) > m.maxPassword {
-		return "", fmt.Errorf("%w: for %s it can have %d bytes, and has %d", ErrPasswordTooLong, format, m.maxPassword, len(password))
+		return "", fmt.Errorf("%w: %s accepts at most %d bytes, got %d", ErrPasswordTooLong, format, m.maxPassword, len(password))
 	}
 	if bytes.IndexByte(password, 0) >= 0 {
-		return "", errors.New("the password has a NUL in it, which no client can send")
+		return "", errors.New("the password contains a NUL byte, which no client can send")
 	}
 	return m.hash(password, cost)
 }
 
-// CheckCost returns what Make would say of the cost.
+// CheckCost returns the error that Make would return for the format and cost.
 func CheckCost(format string, cost int) error {
 	m, ok := makers[format]
 	switch {
 	case !ok:
-		return fmt.Errorf("%w: no hashes of it are made", ErrUnknownFormat)
+		return fmt.Errorf("%w, or one that is only verified: '%s'", errUnknownFormat, format)
+	case cost != 0 && m.maxCost == 0:
+		return fmt.Errorf("the cost of %s is fixed, got %d", format, cost)
 	case cost != 0 && (cost < m.minCost || cost > m.maxCost):
-		return fmt.Errorf("the cost is out of range: for %s it is from %d to %d", format, m.minCost, m.maxCost)
+		return fmt.Errorf("the cost of %s must be between %d and %d, got %d", format, m.minCost, m.maxCost, cost)
 	}
 	return nil
 }
 
-// makers are the formats of which hashes are made, by name.
+// makers are the formats in which hashes can be created, by name.
 var makers = map[string]maker{
 	bcryptFormat.Name:      bcryptMaker,
 	argon2idFormat.Name:    {maxPassword: MaxPasswordLen, hash: makeArgon2id},

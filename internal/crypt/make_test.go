@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestMake makes a hash in each format and of each cost at the bounds, and
-// checks a right and a wrong password with it. What other tools say of them
-// is in the tests of "caddy htpasswd".
+// TestMake creates hashes in each format and at the bounds of each cost, and
+// verifies a right and a wrong password. The tests of "caddy htpasswd" compare with
+// other tools.
 func TestMake(t *testing.T) {
 	for _, test := range []struct {
 		format string
@@ -43,7 +43,7 @@ func TestMake(t *testing.T) {
 				t.Fatalf("%s: %v, %v", hash, class, err)
 			}
 			if !test.want.Verify(hash, password) || test.want.Verify(hash, []byte("pa ss")) {
-				t.Errorf("%s is not of the password alone", hash)
+				t.Errorf("%s does not match the password, or matches another one", hash)
 			}
 			again, err := Make(test.format, test.cost, password)
 			if salted := test.format != "sha1" && test.format != "plain"; err != nil || (again != hash) != salted {
@@ -53,7 +53,7 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// TestMakeLengths makes hashes of the longest passwords, and of one byte more.
+// TestMakeLengths creates hashes of the longest passwords, and of one byte more.
 func TestMakeLengths(t *testing.T) {
 	for format, longest := range map[string]int{
 		"bcrypt": 72, "argon2id": 1024, "sha256crypt": 511, "sha512crypt": 511, "apr1": 511, "descrypt": 1024, "sha1": 1024, "plain": 1024,
@@ -90,15 +90,15 @@ func TestMakeRefuses(t *testing.T) {
 		password     string
 		want         string
 	}{
-		{"a format that is only read", "yescrypt", 0, "p", "unknown password hash format: no hashes of it are made"},
-		{"no format", "", 0, "p", "unknown password hash format: no hashes of it are made"},
-		{"bcrypt below its range", "bcrypt", 3, "p", "the cost is out of range: for bcrypt it is from 4 to 14"},
-		{"bcrypt above", "bcrypt", 15, "p", "the cost is out of range: for bcrypt it is from 4 to 14"},
-		{"negative", "bcrypt", -1, "p", "the cost is out of range: for bcrypt it is from 4 to 14"},
-		{"too few rounds", "sha512crypt", 999, "p", "the cost is out of range: for sha512crypt it is from 1000 to 1000000"},
-		{"too many", "sha256crypt", 1_000_001, "p", "the cost is out of range: for sha256crypt it is from 1000 to 1000000"},
-		{"a cost where there is none", "apr1", 10, "p", "the cost is out of range: for apr1 it is from 0 to 0"},
-		{"NUL", "bcrypt", 4, "canary\x00", "the password has a NUL in it, which no client can send"},
+		{"a format that is only verified", "yescrypt", 0, "p", "unknown password hash format, or one that is only verified: 'yescrypt'"},
+		{"no format", "", 0, "p", "unknown password hash format, or one that is only verified: ''"},
+		{"bcrypt below its range", "bcrypt", 3, "p", "the cost of bcrypt must be between 4 and 14, got 3"},
+		{"bcrypt above its range", "bcrypt", 15, "p", "the cost of bcrypt must be between 4 and 14, got 15"},
+		{"negative", "bcrypt", -1, "p", "the cost of bcrypt must be between 4 and 14, got -1"},
+		{"too few rounds", "sha512crypt", 999, "p", "the cost of sha512crypt must be between 1000 and 1000000, got 999"},
+		{"too many rounds", "sha256crypt", 1_000_001, "p", "the cost of sha256crypt must be between 1000 and 1000000, got 1000001"},
+		{"a cost where it is fixed", "apr1", 10, "p", "the cost of apr1 is fixed, got 10"},
+		{"NUL", "bcrypt", 4, "canary\x00", "the password contains a NUL byte, which no client can send"},
 		{"control character in plain text", "plain", 0, "canary\n", errPlainControl.Error()},
 	} {
 		t.Run(test.name, func(t *testing.T) {

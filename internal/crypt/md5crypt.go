@@ -9,7 +9,7 @@ import (
 // for decades and so not counted as weak: $apr1$salt$digest. It differs from
 // md5crypt by the magic string alone.
 //
-// The work depends on the length of the salt, which is digested in two of three
+// The work depends on the length of the salt, which is hashed in two of three
 // rounds. The same is true of md5crypt.
 var apr1Format = newMD5Crypt("apr1", apr1Magic, false)
 
@@ -26,9 +26,9 @@ const (
 	md5cryptLastBits  = 2
 	md5cryptRounds    = 1000
 
-	// A round digests at most the password twice, the salt and a digest; the
-	// first digest takes a magic string and a byte per bit of the password's
-	// length more but only one salt.
+	// The input of a round is at most the password twice, the salt and a digest.
+	// The input of the first digest also has a magic string and a byte per bit of
+	// the password's length, but the salt only once.
 	md5cryptMaxInput = 2*libcryptMaxPasswordLen + md5cryptMaxSalt + md5.Size + len(apr1Magic)
 )
 
@@ -61,8 +61,8 @@ func makeAPR1(password []byte, _ int) (string, error) {
 	return apr1Magic + salt + "$" + string(digest[:]), nil
 }
 
-// md5crypt returns the encoded digest of password. Each MD5 input is put
-// together in one buffer on the stack, which spares an allocation per round.
+// md5crypt returns the encoded digest of password. Each MD5 input is built in a
+// buffer on the stack, which saves an allocation per round.
 func md5crypt(magic, salt string, password []byte) [md5cryptDigestLen]byte {
 	var buf [md5cryptMaxInput]byte
 
@@ -77,8 +77,8 @@ func md5crypt(magic, salt string, password []byte) [md5cryptDigestLen]byte {
 	for left := len(password); left > 0; left -= md5.Size {
 		in = append(in, sum[:min(left, md5.Size)]...)
 	}
-	// The first implementation wrote a cleared buffer here by mistake and all
-	// others must do the same: a NUL for each 1 bit of the length, and the
+	// The first implementation wrote a cleared buffer here by mistake, and all
+	// others have to do the same: a NUL for each 1 bit of the length, and the
 	// first byte of the password for each 0 bit.
 	for n := len(password); n > 0; n >>= 1 {
 		if n&1 == 1 {
@@ -113,8 +113,8 @@ func md5crypt(magic, salt string, password []byte) [md5cryptDigestLen]byte {
 	return encodeMD5Crypt(&sum)
 }
 
-// encodeMD5Crypt writes the digest as five groups of three bytes, spread over
-// it and wrapping round at the end, and the one byte left.
+// encodeMD5Crypt encodes the digest as five groups of three bytes, in the order of
+// md5crypt, and the last byte.
 func encodeMD5Crypt(sum *[md5.Size]byte) (out [md5cryptDigestLen]byte) {
 	order := [...][3]byte{{0, 6, 12}, {1, 7, 13}, {2, 8, 14}, {3, 9, 15}, {4, 10, 5}}
 	for i, o := range order {

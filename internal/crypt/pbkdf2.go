@@ -17,13 +17,12 @@ import (
 //	$pbkdf2-sha256$29000$salt$digest
 //	$pbkdf2-sha256$i=29000,l=32$salt$digest     (SHA-512: $pbkdf2-sha512$, SHA-1: $pbkdf2$)
 //
-// In the first, the base64 has . for +. The bound on the iterations of each
-// takes about half a second, and a second without the processor's SHA
-// instructions.
+// In the first, the base64 has . instead of +. The maximum number of iterations
+// takes about half a second, or a second without the processor's SHA instructions.
 //
 // The work depends on the hash function, the iterations, the length of the digest,
-// which is part of the cost, and the length of the salt, which is digested once
-// for each part of the digest.
+// which is part of the cost, and the length of the salt, which is hashed once for
+// each block of the digest.
 var (
 	pbkdf2SHA1Format   = newPBKDF2("pbkdf2-sha1", "$pbkdf2$", sha1.Size, 4_000_000, sha1.New)
 	pbkdf2SHA256Format = newPBKDF2("pbkdf2-sha256", "$pbkdf2-sha256$", sha256.Size, 4_000_000, sha256.New)
@@ -37,7 +36,7 @@ const (
 
 var (
 	errPBKDF2Length     = errors.New("l is not in the range 16 to 64")
-	errPBKDF2Iterations = errors.New("the iterations are not a decimal number from 1, written as in 29000 or i=29000,l=32")
+	errPBKDF2Iterations = errors.New("the iterations are not written as in 29000 or i=29000,l=32, or are 0")
 	errPBKDF2Salt       = errors.New("the salt is empty")
 )
 
@@ -70,7 +69,7 @@ func newPBKDF2(name, prefix string, digestLen int, maxIterations int64, newHash 
 	}
 }
 
-// parse fills h from what is behind the prefix.
+// parse fills h from the text after the prefix.
 func (h *pbkdf2Hash) parse(s string, digestLen int, maxIterations int64) error {
 	enc := base64.RawStdEncoding
 	var params [2]int64 // iterations and bytes of the digest
@@ -97,8 +96,8 @@ func (h *pbkdf2Hash) parse(s string, digestLen int, maxIterations int64) error {
 	if err := h.decode(rest, enc); err != nil {
 		return err
 	}
-	// A shorter digest is the beginning of a longer one: it must be as long as
-	// is written, or as what the hash function makes.
+	// A shorter digest is the beginning of a longer one, so the length must be
+	// the written one, or that of the hash function.
 	switch {
 	case h.saltLen == 0:
 		return errPBKDF2Salt

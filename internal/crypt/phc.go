@@ -6,28 +6,28 @@ import (
 	"strings"
 )
 
-// What the formats with numbers and base64 in them have in common: those of
-// the PHC string format and the ones that came before it.
+// Common parts of the formats with numbers and base64: the PHC string format and
+// its predecessors.
 
 const (
-	// maxMemory is how many bytes one verification may use.
+	// maxMemory is the maximum memory of one verification in bytes.
 	maxMemory = 256 << 20
 
-	// maxNumber stands for any larger number. It is above every bound, and the
-	// product of two fits into an int64.
+	// maxNumber is the result for any larger number. It is above every bound, and
+	// the product of two fits into an int64.
 	maxNumber = 1 << 30
 
 	maxSalt = 64 // bytes; tools use 8 to 32
 )
 
-// Costs above these bounds would let a few requests hold every core or all
+// With costs above these bounds, a few requests could occupy all cores or all
 // memory.
 var (
-	errMemory = errors.New("one check would take more than 256 MiB of memory; set the password again with lower parameters")
-	errTime   = errors.New("one check would take longer than about a second; set the password again with lower parameters")
+	errMemory = errors.New("verifying it would take more than 256 MiB of memory; reset this password with lower parameters")
+	errTime   = errors.New("verifying it would take longer than about a second; reset this password with lower parameters")
 )
 
-// cutNumber takes a decimal number without leading zeros off the front of s.
+// cutNumber cuts a decimal number without leading zeros from the front of s.
 func cutNumber(s string) (n int64, rest string, ok bool) {
 	i := 0
 	for ; i < len(s) && isDigit(s[i]); i++ {
@@ -39,8 +39,8 @@ func cutNumber(s string) (n int64, rest string, ok bool) {
 	return n, s[i:], true
 }
 
-// cutNumbers takes names[0], a number, names[1], a number and so on, and $ off
-// the front of s, and puts the numbers into values.
+// cutNumbers cuts names[0], a number, names[1], a number and so on, and $ from the
+// front of s, and stores the numbers in values.
 func cutNumbers(s string, values []int64, names ...string) (rest string, ok bool) {
 	for i, name := range names {
 		if s, ok = strings.CutPrefix(s, name); !ok {
@@ -55,7 +55,7 @@ func cutNumbers(s string, values []int64, names ...string) (rest string, ok bool
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// maxBase64 bounds what decodeBase64 takes, in characters and in bytes.
+// maxBase64 is the maximum length for decodeBase64, in characters and in bytes.
 const maxBase64 = 128
 
 // decodeBase64 decodes standard base64 into dst and returns the byte count. It
@@ -80,7 +80,7 @@ type saltAndDigest struct {
 func (d *saltAndDigest) salt() []byte   { return d.saltBytes[:d.saltLen] }
 func (d *saltAndDigest) digest() []byte { return d.digestBytes[:d.digestLen] }
 
-// decode takes s apart, which is salt$digest. The lengths are left to check.
+// decode decodes salt$digest. The caller checks the lengths.
 func (d *saltAndDigest) decode(s string, enc *base64.Encoding) error {
 	salt, digest, ok := strings.Cut(s, "$")
 	if !ok {

@@ -6,10 +6,10 @@ import (
 	"errors"
 )
 
-// plainFormat is {PLAIN} and the password itself, as nginx takes it. Nothing
-// without that prefix is ever taken for a plain password.
+// plainFormat is {PLAIN} and the password itself, as in nginx. Without the prefix,
+// no text is treated as a plain-text password.
 //
-// The work depends on the length of the stored password, which is digested.
+// The work depends on the length of the stored password, which is hashed.
 var plainFormat = &Format{
 	Name:     "plain",
 	Weak:     true,
@@ -27,7 +27,7 @@ var plainFormat = &Format{
 		return work{saltLen: len(password)}, nil
 	},
 	verify: func(hash string, password []byte) bool {
-		// Digests have one length, whatever the passwords'.
+		// Digests have the same length even if the passwords do not.
 		want, got := sha256.Sum256([]byte(hash[len(plainPrefix):])), sha256.Sum256(password)
 		return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 	},
@@ -43,5 +43,5 @@ const plainPrefix = "{PLAIN}"
 
 var (
 	errPlainLen     = errors.New("the password is not 1 to 1024 bytes long")
-	errPlainControl = errors.New("the password has a control character, which no client can send")
+	errPlainControl = errors.New("the password contains a control character, which no client can send")
 )

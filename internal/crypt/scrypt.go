@@ -16,10 +16,10 @@ import (
 //	$scrypt$ln=16,r=8,p=1$salt$digest
 //	$7$NRRRRRPPPPP + salt$digest
 //
-// N is 2 to the power of ln. In the second, N stands for ln, and R and P for r
-// and p, as digits of crypt(3), the lowest first; the salt is used as it is.
+// N is 2 to the power of ln. In the second spelling, N is ln, and R and P are r and
+// p, in digits of crypt(3), the lowest first; the salt is not decoded.
 //
-// The work depends on N, r and p, and on the length of the salt, which is digested
+// The work depends on N, r and p, and on the length of the salt, which is hashed
 // once for each 32 bytes of 128*r*p.
 var scryptFormat = &Format{
 	Name:     "scrypt",
@@ -46,9 +46,9 @@ const (
 	scryptCryptCostLen   = 1 + 2*scryptCryptNumberLen
 	scryptCryptNumberLen = 5
 
-	scryptMaxLn = 24 // N alone is then over every bound
-	// N*r*p, and r*p, of which each takes 384 bytes at most beside the N*r: so
-	// little that they need not count. Tools have 8 to 128 for it.
+	scryptMaxLn = 24 // above it, N alone exceeds every bound
+	// Bounds of N*r*p and of r*p. Each unit of r*p takes at most 384 bytes in
+	// addition to N*r, which is negligible. Tools use 8 to 128 for r*p.
 	scryptMaxWork  = 1 << 21
 	scryptMaxFixed = 1 << 12
 )
@@ -56,7 +56,7 @@ const (
 var (
 	errScryptParams = errors.New("the parameters are not written as in ln=16,r=8,p=1")
 	errScryptRange  = errors.New("ln, r or p is 0")
-	errScryptCrypt  = errors.New("the 11 characters of N, r and p are not of ./0-9A-Za-z")
+	errScryptCrypt  = errors.New("the parameters N, r and p are not 11 characters of ./0-9A-Za-z")
 )
 
 type scryptHash struct {
@@ -65,7 +65,7 @@ type scryptHash struct {
 	saltAndDigest
 }
 
-// parse fills h from the hash.
+// parse fills h from a hash.
 func (h *scryptHash) parse(hash string) error {
 	if s, ok := strings.CutPrefix(hash, scryptCryptPrefix); ok {
 		return h.parseCrypt(s)
@@ -84,14 +84,14 @@ func (h *scryptHash) parse(hash string) error {
 	if err := h.decode(rest, base64.RawStdEncoding); err != nil {
 		return err
 	}
-	// A shorter digest is the beginning of a longer one, so there is one length.
+	// A shorter digest is the beginning of a longer one, so only one length is accepted.
 	if h.digestLen != sha256.Size {
 		return errDigest
 	}
 	return nil
 }
 
-// parseCrypt fills h from what is behind $7$.
+// parseCrypt fills h from the text after $7$.
 func (h *scryptHash) parseCrypt(s string) error {
 	if len(s) < scryptCryptCostLen || !cryptAlphabet.containsAll(s[:scryptCryptCostLen]) {
 		return errScryptCrypt
@@ -103,7 +103,7 @@ func (h *scryptHash) parseCrypt(s string) error {
 	if err := h.checkCost(); err != nil {
 		return err
 	}
-	// crypt_gensalt(3) encodes up to 64 bytes, and what it wrote is the salt.
+	// crypt_gensalt(3) encodes up to 64 bytes, and the encoded text is the salt.
 	salt, digest, err := splitCrypt(s[scryptCryptCostLen:], cryptLen(maxSalt), cryptLen(sha256.Size), 4)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (h *scryptHash) parseCrypt(s string) error {
 	return nil
 }
 
-// checkCost bounds memory, which is 128*r*N bytes for the most part, and time.
+// checkCost limits the memory, most of which is 128*r*N bytes, and the time.
 func (h *scryptHash) checkCost() error {
 	switch {
 	case h.ln < 1 || h.r < 1 || h.p < 1:

@@ -32,9 +32,9 @@ var sha1Format = &Format{
 }
 
 // ssha1Format is {SSHA} and the base64 of SHA-1(password, salt) followed by
-// the salt, from LDAP servers (slappasswd). The padding may be left out.
+// the salt, from LDAP servers (slappasswd). The padding is optional.
 //
-// The work depends on the length of the salt, which is digested with the password.
+// The work depends on the length of the salt, which is hashed with the password.
 var ssha1Format = &Format{
 	Name:     "ssha1",
 	prefixes: []string{ssha1Prefix},
@@ -64,7 +64,7 @@ const (
 
 	sha1Base64Len = 28
 	ssha1MaxSalt  = 64 // bytes; tools use 4 to 16
-	ssha1MinSalt  = 4  // so that most hashes with their end missing are none
+	ssha1MinSalt  = 4  // so that most truncated hashes are invalid
 )
 
 var (

@@ -17,12 +17,11 @@ import (
 //
 //	$5$salt$digest     $5$rounds=N$salt$digest     (SHA-512: $6$)
 //
-// The digest comes from a library: it agrees with libcrypt for every salt length
-// and takes 0.4 to 1.6 times libcrypt's time, as the processor has SHA instructions or not.
+// A library computes the digest: it agrees with libcrypt for every salt length, and
+// takes 0.4 to 1.6 times as long, depending on the processor's SHA instructions.
 //
 // The work depends on the rounds, written or not, and on the length of the salt,
-// which is digested in two of three rounds. See evenOut for what else it would
-// depend on.
+// which is hashed in two of three rounds. padWork removes another dependency.
 var (
 	sha256cryptFormat = newSHACrypt("sha256crypt", sha256cryptPrefix, 43, 4, sha256.New)
 	sha512cryptFormat = newSHACrypt("sha512crypt", sha512cryptPrefix, 86, 2, sha512.New)
@@ -30,15 +29,15 @@ var (
 
 // shaCrypt returns the encoded digest of password.
 func shaCrypt(newHash func() hash.Hash, password, salt []byte, rounds int) []byte {
-	evenOut(newHash(), password, salt)
+	padWork(newHash(), password, salt)
 	return gocrypt.KeySHACrypt(newHash, password, salt, rounds)
 }
 
-// evenOut does the work that KeySHACrypt is spared. The algorithm digests the
-// salt 16 times, and then as often as the first byte of a digest of password and
-// salt says: up to 64 blocks, which a password takes with one salt and not with
-// another. Names that share a decoy could be told by that.
-func evenOut(h hash.Hash, password, salt []byte) {
+// padWork makes the work independent of password and salt. The algorithm hashes the
+// salt 16 times plus the first byte of a digest of password and salt: up to 64
+// blocks, which differ between salts. By the difference, users that share a decoy
+// could be distinguished. padWork hashes as much as is missing to the maximum.
+func padWork(h hash.Hash, password, salt []byte) {
 	const least, most = 16, 16 + 255
 	n := least + int(shaCryptFirstByte(h, password, salt))
 	h.Reset()
@@ -46,7 +45,7 @@ func evenOut(h hash.Hash, password, salt []byte) {
 		h.Write(salt)
 	}
 	size := h.BlockSize()
-	blocks := func(salts int) int { return (salts*len(salt)+size/8)/size + 1 } // with the length at the end
+	blocks := func(salts int) int { return (salts*len(salt)+size/8)/size + 1 } // including the length at the end
 	written := (most - n) * len(salt)
 	if blocks(n)+written/size < blocks(most) { // one is missing
 		var block [sha512.BlockSize]byte
@@ -82,12 +81,12 @@ const (
 
 	shaCryptMaxSalt       = 16
 	shaCryptRoundsPrefix  = "rounds="
-	shaCryptDefaultRounds = "5000" // when the hash does not name them
+	shaCryptDefaultRounds = "5000" // if the hash does not contain rounds=
 
 	shaCryptMinRounds = 1000
-	// A million rounds over a short password take less than half a second, and
-	// less than a second without the processor's SHA instructions; SHA-512 over
-	// libcryptMaxPasswordLen bytes takes two. The highest default in use is below it,
+	// A million rounds with a short password take less than half a second, or a
+	// second without the processor's SHA instructions; SHA-512 with
+	// libcryptMaxPasswordLen bytes takes two. The highest default in use is
 	// passlib's 656000.
 	shaCryptMaxRounds = 1_000_000
 )
@@ -128,13 +127,13 @@ func newSHACrypt(name, prefix string, digestLen, lastBits int, newHash func() ha
 }
 
 func newSHACryptMaker(prefix string, newHash func() hash.Hash) maker {
-	usual, _ := strconv.Atoi(shaCryptDefaultRounds)
+	defaultRounds, _ := strconv.Atoi(shaCryptDefaultRounds)
 	return maker{
-		minCost: shaCryptMinRounds, maxCost: shaCryptMaxRounds, usualCost: usual,
+		minCost: shaCryptMinRounds, maxCost: shaCryptMaxRounds, defaultCost: defaultRounds,
 		maxPassword: libcryptMaxPasswordLen,
 		hash: func(password []byte, rounds int) (string, error) {
 			setting := prefix
-			if rounds != usual {
+			if rounds != defaultRounds {
 				setting += shaCryptRoundsPrefix + strconv.Itoa(rounds) + "$"
 			}
 			salt := newCryptSalt(shaCryptMaxSalt)
@@ -143,9 +142,9 @@ func newSHACryptMaker(prefix string, newHash func() hash.Hash) maker {
 	}
 }
 
-// cutRounds takes "rounds=N$" off the front of s. Implementations of crypt(3)
-// bring an N out of range back into it and write the corrected number, so a
-// number out of range is no output of theirs.
+// cutRounds cuts "rounds=N$" from the front of s. Implementations of crypt(3) write
+// a number that is out of range as the nearest valid one, so they never write such
+// a number.
 func cutRounds(s string) (rounds, rest string, err error) {
 	s, ok := strings.CutPrefix(s, shaCryptRoundsPrefix)
 	if !ok {

@@ -12,21 +12,21 @@ import (
 	"testing"
 )
 
-// perlCrypt reads lines of a password in hex and a setting, and writes the
-// output of crypt(3).
+// perlCrypt reads lines of a password in hex and a setting, and prints the output
+// of crypt(3).
 const perlCrypt = `while (<STDIN>) { my ($p, $s) = split; print crypt(pack("H*", $p), $s), "\n" }`
 
-// perlSSHA reads the same lines and writes {SSHA} with the second field as salt.
+// perlSSHA reads the same lines, and prints {SSHA} with the second field as salt.
 const perlSSHA = `use Digest::SHA qw(sha1); use MIME::Base64;
 while (<STDIN>) { my ($p, $s) = split; print "{SSHA}", encode_base64(sha1(pack("H*", $p) . $s) . $s, ""), "\n" }`
 
-// passlibHash reads passwords in hex and writes passlib's hashes, as the Python
-// expression behind it makes them.
+// passlibHash reads passwords in hex, and prints the hashes of passlib that a Python
+// expression creates.
 const passlibHash = `import sys, random, passlib.hash as h
 for p in map(bytes.fromhex, sys.stdin): print((%s).hash(p))`
 
-// hashesPerTool is how many passwords each tool is given. Of each format at
-// least one tool makes as many.
+// hashesPerTool returns the number of passwords for each tool. For each format, at
+// least one tool hashes as many.
 func hashesPerTool() int {
 	if underRace {
 		return 20
@@ -34,7 +34,7 @@ func hashesPerTool() int {
 	return 200
 }
 
-// TestAgainstTools verifies random passwords against hashes made on the spot.
+// TestAgainstTools verifies random passwords against hashes of other tools.
 func TestAgainstTools(t *testing.T) {
 	crypt := func(setting func() string) func(*testing.T, [][]byte) []string {
 		return func(t *testing.T, p [][]byte) []string { return perlLines(t, perlCrypt, p, setting) }
@@ -111,7 +111,7 @@ func TestAgainstTools(t *testing.T) {
 					t.Fatalf("password %x: Parse(%q): %v", p, hashes[i], err)
 				}
 				if c.Format.Name != tt.format {
-					t.Skipf("%s does not make %s here", tt.tool, tt.format)
+					t.Skipf("%s does not create %s hashes here", tt.tool, tt.format)
 				}
 				if want := !strings.HasPrefix(hashes[i], "$2a$") || !isOdd2a(p); c.Verify(hashes[i], p) != want {
 					t.Errorf("%q verifies %x: %v", hashes[i], p, !want)
@@ -124,10 +124,10 @@ func TestAgainstTools(t *testing.T) {
 	}
 }
 
-// isOdd2a reports whether a password is one of the few that crypt_blowfish makes
-// other hashes of under $2a$ (see bcryptFormat): of those the implementation that
-// extends the sign of bytes, as $2x$ marks it, makes the right key, although
-// there is a byte from 0x80 on that is not the first in its word.
+// isOdd2a reports whether crypt_blowfish computes a different hash for a password
+// with $2a$ (see bcryptFormat). For such a password, the implementation that extends
+// the sign of bytes, which $2x$ marks, computes the right key, although there is a
+// byte from 0x80 on that is not the first in its word.
 func isOdd2a(password []byte) bool {
 	key, at, odd := append(slices.Clone(password), 0), 0, false
 	for range 18 {
@@ -136,7 +136,7 @@ func isOdd2a(password []byte) bool {
 			b := key[at%len(key)]
 			at++
 			right = right<<8 | uint32(b)
-			faulty = faulty<<8 | uint32(int8(b)) //nolint:gosec // that is the fault
+			faulty = faulty<<8 | uint32(int8(b)) //nolint:gosec // this is the fault
 			odd = odd || j > 0 && b >= 0x80
 		}
 		if right != faulty {
@@ -146,7 +146,7 @@ func isOdd2a(password []byte) bool {
 	return odd
 }
 
-// TestOdd2a has such a password, with the hashes of it that perl's crypt makes:
+// TestOdd2a verifies such a password with its hashes by perl's crypt:
 // perl -e 'print crypt("\xff\xde@", "\$2a\$04\$......................")', and likewise with \$2b\$.
 func TestOdd2a(t *testing.T) {
 	const odd = "\xff\xde@"
@@ -166,8 +166,7 @@ func TestOdd2a(t *testing.T) {
 	}
 }
 
-// randomPasswords returns n passwords of 1 to 200 bytes, without the ones that
-// end a line or a C string.
+// randomPasswords returns n passwords of 1 to 200 bytes, without line ends and NUL.
 func randomPasswords(n int) [][]byte {
 	all := make([][]byte, n)
 	for i := range all {
@@ -219,7 +218,7 @@ func hexLines(passwords [][]byte) string {
 	return lines.String()
 }
 
-// argon2Program takes passwords of at most 127 bytes; these are cut to that.
+// argon2Program truncates passwords to 127 bytes, the limit of the program.
 func argon2Program(t *testing.T, passwords [][]byte, flag string) []string {
 	var hashes []string
 	for i, p := range passwords {
@@ -246,8 +245,8 @@ func htpasswd(t *testing.T, passwords [][]byte, flags string) []string {
 	return hashes
 }
 
-// plainHtpasswd takes passwords without control characters; in these, others
-// are put in their place.
+// plainHtpasswd replaces control characters in the passwords, which the format does
+// not allow.
 func plainHtpasswd(t *testing.T, passwords [][]byte) []string {
 	for _, p := range passwords {
 		for i, c := range p {

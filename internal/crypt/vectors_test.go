@@ -46,7 +46,7 @@ func mustParse(tb testing.TB, hash string) Class {
 	return c
 }
 
-// used is how many bytes of a password a format looks at.
+// used returns the number of bytes of a password that a format uses.
 func used(format string) int {
 	switch format {
 	case "bcrypt":
@@ -58,7 +58,7 @@ func used(format string) int {
 	}
 }
 
-// altered returns password with one byte changed, one that format looks at.
+// altered returns password with one byte changed that the format uses.
 func altered(format, password string) []byte {
 	b := []byte(password)
 	if len(b) == 0 {
@@ -68,7 +68,7 @@ func altered(format, password string) []byte {
 	return b
 }
 
-// expensive holds the costs at which one hash takes more than 50 ms.
+// expensive are the costs at which a hash takes more than 50 ms.
 var expensive = map[string][]string{
 	"argon2i":     {"m=65536,t=3,p=4"},
 	"argon2id":    {"m=65536,t=3,p=4"},
@@ -104,10 +104,9 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestTruncatedAndExtended: a hash without its end, or with a character more, is
-// not a hash. {SSHA} and {PLAIN} have no fixed length, nor does Argon2 for one
-// of the lengths: there such a text may be a hash, but not one of the same
-// password.
+// TestTruncatedAndExtended checks that a truncated hash, or one with an additional
+// character, is invalid. {SSHA}, {PLAIN} and Argon2 allow more than one length:
+// there such a text may be valid, but does not match the password.
 func TestTruncatedAndExtended(t *testing.T) {
 	for _, v := range vectors(t) {
 		class := mustParse(t, v.hash)
@@ -141,7 +140,8 @@ func TestParseDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// No part of the salt or digest may reach a log through an error.
+// TestErrorsDoNotQuoteTheHash checks that no part of the salt or digest reaches a
+// log through an error.
 func TestErrorsDoNotQuoteTheHash(t *testing.T) {
 	for _, v := range vectors(t) {
 		body := v.hash[strings.LastIndexAny(v.hash[:max(0, len(v.hash)-20)], "$}")+1:]
@@ -182,8 +182,8 @@ func TestVerifyWithAnotherClass(t *testing.T) {
 	}
 }
 
-// C tools end a password at NUL. None of a hash's password with something
-// after a NUL may match.
+// TestVerifyRefusesNUL checks that a NUL does not end a password, as it does in C
+// programs.
 func TestVerifyRefusesNUL(t *testing.T) {
 	for _, v := range vectors(t) {
 		if v.password != "secret" {
@@ -209,8 +209,8 @@ func TestPasswordLength(t *testing.T) {
 	}
 }
 
-// TestIgnoredBytes: bytes past the 72nd don't count with bcrypt, nor past the
-// 8th with DES, as everywhere else; and all count with the others.
+// TestIgnoredBytes checks that bcrypt ignores bytes after the 72nd and DES after the
+// 8th, as other implementations do, and that other formats use all bytes.
 func TestIgnoredBytes(t *testing.T) {
 	seen := make(map[string]int)
 	for _, v := range vectors(t) {
@@ -222,7 +222,7 @@ func TestIgnoredBytes(t *testing.T) {
 		c := mustParse(t, v.hash)
 		ignored := n == used(v.format)
 		if c.Verify(v.hash, []byte(v.password[:n])) != ignored || c.Verify(v.hash, []byte(v.password[:n]+"other")) != ignored {
-			t.Errorf("%q: bytes past the %dth don't count: %v", v.hash, n, !ignored)
+			t.Errorf("%q: bytes after the %dth are ignored: %v", v.hash, n, !ignored)
 		}
 	}
 	for _, f := range formats {
@@ -232,7 +232,8 @@ func TestIgnoredBytes(t *testing.T) {
 	}
 }
 
-// The eighth bit of each byte doesn't count with DES, as everywhere else.
+// TestDESIgnoresTheTopBit checks that DES ignores the top bit of each byte, as other
+// implementations do.
 func TestDESIgnoresTheTopBit(t *testing.T) {
 	for _, v := range vectors(t) {
 		if v.format != "descrypt" || v.password == "" {
@@ -241,13 +242,13 @@ func TestDESIgnoresTheTopBit(t *testing.T) {
 		p := []byte(v.password)
 		p[0] ^= 0x80
 		if c := mustParse(t, v.hash); !c.Verify(v.hash, p) {
-			t.Errorf("%q: the top bit counts", v.hash)
+			t.Errorf("%q: the top bit is used", v.hash)
 		}
 	}
 }
 
-// Nothing here makes the PHC spelling of PBKDF2; it holds the same numbers, and
-// a digest that is shorter, if it says so.
+// TestPBKDF2Spellings verifies the PHC spelling of PBKDF2, which no tool here
+// creates. It has the same parameters, and may have a shorter digest.
 func TestPBKDF2Spellings(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, v := range vectors(t) {

@@ -23,8 +23,8 @@ import (
 // tally is the work of one verification, counted and not timed.
 type tally struct {
 	blocks int    // compressed by the format's hash function
-	mixes  int    // calls of what else takes the time
-	params string // what the rest of the work follows from, where the code is not ours to count in
+	mixes  int    // calls of other expensive functions
+	params string // determine the rest of the work, in libraries that cannot be instrumented
 }
 
 // countingHash counts the blocks that a hash function compresses.
@@ -64,19 +64,19 @@ func newBlake2b() hash.Hash {
 	return h
 }
 
-// workCase says how to make random hashes of a format, and how to count the
-// work of a verification. Where the code of the format takes a hash function,
-// the work is counted in it. Elsewhere it is counted in a second, plain
-// implementation, which has to agree with the first.
+// workCase creates random hashes of a format, and counts the work of a verification.
+// Where the code of the format takes a hash function as a parameter, the hash
+// function counts. Otherwise a second, simple implementation counts, which has to
+// agree with the first.
 type workCase struct {
 	format *Format
-	// hash returns any hash of the format, of few lengths and low costs.
+	// hash returns a random hash of the format, of few lengths and low costs.
 	hash func(r *rand.Rand) string
-	// count reports also whether the password matches.
+	// count also reports whether the password matches.
 	count func(hash string, password []byte) (tally, bool)
 }
 
-// countedBy counts in the format that make returns for a hash function.
+// countedBy counts in the hash function of a format.
 func countedBy(newHash func() hash.Hash, format func(func() hash.Hash) *Format) func(string, []byte) (tally, bool) {
 	return func(hash string, password []byte) (t tally, ok bool) {
 		ok = format(counting(&t.blocks, newHash)).verify(hash, password)
@@ -161,7 +161,7 @@ func workCases() []workCase {
 		{descryptFormat, func(r *rand.Rand) string {
 			return cryptText(r, 12) + "."
 		}, func(hash string, password []byte) (tally, bool) {
-			// Neither loop nor branch depends on the salt or on a bit of the password.
+			// No loop and no branch depends on the salt or on the bits of the password.
 			return tally{mixes: descryptRounds}, descryptFormat.verify(hash, password)
 		}},
 	}
@@ -200,7 +200,7 @@ func sumOf(newHash func() hash.Hash, parts ...[]byte) []byte {
 	return h.Sum(nil)
 }
 
-// TestWorkIsOfTheClass: hashes of a class take the same work, for any two
+// TestWorkIsOfTheClass checks that all hashes of a class take the same work for
 // passwords of the same length.
 func TestWorkIsOfTheClass(t *testing.T) {
 	cases := workCases()
@@ -220,10 +220,10 @@ func testWork(t *testing.T, c workCase) {
 			continue
 		}
 		if counted, ok := c.count(v.hash, []byte(v.password)); !ok || counted == (tally{}) {
-			t.Errorf("%q: the code that counts %v says %v", v.hash, counted, ok)
+			t.Errorf("%q: the counting code counts %v and returns %v", v.hash, counted, ok)
 		}
 		if _, ok := c.count(v.hash, altered(v.format, v.password)); ok {
-			t.Errorf("%q: the code that counts takes another password", v.hash)
+			t.Errorf("%q: the counting code accepts another password", v.hash)
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
@@ -255,8 +255,8 @@ func testWork(t *testing.T, c workCase) {
 	}
 }
 
-// TestSaltLengthIsOfTheClass has pairs of hashes that differ in one length, and
-// in nothing else, with the passwords for which that changes the work.
+// TestSaltLengthIsOfTheClass checks that pairs of hashes that differ only in a length
+// or a cost are in different classes.
 func TestSaltLengthIsOfTheClass(t *testing.T) {
 	for _, test := range []struct{ name, one, other string }{
 		{"salt of sha512crypt", "$6$saltsalt$" + digest86[:85] + ".", "$6$saltsaltsaltsalt$" + digest86[:85] + "."},
@@ -293,7 +293,7 @@ func TestSaltLengthIsOfTheClass(t *testing.T) {
 	}
 }
 
-// TestClassName pins a name.
+// TestClassName pins a name: names never change.
 func TestClassName(t *testing.T) {
 	const want = `argon2id cost="m=8,t=1,p=1" salt=8 digest=32`
 	if got := mustParse(t, "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$"+argonDigest).String(); got != want {
@@ -301,7 +301,7 @@ func TestClassName(t *testing.T) {
 	}
 }
 
-// countedMD5Crypt is md5crypt as its author described it.
+// countedMD5Crypt is a simple implementation of md5crypt.
 func countedMD5Crypt(magic, hash string, password []byte) (t tally, ok bool) {
 	salt, want, err := splitCrypt(hash[len(magic):], md5cryptMaxSalt, md5cryptDigestLen, md5cryptLastBits)
 	if err != nil {
@@ -334,7 +334,7 @@ func countedMD5Crypt(magic, hash string, password []byte) (t tally, ok bool) {
 	return t, string(got[:]) == want
 }
 
-// countedBcrypt counts the expansions of a key, which take the time of bcrypt.
+// countedBcrypt counts the key expansions, which take the time of bcrypt.
 func countedBcrypt(hash string, password []byte) (t tally, ok bool) {
 	enc := base64.NewEncoding("./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789").WithPadding(base64.NoPadding)
 	salt, err := enc.DecodeString(hash[7:29])
@@ -362,8 +362,8 @@ func countedBcrypt(hash string, password []byte) (t tally, ok bool) {
 	return t, enc.EncodeToString(digest[:23]) == hash[29:]
 }
 
-// countedScrypt is scrypt of RFC 7914 over SHA-256 that counts, and the Salsa20
-// of yescrypt.
+// countedScrypt is a simple implementation of scrypt (RFC 7914), with the Salsa20 of
+// yescrypt.
 func countedScrypt(text string, password []byte) (t tally, ok bool) {
 	var h scryptHash
 	if err := h.parse(text); err != nil {
@@ -404,8 +404,8 @@ func countedScrypt(text string, password []byte) (t tally, ok bool) {
 	return t, err == nil && bytes.Equal(got, h.digest())
 }
 
-// countedArgon2 counts the first digest, the only one that has password and
-// salt in it (RFC 9106, section 3.2). The rest follows from the parameters.
+// countedArgon2 counts the first digest, the only one of password and salt (RFC
+// 9106, section 3.2). The parameters determine the rest.
 func countedArgon2(f *Format, text string, password []byte) (t tally, ok bool) {
 	var h argon2Hash
 	if err := h.parse(text[len(f.prefixes[0]):]); err != nil {

@@ -7,16 +7,16 @@ import (
 	"hash"
 )
 
-// yescryptFormat is yescrypt as crypt(3) makes it, which is the default for
-// passwords of many Linux distributions:
+// yescryptFormat is yescrypt as in crypt(3), the default for the passwords of many
+// Linux distributions:
 //
 //	$y$jNR$salt$digest
 //
-// j is for the only flags in use; N and R stand for the logarithm of N and for
-// r, each less 1, as digits of crypt(3).
+// j stands for the only flags in use. N is the logarithm of N less 1, and R is r
+// less 1, as digits of crypt(3).
 //
-// The work depends on N and r, and on the length of the salt, which is digested
-// once for each 32 bytes of 128*r, twice over for large N.
+// The work depends on N and r, and on the length of the salt, which is hashed once
+// for each 32 bytes of 128*r, and twice for large N.
 var yescryptFormat = newYescrypt(sha256.New)
 
 func newYescrypt(newHash func() hash.Hash) *Format {
@@ -44,7 +44,7 @@ const (
 	yescryptCostLen = 3
 	yescryptFlags   = 'j'
 
-	// Digits from here on begin numbers of more than one character.
+	// Higher digits begin numbers of more than one character.
 	yescryptOneDigit = 48
 )
 
@@ -56,7 +56,7 @@ type yescryptHash struct {
 	saltAndDigest
 }
 
-// parse fills h from what is behind the prefix.
+// parse fills h from the text after the prefix.
 func (h *yescryptHash) parse(s string) error {
 	if len(s) <= yescryptCostLen || s[0] != yescryptFlags || s[yescryptCostLen] != '$' ||
 		cryptAlphabet[s[1]] >= yescryptOneDigit || cryptAlphabet[s[2]] >= yescryptOneDigit {
@@ -64,7 +64,7 @@ func (h *yescryptHash) parse(s string) error {
 	}
 	h.cost = s[:yescryptCostLen]
 	h.ln, h.r = int64(cryptAlphabet[s[1]])+1, int64(cryptAlphabet[s[2]])+1
-	// The time needs no bound of its own: all of 256 MiB take about a second.
+	// The memory limits the time, too: 256 MiB take about a second.
 	if h.r<<h.ln > maxMemory/128 {
 		return errMemory
 	}

@@ -9,10 +9,9 @@ import (
 )
 
 // yescryptKey returns the digest of password: yescrypt 1.1 by Alexander Peslyak
-// (openwall.com/yescrypt), with the flags that crypt(3) has, and p, t and g as
-// it has them: 1, 0 and 0. It is here for its speed: kept libraries take 1.6
-// times as long, and everybody waits while hashes are computed. The hash function
-// is SHA-256.
+// (openwall.com/yescrypt), with the flags of crypt(3) and its p, t and g: 1, 0 and
+// 0. It is implemented here since maintained libraries take 1.6 times as long. The
+// hash function is SHA-256.
 func yescryptKey(newHash func() hash.Hash, password, salt []byte, ln, r int64) ([]byte, error) {
 	n := 1 << ln
 	memory := make([]uint64, 16*int(r)*n)
@@ -37,8 +36,8 @@ func yescryptKey(newHash func() hash.Hash, password, salt []byte, ln, r int64) (
 	return h.Sum(nil), err
 }
 
-// yescryptMix is smix with the flags that crypt(3) has: b is mixed in place, with
-// n blocks of memory.
+// yescryptMix is smix with the flags of crypt(3). It mixes b in place, with n blocks
+// of memory.
 func yescryptMix(newHash func() hash.Hash, b []byte, n int, memory []uint64, key [32]byte) (newKey []byte) {
 	boxes := newPwxBoxes(b)
 	newKey = hmacOf(newHash, b[len(b)-64:], key[:])
@@ -72,12 +71,12 @@ func hmacOf(newHash func() hash.Hash, key, data []byte) []byte {
 	return h.Sum(nil)
 }
 
-// pwxBox is an S-box of yescrypt's: 256 pairs of words, found by 8 bits of
-// another word.
+// pwxBox is an S-box of yescrypt: 256 pairs of words, indexed by 8 bits of another
+// word.
 type pwxBox [256][2]uint64
 
-// pwxBoxes are the three S-boxes. Two are read while the third is written to;
-// then they change places.
+// pwxBoxes are the three S-boxes. Two are read while the third is written. Then
+// they rotate.
 type pwxBoxes struct {
 	s0, s1, s2 *pwxBox
 	next       uint8 // the pair of s2 to write
@@ -128,8 +127,8 @@ var salsaSteps = [8][4]uint8{
 	{0, 1, 2, 3}, {5, 6, 7, 4}, {10, 11, 8, 9}, {15, 12, 13, 14},
 }
 
-// salsa20 is the core of Salsa20 with fewer rounds. Here and in all of yescrypt
-// a block has every fifth of its 32-bit words, for the sake of SIMD.
+// salsa20 is the core of Salsa20 with the given number of rounds. As everywhere in
+// yescrypt, the 32-bit words of a block are in an order that suits SIMD.
 func salsa20(block *[8]uint64, rounds int) {
 	var x [16]uint32
 	for i, v := range block {
@@ -171,8 +170,8 @@ func storeShuffled(dst []byte, src []uint64) {
 	}
 }
 
-// newPwxBoxes fills the S-boxes with the states that scrypt's first loop goes
-// through, which begins with the first 128 bytes of b and leaves the last state there.
+// newPwxBoxes fills the S-boxes with the states of scrypt's first loop, which begins
+// with the first 128 bytes of b. It stores the last state there.
 func newPwxBoxes(b []byte) *pwxBoxes {
 	var boxes [3]pwxBox
 	var x [16]uint64

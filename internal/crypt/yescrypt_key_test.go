@@ -9,8 +9,8 @@ import (
 	"github.com/go-crypt/x/yescrypt"
 )
 
-// TestYescryptKey compares with another implementation, over parameters that
-// no tool on the machine can be made to use.
+// TestYescryptKey compares with another implementation, with parameters that the
+// installed tools do not offer.
 func TestYescryptKey(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	randomBytes := func(n int) []byte {

@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// lookAtUnchanged returns a function that looks at a file that has not changed,
-// as at each poll and when somebody waits for a look.
+// lookAtUnchanged returns a function that looks at an unchanged file, as each
+// poll and each Await do.
 func lookAtUnchanged(t testing.TB) (look func(), file *File) {
 	t.Helper()
 	file = NewFile(writeFile(t, fileA))
@@ -37,8 +37,8 @@ func BenchmarkLook(b *testing.B) {
 	}
 }
 
-// TestLookAllocates holds a look at a file that has not changed to what its
-// system calls allocate.
+// TestLookAllocates checks that looking at an unchanged file allocates no more
+// than its system calls do.
 func TestLookAllocates(t *testing.T) {
 	look, file := lookAtUnchanged(t)
 	got, want := testing.AllocsPerRun(100, look), testing.AllocsPerRun(100, func() {

@@ -12,8 +12,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 )
 
-// A file is followed: a new version is loaded, and a version that cannot be
-// read changes nothing.
+// A new version of a followed file is loaded. After an error the previous version
+// stays active.
 func Example() {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
@@ -21,7 +21,7 @@ func Example() {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "greeting")
-	write := func(text string) { // as tools do that never leave half a file
+	write := func(text string) { // atomically, by a rename
 		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 			panic(err)
 		}
@@ -37,7 +37,7 @@ func Example() {
 			return nil
 		},
 		Settings: func() (follow.Settings, <-chan struct{}) {
-			return follow.Settings{Poll: 5 * time.Second, Logger: zap.NewNop()}, nil // and never others
+			return follow.Settings{Poll: 5 * time.Second, Logger: zap.NewNop()}, nil // nil: they never change
 		},
 	})
 	defer f.Close()
@@ -46,7 +46,7 @@ func Example() {
 	}
 
 	write("good day")
-	f.Await(context.Background()) // the poll, or a notice, would find it soon
+	f.Await(context.Background()) // without it, the change is found a moment later
 
 	os.Remove(path)
 	f.Await(context.Background())

@@ -14,11 +14,13 @@ import (
 // A File is a Source: a regular file, or a symlink to one. Beyond what every
 // source does, it:
 //
-//   - has its directory watched. Changes on network file systems, and of the
-//     target of a symlink in another directory, are found by the poll.
-//   - knows that a file that was moved to the name is complete (Linux only).
-//   - reports a file that has lost its name while a mount still leads to it.
-//   - doubts a file that appears where a file system is not mounted any more.
+//   - watches the directory of the file. Polling finds changes on network file
+//     systems, and of the target of a symlink in another directory.
+//   - knows that a file that was renamed to the path is complete (Linux only).
+//   - reports a file that was replaced or deleted outside the container into
+//     which it is mounted.
+//   - rejects an empty or older file that appears where a file system is no
+//     longer mounted.
 //   - warns of a file that every user of the machine can read.
 type File struct {
 	path  string // absolute
@@ -26,25 +28,25 @@ type File struct {
 	fetch func(path string) (text string, sig signature, mode fs.FileMode, err error)
 
 	notices *directoryNotices
-	seen    Version // by Version, kept because each conversion of a signature allocates
+	seen    Version // returned by Version last; kept because each conversion of a signature allocates
 
-	lastMove uint64 // to the name, before Version has looked; 0: none, or something has happened since
-	usedMove uint64 // the last one before a version was read
+	lastMove uint64 // number of the last rename to the path before Version; 0: none, or another event followed
+	usedMove uint64 // lastMove when a version was read last
 
-	isLinked bool        // a version of it had links
+	isLinked bool        // some version had a link count above 0
 	fetched  fetchedFile // last
-	origin   origin      // of the version that is loaded
-	isWarned bool        // Warn has said that everybody can read it
+	origin   origin      // of the loaded version
+	isWarned bool        // Warn has logged that the file is world-readable
 }
 
-// fetchedFile is what File notes of a version that was read.
+// fetchedFile describes a version that was read.
 type fetchedFile struct {
 	version Version
 	origin  origin
 	mode    fs.FileMode
 }
 
-// NewFile returns the file at an absolute path. The path is its name.
+// NewFile returns a File for an absolute path. The path is its name.
 func NewFile(path string) *File {
 	return &File{path: path, stat: sign, fetch: readFile, notices: newDirectoryNotices(path)}
 }
@@ -55,7 +57,7 @@ func (f *File) Name() string { return f.path }
 // Changed implements Source.
 func (f *File) Changed() <-chan struct{} { return f.notices.changed }
 
-// Renew implements Renewer: it has the directory watched.
+// Renew implements Renewer: it watches the directory.
 func (f *File) Renew(logger *zap.Logger) { f.notices.renew(logger) }
 
 // Close implements Renewer.
@@ -64,9 +66,9 @@ func (f *File) Close() error {
 	return nil
 }
 
-// Version implements Source. The version is of size, times and inode.
+// Version implements Source. The version consists of size, times and inode.
 func (f *File) Version() (Version, error) {
-	f.lastMove = f.notices.lastMove() // before the file is looked at
+	f.lastMove = f.notices.lastMove() // before stat
 	sig, err := f.stat(f.path)
 	if err != nil {
 		return nil, withAdvice(err)
@@ -91,9 +93,9 @@ func (f *File) Fetch() (string, Version, error) {
 	return text, f.fetched.version, nil
 }
 
-// IsComplete implements Completer: it reports whether a move has put a file at
-// the path since a version was read, and nothing has happened to the name since.
-// A symlink is none: there are no notices of the file it leads to.
+// IsComplete implements Completer: it reports whether a file was renamed to the
+// path since a version was read, and nothing has happened to the path since. It
+// is false for a symlink: the target is not watched.
 func (f *File) IsComplete(v Version) bool {
 	sig, _ := v.(signature)
 	if !sig.linked || f.lastMove == 0 || f.lastMove == f.usedMove || f.notices.lastMove() != f.lastMove {
@@ -104,15 +106,15 @@ func (f *File) IsComplete(v Version) bool {
 }
 
 var (
-	errOrphaned = errors.New("has been replaced or deleted outside of its mount, which still shows the old file (0 links): " +
+	errOrphaned = errors.New("replaced or deleted outside the container; the mount still shows the old file (0 links); " +
 		"mount the directory instead of the file, and restart the container")
-	errUnmounted = errors.New("is empty or older than the previous version, which was on a file system that is not mounted any more: mount it again. " +
-		"To use this file all the same, reload the configuration, or send POST /htpasswd/reload to the admin API")
+	errUnmounted = errors.New("empty or older than the previous version, whose file system is no longer mounted; mount it again, " +
+		"or, to use this file, reload the configuration or send POST /htpasswd/reload to the admin API")
 )
 
-// Doubt implements Judge: a file that is empty or older than the loaded one is
-// not taken if the mount that the loaded one came from is gone.
-func (f *File) Doubt(v, loaded Version, isEmpty bool) error {
+// ValidateReplacement implements Validator: it rejects a file that is empty or
+// older than the loaded one if the file system of the loaded one was unmounted.
+func (f *File) ValidateReplacement(v, loaded Version, isEmpty bool) error {
 	f.usedMove = f.lastMove
 	sig, _ := v.(signature)
 	old, _ := loaded.(signature)
@@ -122,11 +124,11 @@ func (f *File) Doubt(v, loaded Version, isEmpty bool) error {
 	return nil
 }
 
-// Confirm implements Judge: it returns an error if a version, which can be read,
-// is no longer what people edit, since it has no name left and a mount leads to
-// it. Some file systems report no links of any file: one that had none before
-// has to be a mount itself.
-func (f *File) Confirm(v Version) error {
+// ValidateLoaded implements Validator: it returns an error if the file was
+// replaced or deleted outside the container into which it is mounted. Such a file
+// has a link count of 0. Some file systems report 0 for every file: a file whose
+// count was never above 0 has to be a mount point as well.
+func (f *File) ValidateLoaded(v Version) error {
 	f.usedMove = f.lastMove
 	if v == f.fetched.version {
 		f.origin = f.fetched.origin
@@ -137,7 +139,7 @@ func (f *File) Confirm(v Version) error {
 		return nil
 	}
 	if again, err := f.stat(f.path); err != nil || again.linked || !again.sameFile(sig) {
-		return nil // it was replaced while it was looked at
+		return nil // replaced meanwhile
 	}
 	if isMount, _ := MountOf(f.path); f.isLinked || isMount {
 		return errOrphaned
@@ -145,22 +147,22 @@ func (f *File) Confirm(v Version) error {
 	return nil
 }
 
-// Warn implements Warner: it warns once while everybody on the machine can read
-// the file.
+// Warn implements Warner: it warns once while the file is world-readable.
 func (f *File) Warn(logger *zap.Logger) {
 	isReadable := IsWorldReadable(f.path, f.fetched.mode)
 	if isReadable && !f.isWarned {
-		logger.Warn("file can be read by every user of this machine; mend with: chmod o= on it, and chgrp to the group of the server",
-			zap.String("file", f.path), zap.String("mode", f.fetched.mode.Perm().String()))
+		_, group := OwnerOf(f.path)
+		logger.Warn("file is world-readable; run chmod o= on it, and chgrp to the server's group",
+			zap.String("file", f.path), zap.String("mode", f.fetched.mode.Perm().String()), zap.String("group", group))
 	}
 	f.isWarned = isReadable
 }
 
-// origin is where a version of a file comes from.
+// origin is the mount that a version of a file was read from.
 type origin struct {
-	path string // without symlinks; "": not known
-	// mounts are the numbers of the mounts that the path leads into, and each
-	// directory above it. 0: not known.
+	path string // without symlinks; "": unknown
+	// mounts are the mount IDs of the path and of each directory above it.
+	// 0: unknown.
 	mounts []uint64
 }
 
@@ -176,8 +178,8 @@ func originOf(path string) origin {
 	return o
 }
 
-// isUnder reports whether the mount that other comes from is gone, and o is of
-// the same path in the one below. A mount on top of other does not count.
+// isUnder reports whether the mount of other was unmounted, and o has the same
+// path in the mount below. A new mount on top of other does not count.
 func (o origin) isUnder(other origin) bool {
 	if o.path == "" || o.path != other.path {
 		return false
@@ -187,15 +189,15 @@ func (o origin) isUnder(other origin) bool {
 }
 
 // IsRacy implements Version: it reports whether the file changed so shortly
-// before now that it can change again within the resolution of its times.
+// before now that its next change can have the same timestamps.
 func (s signature) IsRacy(now time.Time) bool { return isRacy(s.changed(), now) }
 
 // isRacy reports whether a change, in nanoseconds since 1970, was so shortly
-// before now that another one can have the same time.
+// before now that another change can have the same timestamp.
 func isRacy(changed int64, now time.Time) bool {
 	limit := SettleTime
 	if changed%int64(time.Second) == 0 {
-		limit += 2 * time.Second // most likely the file system knows no parts of a second
+		limit += 2 * time.Second // most likely the file system stores whole seconds only
 	}
 	age := now.Sub(time.Unix(0, changed))
 	return -limit < age && age < limit

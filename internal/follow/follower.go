@@ -11,40 +11,41 @@ import (
 )
 
 const (
-	// SettleTime is how long a version must have stood still before it is read,
-	// so that nobody is judged by the first half of a text.
+	// SettleTime is how long a version must be unchanged before it is read, so
+	// that a half-written text is not loaded.
 	SettleTime = 200 * time.Millisecond
 
-	// MaxSettle is how long a version that never stands still is waited for.
+	// MaxSettle is the longest wait for a version that keeps changing. Then it is
+	// read anyway.
 	MaxSettle = 2 * time.Second
 
-	// EmptyGrace is how long a text that was not empty may be empty before that is
-	// taken seriously: most likely someone is writing it.
+	// EmptyGrace is how long the previous version is kept after the text became
+	// empty: most likely the text is being written.
 	EmptyGrace = 3 * time.Second
 )
 
-// A Follower keeps one source loaded: it reads the source when it has changed.
-// It knows when to read and what to do when that fails. What the text means is
-// the business of Options.Load. Its methods may be called at the same time.
+// A Follower keeps one source loaded: it reads the source again when it has
+// changed. It decides when to read, and what to do when that fails. Options.Load
+// parses the text. All methods are safe for concurrent use.
 //
-// What happens when is decided by look alone, from the time it is given and
-// from what it finds. The goroutine (run) only calls it: when the source says
-// that it has changed, when look asked for it, at every poll, and when
-// somebody waits for it (Await). These are the states that a look can find. In
-// all of them the version that was loaded last is active.
+// All decisions are made by look, from the time it is given and from what it
+// finds. The goroutine (run) only calls it: when the source reports a change,
+// when look asked for it, at every poll, and when Await is called. These are the
+// states that look can find. In all of them the version that was loaded last is
+// active.
 //
-//	state     found by                        set                    then
-//	current   v == loaded, not racy           Failure = ""           a look at each poll
-//	racy      v == loaded, racy               tried, retry           read again: the text can change and v stay the same
-//	changing  another v                       pending, settling,     read when it has stood still for SettleTime, or after MaxSettle;
-//	                                          since, first           at once if the source knows that it is complete
-//	torn      v is another after reading      pending, retry         as changing
-//	empty     no text, where there was some   emptySince             read again; active after EmptyGrace
-//	refused   Load returns an error           refused, Failure       read when v is another
-//	missing   no v, fs.ErrNotExist            pending, missing       failing when it lasts for SettleTime: many tools delete the old file first
-//	failing   no v, or reading fails          Failure                tried at each poll
-//	reported  loaded, not confirmed           Failure                read when v is another
-//	doubted   the source doubts v             refused, Failure       read when v is another, or by Reload
+//	state      found by                        set                    then
+//	current    v == loaded, not racy           Failure = ""           look again at each poll
+//	racy       v == loaded, racy               tried, retry           read again: the text can change while v stays the same
+//	changing   v differs                       pending, settling,     read when v is unchanged for SettleTime, or after MaxSettle;
+//	                                           since, first           at once if the source knows that it is complete
+//	torn       v differs after reading         pending, retry         as changing
+//	empty      text has become empty           emptySince             read again; active after EmptyGrace
+//	rejected   Load returns an error           rejected, Failure      read when v differs
+//	missing    no v, fs.ErrNotExist            pending, missing       failing after SettleTime: many tools delete the old file first
+//	failing    no v, or reading fails          Failure                tried at each poll
+//	reported   ValidateLoaded returns an error Failure                read when v differs
+//	suspect    ValidateReplacement does        rejected, Failure      read when v differs, or by Reload
 //
 // Await waits while pending is set: in the states changing, torn and missing.
 type Follower struct {
@@ -52,19 +53,19 @@ type Follower struct {
 	options Options
 
 	mu         sync.Mutex
-	text       string  // what was loaded last
-	loaded     Version // of the text
-	isRacy     bool    // loaded was so fresh that the text can change again and loaded stay the same
-	refused    Version // a version that is not to be read again and again
-	tried      Version // the version that was read last, not to be read again before retry
+	text       string  // loaded last
+	loaded     Version // of text
+	isRacy     bool    // the text can still change while its version stays loaded
+	rejected   Version // not read again
+	tried      Version // read last, and not read again before retry
 	retry      time.Time
-	settling   Version   // the version that is to stand still
+	settling   Version   // has to be unchanged for SettleTime before it is read
 	since      time.Time // when settling was seen first
-	first      time.Time // when the first change since the last read was seen; zero: there is none
-	missing    time.Time // since when there is nothing
-	emptySince time.Time // since when there is no text, where there was some
+	first      time.Time // when the first change since the last read was seen; zero: none
+	missing    time.Time // since when the source does not exist
+	emptySince time.Time // since when the text is empty, where it was not before
 	status     Status
-	published  atomic.Pointer[Status] // a copy, for readers that must not block while the source is read
+	published  atomic.Pointer[Status] // snapshot for readers that must not block
 	catchUp
 
 	startOnce sync.Once
@@ -72,39 +73,39 @@ type Follower struct {
 	done      chan struct{}
 }
 
-// Options are what a Follower needs to know beside its source.
+// Options configure a Follower.
 type Options struct {
-	// Load parses a text and puts what it means in place of what the previous
-	// one meant. After an error it must have changed nothing.
+	// Load parses a text and makes the result active. If it returns an error, it
+	// must have changed nothing.
 	Load func(text string, logger *zap.Logger) error
 
-	// IsEmpty reports whether a text says nothing, as one that has only
-	// comments. Nil means that only the text "" does.
+	// IsEmpty reports whether a text has no content, for example only comments.
+	// Nil means that only the text "" is empty.
 	IsEmpty func(text string) bool
 
-	// Settings returns the settings that are active now, and a channel that is
-	// closed when others are. The channel may be nil.
+	// Settings returns the active settings, and a channel that is closed when
+	// they change. The channel may be nil.
 	Settings func() (settings Settings, changed <-chan struct{})
 }
 
-// Settings are what can change while a source is followed.
+// Settings can change while a source is followed.
 type Settings struct {
-	// Poll is the longest time until a change is read of which the source
-	// gives no notice. Below 2*SettleTime it makes no difference.
+	// Poll is the longest time until a change is read that the source does not
+	// report. Values below 2*SettleTime act as 2*SettleTime.
 	Poll time.Duration
 
-	// Logger is for what is found while the source is followed. Reload has its own.
+	// Logger logs what happens while the source is followed. Reload has its own.
 	Logger *zap.Logger
 }
 
 // Status is the state of a source.
 type Status struct {
 	LoadedAt time.Time // when the active version was loaded; zero: never
-	Failure  string    // what is wrong with the source, logged once; "": nothing
-	Failures int       // how often there was a new Failure
+	Failure  string    // current error of the source, logged once; "": none
+	Failures int       // number of times that Failure was set to a new error
 }
 
-// New returns a Follower that has not read the source yet. Reload does.
+// New returns a Follower that has not read the source yet. Call Reload to do so.
 func New(source Source, options Options) *Follower {
 	if options.IsEmpty == nil {
 		options.IsEmpty = func(text string) bool { return text == "" }
@@ -118,8 +119,7 @@ func New(source Source, options Options) *Follower {
 // Name returns the name of the source.
 func (f *Follower) Name() string { return f.source.Name() }
 
-// Status returns the state of the source. It does not block while the source is
-// read.
+// Status returns the state of the source. It never blocks.
 func (f *Follower) Status() Status {
 	if status := f.published.Load(); status != nil {
 		return *status
@@ -127,7 +127,7 @@ func (f *Follower) Status() Status {
 	return Status{}
 }
 
-// IsInGrace reports whether there is no text any more, and the version before
+// IsInGrace reports whether the text has become empty, and the previous version
 // is kept for EmptyGrace.
 func (f *Follower) IsInGrace() bool {
 	f.mu.Lock()
@@ -135,8 +135,8 @@ func (f *Follower) IsInGrace() bool {
 	return !f.emptySince.IsZero()
 }
 
-// Close ends following. It must be called once, after the last Reload. It
-// returns nil.
+// Close stops following the source. It must be called once, after the last
+// Reload. It returns nil.
 func (f *Follower) Close() error {
 	f.startOnce.Do(func() { close(f.done) }) // never started
 	close(f.stop)
@@ -144,12 +144,12 @@ func (f *Follower) Close() error {
 	return nil
 }
 
-// run looks at the source whenever there may be something new, until stopped.
+// run calls look whenever the source may have changed, until stopped.
 func (f *Follower) run() {
-	defer close(f.done) // last: then nothing is left
+	defer close(f.done) // last, when everything else has ended
 	renewer, _ := f.source.(Renewer)
 	if renewer != nil {
-		defer func() { _ = renewer.Close() }() // nobody could do anything about an error
+		defer func() { _ = renewer.Close() }()
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -166,7 +166,7 @@ func (f *Follower) run() {
 		case <-timer.C:
 		}
 		now := time.Now()
-		if renewer != nil && now.Sub(renewed) >= lookInterval(settings.Poll) { // also while Await is called all the time
+		if renewer != nil && now.Sub(renewed) >= lookInterval(settings.Poll) { // even if Await is called all the time
 			f.mu.Lock()
 			renewer.Renew(settings.Logger)
 			f.mu.Unlock()
@@ -179,12 +179,13 @@ func (f *Follower) run() {
 	}
 }
 
-// lookInterval is how long to wait for the next look if the source says
-// nothing: a change found then is read within poll.
+// lookInterval returns the time until the next look if the source reports no
+// change. A change that is found then is read within poll.
 func lookInterval(poll time.Duration) time.Duration { return max(poll-SettleTime, SettleTime) }
 
-// look compares the source with the version that is loaded, reads it if it is
-// another one that stands still, and returns when to look again.
+// look compares the version of the source with the loaded one, reads the source
+// if the version differs and is unchanged for long enough, and returns when to
+// look again.
 func (f *Follower) look(now time.Time, poll time.Duration, logger *zap.Logger) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -203,14 +204,14 @@ func (f *Follower) look(now time.Time, poll time.Duration, logger *zap.Logger) t
 	case err != nil:
 		f.fail(err, logger)
 		f.settle()
-		f.refused = nil
+		f.rejected = nil
 		return rest
 	case v == f.loaded && !f.isRacy:
 		f.settle()
-		f.refused, f.emptySince = nil, time.Time{}
+		f.rejected, f.emptySince = nil, time.Time{}
 		f.conclude(v, logger)
 		return rest
-	case v == f.refused:
+	case v == f.rejected:
 		f.settle()
 		return rest
 	case v == f.tried && now.Before(f.retry) && f.retry.Sub(now) <= SettleTime:
@@ -244,12 +245,12 @@ func (f *Follower) look(now time.Time, poll time.Duration, logger *zap.Logger) t
 		return rest
 	}
 	if f.loaded != v || f.isRacy {
-		return SettleTime // it changed meanwhile, or is fresh, or empty
+		return SettleTime // changed meanwhile, racy or empty
 	}
 	return rest
 }
 
-// settle ends the wait for a change: there is none, or it is known what it is.
+// settle ends the wait for a change: there is none, or it was read.
 func (f *Follower) settle() {
 	f.first = time.Time{}
 	f.pending.Store(false)

@@ -16,8 +16,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestBrokenFiles are the ways in which a file can go bad and come back: the
-// version before keeps serving, one line says so, one that it is over.
+// TestBrokenFiles breaks a file in many ways and restores it: the previous version
+// keeps serving, one log entry reports the error, and one its end.
 func TestBrokenFiles(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -30,7 +30,7 @@ func TestBrokenFiles(t *testing.T) {
 		{"the file becomes NUL bytes", func(t *testing.T, path string) { overwrite(t, path, strings.Repeat("\x00", 1000)) }, "none of its 1 lines"},
 		{"the file is deleted", func(t *testing.T, path string) { must(t, os.Remove(path)) }, "no such file"},
 		{"its directory is deleted", func(t *testing.T, path string) { must(t, os.RemoveAll(filepath.Dir(path))) }, "no such file"},
-		{"a directory takes its place", func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o755)) }, "is a folder"},
+		{"a directory takes its place", func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o755)) }, "is a directory, not a file"},
 		{"a FIFO takes its place", func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, syscall.Mkfifo(path, 0o640)) }, "not a regular file"},
 		{"a device takes its place", func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Symlink("/dev/zero", path)) }, "not a regular file"},
 		{"a terminal takes its place", func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Symlink("/dev/ptmx", path)) }, "not a regular file"},
@@ -63,7 +63,7 @@ func TestBrokenFiles(t *testing.T) {
 			}
 			w.logged("spoiled", msgFail)
 
-			// A reload is refused, and says why. So is a start.
+			// A reload fails with the reason. So does a start.
 			var err error
 			within(t, "reload", func() { err = w.Reload(w.logger) })
 			if err == nil || !strings.Contains(err.Error(), test.reason) || strings.Count(err.Error(), w.path) != 1 {
@@ -82,7 +82,7 @@ func TestBrokenFiles(t *testing.T) {
 			must(t, os.RemoveAll(w.path))
 			must(t, os.MkdirAll(filepath.Dir(w.path), 0o755))
 			replace(t, w.path, fileB)
-			w.pass(testPoll) // without a notice
+			w.pass(testPoll) // without a notification
 			w.serves("fixed", "alice", "bob")
 			w.logged("fixed", msgNew, msgGood)
 
@@ -101,7 +101,7 @@ func TestBrokenFiles(t *testing.T) {
 	}
 }
 
-// TestReadErrors are failures to read a file that is itself good.
+// TestReadErrors are errors when a valid file is read.
 func TestReadErrors(t *testing.T) {
 	for _, test := range []struct {
 		name, reason string
@@ -117,7 +117,7 @@ func TestReadErrors(t *testing.T) {
 			f()
 		}},
 		{"the mode of the file is 000", "permission denied", func(t *testing.T, path string, f func()) {
-			if os.Geteuid() == 0 { // who may read everything
+			if os.Geteuid() == 0 { // root can read every file
 				for dir := filepath.Dir(path); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 					must(t, os.Chmod(dir, 0o755))
 				}
@@ -149,7 +149,7 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-// TestChanges are the ways in which a file becomes another.
+// TestChanges checks that every kind of change of a file is found by the poll.
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -171,7 +171,7 @@ func TestChanges(t *testing.T) {
 			overwrite(t, path, fileB)
 			must(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
 			if again, err := os.Stat(path); err != nil || again.Size() != info.Size() || !again.ModTime().Equal(info.ModTime()) {
-				t.Fatal("size or mtime are others: the test shows nothing")
+				t.Fatal("size or mtime differ: the test shows nothing")
 			}
 		}},
 		{"it is written in place", nil, func(t *testing.T, path string) { overwrite(t, path, fileB) }},
@@ -215,9 +215,9 @@ func TestChanges(t *testing.T) {
 			w.pass(3 * testPoll)
 			w.parsed(0)
 			w.serves("before", "alice", "ann")
-			w.notice() // the next look is as far away as can be
+			w.notice() // so that the next look is as late as possible
 			test.change(t, w.path)
-			w.pass(testPoll) // without any notice
+			w.pass(testPoll) // without any notification
 			w.serves("after", "alice", "bob")
 			w.logged("after", msgNew)
 			w.pass(3 * testPoll)
@@ -227,8 +227,8 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// kubernetes lays out a volume as the kubelet does: the file is a symlink
-// that goes through another, which is swapped.
+// kubernetes lays out a volume as the kubelet does: the path leads through a
+// second symlink, which is replaced for each change.
 func kubernetes(t *testing.T, dir string) string {
 	must(t, os.Mkdir(dir+"/..v1", 0o755))
 	must(t, os.WriteFile(dir+"/..v1/htpasswd", []byte(fileA), 0o640))
@@ -246,8 +246,8 @@ func kubernetesSwap(t *testing.T, path string) {
 	must(t, os.RemoveAll(dir+"/..v1"))
 }
 
-// TestRacyFile changes a file so shortly after it was read that nothing
-// about it but what it says is another.
+// TestRacyFile changes a file so shortly after it was read that only its text
+// differs, not its signature.
 func TestRacyFile(t *testing.T) {
 	t.Parallel()
 	w := watchText(t, fileA)
@@ -255,18 +255,18 @@ func TestRacyFile(t *testing.T) {
 	sig, err := sign(w.path)
 	must(t, err)
 	w.now = time.Unix(0, sig.ctime).Add(SettleTime - 1)
-	w.first = w.now.Add(-MaxSettle) // it never stood still: read at last
+	w.first = w.now.Add(-MaxSettle) // it kept changing, so it is read now
 	w.notice()
 	w.serves("half", "alice")
 	overwrite(t, w.path, fileA)
-	w.loaded, err = sign(w.path) // as on a file system whose clock has stood still
+	w.loaded, err = sign(w.path) // as on a file system whose clock has not advanced
 	must(t, err)
 	w.pass(testPoll)
 	w.serves("the same signature", "alice", "ann")
 }
 
-// TestTorn has a file change while it is read: what was read is not taken,
-// unless that goes on and on.
+// TestTorn changes a file while it is read: the text is not loaded, unless the
+// file keeps changing.
 func TestTorn(t *testing.T) {
 	t.Parallel()
 	torn := func(w *watched) {
@@ -308,8 +308,8 @@ func TestTorn(t *testing.T) {
 	w.serves("reloaded", "alice", "bob")
 }
 
-// TestBackAndForth points a symlink at one file and another: what was said of
-// the one is forgotten when the other is active.
+// TestBackAndForth points a symlink at two files, alternating: the state of one
+// file does not affect the other.
 func TestBackAndForth(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -326,10 +326,10 @@ func TestBackAndForth(t *testing.T) {
 	for range 2 {
 		point("bad")
 		w.pass(testPoll)
-		w.logged("a bad one", "file can't be used")
+		w.logged("a broken one", msgFail)
 		point("good")
 		w.pass(testPoll)
-		w.logged("the good one", "file is good again")
+		w.logged("the valid one", msgGood)
 	}
 	for range 2 {
 		point("empty")
@@ -342,7 +342,7 @@ func TestBackAndForth(t *testing.T) {
 	}
 }
 
-// TestGap is a tool that deletes the old file before it makes the new one.
+// TestGap checks that a tool may delete the old file before it creates the new one.
 func TestGap(t *testing.T) {
 	t.Parallel()
 	w := watchText(t, fileA)
@@ -395,7 +395,7 @@ func TestHalfWritten(t *testing.T) {
 		w.serves("written", "alice", "ann")
 		w.logged("written", msgNew, msgNew)
 	})
-	t.Run("notices without a change do not put it off", func(t *testing.T) {
+	t.Run("notifications without a change do not delay it", func(t *testing.T) {
 		w := watchText(t, fileA)
 		replace(t, w.path, fileB)
 		for range 20 {
@@ -404,7 +404,7 @@ func TestHalfWritten(t *testing.T) {
 		}
 		w.serves("after the settling time", "alice", "bob")
 	})
-	t.Run("a file never stands still", func(t *testing.T) {
+	t.Run("a file keeps changing", func(t *testing.T) {
 		w := watchText(t, fileA)
 		start := w.now
 		const pause = SettleTime / 2
@@ -423,7 +423,7 @@ func TestHalfWritten(t *testing.T) {
 			t.Errorf("not read %s after the first change", w.now.Sub(start))
 		}
 		w.pass(SettleTime)
-		w.serves("it stands still", "last3")
+		w.serves("unchanged at last", "last3")
 	})
 	t.Run("a broken half is not parsed again and again", func(t *testing.T) {
 		w := watchText(t, fileA)
@@ -449,7 +449,7 @@ func TestEmptyGrace(t *testing.T) {
 			w.logged("within the grace")
 			w.pass(SettleTime + time.Millisecond)
 			w.serves("after the grace")
-			w.logged("after the grace", "warn file names no user", msgNew)
+			w.logged("after the grace", "warn file contains no users", msgNew)
 			w.pass(10 * testPoll)
 			w.logged("later")
 			overwrite(t, w.path, fileB)
@@ -525,13 +525,13 @@ func TestEmptyGrace(t *testing.T) {
 		overwrite(t, w.path, "")
 		w.pass(testPoll)
 		w.serves("emptier")
-		w.logged("emptier", "warn file names no user", msgNew)
+		w.logged("emptier", "warn file contains no users", msgNew)
 	})
 }
 
 func TestReload(t *testing.T) {
 	t.Parallel()
-	t.Run("it reads what nobody has noticed yet", func(t *testing.T) {
+	t.Run("it reads a change that was not found yet", func(t *testing.T) {
 		w := watchText(t, fileA)
 		overwrite(t, w.path, fileB)
 		must(t, w.Reload(w.logger))
@@ -574,23 +574,23 @@ func TestReload(t *testing.T) {
 
 func TestModeWarning(t *testing.T) {
 	t.Parallel()
-	const msg = "warn file can be read by every user"
+	const msg = "warn file is world-readable"
 	path := writeFile(t, fileA)
 	must(t, os.Chmod(path, 0o644))
 	testkit.OpenDirectories(t, path)
 	w := watch(t, path)
 	w.pass(3 * testPoll)
-	w.logged("what watch has not taken away")
+	w.logged("nothing after the warning at the start")
 	overwrite(t, path, fileB)
 	w.pass(testPoll)
 	w.serves("it works", "alice", "bob")
-	w.logged("still open, and said already", msgNew)
+	w.logged("still readable, and warned of already", msgNew)
 	must(t, os.Chmod(path, 0o640))
 	w.pass(testPoll)
 	w.logged("fixed")
 	must(t, os.Chmod(path, 0o604))
 	w.pass(10 * testPoll)
-	w.logged("open again", msg)
+	w.logged("readable again", msg)
 
 	logger, logs := observed()
 	f := newTestFollower(path)
@@ -598,13 +598,17 @@ func TestModeWarning(t *testing.T) {
 	for range 3 {
 		must(t, f.Reload(logger))
 	}
-	if n := logs.FilterMessageSnippet("every user of this machine").Len(); n != 1 {
-		t.Errorf("at the start: %d warnings", n)
+	warnings := logs.FilterMessageSnippet("world-readable").All()
+	if len(warnings) != 1 {
+		t.Fatalf("at the start: %d warnings, want 1", len(warnings))
+	}
+	if _, group := OwnerOf(path); group == "" || warnings[0].ContextMap()["group"] != group || warnings[0].ContextMap()["mode"] != "-rw----r--" {
+		t.Errorf("got the fields %v, want group %q and mode -rw----r--", warnings[0].ContextMap(), group)
 	}
 }
 
-// TestIsRacy is how fresh a change has to be that the next one can have the
-// same time.
+// TestIsRacy checks how recent a change has to be for the next one to have the
+// same timestamp.
 func TestIsRacy(t *testing.T) {
 	t.Parallel()
 	whole := time.Unix(1_700_000_000, 0)
@@ -620,8 +624,8 @@ func TestIsRacy(t *testing.T) {
 		{"it changed a moment less ago", fraction, SettleTime - 1, true},
 		{"a clock is ahead a little", fraction, -SettleTime + 1, true},
 		{"a clock is far ahead", fraction, -time.Hour, false},
-		{"its file system knows whole seconds only", whole, 2 * time.Second, true},
-		{"its file system knows whole seconds only, and it is old enough", whole, 2*time.Second + SettleTime, false},
+		{"its file system stores whole seconds only", whole, 2 * time.Second, true},
+		{"its file system stores whole seconds only, and it is old enough", whole, 2*time.Second + SettleTime, false},
 	} {
 		if got := isRacy(test.changed.UnixNano(), test.changed.Add(test.age)); got != test.want {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)

@@ -32,35 +32,35 @@ const hash = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="
 const (
 	fileA = "alice:" + hash + "\nann:" + hash + "\n"
 	fileB = "alice:" + hash + "\nbob:" + hash + "\n"
-	// fileHalf is what there is of fileA when half is written.
+	// fileHalf is fileA when half of it is written.
 	fileHalf = "alice:" + hash + "\n"
 )
 
-// store is what the text of a source means in these tests: users.
+// store parses texts in these tests: they list users.
 type store struct {
 	current atomic.Pointer[[]string]
-	loads   atomic.Int64 // how often a version was parsed
+	loads   atomic.Int64 // number of texts that were parsed
 }
 
-// load refuses a text that has lines, but none of a user.
+// load rejects a text that has lines, but no valid one.
 func (s *store) load(text string, logger *zap.Logger) error {
 	s.loads.Add(1)
-	users, bad := []string{}, 0
+	users, invalid := []string{}, 0
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if user, ok := strings.CutSuffix(line, ":"+hash); ok {
 			users = append(users, user)
 		} else if line != "" && line[0] != '#' {
-			bad++
+			invalid++
 		}
 	}
-	if bad > 0 && len(users) == 0 {
-		return fmt.Errorf("none of its %d lines is of a user", bad)
+	if invalid > 0 && len(users) == 0 {
+		return fmt.Errorf("none of its %d lines is valid", invalid)
 	}
 	s.current.Store(&users)
 	logger.Debug("parsed")
 	if len(users) == 0 {
-		logger.Warn("file names no user")
+		logger.Warn("file contains no users")
 	}
 	return nil
 }
@@ -95,8 +95,7 @@ func newTestFollower(path string) *Follower {
 	return New(NewFile(path), new(store).options(time.Hour, zap.NewNop()))
 }
 
-// watched is a file that is followed without a goroutine: the test says what
-// time it is.
+// watched is a file that is followed without a goroutine: the test sets the time.
 type watched struct {
 	*Follower
 	*File
@@ -108,7 +107,7 @@ type watched struct {
 	next   time.Duration
 }
 
-// watch begins to follow a file that is there.
+// watch begins to follow an existing file.
 func watch(t *testing.T, path string) *watched {
 	t.Helper()
 	w := &watched{t: t, File: NewFile(path), store: new(store), now: time.Now()}
@@ -130,7 +129,7 @@ func watchText(t *testing.T, text string) *watched {
 	return watch(t, writeFile(t, text))
 }
 
-// pass lets time pass without notices: the file is looked at when look asked
+// pass lets time pass without notifications: the file is looked at when look asked
 // for it.
 func (w *watched) pass(d time.Duration) {
 	w.t.Helper()
@@ -152,7 +151,7 @@ func (w *watched) notice() {
 	}
 }
 
-// serves fails if the users who could log in are others.
+// serves fails if the loaded users differ.
 func (w *watched) serves(what string, users ...string) {
 	w.t.Helper()
 	got := *w.current.Load()
@@ -161,7 +160,7 @@ func (w *watched) serves(what string, users ...string) {
 	}
 }
 
-// parsed fails if versions were parsed another number of times.
+// parsed fails if the number of parsed versions differs.
 func (w *watched) parsed(times int64) {
 	w.t.Helper()
 	if got := w.loads.Load(); got != times {
@@ -169,7 +168,7 @@ func (w *watched) parsed(times int64) {
 	}
 }
 
-// failed fails if there were more or fewer failures.
+// failed fails if the number of failures differs.
 func (w *watched) failed(times int) {
 	w.t.Helper()
 	if got := w.Status().Failures; got != times {
@@ -177,8 +176,8 @@ func (w *watched) failed(times int) {
 	}
 }
 
-// logged fails if the messages since the last call, above the level of
-// debugging, are not these, each given by a part of it.
+// logged fails if the messages since the last call, above level DEBUG, are not
+// these. Each is given by a part of it.
 func (w *watched) logged(what string, messages ...string) {
 	w.t.Helper()
 	var got []string
@@ -200,14 +199,14 @@ func (w *watched) logged(what string, messages ...string) {
 }
 
 const (
-	msgFail  = "error file can't be used"
-	msgGood  = "info file is good again"
-	msgNew   = "info file changed"
-	msgEmpty = "warn file is empty"
+	msgFail  = "error cannot load file; keeping the previous version"
+	msgGood  = "info file loaded again after earlier errors"
+	msgNew   = "info file reloaded"
+	msgEmpty = "warn file is empty; keeping the previous version for a grace period"
 )
 
-// overwrite writes a file in place, until its change shows: the clock of a
-// file system can stand still for some milliseconds.
+// overwrite writes a file in place, until its signature changes: the clock of a
+// file system has a resolution of some milliseconds.
 func overwrite(t testing.TB, path, text string) {
 	t.Helper()
 	before, err := sign(path)
@@ -257,14 +256,14 @@ func writeFile(t testing.TB, text string) string {
 	return path
 }
 
-// replace puts a new file in the place of another, as editors do.
+// replace renames a new file over another, as editors do.
 func replace(t testing.TB, path, text string) {
 	t.Helper()
 	must(t, os.WriteFile(path+".new", []byte(text), 0o640))
 	must(t, os.Rename(path+".new", path))
 }
 
-// directoryWithFile creates a directory that can be put away, with a file in it.
+// directoryWithFile creates a directory that can be renamed, with a file in it.
 func directoryWithFile(t *testing.T) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir() + "/d"

@@ -2,8 +2,8 @@
 
 package follow
 
-// MountOf reports nothing: only Linux mounts single files into containers.
+// MountOf returns false: only Linux mounts single files into containers.
 func MountOf(string) (isMount, isGone bool) { return false, false }
 
-// mountID returns 0: it is not known.
+// mountID returns 0: the mount is unknown.
 func mountID(string) uint64 { return 0 }

@@ -10,21 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inotify watches a directory with inotify(7). A package for all systems would
-// not tell whether a file was moved onto a name or created there. Nor could its
-// notices be read to their end at any moment, which gives everything that has
-// happened to the name until then.
+// inotify watches a directory with inotify(7). The portable package fsnotify does
+// not distinguish a rename to a name from a creation. Nor can all pending events
+// be read from it at any time, which lastMove depends on.
 type inotify struct {
 	file    *os.File
 	conn    syscall.RawConn // of the file
 	names   noticedNames
 	changed chan<- struct{}
-	done    chan struct{} // closed when the goroutine is over
+	done    chan struct{} // closed when the goroutine has ended
 
 	mu    sync.Mutex
 	watch int    // the watch descriptor, -1 for none
-	count uint64 // of notices that concern the names
-	moved bool   // the last one of them, but for attributes, is a move onto the first name
+	count uint64 // of events that concern the names
+	moved bool   // the last of them, except for attribute changes, is a rename to the first name
 }
 
 const watchedEvents = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
@@ -46,25 +45,25 @@ func newDirectoryWatch(names noticedNames, _ string, changed chan<- struct{}) (d
 	return n, nil
 }
 
-// await takes in notices as they come, until the file is closed.
+// await reads events as they come, until the file is closed.
 func (n *inotify) await() {
 	defer close(n.done)
 	for n.conn.Read(n.takeIn) == nil {
 	}
 }
 
-// takeIn reads all notices that there are, and reports whether there were any.
+// takeIn reads all pending events, and reports whether there were any.
 func (n *inotify) takeIn(fd uintptr) (some bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var buffer [4096]byte // at least one notice, whose name has at most 255 bytes
+	var buffer [4096]byte // room for at least one event, whose name has at most 255 bytes
 	for {
 		length, err := unix.Read(int(fd), buffer[:])
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil || length <= 0 {
-			return some // no more: EAGAIN
+			return some // EAGAIN: no more
 		}
 		some = true
 		for rest := buffer[:length]; len(rest) >= unix.SizeofInotifyEvent; {
@@ -77,11 +76,11 @@ func (n *inotify) takeIn(fd uintptr) (some bool) {
 	}
 }
 
-// note takes in one notice. One without a name is of the directory itself, or
-// says that notices were lost.
+// note handles one event. An event without a name is of the directory itself, or
+// means that events were lost.
 func (n *inotify) note(watch int, mask uint32, name string) {
 	if mask&unix.IN_Q_OVERFLOW == 0 && watch != n.watch {
-		return // of a directory that was watched before
+		return // of the previous directory
 	}
 	if mask&unix.IN_IGNORED != 0 {
 		n.watch = -1
@@ -103,7 +102,7 @@ func (n *inotify) add(directory string) (err error) {
 		if n.watch >= 0 {
 			_, _ = unix.InotifyRmWatch(int(fd), uint32(n.watch)) //nolint:gosec // not negative
 		}
-		n.moved = false // the notices that there are say nothing about this directory
+		n.moved = false // pending events are of the previous directory
 		n.watch, err = unix.InotifyAddWatch(int(fd), directory, watchedEvents)
 	})
 	if failed != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// noticed has a watched file look at the notices of the operating system, too.
+// noticed makes a watched file use the notifications of the operating system, too.
 func (w *watched) noticed() *watched {
 	w.t.Helper()
 	w.notices = newDirectoryNotices(w.path)
@@ -20,8 +20,8 @@ func (w *watched) noticed() *watched {
 	return w
 }
 
-// TestMoved are the ways in which another file gets a name. One that was moved
-// there is read at once, all others when they have stood still.
+// TestMoved replaces a file in many ways. A file that was renamed to the path is
+// read at once, all others after SettleTime.
 func TestMoved(t *testing.T) {
 	t.Parallel()
 	const (
@@ -77,7 +77,7 @@ func TestMoved(t *testing.T) {
 			must(t, os.Symlink(path+".target", path+".new"))
 			must(t, os.Rename(path+".new", path))
 		}, settled},
-		{"its directory renamed, another in its place, and a file moved within the old one", func(t *testing.T, path string) {
+		{"its directory renamed and replaced, and a file moved within the old one", func(t *testing.T, path string) {
 			dir := filepath.Dir(path)
 			must(t, os.Rename(dir, dir+".old"))
 			must(t, os.Mkdir(dir, 0o755))
@@ -85,7 +85,7 @@ func TestMoved(t *testing.T) {
 			replace(t, filepath.Join(dir+".old", filepath.Base(path)), fileHalf)
 		}, settled},
 		{"written by another name that it has, after it was moved there and read", func(t *testing.T, path string) {
-			overwrite(t, path+".link", fileB) // the directory of that name would have the notice
+			overwrite(t, path+".link", fileB) // the notification is of the directory of that name
 		}, settled},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -116,15 +116,15 @@ func TestMoved(t *testing.T) {
 	}
 }
 
-// TestMoveCountsOnce moves a file to the name that has another name in another
-// directory, and then writes by that one, of which there is no notice. Whatever
-// came of the version that was moved there, what is written has to stand still.
+// TestMoveCountsOnce renames a file to the path that has a second name in another
+// directory, and then writes to it by that name, which gives no notification. The
+// written version is read only after SettleTime.
 func TestMoveCountsOnce(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		text string           // that is moved there
-		read func(w *watched) // has it read
+		text string           // of the renamed file
+		read func(w *watched) // reads it
 	}{
 		{"it is loaded", fileHalf, (*watched).notice},
 		{"it is invalid", "<html>", (*watched).notice},
@@ -154,8 +154,8 @@ func TestMoveCountsOnce(t *testing.T) {
 	}
 }
 
-// TestMovedWhileRead writes into a file that was moved to its name, while it
-// is read: what was read is not taken.
+// TestMovedWhileRead writes to a file that was renamed to the path while it is
+// read: that text is not loaded.
 func TestMovedWhileRead(t *testing.T) {
 	t.Parallel()
 	w := watchText(t, fileA).noticed()
@@ -174,8 +174,8 @@ func TestMovedWhileRead(t *testing.T) {
 	w.serves("written", "alice", "bob")
 }
 
-// TestMovedBroken moves a file that can't be used to the name: that is judged at
-// once, and only once.
+// TestMovedBroken renames an invalid file to the path: it is rejected at once, and
+// only once.
 func TestMovedBroken(t *testing.T) {
 	t.Parallel()
 	w := watchText(t, fileA).noticed()
@@ -184,7 +184,7 @@ func TestMovedBroken(t *testing.T) {
 	w.logged("broken", msgFail)
 	w.pass(10 * testPoll)
 	w.serves("broken", "alice", "ann")
-	if w.loads.Load() > 2 { // once more since it could have changed within the tick of a clock
+	if w.loads.Load() > 2 { // twice while it is racy
 		t.Errorf("parsed %d times, want at most 2", w.loads.Load())
 	}
 	replace(t, w.path, fileB)
@@ -193,8 +193,8 @@ func TestMovedBroken(t *testing.T) {
 	w.logged("fixed", msgNew, msgGood)
 }
 
-// TestWholeVersionsOnly makes changes of all kinds, in an order chosen by chance: a version is active only if somebody has written it to its
-// end, and what is moved to the name is so at once.
+// TestWholeVersionsOnly makes changes of all kinds in random order: only completely
+// written versions become active, and renamed files become active at once.
 func TestWholeVersionsOnly(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {
@@ -210,7 +210,7 @@ func TestWholeVersionsOnly(t *testing.T) {
 					w.notice()
 				}
 				if !whole[w.text] {
-					t.Fatalf("%s: a version is active that nobody has written:\n%s", what, w.text)
+					t.Fatalf("%s: a version is active that was never complete:\n%s", what, w.text)
 				}
 			}
 			half := func(flags int, text string) {
@@ -227,7 +227,7 @@ func TestWholeVersionsOnly(t *testing.T) {
 				must(t, file.Close())
 			}
 			for i := range 40 {
-				// The halves are files, too. They are of one length each, so that sizes say nothing.
+				// Both halves are valid files of the same length, so that the size does not tell.
 				text := fmt.Sprintf("u%04d:%s\nv%04d:%s\n", i, hash, i, hash)
 				switch random.IntN(6) {
 				case 0, 1:
@@ -259,7 +259,7 @@ func TestWholeVersionsOnly(t *testing.T) {
 				if random.IntN(4) == 0 {
 					w.pass(testPoll + MaxSettle)
 					if w.text != text {
-						t.Fatalf("it stands still, and this is active:\n%s", w.text)
+						t.Fatalf("it is unchanged for long enough, and this is active:\n%s", w.text)
 					}
 				}
 			}

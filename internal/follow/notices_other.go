@@ -8,14 +8,14 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// notifier watches a directory with what the operating system has. It does not
-// tell files that were moved onto a name from those that were created there.
+// notifier watches a directory with fsnotify, which does not distinguish a rename
+// to a name from a creation.
 type notifier struct {
 	*fsnotify.Watcher
 	names     noticedNames
 	directory string
 	changed   chan<- struct{}
-	done      chan struct{} // closed when the goroutine is over
+	done      chan struct{} // closed when the goroutine has ended
 }
 
 func newDirectoryWatch(names noticedNames, directory string, changed chan<- struct{}) (directoryWatch, error) {
@@ -28,9 +28,9 @@ func newDirectoryWatch(names noticedNames, directory string, changed chan<- stru
 	return n, nil
 }
 
-// forward turns notices that can mean a change of the file, and the loss of
-// notices, into one signal. It has a goroutine of its own, since fsnotify can
-// hold a lock while it sends that its other methods want.
+// forward signals events that can mean a change of the file, and lost events. It
+// runs in its own goroutine, since fsnotify can hold a lock while it sends which
+// its other methods need.
 func (n *notifier) forward(events <-chan fsnotify.Event, errors <-chan error) {
 	defer close(n.done)
 	for events != nil || errors != nil {
@@ -54,7 +54,7 @@ func (n *notifier) forward(events <-chan fsnotify.Event, errors <-chan error) {
 
 func (n *notifier) add(directory string) error {
 	if n.isActive() {
-		_ = n.Watcher.Remove(directory) // it is gone, or another one now
+		_ = n.Watcher.Remove(directory) // deleted or replaced
 	}
 	return n.Watcher.Add(directory)
 }

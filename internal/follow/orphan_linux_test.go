@@ -28,7 +28,7 @@ func unmount(t *testing.T, target string) {
 	must(t, unix.Unmount(target, unix.MNT_DETACH))
 }
 
-// mountedFile is a file as a container sees it that has only this file mounted.
+// mountedFile returns a file that is mounted on its own, as into a container.
 func mountedFile(t *testing.T) (source, path string) {
 	t.Helper()
 	source, path = filepath.Join(t.TempDir(), "source"), filepath.Join(t.TempDir(), "f")
@@ -38,7 +38,8 @@ func mountedFile(t *testing.T) (source, path string) {
 	return source, path
 }
 
-// TestOrphanedMount replaces a file that is mounted on its own where it comes from.
+// TestOrphanedMount replaces or deletes a file outside the container into which it
+// is mounted.
 func TestOrphanedMount(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, source string){
 		"replaced": func(t *testing.T, source string) { replace(t, source, fileB) },
@@ -61,7 +62,7 @@ func TestOrphanedMount(t *testing.T) {
 				t.Errorf("shown: %+v, want one failure", status)
 			}
 
-			// Whoever has it read is told; a start takes it all the same, or nobody could log in.
+			// A reload fails. A start accepts the file, or nobody could log in.
 			if err := w.Reload(w.logger); err == nil || !strings.Contains(err.Error(), errOrphaned.Error()) {
 				t.Errorf("reload: %v, want %v", err, errOrphaned)
 			}
@@ -73,7 +74,7 @@ func TestOrphanedMount(t *testing.T) {
 			logger, logs := observed()
 			fresh := newTestFollower(path)
 			must(t, fresh.Reload(logger))
-			if logs.FilterMessageSnippet("can't be used").Len() != 1 || fresh.Status().Failure != errOrphaned.Error() {
+			if logs.FilterMessageSnippet("cannot load file").Len() != 1 || fresh.Status().Failure != errOrphaned.Error() {
 				t.Errorf("at a start, logged\n%s", logText(logs))
 			}
 			must(t, fresh.Close())
@@ -84,7 +85,7 @@ func TestOrphanedMount(t *testing.T) {
 				t.Error("MountOf says that the file is not gone")
 			}
 
-			// The container is started again: the mount is of the new file.
+			// The container is restarted: the new file is mounted.
 			unmount(t, path)
 			must(t, os.WriteFile(source, []byte(fileB), 0o640))
 			must(t, unix.Mount(source, path, "", unix.MS_BIND, ""))
@@ -98,7 +99,8 @@ func TestOrphanedMount(t *testing.T) {
 	}
 }
 
-// TestDeletedMount deletes a directory that is mounted where it comes from.
+// TestDeletedMount deletes a directory outside the container into which it is
+// mounted.
 func TestDeletedMount(t *testing.T) {
 	source, dir := filepath.Join(t.TempDir(), "source"), t.TempDir()
 	must(t, os.Mkdir(source, 0o755))
@@ -109,7 +111,7 @@ func TestDeletedMount(t *testing.T) {
 	w.pass(10 * testPoll)
 	w.serves("deleted", "alice", "ann")
 	w.logged("deleted", msgFail)
-	must(t, os.Mkdir(source, 0o755)) // another directory: the mount does not lead there
+	must(t, os.Mkdir(source, 0o755)) // a new directory, which is not mounted
 	must(t, os.WriteFile(source+"/f", []byte(fileB), 0o640))
 	w.pass(10 * testPoll)
 	w.serves("created again", "alice", "ann")
@@ -121,14 +123,14 @@ func TestDeletedMount(t *testing.T) {
 	w.logged("mounted again", msgNew, msgGood)
 }
 
-// TestUnmounted unmounts a file system: what is under the mount is not taken for
-// a new version, unless it is newer.
+// TestUnmounted unmounts a file system: the file below the mount is loaded only if
+// it is newer.
 func TestUnmounted(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	for _, test := range []struct {
 		name  string
 		under func(t *testing.T, path string) // the mount
-		users []string                        // that can log in when it is gone
+		users []string                        // that are loaded when it is gone
 		log   []string
 	}{
 		{"nothing", func(*testing.T, string) {}, []string{"alice", "ann"}, []string{msgFail}},
@@ -164,7 +166,7 @@ func TestUnmounted(t *testing.T) {
 			}
 		})
 	}
-	t.Run("an older file, and somebody has it read", func(t *testing.T) {
+	t.Run("an older file, and a reload", func(t *testing.T) {
 		source, dir := t.TempDir(), t.TempDir()
 		must(t, os.WriteFile(source+"/f", []byte(fileA), 0o640))
 		must(t, os.WriteFile(dir+"/f", []byte(fileB), 0o640))
@@ -175,8 +177,8 @@ func TestUnmounted(t *testing.T) {
 		w.pass(testPoll)
 		w.logged("unmounted", msgFail)
 		must(t, w.Reload(w.logger))
-		w.serves("it is wanted", "alice", "bob")
-		w.logged("it is wanted", msgNew, msgGood)
+		w.serves("reloaded", "alice", "bob")
+		w.logged("reloaded", msgNew, msgGood)
 		w.pass(20 * testPoll)
 		w.logged("later")
 	})
@@ -207,8 +209,7 @@ func TestUnmounted(t *testing.T) {
 	})
 }
 
-// TestNoFalseOrphans are files that have no links, and are none the less what
-// people edit.
+// TestNoFalseOrphans are files with a link count of 0 that were not replaced.
 func TestNoFalseOrphans(t *testing.T) {
 	unlinked := func(path string) (signature, error) {
 		sig, err := sign(path)
@@ -244,7 +245,7 @@ func TestNoFalseOrphans(t *testing.T) {
 		w.pass(testPoll)
 		w.logged("with links again", msgGood)
 	})
-	t.Run("replaced while it was looked at", func(t *testing.T) {
+	t.Run("replaced during the look", func(t *testing.T) {
 		w := watchText(t, fileA)
 		looks := 0
 		w.stat = func(path string) (signature, error) {
@@ -281,7 +282,7 @@ func itoa(fd uintptr) string {
 	return string(text)
 }
 
-// TestLostFileSystem are the errors of a file system that is gone.
+// TestLostFileSystem are the errors of a file system whose server is gone.
 func TestLostFileSystem(t *testing.T) {
 	for errno, want := range map[syscall.Errno]string{
 		syscall.ESTALE: "stale file handle: mount the file system again",

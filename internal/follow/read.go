@@ -8,16 +8,17 @@ import (
 	"go.uber.org/zap"
 )
 
-// Reload reads the source now, whatever was read before, and returns what is
-// wrong with it: then the previous version stays active. The error names the
-// source. If the source has just changed, Reload waits until it stands still,
-// for MaxSettle at most. After the first success the source is followed.
+// Reload reads the source now, even if it has not changed. If that fails, it
+// returns an error that names the source, and the previous version stays active.
+// If the source has just changed, Reload waits until it is unchanged for
+// SettleTime, for MaxSettle at most. After the first success the source is
+// followed.
 func (f *Follower) Reload(logger *zap.Logger) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer func() {
 		f.settle()
-		notify(f.wake) // for those who wait for it
+		notify(f.wake) // for callers of Await
 	}()
 	deadline := time.Now().Add(MaxSettle)
 	isFirst := f.status.LoadedAt.IsZero()
@@ -28,7 +29,7 @@ func (f *Follower) Reload(logger *zap.Logger) error {
 		err = f.read(time.Now(), wanted{isAsked: true, mayBeTorn: time.Now().After(deadline)}, logger)
 	}
 	if err == nil && !isFirst {
-		err = f.confirm(f.loaded)
+		err = f.validate(f.loaded)
 	}
 	if err != nil {
 		if !isFirst {
@@ -40,9 +41,9 @@ func (f *Follower) Reload(logger *zap.Logger) error {
 	return nil
 }
 
-// awaitSettled waits until a source that is in use, and has just changed,
-// stands still, at most until the deadline: somebody may be writing the rest of
-// it. It returns the version that stood still, nil if there was no need to wait.
+// awaitSettled waits until a source that has just changed is unchanged for
+// SettleTime, at most until the deadline: the rest of it may still be written. It
+// returns that version, or nil if there was no need to wait.
 func (f *Follower) awaitSettled(deadline time.Time) Version {
 	last, err := f.source.Version()
 	if err != nil || f.status.LoadedAt.IsZero() || last == f.loaded || !last.IsRacy(time.Now()) {
@@ -63,21 +64,20 @@ func (f *Follower) awaitSettled(deadline time.Time) Version {
 	return last
 }
 
-// wanted is what read is to read.
+// wanted says what read may load.
 type wanted struct {
-	version    Version // nil: whatever there is
-	isComplete bool    // the source has said so of the version, which has not stood still
-	isAsked    bool    // somebody asks for it, whatever the source thinks of it
-	mayBeTorn  bool    // text of more than one version is better than none
+	version    Version // nil: any
+	isComplete bool    // the source reported the version as complete, so it was not waited for
+	isAsked    bool    // requested by Reload: skip ValidateReplacement
+	mayBeTorn  bool    // a text of more than one version is accepted
 }
 
-// errChanging is for a source that did not stand still while it was read: half
-// of what was read may be of one version, and half of another.
-var errChanging = errors.New("changes while it is read")
+// errChanging is returned for a source that changed while it was read: the text
+// may be a mix of two versions.
+var errChanging = errors.New("changed while it was read")
 
-// read reads the source and loads what it says. It notes which version that
-// was. Text of more than one version, or of another than the wanted one, is
-// taken only if it has to be.
+// read reads the source and loads the text. It loads a text of more than one
+// version, or of another version than the wanted one, only if want.mayBeTorn.
 func (f *Follower) read(now time.Time, want wanted, logger *zap.Logger) error {
 	text, v, err := f.source.Fetch()
 	if err != nil {
@@ -87,12 +87,12 @@ func (f *Follower) read(now time.Time, want wanted, logger *zap.Logger) error {
 		return errChanging
 	}
 	if want.isComplete && !f.isComplete(v) {
-		return errChanging // something has happened to it since the source has said so
+		return errChanging // changed since the source reported it as complete
 	}
 	isEmpty := f.options.IsEmpty(text) && !f.options.IsEmpty(f.text)
-	if judge, ok := f.source.(Judge); ok && !want.isAsked {
-		if err := judge.Doubt(v, f.loaded, isEmpty); err != nil {
-			f.refused = v
+	if validator, ok := f.source.(Validator); ok && !want.isAsked {
+		if err := validator.ValidateReplacement(v, f.loaded, isEmpty); err != nil {
+			f.rejected = v
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (f *Follower) read(now time.Time, want wanted, logger *zap.Logger) error {
 	if isEmpty {
 		if f.emptySince.IsZero() {
 			f.emptySince = now
-			logger.Warn("file is empty; the version loaded before serves for a few seconds more, in case it is being written",
+			logger.Warn("file is empty; keeping the previous version for a grace period",
 				zap.String("file", f.source.Name()), zap.Duration("grace", EmptyGrace))
 		}
 		if now.Sub(f.emptySince) < EmptyGrace {
@@ -115,61 +115,61 @@ func (f *Follower) read(now time.Time, want wanted, logger *zap.Logger) error {
 	if isFirst || text != f.text {
 		if err := f.options.Load(text, logger); err != nil {
 			if !isRacy {
-				f.refused = v
+				f.rejected = v
 			}
 			return err
 		}
 		f.status.LoadedAt = now
 		if !isFirst {
-			logger.Info("file changed; the new version is in force", zap.String("file", f.source.Name()))
+			logger.Info("file reloaded", zap.String("file", f.source.Name()))
 		}
 	}
 	f.conclude(v, logger)
-	f.text, f.loaded, f.isRacy, f.refused = text, v, isRacy, nil
+	f.text, f.loaded, f.isRacy, f.rejected = text, v, isRacy, nil
 	return nil
 }
 
-// confirm asks the source about a version that is loaded.
-func (f *Follower) confirm(v Version) error {
-	if judge, ok := f.source.(Judge); ok {
-		return judge.Confirm(v)
+// validate asks the source whether something is wrong with a loaded version.
+func (f *Follower) validate(v Version) error {
+	if validator, ok := f.source.(Validator); ok {
+		return validator.ValidateLoaded(v)
 	}
 	return nil
 }
 
-// conclude notes what there is to say of a version that is loaded.
+// conclude updates the status after a version was loaded or found unchanged.
 func (f *Follower) conclude(v Version, logger *zap.Logger) {
-	if err := f.confirm(v); err != nil {
+	if err := f.validate(v); err != nil {
 		f.fail(err, logger)
-		f.publish() // there can be another version, with the same to say of it
+		f.publish() // LoadedAt can be new although the error is the same
 		return
 	}
 	f.recover(logger)
 }
 
-// fail notes and logs what went wrong, once until it is something else.
+// fail records and logs an error, once until the error is a different one.
 func (f *Follower) fail(err error, logger *zap.Logger) {
-	f.emptySince = time.Time{} // a source that is empty when this is over gets a new grace period
+	f.emptySince = time.Time{} // a source that is empty after the error gets a new grace period
 	if err.Error() == f.status.Failure {
 		return
 	}
 	f.status.Failure = err.Error()
 	f.status.Failures++
-	logger.Error("file can't be used; the version loaded before keeps serving until it is mended",
-		zap.String("file", f.source.Name()), zap.Error(err), zap.Time("serving_version_of", f.status.LoadedAt), zap.Int("failures", f.status.Failures))
-	f.publish() // last, so that who sees it finds the reason in the log
+	logger.Error("cannot load file; keeping the previous version",
+		zap.String("file", f.source.Name()), zap.Error(err), zap.Time("previous_version_from", f.status.LoadedAt), zap.Int("failures", f.status.Failures))
+	f.publish() // last: when the status shows the error, the log has it
 }
 
-// recover notes and logs that what went wrong is over.
+// recover clears the error, and logs that the source is loaded again.
 func (f *Follower) recover(logger *zap.Logger) {
 	if f.status.Failure != "" {
 		f.status.Failure = ""
-		logger.Info("file is good again", zap.String("file", f.source.Name()))
+		logger.Info("file loaded again after earlier errors", zap.String("file", f.source.Name()))
 	}
 	f.publish()
 }
 
-// publish shows the status to others, if it is another one.
+// publish makes the status visible to Status, if it has changed.
 func (f *Follower) publish() {
 	if shown := f.published.Load(); shown != nil && *shown == f.status {
 		return

@@ -7,9 +7,9 @@ import (
 	"runtime"
 )
 
-// IsWorldReadable reports whether every user of the machine can read a file:
-// its mode must let them, and so must each directory that leads to it. Where
-// that cannot be found out, the mode decides.
+// IsWorldReadable reports whether every user of the machine can read a file: its
+// mode allows it, and every directory on the path can be entered by everybody. If
+// the path cannot be resolved, the mode decides.
 func IsWorldReadable(path string, mode fs.FileMode) bool {
 	if mode.Perm()&0o004 == 0 || runtime.GOOS == "windows" {
 		return false

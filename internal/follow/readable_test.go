@@ -10,9 +10,9 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestWorldReadable looks at files that everybody could read by their mode. The
-// password files of the examples are such, since git keeps no mode: in a home
-// directory that nobody else can enter there is nothing to warn of.
+// TestWorldReadable checks files whose mode lets everybody read them, such as the
+// password files of the examples: git keeps no mode. In a home directory that
+// nobody else can enter, they are not world-readable.
 func TestWorldReadable(t *testing.T) {
 	dir := t.TempDir()
 	testkit.Must(t, os.MkdirAll(filepath.Join(dir, "open", "closed"), 0o755))

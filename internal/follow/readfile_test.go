@@ -3,12 +3,14 @@
 package follow
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 	"testing"
 )
 
-// TestReadFileNeverBlocks reads what is no regular file.
+// TestReadFileNeverBlocks reads files that are not regular.
 func TestReadFileNeverBlocks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -27,5 +29,31 @@ func TestReadFileNeverBlocks(t *testing.T) {
 	}
 	if text, mode, err := ReadFile(dir + "/f"); err != nil || text != "x" || mode.Perm() != 0o640 {
 		t.Errorf("ReadFile: got %q, %v, %v, want x, -rw-r----- and no error", text, mode, err)
+	}
+}
+
+// TestUnreadable checks that the error for a file that the server may not read
+// names the group of the file, and does not take the file away from that group.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("this test needs to change groups (root)")
+	}
+	path := writeFile(t, "x")
+	for _, test := range []struct {
+		name string
+		mode os.FileMode
+		gid  int
+		want string
+	}{
+		{"its group can read it", 0o640, 54321, "permission denied (owner 'root', group '54321', mode 0640): add the user that the server runs as to this group, or run setfacl -m u:USER:r on the file for it"},
+		{"its group cannot read it", 0o600, 54321, "permission denied (owner 'root', group '54321', mode 0600): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
+		{"its group is root's", 0o640, 0, "permission denied (owner 'root', group 'root', mode 0640): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
+	} {
+		must(t, os.Chown(path, 0, test.gid))
+		must(t, os.Chmod(path, test.mode))
+		if got := unreadable(path); got.Error() != test.want || !errors.Is(got, fs.ErrPermission) {
+			t.Errorf("%s: got\n%v\nwant\n%s", test.name, got, test.want)
+		}
 	}
 }

@@ -33,7 +33,7 @@ func (r *running) active() (Settings, <-chan struct{}) {
 	return r.settings, r.changed
 }
 
-// put makes other settings active.
+// put activates other settings.
 func (r *running) put(poll time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,19 +78,17 @@ func (f *followed) knowsNot(user string) {
 	eventually(f.t, user+" is not loaded", func() bool { return !slices.Contains(*f.current.Load(), user) })
 }
 
-// quiet waits until the file is not looked at any more before the next notice
-// or poll.
+// quiet waits until no look is due before the next notification or poll.
 func (f *followed) quiet() {
 	f.t.Helper()
-	eventually(f.t, "the file is read and stands still", func() bool {
+	eventually(f.t, "the file is read and not racy", func() bool {
 		f.Follower.mu.Lock()
 		defer f.Follower.mu.Unlock()
 		return !f.isRacy && f.first.IsZero()
 	})
 }
 
-// heard waits until the file has been looked at with the settings that were
-// put last, and waits for the next.
+// heard waits until the goroutine uses the settings that were put last.
 func (f *followed) heard() {
 	f.t.Helper()
 	eventually(f.t, "the settings are known", func() bool {
@@ -100,8 +98,8 @@ func (f *followed) heard() {
 	})
 }
 
-// TestFollow is the goroutine, with real time: a change found by a notice, and
-// one where there is none.
+// TestFollow runs the goroutine in real time: changes are found by notifications,
+// and by the poll where there are none.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	const never = time.Hour
@@ -120,11 +118,11 @@ func TestFollow(t *testing.T) {
 		f := begin(t, path, never)
 		f.quiet()
 		must(t, os.Remove(path))
-		eventually(t, "it is logged", func() bool { return f.logs.FilterMessageSnippet("can't be used").Len() == 1 })
+		eventually(t, "it is logged", func() bool { return f.logs.FilterMessageSnippet("cannot load file").Len() == 1 })
 		f.knows("ann")
 		must(t, os.WriteFile(path, []byte(fileB), 0o640))
 		f.knows("bob")
-		eventually(t, "it is logged", func() bool { return f.logs.FilterMessageSnippet("good again").Len() == 1 })
+		eventually(t, "it is logged", func() bool { return f.logs.FilterMessageSnippet("loaded again").Len() == 1 })
 	})
 	t.Run("Kubernetes swaps the directory of a volume: found by a notice", func(t *testing.T) {
 		t.Parallel()
@@ -212,11 +210,11 @@ func stackHas(function string) bool {
 	return strings.Contains(stacks.String(), function)
 }
 
-// TestCloseNeverHangs stops to follow a file whose directory was moved and
-// deleted while the file was looked at: fsnotify, where that is used, then sends
-// an error with a lock in its hands that its Close needs, too.
+// TestCloseNeverHangs closes a Follower whose directory was renamed and deleted
+// during a look: fsnotify, where it is used, then sends an error while it holds a
+// lock that its Close needs, too.
 func TestCloseNeverHangs(t *testing.T) {
-	for i := range 25 { // which of two channels is taken is by chance
+	for i := range 25 { // select chooses one of two channels at random
 		dir, path := directoryWithFile(t)
 		f := newTestFollower(path)
 		must(t, f.Reload(zap.NewNop()))
@@ -226,13 +224,13 @@ func TestCloseNeverHangs(t *testing.T) {
 			return !f.since.IsZero()
 		})
 		f.mu.Lock()
-		must(t, os.Chmod(path, 0o600)) // one notice, which leads into look
+		must(t, os.Chmod(path, 0o600)) // one event, which leads into look
 		eventually(t, "the goroutine waits in look", func() bool { return stackHas("follow.(*Follower).look(") })
-		must(t, os.Chmod(path, 0o640)) // one more, which fsnotify holds out meanwhile
+		must(t, os.Chmod(path, 0o640)) // one more, which fsnotify is sending meanwhile
 		must(t, os.Rename(dir, dir+".old"))
 		must(t, os.RemoveAll(dir+".old"))
 
-		// The goroutine takes that one, and waits in look again; fsnotify sees that the directory is gone.
+		// The goroutine receives it, and waits in look again; fsnotify sees that the directory is gone.
 		again, release := make(chan struct{}), make(chan struct{})
 		go func() {
 			f.mu.Lock()
@@ -240,10 +238,10 @@ func TestCloseNeverHangs(t *testing.T) {
 			<-release
 			f.mu.Unlock()
 		}()
-		eventually(t, "who comes next to the lock", func() bool { return stackHas("TestCloseNeverHangs.func") })
+		eventually(t, "the next goroutine waits for the lock", func() bool { return stackHas("TestCloseNeverHangs.func") })
 		f.mu.Unlock()
 		<-again
-		for range 20 { // in vain, if all is well
+		for range 20 { // never, without the fault
 			if stackHas("fsnotify.(*shared).sendError(") {
 				break
 			}

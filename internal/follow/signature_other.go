@@ -4,16 +4,16 @@ package follow
 
 import "os"
 
-// signature tells versions of a file apart without reading it, as well as
-// size and modification time do.
+// signature distinguishes versions of a file without reading it, by size and
+// modification time.
 type signature struct {
 	size  int64
 	mtime int64 // nanoseconds since 1970
 
-	linked bool // always: it is not known
+	linked bool // always true: the link count is unknown
 }
 
-// sign returns the signature of the file that path leads to.
+// sign returns the signature of the file at a path.
 func sign(path string) (signature, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -31,7 +31,7 @@ func signOpen(file *os.File) (signature, error) {
 	return signature{info.Size(), info.ModTime().UnixNano(), true}, nil
 }
 
-// sameFile reports whether both can be of one file.
+// sameFile reports whether both can be of the same file.
 func (s signature) sameFile(other signature) bool {
 	return s.mtime == other.mtime
 }

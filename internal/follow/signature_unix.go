@@ -9,17 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// signature tells versions of a file apart without reading it. The time of
-// the last change of the inode (ctime) cannot be set back, as that of the last
-// modification can.
+// signature distinguishes versions of a file without reading it. Unlike the
+// modification time, the change time of the inode (ctime) cannot be set back.
 type signature struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime int64 // nanoseconds since 1970
-	linked       bool  // it has a name left
+	linked       bool  // the link count is above 0
 }
 
-// sign returns the signature of the file that path leads to.
+// sign returns the signature of the file at a path.
 func sign(path string) (signature, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -49,7 +48,7 @@ func signatureOf(st *unix.Stat_t) signature {
 	}
 }
 
-// sameFile reports whether both are of one file, changed or not.
+// sameFile reports whether both are of the same file, changed or not.
 func (s signature) sameFile(other signature) bool {
 	return s.dev == other.dev && s.ino == other.ino
 }

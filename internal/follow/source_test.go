@@ -22,8 +22,8 @@ import (
 
 const poll = 5 * time.Second
 
-// memory is a source that is no file: a text in memory. It has none of the
-// methods that a source need not have.
+// memory is a source without a file: a text in memory. It implements none of the
+// optional interfaces.
 type memory struct {
 	changed chan struct{}
 
@@ -37,7 +37,7 @@ type memory struct {
 }
 
 // revision is the version of a memory: a number, and until when the text can
-// change and the number stay the same.
+// change while the number stays the same.
 type revision struct {
 	number    int
 	racyUntil time.Time
@@ -76,14 +76,14 @@ func (m *memory) Fetch() (string, follow.Version, error) {
 	return m.text, m.revision, nil
 }
 
-// with changes the source without a notice.
+// with changes the source without a notification.
 func (m *memory) with(change func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change()
 }
 
-// write gives the source another text without a notice.
+// write gives the source another text without a notification.
 func (m *memory) write(text string) {
 	m.with(func() {
 		m.text = text
@@ -91,7 +91,7 @@ func (m *memory) write(text string) {
 	})
 }
 
-// notify gives notice of a change.
+// notify signals a change.
 func (m *memory) notify() {
 	select {
 	case m.changed <- struct{}{}:
@@ -99,7 +99,7 @@ func (m *memory) notify() {
 	}
 }
 
-// database is a memory that knows of each version that it is complete.
+// database is a memory all versions of which are complete.
 type database struct{ *memory }
 
 func (database) IsComplete(follow.Version) bool { return true }
@@ -112,7 +112,7 @@ type scene struct {
 	logs *observer.ObservedLogs
 
 	loadedMu sync.Mutex
-	loaded   []string // all that was loaded since the start
+	loaded   []string // all texts that were loaded
 }
 
 // active returns what was loaded last.
@@ -165,18 +165,17 @@ func (s *scene) is(text, when string) {
 	}
 }
 
-// has fails if there is another failure, or if failures were logged another
-// number of times.
+// has fails if the failure, or the number of logged failures, differs.
 func (s *scene) has(failure string, failures int, when string) {
 	s.t.Helper()
 	synctest.Wait()
-	status, logged := s.Status(), s.logs.FilterMessageSnippet("can't be used").Len()
+	status, logged := s.Status(), s.logs.FilterMessageSnippet("cannot load file").Len()
 	if status.Failure != failure || status.Failures != failures || logged != failures {
 		s.t.Fatalf("%s: status is %+v, logged %d times, want %q and %d failures", when, status, logged, failure, failures)
 	}
 }
 
-// wasRead fails if the source was read another number of times.
+// wasRead fails if the number of reads differs.
 func (s *scene) wasRead(times int) {
 	s.t.Helper()
 	synctest.Wait()
@@ -187,7 +186,7 @@ func (s *scene) wasRead(times int) {
 	})
 }
 
-// TestAnySource is what a Follower does with a source that is no file.
+// TestAnySource follows a source that is not a file.
 func TestAnySource(t *testing.T) {
 	t.Parallel()
 	const instant = time.Millisecond // time of synctest
@@ -196,7 +195,7 @@ func TestAnySource(t *testing.T) {
 		isDatabase bool
 		run        func(t *testing.T, s *scene)
 	}{
-		{"a change is read when it has stood still", false, func(_ *testing.T, s *scene) {
+		{"a change is read after the settling time", false, func(_ *testing.T, s *scene) {
 			s.write("new")
 			s.notify()
 			time.Sleep(follow.SettleTime - instant)
@@ -205,7 +204,7 @@ func TestAnySource(t *testing.T) {
 			s.is("new", "after it")
 			s.has("", 0, "in the end")
 		}},
-		{"a change that goes on is not read before it stands still", false, func(_ *testing.T, s *scene) {
+		{"a change that goes on is not read before it is complete", false, func(_ *testing.T, s *scene) {
 			for i := range 5 {
 				s.write(fmt.Sprint("half", i))
 				s.notify()
@@ -213,7 +212,7 @@ func TestAnySource(t *testing.T) {
 				s.is("old", "while it goes on")
 			}
 			time.Sleep(2 * instant)
-			s.is("half4", "when it stands still")
+			s.is("half4", "when it has ended")
 		}},
 		{"a change that never ends is read after the longest wait", false, func(t *testing.T, s *scene) {
 			start := time.Now()
@@ -234,12 +233,12 @@ func TestAnySource(t *testing.T) {
 			s.notify()
 			s.is("new", "at once")
 		}},
-		{"without a notice the poll finds the change", false, func(_ *testing.T, s *scene) {
+		{"without a notification the poll finds the change", false, func(_ *testing.T, s *scene) {
 			s.write("new")
 			time.Sleep(poll)
 			s.is("new", "after a poll")
 		}},
-		{"text that changes while it is read is not taken", false, func(_ *testing.T, s *scene) {
+		{"text that changes while it is read is not loaded", false, func(_ *testing.T, s *scene) {
 			s.with(func() { s.isTorn = true })
 			s.write("new")
 			s.notify()
@@ -247,27 +246,27 @@ func TestAnySource(t *testing.T) {
 			s.is("old", "while it changes")
 			s.with(func() { s.isTorn = false })
 			time.Sleep(2 * follow.SettleTime)
-			s.is("new", "when it stands still")
+			s.is("new", "when the change has ended")
 		}},
-		{"a text that is refused changes nothing", false, func(_ *testing.T, s *scene) {
+		{"a rejected text changes nothing", false, func(_ *testing.T, s *scene) {
 			s.write("bad")
 			s.notify()
 			time.Sleep(10 * poll)
-			s.is("old", "refused")
-			s.has("text is bad", 1, "refused")
+			s.is("old", "rejected")
+			s.has("text is bad", 1, "rejected")
 			s.wasRead(2) // the old text and the bad one
 			s.write("worse")
 			s.write("bad again")
 			s.notify()
 			time.Sleep(poll)
-			s.has("text is bad again", 2, "refused for another reason")
+			s.has("text is bad again", 2, "rejected for another reason")
 			s.write("new")
 			s.notify()
 			time.Sleep(poll)
 			s.is("new", "good again")
 			s.has("", 2, "good again")
 		}},
-		{"a source that is gone for a moment is no failure", false, func(_ *testing.T, s *scene) {
+		{"a source that is missing for a moment is no failure", false, func(_ *testing.T, s *scene) {
 			s.with(func() { s.err = fmt.Errorf("no key: %w", fs.ErrNotExist) })
 			s.notify()
 			time.Sleep(follow.SettleTime - instant)
@@ -278,7 +277,7 @@ func TestAnySource(t *testing.T) {
 			s.is("new", "there again")
 			s.has("", 0, "there again")
 		}},
-		{"a source that is gone for good is one failure", false, func(_ *testing.T, s *scene) {
+		{"a source that stays missing is one failure", false, func(_ *testing.T, s *scene) {
 			s.with(func() { s.err = fs.ErrNotExist })
 			s.notify()
 			time.Sleep(10 * poll)
@@ -323,7 +322,7 @@ func TestAnySource(t *testing.T) {
 			time.Sleep(3 * follow.SettleTime)
 			s.is("newer", "when it is not racy any more")
 		}},
-		{"who waits gets the new version when it has stood still", false, func(t *testing.T, s *scene) {
+		{"a wait ends when the new version is loaded", false, func(t *testing.T, s *scene) {
 			s.write("new")
 			start := time.Now()
 			s.Await(t.Context())
@@ -336,7 +335,7 @@ func TestAnySource(t *testing.T) {
 				t.Errorf("waited for %s more, though nothing has changed", took-follow.SettleTime)
 			}
 		}},
-		{"who waits for a source that hangs waits for a bounded time", false, func(t *testing.T, s *scene) {
+		{"a wait for a source that hangs is bounded", false, func(t *testing.T, s *scene) {
 			end := make(chan struct{})
 			s.with(func() { s.hang = end })
 			for i, want := range []time.Duration{follow.LookTime, 0, 0} {
@@ -348,7 +347,7 @@ func TestAnySource(t *testing.T) {
 			}
 			close(end)
 		}},
-		{"who waits ends when the context does", false, func(t *testing.T, s *scene) {
+		{"a wait ends with its context", false, func(t *testing.T, s *scene) {
 			end := make(chan struct{})
 			s.with(func() { s.hang = end })
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -370,7 +369,7 @@ func TestAnySource(t *testing.T) {
 			if err := s.Reload(zap.NewNop()); err == nil || err.Error() != "memory: text is bad" {
 				t.Errorf("got %v, want: memory: text is bad", err)
 			}
-			s.is("new", "refused")
+			s.is("new", "rejected")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -380,8 +379,8 @@ func TestAnySource(t *testing.T) {
 	}
 }
 
-// TestAnySourceByChance changes a source in ways chosen by chance: a text is
-// active only if somebody has written it to its end, and the last one is in the end.
+// TestAnySourceByChance makes random changes: only completely written texts become
+// active, and finally the last one.
 func TestAnySourceByChance(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {
@@ -408,13 +407,13 @@ func TestAnySourceByChance(t *testing.T) {
 					whole = append(whole, last)
 					s.write(last)
 					time.Sleep(poll + follow.MaxSettle)
-					s.is(last, "it stands still")
+					s.is(last, "unchanged for long enough")
 				}
 				s.loadedMu.Lock()
 				defer s.loadedMu.Unlock()
 				for _, text := range s.loaded {
 					if !slices.Contains(whole, text) {
-						t.Errorf("%q was active, which nobody has written to its end", text)
+						t.Errorf("%q was active, which is not complete", text)
 					}
 				}
 			})

@@ -7,21 +7,22 @@ import (
 	"time"
 )
 
-// LookTime is how long Await waits for a look at the source: longer than a busy
-// machine takes. On a network file system whose server is gone a look can take
-// for ever.
+// LookTime is how long Await waits until the source was looked at: longer than a
+// busy machine takes. On a network file system whose server is down, it can take
+// forever.
 const LookTime = 2 * time.Second
 
-// Await waits until the source has been looked at once more, and a change that
-// was found is loaded or refused. Call it before something such as a login is
-// refused by a version that may be outdated. It returns early when ctx is done.
+// Await waits until the source was looked at once more, and a change that was
+// found is loaded or rejected. Call it before a decision, such as a refused
+// login, is based on a version that may be outdated. It returns early when ctx is
+// done.
 //
 // It waits for LookTime at most, or MaxSettle more while a change is pending.
-// Once that time was not enough, it does not wait at all until a look has ended.
+// After a wait that timed out, it returns at once until a look has ended.
 func (f *Follower) Await(ctx context.Context) {
 	looked := f.nextLook()
 	notify(f.wake)
-	if f.inVain.Load() {
+	if f.timedOut.Load() {
 		return
 	}
 	patience, isPatient := time.NewTimer(LookTime), false
@@ -37,14 +38,14 @@ func (f *Follower) Await(ctx context.Context) {
 		case <-patience.C:
 			isPending := f.pending.Load()
 			if hasLooked && !isPending {
-				return // the change was settled at this moment: the look that did so is about to end
+				return // the change has just been settled, and the look that did so is about to end
 			}
 			if !isPatient && isPending {
 				isPatient = true
 				patience.Reset(MaxSettle)
 				continue
 			}
-			f.inVain.Store(true)
+			f.timedOut.Store(true)
 			return
 		case <-ctx.Done():
 			return
@@ -54,20 +55,21 @@ func (f *Follower) Await(ctx context.Context) {
 	}
 }
 
-// catchUp is what Await and the goroutine that looks have in common. All who wait
-// share the looks of that goroutine, and none is held up in a system call.
+// catchUp is shared by Await and the goroutine that looks at the source. All
+// callers of Await share its looks, so none blocks in a system call.
 type catchUp struct {
-	wake    chan struct{} // has the goroutine look
-	pending atomic.Bool   // there is a change that is not read yet
-	inVain  atomic.Bool   // somebody has waited for too long
+	wake     chan struct{} // makes the goroutine look
+	pending  atomic.Bool   // a change is not read yet
+	timedOut atomic.Bool   // a caller of Await has timed out
 
 	askMu sync.Mutex
-	// asked is closed when the next look that begins is over, settled when one is
-	// over after which no change is pending. nil: nobody waits.
+	// asked is closed when the next look has ended, settled when a look has ended
+	// after which no change is pending. nil: nobody waits.
 	asked, settled chan struct{}
 }
 
-// nextLook returns a channel that is closed when the next look that begins is over.
+// nextLook returns a channel that is closed when the next look has ended. A look
+// that is running does not count.
 func (c *catchUp) nextLook() <-chan struct{} {
 	c.askMu.Lock()
 	defer c.askMu.Unlock()
@@ -78,7 +80,7 @@ func (c *catchUp) nextLook() <-chan struct{} {
 }
 
 // untilSettled returns a channel that is closed when no change is pending any
-// more, nil if none is. It may be called while a look is under way.
+// more, or nil if none is pending. It may be called while a look is running.
 func (c *catchUp) untilSettled() <-chan struct{} {
 	c.askMu.Lock()
 	defer c.askMu.Unlock()
@@ -91,7 +93,7 @@ func (c *catchUp) untilSettled() <-chan struct{} {
 	return c.settled
 }
 
-// begin takes those who wait for the look that begins now.
+// begin returns the channel of those who wait for the look that begins now.
 func (c *catchUp) begin() (asked chan struct{}) {
 	c.askMu.Lock()
 	defer c.askMu.Unlock()
@@ -99,9 +101,9 @@ func (c *catchUp) begin() (asked chan struct{}) {
 	return asked
 }
 
-// end tells them that it is over.
+// end closes the channels of those who wait for the look that has ended.
 func (c *catchUp) end(asked chan struct{}) {
-	c.inVain.Store(false)
+	c.timedOut.Store(false)
 	if asked != nil {
 		close(asked)
 	}
@@ -113,10 +115,10 @@ func (c *catchUp) end(asked chan struct{}) {
 	}
 }
 
-// notify leaves a signal in a channel with room for one.
+// notify sends a signal on a channel with a buffer of one.
 func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
-	default: // there is one already
+	default: // a signal is pending already
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// moves is a watch that says that files are moved to their names, or not.
+// moves is a watch that reports renames as the test sets them.
 type moves struct{ last uint64 }
 
 func (*moves) add(string) error   { return nil }
@@ -48,7 +48,7 @@ func followInBubble(t *testing.T, path string) *bubbled {
 	return f
 }
 
-// change gives the file another text, by a move or in place.
+// change gives the file another text, by a rename or in place.
 func (f *bubbled) change(isMoved bool, text string) {
 	f.t.Helper()
 	if !isMoved {
@@ -61,22 +61,22 @@ func (f *bubbled) change(isMoved bool, text string) {
 	})
 }
 
-// with calls a function while no look is under way.
+// with calls a function while no look is running.
 func (f *bubbled) with(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	do()
 }
 
-// TestAwaitCurrent is how long a login that fails waits for the file.
+// TestAwaitCurrent checks how long a failed login waits for the file.
 func TestAwaitCurrent(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		// set makes a change, or has something go wrong; what it returns is called in the end.
+		// set makes a change or an error; the function that it returns ends the error.
 		set    func(t *testing.T, f *bubbled) (over func())
 		waits  []time.Duration // of three logins, one after the other
-		serves string          // the first user, when the first one has waited
+		serves string          // the first user after the first wait
 	}{
 		{"nothing has changed", func(*testing.T, *bubbled) func() { return nil }, []time.Duration{0, 0, 0}, "alice"},
 		{"a file was moved to the name", func(t *testing.T, f *bubbled) func() {
@@ -87,7 +87,7 @@ func TestAwaitCurrent(t *testing.T) {
 			overwrite(t, f.path, "bob:"+hash)
 			return nil
 		}, []time.Duration{SettleTime, 0, 0}, "bob"},
-		{"the file was written in place, and then is broken", func(t *testing.T, f *bubbled) func() {
+		{"the file was written in place, and is invalid", func(t *testing.T, f *bubbled) func() {
 			overwrite(t, f.path, "<html>")
 			return nil
 		}, []time.Duration{SettleTime, 0, 0}, "alice"},
@@ -104,7 +104,7 @@ func TestAwaitCurrent(t *testing.T) {
 			overwrite(t, f.path, "")
 			return nil
 		}, []time.Duration{SettleTime, 0, 0}, "alice"},
-		{"the file never stands still", func(t *testing.T, f *bubbled) func() {
+		{"the file keeps changing", func(t *testing.T, f *bubbled) func() {
 			overwrite(t, f.path, "bob:"+hash)
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -179,8 +179,8 @@ func TestAwaitCurrent(t *testing.T) {
 	}
 }
 
-// TestReloadIsPending is a reload of the configuration that waits for the file to
-// stand still, and has the file for itself: logins that fail wait for it.
+// TestReloadIsPending checks that failed logins wait for a reload that waits until
+// the file is unchanged.
 func TestReloadIsPending(t *testing.T) {
 	t.Parallel()
 	w := watchText(t, fileA)
@@ -202,8 +202,8 @@ func TestReloadIsPending(t *testing.T) {
 	}
 }
 
-// TestNoLostWake is a login that learns that a change is pending while the look is
-// under way that reads it: that one ends its wait.
+// TestNoLostWake checks that a wait for a pending change ends with the look that
+// reads the change, even if that look has begun before.
 func TestNoLostWake(t *testing.T) {
 	t.Parallel()
 	c := new(catchUp)
@@ -230,8 +230,8 @@ func TestNoLostWake(t *testing.T) {
 	}
 }
 
-// TestSettledAtTheLastMoment is a change that is read at the very moment at which
-// a wait for it is over: the wait was not in vain, and the next one waits again.
+// TestSettledAtTheLastMoment reads a change at the moment at which a wait for it
+// ends: that wait has not timed out, and the next one waits again.
 func TestSettledAtTheLastMoment(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -248,15 +248,15 @@ func TestSettledAtTheLastMoment(t *testing.T) {
 		f.pending.Store(false) // it has been read, and the look is almost over
 		time.Sleep(time.Millisecond)
 		<-waits
-		if f.inVain.Load() {
-			t.Error("the wait is said to have been in vain")
+		if f.timedOut.Load() {
+			t.Error("the wait has timed out")
 		}
 		f.end(f.begin())
 	})
 }
 
-// TestManyAwait has a thousand logins fail at once, while a look hangs: they
-// share the looks, and each is gone when its time is over, or its client.
+// TestManyAwait makes a thousand logins fail at once while a look hangs: they share
+// the looks, and each ends after its time, or with its client.
 func TestManyAwait(t *testing.T) {
 	t.Parallel()
 	path := writeFile(t, fileA)
@@ -301,8 +301,8 @@ func TestManyAwait(t *testing.T) {
 	})
 }
 
-// TestReadsAreFew has logins fail all the time: they don't have a file read
-// again and again that is empty, broken, or fresh.
+// TestReadsAreFew makes logins fail all the time: an empty, broken or racy file is
+// not read again for each of them.
 func TestReadsAreFew(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{"empty": "", "broken": "<html>", "good": fileB} {

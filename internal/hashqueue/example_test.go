@@ -18,8 +18,8 @@ func Example() {
 		Client: 1,
 		Key:    "the same text",
 		Start: func() (func() int, error) {
-			// Whether it should run at all is decided here, with the queue locked.
-			return func() int { return len("the same text") }, nil // the work, without the lock
+			// Called with the queue locked; may return an error to refuse the task.
+			return func() int { return len("the same text") }, nil // runs without the lock
 		},
 	})
 	fmt.Println(length, shared, err)

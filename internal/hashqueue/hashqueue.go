@@ -1,18 +1,18 @@
-// Package hashqueue runs expensive computations, such as password hashes, a few
-// at a time and in a fair order.
+// Package hashqueue runs expensive computations, such as password hashes, with a
+// limited number of workers and in a fair order.
 //
-// Make one [Queue] with [New], and call [Queue.Do] for each [Task]. It promises:
+// Create a [Queue] with [New], and call [Queue.Do] for each [Task]. It promises:
 //
 //   - At most Config.Workers tasks run at a time.
-//   - Clients take turns, one task each. A client with many tasks makes the
-//     others wait for one of them at most.
-//   - Demoted clients, such as those that failed lately, get every eighth turn
+//   - Clients take turns, one task each. A client with many tasks delays the
+//     others by one of its tasks at most.
+//   - Demoted clients, such as those with recent failures, get every eighth turn
 //     while others wait.
-//   - Tasks with equal keys share one run. Each of them waits at a place of its
-//     own; the first one whose turn comes runs for all.
+//   - Tasks with equal keys share one run. Each of them has its own place in the
+//     queue; the first one that is dispatched runs for all.
 //   - A task starts within Config.MaxWait, or Do returns [ErrOverloaded]. The
 //     number of waiting tasks is bounded.
-//   - A run that has begun goes on to its end, even if nobody waits for it any more.
+//   - A run that has begun is finished, even if nobody waits for it any more.
 package hashqueue
 
 import (
@@ -24,47 +24,47 @@ import (
 	"time"
 )
 
-// manyWaiting is how many tasks can wait at a time. With that many, only
-// clients without a waiting task may add one, until there are twice as many.
+// manyWaiting is the number of waiting tasks from which on only clients without a
+// waiting task may add one. Twice as many is the maximum.
 const manyWaiting = 16 << 10
 
-// ErrOverloaded is returned for a task that has waited for Config.MaxWait, or
-// that found no room in the queue.
+// ErrOverloaded is returned for a task that has waited for Config.MaxWait, or if
+// the queue is full.
 var ErrOverloaded = errors.New("too many tasks are waiting; try again later")
 
 // Config holds the settings of a [Queue]. Both functions are called with the
 // queue locked. They must be quick, and must not call the queue.
 type Config struct {
-	// Workers returns how many tasks may run at a time. It is asked whenever a
-	// task could begin, so its answer may change; see [Queue.WorkersChanged].
+	// Workers returns how many tasks may run at a time. It is called whenever a
+	// task could start, so the number may change; see [Queue.WorkersChanged].
 	Workers func() int
 
-	// MaxWait is how long a task waits for its turn.
+	// MaxWait is how long a task waits to be started.
 	MaxWait time.Duration
 
-	// IsDemoted reports whether a client comes after the others at the moment.
+	// IsDemoted reports whether a client is currently served after the others.
 	IsDemoted func(client uint64) bool
 }
 
 // Task is one computation.
 type Task[K comparable, V any] struct {
-	// Client is whose turns the task takes.
+	// Client identifies the client that the task belongs to.
 	Client uint64
 
-	// Key says what is computed: tasks with equal keys have the same result.
+	// Key identifies the computation: tasks with equal keys have the same result.
 	Key K
 
-	// Start is called when the turn of the task has come. It returns what to
-	// run, or an error that Do returns instead; then the turn is the next task's.
+	// Start is called when a worker is free for the task. It returns the function
+	// to run, or an error for Do to return; then the next task gets the worker.
 	//
-	// It is called with the queue locked, and that is its point: it sees what all
-	// earlier runs have recorded, and no other task starts in between. So it must
-	// be quick, and must not call the queue. It is called only while Do waits,
-	// but what it returns may run when Do has returned already.
+	// It is called with the queue locked, so that it sees what all earlier runs
+	// have recorded, and no other task starts in between. It must be quick, and
+	// must not call the queue. It is called only while Do waits, but the function
+	// that it returns may run after Do has returned.
 	Start func() (run func() V, err error)
 }
 
-// Queue runs tasks. All its methods may be called at the same time.
+// Queue runs tasks. It is safe for concurrent use.
 type Queue[K comparable, V any] struct {
 	config Config
 
@@ -86,7 +86,7 @@ type call[K comparable, V any] struct {
 	isRunning bool
 }
 
-// all yields the waiters. The one that it yields may be removed.
+// all yields the waiters. The yielded one may be removed.
 func (c *call[K, V]) all(yield func(*waiter[K, V]) bool) {
 	for e := c.waiters.Front(); e != nil; {
 		w := e.Value.(*waiter[K, V])
@@ -101,8 +101,8 @@ type waiter[K comparable, V any] struct {
 	Task[K, V]
 	call   *call[K, V]
 	member *list.Element // of the call
-	place  *list.Element // in the client's line; nil while it does not wait for a turn
-	isLate bool          // has waited for MaxWait, and runs or shares a run now
+	place  *list.Element // in the client's line; nil while it does not wait for a worker
+	isLate bool          // has waited for MaxWait, and is running or shares a run
 	done   chan result[V]
 }
 
@@ -112,12 +112,12 @@ type result[V any] struct {
 	err    error
 }
 
-// Do waits for the turn of a task, runs it, and returns its result. It reports
-// whether the result is shared: another task with the same key was run.
+// Do waits for a free worker, runs the task, and returns its result. shared reports
+// whether the result is that of another task with the same key.
 //
-// The error is that of Start, ErrOverloaded, the cause of ctx if that is done
-// before the result is there, or an error that names the type of a panic.
-// After a panic, tasks that shared the run wait for turns of their own.
+// The error is that of Start, ErrOverloaded, the cause of ctx if ctx is done before
+// the result is available, or an error with the type of a panic. After a panic,
+// tasks that shared the run retry on their own.
 func (q *Queue[K, V]) Do(ctx context.Context, task Task[K, V]) (v V, shared bool, err error) {
 	if ctx.Err() != nil {
 		return v, false, context.Cause(ctx)
@@ -143,15 +143,15 @@ func (q *Queue[K, V]) Do(ctx context.Context, task Task[K, V]) (v V, shared bool
 	}
 }
 
-// State returns how many tasks run, and how many wait for their turn.
+// State returns the number of running and of waiting tasks.
 func (q *Queue[K, V]) State() (running, waiting int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.running, q.waiting
 }
 
-// WorkersChanged starts as many tasks as there are workers now. Without it, more
-// workers are used only from the next task on.
+// WorkersChanged starts waiting tasks after Config.Workers has increased. Without
+// it, additional workers are used only when the next task comes or ends.
 func (q *Queue[K, V]) WorkersChanged() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -159,7 +159,7 @@ func (q *Queue[K, V]) WorkersChanged() {
 }
 
 // enter adds w to the call of its key, and to the line of its client unless the
-// call runs already. It reports false if there is no room.
+// call is running. It returns false if the queue is full.
 func (q *Queue[K, V]) enter(w *waiter[K, V]) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -182,7 +182,7 @@ func (q *Queue[K, V]) enter(w *waiter[K, V]) bool {
 	return true
 }
 
-// leave removes w. A run that has begun goes on to its end.
+// leave removes w. A run that has begun is finished.
 func (q *Queue[K, V]) leave(w *waiter[K, V]) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -223,7 +223,7 @@ func (q *Queue[K, V]) dispatch() {
 	}
 }
 
-// run runs the task of w, and hands the result to all who wait for it.
+// run runs the task of w, and passes the result to all waiters.
 func (q *Queue[K, V]) run(w *waiter[K, V], run func() V) {
 	value, err := recovered(run)
 	q.mu.Lock()
@@ -241,8 +241,8 @@ func (q *Queue[K, V]) run(w *waiter[K, V], run func() V) {
 	q.dispatch()
 }
 
-// fail ends the task of w after a panic. The panic may have come of what only
-// this one brought, so the others try for themselves.
+// fail ends the task of w after a panic. The function of another waiter may not
+// panic, so the other waiters retry on their own.
 func (q *Queue[K, V]) fail(w *waiter[K, V], err error) {
 	q.remove(w)
 	w.done <- result[V]{err: err}
@@ -256,8 +256,8 @@ func (q *Queue[K, V]) fail(w *waiter[K, V], err error) {
 	}
 }
 
-// recovered turns a panic into an error. The value of the panic may hold a
-// secret, so the error names only its type.
+// recovered turns a panic into an error. The value of the panic may contain a
+// secret, so the error has only its type.
 func recovered[V any](run func() V) (value V, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -273,7 +273,7 @@ func (q *Queue[K, V]) enqueue(w *waiter[K, V]) {
 	q.waiting++
 }
 
-// dequeue ends the wait of w for a turn, if it waits for one.
+// dequeue removes w from the line of its client, if it is there.
 func (q *Queue[K, V]) dequeue(w *waiter[K, V]) {
 	if w.place == nil {
 		return

@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// testMaxWait is how long tasks wait in these tests. Their time is that of
-// synctest: it goes on when everybody waits.
+// testMaxWait is the maximum wait in these tests. They use the fake time of synctest.
 const testMaxWait = 10 * time.Second
 
 // queueOf returns a queue with a number of workers, without demoted clients.
@@ -58,39 +57,38 @@ func running(run func() string, task Task[string, string]) Task[string, string] 
 	return task
 }
 
-// checkIdle fails unless the queue holds nothing of anybody.
+// checkIdle fails unless the queue is empty.
 func checkIdle(t testing.TB, q *Queue[string, string]) {
 	t.Helper()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.running != 0 || q.waiting != 0 || len(q.calls) != 0 || len(q.turns.lines) != 0 || q.turns.regular.Len() != 0 || q.turns.demoted.Len() != 0 {
-		t.Errorf("left behind: %d running, %d waiting, %d calls, %d lines, %d and %d in the rounds, want none",
+		t.Errorf("left behind: %d running, %d waiting, %d calls, %d lines, %d regular and %d demoted clients, want none",
 			q.running, q.waiting, len(q.calls), len(q.turns.lines), q.turns.regular.Len(), q.turns.demoted.Len())
 	}
 }
 
-// TestClientsTakeTurns lets tasks wait while the only worker is busy, and looks at
-// the order in which they start.
+// TestClientsTakeTurns checks the order in which waiting tasks start.
 func TestClientsTakeTurns(t *testing.T) {
 	for _, test := range []struct {
-		name     string
-		waiting  string // client and number of each, in the order in which they come
-		suspects string
-		want     string
+		name    string
+		waiting string // client and number of each, in the order in which they come
+		demoted string // clients
+		want    string
 	}{
 		{"one client", "a1 a2 a3", "", "a1 a2 a3"},
-		{"two by turns", "a1 a2 a3 b1 b2", "", "a1 b1 a2 b2 a3"},
+		{"two clients alternate", "a1 a2 a3 b1 b2", "", "a1 b1 a2 b2 a3"},
 		{"a client that comes later with one task goes before the rest of the others", "a1 a2 a3 a4 b1 c1", "", "a1 b1 c1 a2 a3 a4"},
-		{"without failures first", "a1 a2 b1 b2 c1", "a", "b1 c1 b2 a1 a2"},
-		{"but every eighth turn", "a1 a2 b1 c1 d1 e1 f1 g1 h1 i1 j1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 a2"},
-		{"by turns among those with failures", "a1 a2 b1 b2 c1", "ab", "c1 a1 b1 a2 b2"},
-		{"every eighth turn from when it comes", "b1 c1 d1 e1 a1 f1 g1 h1 i1 j1 k1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 k1"},
-		{"all with failures", "a1 a2 b1", "ab", "a1 b1 a2"},
+		{"demoted clients come last", "a1 a2 b1 b2 c1", "a", "b1 c1 b2 a1 a2"},
+		{"demoted clients get every eighth turn", "a1 a2 b1 c1 d1 e1 f1 g1 h1 i1 j1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 a2"},
+		{"two demoted clients alternate", "a1 a2 b1 b2 c1", "ab", "c1 a1 b1 a2 b2"},
+		{"turns count from when the demoted client comes", "b1 c1 d1 e1 a1 f1 g1 h1 i1 j1 k1", "a", "b1 c1 d1 e1 f1 g1 h1 a1 i1 j1 k1"},
+		{"all clients are demoted", "a1 a2 b1", "ab", "a1 b1 a2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := queueOf(1)
-				q.turns.isDemoted = func(client uint64) bool { return strings.Contains(test.suspects, string(rune(client))) }
+				q.turns.isDemoted = func(client uint64) bool { return strings.Contains(test.demoted, string(rune(client))) }
 				ran := 0
 				go q.Do(t.Context(), taskOf('z', "first", time.Second, &ran))
 				synctest.Wait()
@@ -100,7 +98,7 @@ func TestClientsTakeTurns(t *testing.T) {
 					task := startingWith(func() { order = append(order, name) }, taskOf(uint64(name[0]), name, time.Millisecond, &ran))
 					group.Go(func() {
 						if got, shared, err := q.Do(t.Context(), task); got != name || shared || err != nil {
-							t.Errorf("got %q, shared %t, error %v, want %q of its own", got, shared, err, name)
+							t.Errorf("got %q, shared %t, error %v, want %q, not shared", got, shared, err, name)
 						}
 					})
 					synctest.Wait()
@@ -115,8 +113,8 @@ func TestClientsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestClientIsDemotedWhileItWaits demotes a client while many of its tasks wait.
-// From the next turn on that would be its own, it gets every eighth one.
+// TestClientIsDemotedWhileItWaits demotes a client while many of its tasks wait. From
+// its next turn on, it gets every eighth turn.
 func TestClientIsDemotedWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(1)
@@ -211,7 +209,8 @@ func TestWorkersChanged(t *testing.T) {
 	})
 }
 
-// TestEqualTasksShareOneRun: they run once, whichever turn comes first.
+// TestEqualTasksShareOneRun checks that equal tasks run once, for the first one whose
+// client is served.
 func TestEqualTasksShareOneRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
@@ -235,7 +234,7 @@ func TestEqualTasksShareOneRun(t *testing.T) {
 			ask(client)
 		}
 		time.Sleep(1500 * time.Millisecond)
-		ask(10) // while it is computed
+		ask(10) // while it runs
 		start := time.Now()
 		group.Wait()
 		if ran != 1 || owners.Load() != 1 || time.Since(start) != 500*time.Millisecond {
@@ -245,7 +244,7 @@ func TestEqualTasksShareOneRun(t *testing.T) {
 	})
 }
 
-// TestWaitEnds is about tasks that are given up before their turn comes.
+// TestWaitEnds checks tasks that end before they are started.
 func TestWaitEnds(t *testing.T) {
 	errGone := errors.New("gone")
 	for _, test := range []struct {
@@ -257,9 +256,9 @@ func TestWaitEnds(t *testing.T) {
 		err   error
 		begun int
 	}{
-		{"the turn comes in time", 9 * time.Second, 0, 500 * time.Millisecond, 9500 * time.Millisecond, nil, 1},
-		{"the turn does not come in time", 11 * time.Second, 0, time.Second, testMaxWait, ErrOverloaded, 0},
-		{"the turn comes in time, the run ends later", 9 * time.Second, 0, 3 * time.Second, 12 * time.Second, nil, 1},
+		{"it starts in time", 9 * time.Second, 0, 500 * time.Millisecond, 9500 * time.Millisecond, nil, 1},
+		{"it does not start in time", 11 * time.Second, 0, time.Second, testMaxWait, ErrOverloaded, 0},
+		{"it starts in time, and ends later", 9 * time.Second, 0, 3 * time.Second, 12 * time.Second, nil, 1},
 		{"the client is gone while waiting", 9 * time.Second, 2 * time.Second, time.Second, 2 * time.Second, errGone, 0},
 		{"the client is gone during the run", time.Second, 1500 * time.Millisecond, time.Second, 1500 * time.Millisecond, errGone, 1},
 	} {
@@ -296,8 +295,8 @@ func TestWaitEnds(t *testing.T) {
 	})
 }
 
-// TestOthersStayWhenOneLeaves: a task that is given up takes no equal one along,
-// whichever of them it was that started.
+// TestOthersStayWhenOneLeaves checks that canceling a task does not cancel equal tasks,
+// regardless of which of them was started.
 func TestOthersStayWhenOneLeaves(t *testing.T) {
 	errGone := errors.New("gone")
 	for _, when := range []string{"waiting", "running"} {
@@ -335,8 +334,8 @@ func TestOthersStayWhenOneLeaves(t *testing.T) {
 	}
 }
 
-// TestRunGoesOnWhenAllLeave gives up the only task of a run, and adds an equal one:
-// it shares the run.
+// TestRunGoesOnWhenAllLeave cancels the only task of a run, and adds an equal one: it
+// shares the run.
 func TestRunGoesOnWhenAllLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
@@ -353,14 +352,14 @@ func TestRunGoesOnWhenAllLeave(t *testing.T) {
 	})
 }
 
-// TestLeavingLateLeavesOthersAlone has a client go away in the moment when its
-// result is there. Others ask for the same by then: their run is still joined.
+// TestLeavingLateLeavesOthersAlone cancels a task just when its result is available,
+// while equal tasks have begun a new run: that run is still shared.
 func TestLeavingLateLeavesOthersAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
 		late := &waiter[string, string]{Task: taskOf(1, "same", time.Second, &ran), done: make(chan result[string], 1)}
 		if !q.enter(late) {
-			t.Fatal("got no room, want some")
+			t.Fatal("the queue is full, want room")
 		}
 		<-late.done
 		var group sync.WaitGroup
@@ -383,7 +382,7 @@ func TestLeavingLateLeavesOthersAlone(t *testing.T) {
 	})
 }
 
-// TestState asks for the state while tasks come and end.
+// TestState checks the state while tasks come and end.
 func TestState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(2)
@@ -427,13 +426,13 @@ func TestParallelUse(t *testing.T) {
 	}
 	group.Wait()
 	for running := 1; running > 0; running, _ = q.State() {
-		runtime.Gosched() // what has begun goes on to its end
+		runtime.Gosched() // runs that have begun are finished
 	}
 	checkIdle(t, q)
 }
 
-// TestPanicsDoNotAddUp has each of ten runs panic after six seconds: a task that
-// waits for more than testMaxWait does not wait for all of them.
+// TestPanicsDoNotAddUp makes each of ten runs panic after six seconds: a task that has
+// waited for more than testMaxWait does not wait for all of them.
 func TestPanicsDoNotAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := queueOf(1)
@@ -458,7 +457,7 @@ func TestPanicsDoNotAddUp(t *testing.T) {
 	})
 }
 
-// TestStartRefuses is about a limit that is exceeded while tasks wait.
+// TestStartRefuses checks a limit that is exceeded while tasks wait.
 func TestStartRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ran := queueOf(1), 0
@@ -490,14 +489,14 @@ func TestStartRefuses(t *testing.T) {
 	})
 }
 
-// TestPanicIsAnErrorOfOneTask: the task that started gets an error without the
-// value of the panic, and the others get results of their own.
+// TestPanicIsAnErrorOfOneTask checks that only the started task gets an error, without
+// the value of the panic, and that the others retry.
 func TestPanicIsAnErrorOfOneTask(t *testing.T) {
 	const canary = "CANARY"
 	for name, panics := range map[string]func(password []byte){
 		"a text":  func(p []byte) { panic("can't hash " + string(p)) },
 		"bytes":   func(p []byte) { panic(p) },
-		"error":   func(p []byte) { panic(fmt.Errorf("can't hash %s", p)) },
+		"error":   func(p []byte) { panic(fmt.Errorf("cannot hash %s", p)) },
 		"runtime": func(p []byte) { _ = p[len(p)] }, //nolint:staticcheck // is to panic
 		"nil":     func([]byte) { panic(nil) },      //nolint:govet // is to panic
 	} {
@@ -523,7 +522,7 @@ func TestPanicIsAnErrorOfOneTask(t *testing.T) {
 						case err != nil:
 							failed.Add(1)
 							if got != "" || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "panic") {
-								t.Errorf("got %q, error %v, want nothing, and an error that names the panic but not its value", got, err)
+								t.Errorf("got %q, error %v, want an error with the type of the panic, but not its value", got, err)
 							}
 						case got == "good":
 							good.Add(1)
@@ -540,11 +539,11 @@ func TestPanicIsAnErrorOfOneTask(t *testing.T) {
 	}
 }
 
-// TestRoomIsBounded is about more tasks than there is room for: a client that
-// floods gets no more in, others do, up to twice as many.
+// TestRoomIsBounded fills the queue: then a client that floods it cannot add tasks, and
+// other clients can, up to twice as many.
 func TestRoomIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := queueOf(0) // nobody's turn comes
+		q := queueOf(0) // no task starts
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		results := make(map[string]int)
@@ -574,7 +573,7 @@ func TestRoomIsBounded(t *testing.T) {
 		group.Wait()
 		checkIdle(t, q)
 	})
-	t.Run("a task that joins a run needs no room", func(t *testing.T) {
+	t.Run("a task that shares a run needs no room", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q := queueOf(1)
 			var group sync.WaitGroup
@@ -590,14 +589,14 @@ func TestRoomIsBounded(t *testing.T) {
 			}
 			cancel()
 			group.Wait()
-			synctest.Wait() // a run that had begun when all left it
+			synctest.Wait() // until the run that all have left is finished
 			checkIdle(t, q)
 		})
 	})
 }
 
-// FuzzQueue lets tasks come, go and end in any order: each gets its own result
-// once, and nothing is left behind.
+// FuzzQueue adds, cancels and ends tasks in any order: each gets its own result once,
+// and the queue is empty in the end.
 func FuzzQueue(f *testing.F) {
 	f.Add([]byte("abcABCxyz0129"), uint8(1))
 	f.Add([]byte("aaaaaaaabbbbbbbbcccccccc"), uint8(2))
@@ -605,8 +604,8 @@ func FuzzQueue(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			workers = workers%4 + 1
 			q := queueOf(int(workers))
-			suspects := make(map[uint64]bool)
-			q.turns.isDemoted = func(client uint64) bool { return suspects[client] }
+			demoted := make(map[uint64]bool)
+			q.turns.isDemoted = func(client uint64) bool { return demoted[client] }
 			var group sync.WaitGroup
 			var cancels []context.CancelFunc
 			var now, most atomic.Int32
@@ -620,7 +619,7 @@ func FuzzQueue(f *testing.F) {
 					cancels[int(c)%len(cancels)]()
 				case 2:
 					q.mu.Lock()
-					suspects[client] = !suspects[client]
+					demoted[client] = !demoted[client]
 					q.mu.Unlock()
 				}
 				group.Go(func() {

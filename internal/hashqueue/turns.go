@@ -2,8 +2,8 @@ package hashqueue
 
 import "container/list"
 
-// turns says whose turn is next. Clients with waiting tasks stand in one of two
-// rounds, and take turns within it.
+// turns decides which client is served next. Clients with waiting tasks are in one
+// of two round-robin lists, and take turns within it.
 type turns[K comparable, V any] struct {
 	isDemoted func(client uint64) bool
 	lines     map[uint64]*line[K, V]
@@ -12,15 +12,16 @@ type turns[K comparable, V any] struct {
 	passed    int        // regular turns since the last demoted one, while a demoted client waits
 }
 
-// regularTurns is how many turns regular clients take for each one of the demoted.
+// regularTurns is the number of turns of regular clients for each turn of a demoted
+// client.
 const regularTurns = 7
 
 // line holds the waiting tasks of one client, the first one first.
 type line[K comparable, V any] struct {
 	client  uint64
-	waiters list.List // of *waiter
-	round   *list.List
-	place   *list.Element // in the round
+	waiters list.List     // of *waiter
+	round   *list.List    // regular or demoted
+	place   *list.Element // in round
 }
 
 func newTurns[K comparable, V any](isDemoted func(client uint64) bool) turns[K, V] {
@@ -30,8 +31,8 @@ func newTurns[K comparable, V any](isDemoted func(client uint64) bool) turns[K, 
 // has reports whether a client has waiting tasks.
 func (t *turns[K, V]) has(client uint64) bool { return t.lines[client] != nil }
 
-// add puts w at the end of its client's line. A client without a line gets one
-// at the end of its round.
+// add appends w to its client's line. A client without a line is appended to its
+// list.
 func (t *turns[K, V]) add(w *waiter[K, V]) {
 	l := t.lines[w.Client]
 	if l == nil {
@@ -46,7 +47,7 @@ func (t *turns[K, V]) add(w *waiter[K, V]) {
 	w.place = l.waiters.PushBack(w)
 }
 
-// remove takes w out of its client's line.
+// remove removes w from its client's line.
 func (t *turns[K, V]) remove(w *waiter[K, V]) {
 	l := t.lines[w.Client]
 	l.waiters.Remove(w.place)
@@ -57,8 +58,8 @@ func (t *turns[K, V]) remove(w *waiter[K, V]) {
 	}
 }
 
-// next returns the task whose turn it is, nil if none waits. Its client moves to
-// the end of the round.
+// next returns the next task, or nil if none waits. Its client moves to the end of
+// its list.
 func (t *turns[K, V]) next() *waiter[K, V] {
 	t.demote()
 	var round *list.List
@@ -78,8 +79,8 @@ func (t *turns[K, V]) next() *waiter[K, V] {
 	return l.waiters.Front().Value.(*waiter[K, V])
 }
 
-// demote moves clients from the front of the regular round that were demoted
-// while they waited.
+// demote moves clients that were demoted while they waited, from the front of the
+// regular list to the demoted one.
 func (t *turns[K, V]) demote() {
 	for t.regular.Len() > 0 {
 		l := t.regular.Front().Value.(*line[K, V])

@@ -2,19 +2,19 @@ package htfile
 
 import "strings"
 
-// SetUser returns text with hash in all lines of a user, or in a new line at the
-// end if there is none, and how many lines of the user there were. All of them
-// get the hash, since programs differ in which one decides. Comments behind the
-// hash stay, and so does everything else, bytes that mean nothing included.
+// SetUser returns text with the given hash in all lines of a user, or in a new
+// line at the end if there is none. found is the number of lines the user had. All
+// of them get the hash, since programs differ in which line wins. Comments after
+// the hash, and everything else, are kept byte for byte.
 //
-// The name has to pass CheckName, and hash can have no colon, no line end and no
-// whitespace around it. To be sure, parse the result.
+// The name must pass CheckName. The hash must not contain a colon, a line end or
+// surrounding whitespace. To verify the result, parse it.
 func SetUser(text, name, hash string) (edited string, found int) {
 	return edit(text, name, hash, false)
 }
 
-// RemoveUser returns text without the lines of a user, and how many there were.
-// The name has to pass CheckName.
+// RemoveUser returns text without the lines of a user, and the number of these
+// lines. The name must pass CheckName.
 func RemoveUser(text, name string) (edited string, found int) {
 	return edit(text, name, "", true)
 }
@@ -30,7 +30,7 @@ func edit(text, name, hash string, remove bool) (edited string, found int) {
 		if b.Len() == len(mark) && strings.HasSuffix(line, "\r\n") {
 			lineEnd = "\r\n"
 		}
-		content := meaning(strings.TrimSuffix(line, "\n"))
+		content := lineContent(strings.TrimSuffix(line, "\n"))
 		user, _, problem := splitLine(content)
 		if content == "" || user != name {
 			b.WriteString(line)

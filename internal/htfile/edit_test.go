@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestEdit changes texts that are hard to keep as they are.
+// TestEdit edits texts of which everything else has to stay as it is.
 func TestEdit(t *testing.T) {
 	const hash = "{SHA}x"
 	for _, test := range []struct {
@@ -28,11 +28,11 @@ func TestEdit(t *testing.T) {
 		{"other users", "uu:b\nU:b\n:u\nu\x00:b\n", hash, "uu:b\nU:b\n:u\nu\x00:b\nu:{SHA}x\n", 0},
 		{"bytes of no meaning", "a:b\n\xff\x00\n\n\n# \t\r\n", hash, "a:b\n\xff\x00\n\n\n# \t\r\nu:{SHA}x\n", 0},
 		{"all lines of the user", "u:a\nb:c\nu:b:2", hash, "u:{SHA}x\nb:c\nu:{SHA}x:2", 2},
-		{"all are removed, else the second would count", "u:a\nb:c\nu:b:2", "", "b:c\n", 2},
+		{"all are removed, or the second would win", "u:a\nb:c\nu:b:2", "", "b:c\n", 2},
 		{"no colon", "u\n", hash, "u:{SHA}x\n", 1},
 		{"no colon, removed", "u", "", "", 1},
-		{"a line that is too long loses what makes it so", "u:a:" + strings.Repeat("c", MaxLineLen) + "\n", hash, "u:{SHA}x\n", 1},
-		{"nobody to remove", "a:b", "", "a:b", 0},
+		{"a line that is too long loses its comment", "u:a:" + strings.Repeat("c", MaxLineLen) + "\n", hash, "u:{SHA}x\n", 1},
+		{"no such user to remove", "a:b", "", "a:b", 0},
 		{"a comment that would make the line too long", "u:a:" + strings.Repeat("c", MaxLineLen-4) + "\n", hash, "u:{SHA}x\n", 1},
 		{"a comment that just fits", "u:a:" + strings.Repeat("c", MaxLineLen-9) + "\n", hash, "u:{SHA}x:" + strings.Repeat("c", MaxLineLen-9) + "\n", 1},
 	} {
@@ -48,7 +48,7 @@ func TestEdit(t *testing.T) {
 	}
 }
 
-// FuzzEdit: what a server makes of a text changes for that user alone.
+// FuzzEdit checks that an edit changes the parsed result for that user only.
 func FuzzEdit(f *testing.F) {
 	f.Add("# people\nann:{SHA}old:first\nbob:"+shaSecret1+"\nlocked:*\nbroken:?\n", "bob")
 	f.Add("\uFEFFu:b\r\n#u:x\nu\nv:{SHA}x", "u")
@@ -79,7 +79,7 @@ func FuzzEdit(f *testing.F) {
 				others++
 			}
 			if len(after.All) != others {
-				t.Fatalf("%q: somebody new in %q", text, edited)
+				t.Fatalf("%q: a new user in %q", text, edited)
 			}
 		}
 		edited, _ := SetUser(text, name, shaSecret1)

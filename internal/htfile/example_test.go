@@ -14,14 +14,14 @@ func Example() {
 	}
 	alice := users.Find("alice")
 	fmt.Println("alice can log in:", alice.State == htfile.StateUsable)
-	fmt.Println("her hash is of:", users.Classes[alice.Class].Format.Name)
+	fmt.Println("format of her hash:", users.Classes[alice.Class].Format.Name)
 	fmt.Println("bob is locked:", users.Find("bob").State == htfile.StateLocked)
 	for _, invalid := range users.Invalid {
 		fmt.Printf("line %d: %s\n", invalid.Line, invalid.Reason)
 	}
 	// Output:
 	// alice can log in: true
-	// her hash is of: sha1
+	// format of her hash: sha1
 	// bob is locked: true
 	// line 4: sha1: not the base64 of a 20-byte digest
 }

@@ -2,17 +2,16 @@ package htfile
 
 import "fmt"
 
-// Findings are what there is to say about a file after reading it. They never
-// hold a hash.
+// Findings describe the lines of a file. They never contain a hash.
 type Findings struct {
-	Valid          int       // lines that say what they should
-	InvalidCount   int       // lines that do not
+	Valid          int       // number of valid lines
+	InvalidCount   int       // number of invalid lines
 	Invalid        []Finding // the first MaxFindings of them
-	DuplicateCount int       // lines of users that have an earlier one
-	Duplicates     []int     // numbers of the first MaxFindings; what looks like a name can be a hash
+	DuplicateCount int       // number of lines whose user has an earlier line
+	Duplicates     []int     // line numbers of the first MaxFindings of them; no names, which could be hashes
 }
 
-// Finding says why a line is invalid.
+// Finding is the reason why a line is invalid. The reason never contains a hash.
 type Finding struct {
 	Line   int    `json:"line"` // from 1
 	Reason string `json:"reason"`
@@ -32,13 +31,13 @@ func (f *Findings) addDuplicate(number int) {
 	}
 }
 
-// Left returns how many invalid and duplicate lines are counted, but not noted
-// one by one.
+// Left returns the number of invalid and duplicate lines that are counted but not
+// listed.
 func (f *Findings) Left() int {
 	return f.InvalidCount - len(f.Invalid) + f.DuplicateCount - len(f.Duplicates)
 }
 
-// err is an error if the file has lines, but not one valid one.
+// err returns an error if the file has lines, but no valid one.
 func (f *Findings) err(expected string) error {
 	if f.Valid > 0 || f.InvalidCount == 0 {
 		return nil

@@ -5,18 +5,17 @@ import (
 	"strings"
 )
 
-// Groups is the table of one Apache group file. It is never changed after it
-// was made.
+// Groups is the content of one Apache group file. It is immutable.
 type Groups struct {
-	// Of has the groups of each user, sorted, each once.
+	// Of maps each user to the user's groups, sorted and without duplicates.
 	Of map[string][]string
 
 	Findings
 }
 
-// ParseGroups reads the text of a group file. Lines are "group: user user ...";
-// a group can have more than one. An invalid line puts nobody into a group. A
-// file with lines of which none is valid is an error.
+// ParseGroups parses the text of a group file. Lines have the form
+// "group: user user ..."; a group can have more than one line. Invalid lines are
+// skipped. A non-empty file without a valid line is an error.
 func ParseGroups(text string) (*Groups, error) {
 	g := &Groups{Of: make(map[string][]string)}
 	for number, line := range lines(text) {
@@ -28,7 +27,7 @@ func ParseGroups(text string) (*Groups, error) {
 		case group == "":
 			g.addInvalid(number, "no group name before the colon")
 		case HasControl(group) || strings.ContainsAny(group, ", "):
-			g.addInvalid(number, "blank, comma or control character in the group name")
+			g.addInvalid(number, "group name contains a space, comma or control character")
 		default:
 			g.Valid++
 			for user := range strings.FieldsFuncSeq(members, isWhitespace) {

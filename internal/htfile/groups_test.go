@@ -11,19 +11,19 @@ func TestParseGroups(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
 		want       string
-		bad        int
+		invalid    int
 		problem    string
 	}{
 		{name: "empty", text: ""},
 		{name: "comments", text: "\uFEFF# x\r\n\n"},
 		{name: "one", text: "admins: alice bob", want: "alice=admins bob=admins"},
-		{name: "no blank, more Whitespace, CRLF", text: "\uFEFF admins :alice\t bob \r\n", want: "alice=admins bob=admins"},
+		{name: "no space, more whitespace, CRLF", text: "\uFEFF admins :alice\t bob \r\n", want: "alice=admins bob=admins"},
 		{name: "several lines, sorted and once each", text: "z: alice\na: alice bob alice\nz: bob alice\n", want: "alice=a,z bob=a,z"},
 		{name: "no members", text: "admins:\n"},
 		{name: "colons in names of users", text: "admins: a:b", want: "a:b=admins"},
-		{name: "commas do not part users", text: "admins: alice,bob", want: "alice,bob=admins"},
-		{name: "bad lines", text: "admins\n: alice\na b: alice\na,b: alice\na\tb: alice\na\x00b: alice\nok: alice", want: "alice=ok", bad: 6},
-		{name: "none good", text: "admins alice\n", problem: "none of its 1 lines is a valid group: user user ... line; line 1: no colon"},
+		{name: "commas do not separate users", text: "admins: alice,bob", want: "alice,bob=admins"},
+		{name: "invalid lines", text: "admins\n: alice\na b: alice\na,b: alice\na\tb: alice\na\x00b: alice\nok: alice", want: "alice=ok", invalid: 6},
+		{name: "no valid line", text: "admins alice\n", problem: "none of its 1 lines is a valid group: user user ... line; line 1: no colon"},
 		{name: "an htpasswd file has no users in common", text: "alice:" + shaSecret1, want: shaSecret1 + "=alice"},
 		{name: "a no-break space is part of a name", text: "admins: al\u00a0ice al\u2003ice", want: "al\u00a0ice=admins al\u2003ice=admins"},
 		{name: "not UTF-8", text: "admins: \xe9 \xa0x", want: "\xa0x=admins \xe9=admins"},
@@ -40,8 +40,8 @@ func TestParseGroups(t *testing.T) {
 			if got := strings.Join(all, " "); got != test.want {
 				t.Errorf("got  %q\nwant %q", got, test.want)
 			}
-			if table.InvalidCount != test.bad {
-				t.Errorf("got %d invalid lines, want %d", table.InvalidCount, test.bad)
+			if table.InvalidCount != test.invalid {
+				t.Errorf("got %d invalid lines, want %d", table.InvalidCount, test.invalid)
 			}
 		})
 	}
@@ -55,7 +55,7 @@ func FuzzParseGroups(f *testing.F) {
 		table, err := ParseGroups(text)
 		again, _ := ParseGroups(text)
 		if !maps.EqualFunc(table.Of, again.Of, slices.Equal) {
-			t.Error("parsed again, the table is another")
+			t.Error("parsing again gives another table")
 		}
 		if (err != nil) != (table.Valid == 0 && table.InvalidCount > 0) {
 			t.Errorf("%d valid and %d invalid lines: %v", table.Valid, table.InvalidCount, err)

@@ -5,32 +5,31 @@ import (
 	"testing"
 )
 
-// TestPathIsNoText: a path can be shown, also one that looks a little like the
-// text of a file.
+// TestPathIsNoText checks that paths are not mistaken for the text of a file.
 func TestPathIsNoText(t *testing.T) {
 	for _, path := range []string{"/etc/caddy/.htpasswd", "users", "dir/a:b", "/srv/{x}", `C:\caddy\users`, "c:/caddy/users", "./a:b", ""} {
 		if IsTextNotPath(path) {
-			t.Errorf("%q is taken for a text", path)
+			t.Errorf("%q is mistaken for a text", path)
 		}
 	}
 }
 
-// TestTextIsNoPath: whatever can be the text of a file is taken for one.
+// TestTextIsNoPath checks that texts of a file are recognized.
 func TestTextIsNoPath(t *testing.T) {
 	for _, text := range []string{
 		"alice:" + bcrypt4Secret1, "alice:" + shaSecret1 + "\nbob:" + shaSecret1, bcrypt4Secret1, "alice:secret", "corp/alice:" + shaSecret1,
 		"corp/alice:$5$x", "corp/alice:{x", "a:" + bcrypt4Secret1, "  alice:x", "#\n",
 	} {
 		if !IsTextNotPath(text) {
-			t.Errorf("%q is taken for a path", text)
+			t.Errorf("%q is mistaken for a path", text)
 		}
 	}
 }
 
-// TestDoubledDollars: a hash out of a compose file comes with what to do about
-// it, and no other one does.
+// TestDoubledDollars checks that the error for a hash copied from a compose file
+// says how to fix it, and that errors for other hashes do not.
 func TestDoubledDollars(t *testing.T) {
-	const want = "each $ of the hash is doubled, as docker compose wants it in a compose file: write a single $"
+	const want = "each $ is doubled, as in a compose file; write a single $"
 	hashes := []string{
 		"$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su",
 		"$apr1$abcdefgh$" + strings.Repeat(".", 22),
@@ -43,7 +42,7 @@ func TestDoubledDollars(t *testing.T) {
 		}
 	}
 	for _, hash := range []string{"$$", "a$$b", "$$2y$$04$$short", hashes[0] + "$$"} {
-		if got := hintAt(hash); got != "" {
+		if got := hashHint(hash); got != "" {
 			t.Errorf("%q: got hint %q, want none", hash, got)
 		}
 	}

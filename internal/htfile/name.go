@@ -6,29 +6,29 @@ import (
 	"strings"
 )
 
-// ErrNameTooLong is for a user name of more than MaxUserLen bytes.
+// ErrNameTooLong is returned for a user name of more than MaxUserLen bytes.
 var ErrNameTooLong = fmt.Errorf("user name longer than %d bytes", MaxUserLen)
 
-// CheckName returns why no line can give a user this name, nil if one can. A
-// line "name:hash" with a name that passes is read as it is written.
+// CheckName returns an error if name cannot be a user name in an htpasswd file:
+// the line "name:hash" would be parsed as something else.
 func CheckName(name string) error {
 	switch {
 	case len(name) > MaxUserLen:
 		return ErrNameTooLong
 	case strings.Contains(name, ":"):
-		return errors.New("user name with a colon, where the hash would begin")
+		return errors.New("user name contains ':', which separates it from the hash")
 	case HasControl(name):
-		return errors.New("control character in the user name")
+		return errors.New("user name contains a control character")
 	}
-	named := ""
+	parsed := ""
 	for _, line := range lines(name + ":*") {
 		var problem string
-		if named, _, problem = splitLine(line); problem != "" {
+		if parsed, _, problem = splitLine(line); problem != "" {
 			return errors.New(problem)
 		}
 	}
-	if named != name {
-		return errors.New("user name that begins with #, a blank or a byte order mark: a server would take the line for another name, or for a comment")
+	if parsed != name {
+		return errors.New("user name begins with '#', whitespace or a byte order mark; the line would be a comment, or have another name")
 	}
 	return nil
 }

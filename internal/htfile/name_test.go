@@ -11,10 +11,10 @@ func TestCheckName(t *testing.T) {
 		{"alice", ""}, {"al ice", ""}, {"a#b", ""}, {"Zo\u00eb", ""}, {"\xe9", ""}, {strings.Repeat("n", MaxUserLen), ""},
 		{strings.Repeat("n", MaxUserLen+1), "longer than 255 bytes"},
 		{"", "no user name"},
-		{"a:b", "colon"},
+		{"a:b", "contains ':'"},
 		{"a\nb", "control character"}, {"a\x7f", "control character"}, {"\ta", "control character"},
-		{"#a", "begins with #"}, {" a", "a blank"}, {" #a", "a blank"}, {"\uFEFFa", "byte order mark"},
-		{"a ", "blank at the end"}, {" ", "no user name"},
+		{"#a", "begins with '#'"}, {" a", "whitespace"}, {" #a", "whitespace"}, {"\uFEFFa", "byte order mark"},
+		{"a ", "ends with a space"}, {" ", "no user name"},
 	} {
 		err := CheckName(test.name)
 		if (err != nil) != (test.want != "") || err != nil && !strings.Contains(err.Error(), test.want) {
@@ -25,7 +25,7 @@ func TestCheckName(t *testing.T) {
 		}
 		if err == nil {
 			if users, err := Parse(test.name + ":" + shaSecret1); err != nil || users.Find(test.name) == nil {
-				t.Errorf("%q: the name passes, but is not read: %v", test.name, err)
+				t.Errorf("%q: the name passes, but is not parsed: %v", test.name, err)
 			}
 		}
 	}

@@ -7,19 +7,18 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
-// minLineLen is how many bytes a line of a user has at least: enough to tell
-// how many there can be in a file that is full of line ends.
+// minLineLen is a lower bound for the length of a user's line. It limits the memory
+// that is allocated in advance for a file with many empty lines.
 const minLineLen = 32
 
-// Users is the table of one htpasswd file.
+// Users is the content of one htpasswd file. It is immutable.
 type Users struct {
-	// All are the users, in the order of their first lines. Positions in it
-	// stand for users: a caller can keep what it knows of them in a slice of
-	// the same length.
+	// All are the users, in the order of their first lines. A caller can keep
+	// data about users in a slice of the same length, at the same positions.
 	All []User
 
-	// Classes are the classes of the hashes with which users can log in, in
-	// the order in which they first occur.
+	// Classes are the classes of the usable hashes, in order of first
+	// occurrence.
 	Classes []Class
 
 	Findings
@@ -27,37 +26,37 @@ type Users struct {
 	index map[string]uint32 // of names in All
 }
 
-// User is the line of a user that decides: the first one.
+// User is the first line of a user, which wins.
 type User struct {
 	Name  string
-	Hash  string // behind the first colon; not a hash unless State is StateUsable
-	Class uint32 // position in Classes; without meaning unless State is StateUsable
+	Hash  string // text after the first colon; a hash only if State is StateUsable
+	Class uint32 // position in Classes; defined only if State is StateUsable
 	State State
 }
 
-// State says whether a user can log in at all. A user who cannot is in the table
-// as well, so that no later line, and no later file, lets them in.
+// State tells whether a user can log in at all. Users that cannot are in the table
+// as well, so that no later line and no later file lets them log in.
 type State uint8
 
 const (
-	// StateInvalid is for a line that is invalid, though it names a user.
+	// StateInvalid is for an invalid line with a user name.
 	StateInvalid State = iota
-	// StateLocked is for a mark in the place of the hash that lets nobody in.
+	// StateLocked is for a mark of a locked account in place of the hash.
 	StateLocked
-	// StateUsable is for a hash that can be computed.
+	// StateUsable is for a valid hash.
 	StateUsable
 )
 
-// Class is a class of hashes that cost the same.
+// Class is a class of hashes whose verification costs the same.
 type Class struct {
 	crypt.Class
-	Count  int    // of users that have it
+	Count  int    // number of users with such a hash
 	Sample uint32 // position of one of them in Users.All
 }
 
-// Parse reads the text of an htpasswd file. A file with lines of which none is
-// valid is an error. The table is returned with an error, too: it says what is
-// wrong with the lines, and has nobody in it who can log in.
+// Parse parses the text of an htpasswd file. A non-empty file without a valid line
+// is an error. Even then it returns the users, of which none can log in, with the
+// findings.
 func Parse(text string) (*Users, error) {
 	return ParseLines(text, func(*Line) {})
 }
@@ -68,13 +67,13 @@ func ParseLines(text string, see func(*Line)) (*Users, error) {
 	n := min(strings.Count(text, "\n")+1, len(text)/minLineLen+1)
 	u := &Users{All: make([]User, 0, n), index: make(map[string]uint32, n)}
 	classes := make(map[crypt.Class]uint32)
-	var l Line // one for all lines: it would be allocated for each
+	var l Line // reused: see makes it escape
 	for number, text := range lines(text) {
 		l = Line{Number: number}
 		l.Name, l.Hash, l.Problem = splitLine(text)
 		_, l.IsDuplicate = u.index[l.Name]
 		if l.Problem == "" && !l.IsDuplicate {
-			l.judge()
+			l.parseHash()
 		}
 		u.add(&l, classes)
 		see(&l)
@@ -82,7 +81,7 @@ func ParseLines(text string, see func(*Line)) (*Users, error) {
 	return u, u.err("user:hash")
 }
 
-// add puts a line into the table, if it is the first one of its user.
+// add adds a line to the table, if it is the first one of its user.
 func (u *Users) add(l *Line, classes map[crypt.Class]uint32) {
 	if l.Problem != "" {
 		u.addInvalid(l.Number, l.Problem)
@@ -99,7 +98,7 @@ func (u *Users) add(l *Line, classes map[crypt.Class]uint32) {
 	u.All = append(u.All, User{Name: l.Name, Hash: l.Hash, State: l.State})
 	switch l.State {
 	case StateLocked:
-		if l.Hash != "" { // a text that is no htpasswd file at all can have a colon at the end of a line
+		if l.Hash != "" { // other files can have a colon at the end of a line, too
 			u.Valid++
 		}
 	case StateUsable:
@@ -109,7 +108,7 @@ func (u *Users) add(l *Line, classes map[crypt.Class]uint32) {
 	}
 }
 
-// classify counts a user to a class and returns the position of the class.
+// classify counts a user for a class, and returns the position of the class.
 func (u *Users) classify(known map[crypt.Class]uint32, class crypt.Class, user uint32) uint32 {
 	i, ok := known[class]
 	if !ok {
@@ -121,7 +120,7 @@ func (u *Users) classify(known map[crypt.Class]uint32, class crypt.Class, user u
 	return i
 }
 
-// Index returns the position of a user in All, -1 if there is none of that name.
+// Index returns the position of a user in All, or -1 if there is no such user.
 func (u *Users) Index(name []byte) int {
 	if i, ok := u.index[string(name)]; ok {
 		return int(i)
@@ -129,7 +128,7 @@ func (u *Users) Index(name []byte) int {
 	return -1
 }
 
-// Find returns the user of that name, nil if there is none.
+// Find returns the user of that name, or nil if there is none.
 func (u *Users) Find(name string) *User {
 	if i, ok := u.index[name]; ok {
 		return &u.All[i]
@@ -137,7 +136,7 @@ func (u *Users) Find(name string) *User {
 	return nil
 }
 
-// Count returns how many users can log in, and how many of them by a weak hash.
+// Count returns how many users can log in, and how many of them have a weak hash.
 func (u *Users) Count() (usable, weak int) {
 	for _, c := range u.Classes {
 		usable += c.Count
@@ -148,7 +147,7 @@ func (u *Users) Count() (usable, weak int) {
 	return usable, weak
 }
 
-// WeakByFormat returns how many users have a weak hash, by the name of its format.
+// WeakByFormat returns the number of users with weak hashes, by format name.
 func (u *Users) WeakByFormat() map[string]int {
 	weak := make(map[string]int)
 	for _, c := range u.Classes {
@@ -159,7 +158,7 @@ func (u *Users) WeakByFormat() map[string]int {
 	return weak
 }
 
-// FormatCount says how many users have hashes of one format and cost.
+// FormatCount is the number of users with hashes of one format and cost.
 type FormatCount struct {
 	Format string `json:"format"`
 	Cost   string `json:"cost,omitempty"`
@@ -167,7 +166,7 @@ type FormatCount struct {
 	Users  int    `json:"users"`
 }
 
-// String is the format with its cost, for people.
+// String returns the format with its cost as text.
 func (f FormatCount) String() string {
 	text := f.Format
 	if f.Cost != "" {
@@ -179,10 +178,10 @@ func (f FormatCount) String() string {
 	return text
 }
 
-// Formats counts the hashes of each format and cost, sorted by both. It is never
-// nil, so that it is a list in JSON.
+// Formats counts the hashes of each format and cost, sorted by both. The result is
+// never nil, so that it is a list in JSON.
 func (u *Users) Formats() []FormatCount {
-	users := make(map[FormatCount]int) // classes differ in the length of salts, too
+	users := make(map[FormatCount]int) // classes can also differ in the length of salts
 	for _, c := range u.Classes {
 		users[FormatCount{Format: c.Format.Name, Cost: c.Cost, Weak: c.Format.Weak}] += c.Count
 	}

@@ -7,12 +7,11 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
-// A proxy tells an application who the user is. What the client has sent under any
-// name that the application could take for that field goes before.
+// Remove a field in all spellings before setting it.
 func ExampleRemove() {
 	header := http.Header{
 		"Accept":     {"text/html"},
-		"X_user":     {"root"}, // CGI makes HTTP_X_USER of it
+		"X_user":     {"root"}, // CGI turns it into HTTP_X_USER
 		"Connection": {"close, X-User"},
 	}
 	httpfield.Remove(header, "X-User")

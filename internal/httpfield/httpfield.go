@@ -1,14 +1,16 @@
-// Package httpfield compares the names of HTTP header fields as applications do,
-// and removes fields that a client must not send.
+// Package httpfield compares names of HTTP header fields as applications do, and
+// removes fields that a client must not send.
 //
-// An application behind a proxy need not tell "X-User" from "X_User": CGI, FastCGI
-// and WSGI turn both into HTTP_X_USER, and others do alike. So a field that says who
-// the user is must be removed in each spelling. And it must be removed from every
-// place where a client can put it: the header, the trailers, and the Connection
-// header, by which a client could have the field removed that the proxy has set.
+// An application may not distinguish "X-User" from "X_User": CGI, FastCGI and WSGI
+// turn both into HTTP_X_USER. So a field that carries the user name must be removed
+// in every spelling, from every place where a client can send it: the header, the
+// trailers, and the Connection header. With the latter, a client could make a proxy
+// remove the field that this server has set. Two names are spellings of the same
+// field if they differ only in case, and in characters other than ASCII letters and
+// digits.
 //
-// [Same] says which spellings are meant. [Remove] and [FilterTrailers] remove them.
-// [Set] and [BasicChallenge] are for fields that this program writes.
+// [Remove], [FilterTrailers] and [RemoveForbiddenTrailers] remove fields of a client.
+// [IsUsable], [Set] and [BasicChallenge] are for fields that this program writes.
 package httpfield
 
 import (
@@ -19,10 +21,10 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Same reports whether an application can take two names of header fields for the
-// same: without regard to case, nor to which of the characters that are no letters
-// or digits of ASCII stand in them ("X-User", "x_user", "X.User").
-func Same(a, b string) bool {
+// same reports whether an application can treat two names of header fields as the
+// same. It ignores case, and treats all characters other than ASCII letters and
+// digits as equal ("X-User", "x_user", "X.User").
+func same(a, b string) bool {
 	if len(a) != len(b) {
 		return false
 	}
@@ -34,7 +36,7 @@ func Same(a, b string) bool {
 	return true
 }
 
-// fold returns what stands for a byte of a name when names are compared.
+// fold returns the canonical form of a byte of a name.
 func fold(c byte) byte {
 	switch {
 	case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
@@ -45,18 +47,18 @@ func fold(c byte) byte {
 	return '-'
 }
 
-// Remove removes a field from the header that a client sent, in any spelling that
-// is the [Same]. It removes the values of Connection that name the field, too, each
-// as a whole. Values are replaced, not changed: a copy of the header keeps its own.
+// Remove removes a field from the header of a client, in every spelling. It also
+// removes each value of Connection that names the field. It replaces slices of values
+// instead of changing them, so a shallow copy of the header keeps its values.
 func Remove(h http.Header, name string) {
 	for sent := range h {
-		if Same(sent, name) {
+		if same(sent, name) {
 			delete(h, sent)
 		}
 	}
 	names := func(value string) bool {
 		for token := range strings.SplitSeq(value, ",") {
-			if Same(strings.Trim(token, " \t"), name) {
+			if same(strings.Trim(token, " \t"), name) {
 				return true
 			}
 		}
@@ -67,8 +69,8 @@ func Remove(h http.Header, name string) {
 	}
 }
 
-// Set gives a field its values. Without values, the field is removed. The name is
-// used as it is; make it canonical before.
+// Set sets the values of a field, or removes the field if there are none. The name
+// must be canonical.
 func Set(h http.Header, name string, values []string) {
 	if len(values) == 0 {
 		delete(h, name)
@@ -77,31 +79,32 @@ func Set(h http.Header, name string, values []string) {
 	}
 }
 
-// reserved are the fields that have a meaning of their own to a server or a proxy.
+// reserved are the fields with a meaning for servers or proxies.
 var reserved = []string{
 	"Authorization", "Host", "Connection", "Content-Length", "Content-Type", "Transfer-Encoding", "Te", "Trailer",
 	"Upgrade", "Expect", "Keep-Alive", "Cookie", "Proxy-Authorization", "Proxy-Authenticate", "Proxy-Connection",
 	"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
 }
 
-// IsUsable reports whether a name can be configured for a field that carries text
-// of our own, such as the name of the user: a valid name (RFC 9110, section 5.1),
-// and not the [Same] as a field with a meaning of its own, which that would break.
+// IsUsable reports whether a name can be configured for a field such as the one with
+// the user name: it is valid (RFC 9110, section 5.1), and not a spelling of a field
+// with a meaning for servers or proxies.
 func IsUsable(name string) bool {
 	return httpguts.ValidHeaderFieldName(name) &&
-		!slices.ContainsFunc(reserved, func(r string) bool { return Same(name, r) })
+		!slices.ContainsFunc(reserved, func(r string) bool { return same(name, r) })
 }
 
-// BasicChallenge returns the value of a WWW-Authenticate header that asks for Basic
-// credentials of a realm (RFC 7617, section 2). Quotation marks and backslashes are
-// escaped. Control characters of ASCII, which no quoted string can hold, are left out.
+// BasicChallenge returns the value of a WWW-Authenticate header for Basic
+// authentication with a realm (RFC 7617, section 2). It escapes quotation marks and
+// backslashes, and removes ASCII control characters, which a quoted string cannot
+// contain.
 func BasicChallenge(realm string) string {
 	var b strings.Builder
 	b.WriteString(`Basic realm="`)
 	for i := range len(realm) {
 		switch c := realm[i]; {
 		case c < ' ' || c == 0x7f:
-			// can come by a placeholder
+			// removed; a placeholder can contain it
 		case c == '"' || c == '\\':
 			b.WriteByte('\\')
 			b.WriteByte(c)

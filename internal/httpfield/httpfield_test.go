@@ -19,13 +19,13 @@ func TestSame(t *testing.T) {
 		{"X-User", "XUser", false}, {"X-User", "X--User", false}, {"X-User", "X-User-", false}, {"X-User", "X-Uses", false}, {"X-User", "X-User ", false},
 		{"X-User", "", false}, {"X-1", "X-2", false}, {"X-1", "X-Q", false}, {"@", "`", true}, {"[", "{", true}, {"K", "\u212a", false},
 	} {
-		if got := Same(row.a, row.b); got != row.want || Same(row.b, row.a) != row.want {
+		if got := same(row.a, row.b); got != row.want || same(row.b, row.a) != row.want {
 			t.Errorf("%q and %q: got %t, want %t in both orders", row.a, row.b, got, row.want)
 		}
 	}
-	for c := range 256 { // a letter is never taken for a separator
+	for c := range 256 { // a letter is never treated as a separator
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if got := Same(string([]byte{byte(c)}), "-"); got == letter {
+		if got := same(string([]byte{byte(c)}), "-"); got == letter {
 			t.Errorf("byte %#x: got %t for the same as a separator, want %t", c, got, !letter)
 		}
 	}
@@ -38,10 +38,10 @@ func FuzzSame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		ascii := func(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0 }
 		if !ascii(a) || !ascii(b) {
-			_ = Same(a, b) // is not to panic
+			_ = same(a, b) // must not panic
 			return
 		}
-		if got, want := Same(a, b), squash(a) == squash(b); got != want {
+		if got, want := same(a, b), squash(a) == squash(b); got != want {
 			t.Errorf("%q and %q: got %t, want %t", a, b, got, want)
 		}
 	})
@@ -80,7 +80,7 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// squash is how a careless application looks at the name of a field.
+// squash normalizes the name of a field as a careless application does.
 func squash(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' {

@@ -9,18 +9,18 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// forbiddenTrailers are fields that must not come as trailers, beside those
-// that [httpguts.ValidTrailerHeader] knows: they say where a request came from,
-// where it goes, or who sent it, and a server may merge trailers into the header.
+// forbiddenTrailers are fields that must not be trailers, in addition to those of
+// [httpguts.ValidTrailerHeader]: they say where a request came from, where it goes, or
+// who sent it, and a server may merge trailers into the header.
 var forbiddenTrailers = []string{
 	"Accept-Encoding", "Alt-Svc", "Cookie", "Early-Data", "Forwarded", "Http2-Settings", "Set-Cookie", "Upgrade", "Via", "X-Real-Ip",
 }
 
-// IsForbiddenTrailer reports whether a field must not come as a trailer: one
-// for framing, routing, authentication, a request modifier, or one that
-// describes the content (RFC 9110, section 6.5.1). All spellings count that a
-// server may take for the same field.
-func IsForbiddenTrailer(name string) bool {
+// isForbiddenTrailer reports whether a field must not be a trailer: a field for
+// framing, routing or authentication, a request modifier, or one that describes the
+// content (RFC 9110, section 6.5.1). It recognizes spellings with "_" and "." that a
+// server may treat as the same.
+func isForbiddenTrailer(name string) bool {
 	name = http.CanonicalHeaderKey(strings.Map(func(r rune) rune {
 		if r == '_' || r == '.' {
 			return '-'
@@ -30,20 +30,22 @@ func IsForbiddenTrailer(name string) bool {
 	return !httpguts.ValidTrailerHeader(name) || strings.HasPrefix(name, "X-Forwarded-") || slices.Contains(forbiddenTrailers, name)
 }
 
-// RemoveForbiddenTrailers removes the trailers for which [IsForbiddenTrailer] is true.
+// RemoveForbiddenTrailers removes fields that must not be trailers: fields for
+// framing, routing or authentication, request modifiers, and fields that describe the
+// content (RFC 9110, section 6.5.1), in every spelling.
 func RemoveForbiddenTrailers(trailer http.Header) {
 	for name := range trailer {
-		if IsForbiddenTrailer(name) {
+		if isForbiddenTrailer(name) {
 			delete(trailer, name)
 		}
 	}
 }
 
-// FilterTrailers removes fields from the trailers of a request, in any spelling
-// that is the [Same], and those that must not be trailers ([IsForbiddenTrailer]).
-// Trailers are there only when the body has been read to the end, so it replaces the
-// body of the request by one that removes them then. A request that announces no
-// trailers is left alone: without an announcement net/http passes none on.
+// FilterTrailers removes fields from the trailers of a request, in every spelling,
+// and those that [RemoveForbiddenTrailers] removes. Trailers are available only when
+// the body was read to the end, so FilterTrailers replaces the body of the request by
+// one that removes them then. It does not change a request
+// that announces no trailers: net/http drops unannounced trailers.
 func FilterTrailers(r *http.Request, names ...string) {
 	if r.Trailer == nil || r.Body == nil {
 		return
@@ -53,8 +55,8 @@ func FilterTrailers(r *http.Request, names ...string) {
 	r.Body = body
 }
 
-// trailerFilter is a request body that removes fields from the trailers once
-// they are there.
+// trailerFilter is a request body that removes fields from the trailers when they
+// have been read.
 type trailerFilter struct {
 	io.ReadCloser
 	trailer http.Header
@@ -71,7 +73,7 @@ func (b *trailerFilter) Read(p []byte) (int, error) {
 
 func (b *trailerFilter) remove() {
 	for name := range b.trailer {
-		if IsForbiddenTrailer(name) || slices.ContainsFunc(b.names, func(n string) bool { return Same(name, n) }) {
+		if isForbiddenTrailer(name) || slices.ContainsFunc(b.names, func(n string) bool { return same(name, n) }) {
 			delete(b.trailer, name)
 		}
 	}

@@ -19,7 +19,7 @@ func TestIsForbiddenTrailer(t *testing.T) {
 		"Authorization": true, "Cookie": true, "Set-Cookie": true, "Via": true, "X.Real_IP": true, "x-forwarded-for": true, "X_Forwarded_Anything": true,
 		"Trailer": true, "If-Match": true, "Upgrade": true,
 	} {
-		if got := IsForbiddenTrailer(name); got != want {
+		if got := isForbiddenTrailer(name); got != want {
 			t.Errorf("%q: got %t, want %t", name, got, want)
 		}
 		trailer := http.Header{name: {"x"}, "Checksum": {"y"}}
@@ -64,7 +64,7 @@ func TestFilterTrailers(t *testing.T) {
 			}})
 			FilterTrailers(r, "X-User", "Authorization")
 			for name := range r.Trailer {
-				if Same(name, "X-User") {
+				if same(name, "X-User") {
 					t.Errorf("still announced: %s", name)
 				}
 			}
@@ -78,10 +78,10 @@ func TestFilterTrailers(t *testing.T) {
 		})
 	}
 	r := &http.Request{Trailer: http.Header{"X-User": nil}}
-	FilterTrailers(r, "X-User") // no body: nothing to read, nothing to remove
+	FilterTrailers(r, "X-User") // without a body there are no trailers
 }
 
-// ending is a body that does something at its end, however it ends.
+// ending is a body that calls a function when it ends or fails.
 type ending struct {
 	io.Reader
 	end func()

@@ -1,27 +1,25 @@
-// Package keyring has the keys that the servers of a fleet share.
+// Package keyring manages the keys that the servers of a fleet share.
 //
-// There is one [Secret], a random text. It is used through subkeys only, one for
-// each [Purpose], so that what a use of one of them gives away says nothing of
-// another. [NewKeys] derives them all. The secret comes from the configuration, or
-// from a [Storage] that the servers share, in which the first server creates it
-// ([Stored]).
+// All keys are derived from one [Secret], a random text: one subkey for each
+// [Purpose], so that a leaked subkey reveals nothing about the others. [NewKeys]
+// derives them. The secret is in the configuration, or in a [Storage] that the
+// servers share, where the first server creates it ([Stored]).
 //
-// A configuration has a [Ring], which always has keys: a storage that does not
-// answer must not stop logins. While a configuration has no keys of its own, those
-// of the [Fallback] of the process stand in. Servers then agree on less for a while.
-// So no key may decide who gets in: only things like what unknown users cost, which
-// server a client stays with, or which limit holds.
+// A configuration has a [Ring], which always has keys: logins must work even if the
+// storage is down. Until the keys of the configuration are loaded, the keys of the
+// [Fallback] are used, which differ between servers. So no key may decide whether a
+// login succeeds. Keys are only for choices such as the decoy hash of an unknown
+// user.
 //
 // # How to add a purpose
 //
 // Servers of a fleet can run different versions of this program. So the text of a
-// purpose is a part of the key forever. It is never changed, and never used again
-// for anything else.
+// purpose, which is an input of the key, never changes and is never reused.
 //
 //  1. Add a constant of type Purpose, with a text that was never used before.
 //  2. Add the subkey to [Keys].
-//  3. Derive it in NewKeys, and say there what holds while there is an old secret:
-//     servers that have the new one already work beside servers that do not.
+//  3. Derive it in NewKeys, and document how the old secret is used: servers with
+//     the new secret run together with servers that do not have it yet.
 //  4. Pin the subkey of a known secret in TestSubkey.
 package keyring
 
@@ -30,18 +28,17 @@ import (
 	"sync/atomic"
 )
 
-// Keys are the subkeys of a secret, for each purpose one. They are not changed
-// after they are made.
+// Keys are the subkeys of a secret, one for each purpose. They are immutable.
 type Keys struct {
 	Decoys []byte // for DecoysPurpose
 }
 
-// NewKeys derives the keys of the current secret, and of the old one that it
-// replaces, "" for none.
+// NewKeys derives the keys from the current secret and the old secret that it
+// replaces. old is "" if there is none.
 //
-// Decoys follow the old secret while there is one. Servers that have the new
-// secret already then agree with those that do not, and what unknown users cost
-// changes only once, when the old secret is removed.
+// While there is an old secret, decoys are chosen by it. So servers with the new
+// secret agree with servers that do not have it yet, and the decoys change only once,
+// when the old secret is removed.
 func NewKeys(current, old Secret) *Keys {
 	if old == "" {
 		old = current
@@ -49,8 +46,8 @@ func NewKeys(current, old Secret) *Keys {
 	return &Keys{Decoys: old.Subkey(DecoysPurpose)}
 }
 
-// Ring holds the keys of a configuration. With a secret in a storage, they may be
-// found only after the configuration has started. It is safe for concurrent use.
+// Ring holds the keys of a configuration. If the secret is in a storage, they may be
+// loaded after the configuration has started. It is safe for concurrent use.
 type Ring struct {
 	fallback *Fallback
 	own      atomic.Pointer[Keys] // nil until Set
@@ -70,18 +67,19 @@ func (r *Ring) Keys() *Keys {
 	return r.fallback.Keys()
 }
 
-// Fallback has the keys that stand in for missing ones. There is one for a process,
-// which outlives its configurations: so a reload while the storage is down changes
-// no keys. The zero value is ready to use, also concurrently. It must not be copied.
+// Fallback has the keys that are used while a ring has none of its own. There is one
+// per process. It outlives configurations, so a reload while the storage is down does
+// not change keys. The zero value is ready to use. It is safe for concurrent use, and
+// must not be copied.
 type Fallback struct {
-	stored atomic.Pointer[Keys] // of the secret last found in a storage; nil for none
+	stored atomic.Pointer[Keys] // of the last secret loaded from a storage; nil for none
 
 	makeLocal sync.Once
-	local     *Keys // of a random secret: others after a restart
+	local     *Keys // of a random secret, which changes with a restart
 }
 
-// Keys returns the keys of the secret that was last found in a storage. If there
-// was none, it returns random keys, the same until the process ends.
+// Keys returns the keys of the last secret loaded from a storage. If there was none,
+// it returns random keys, which are the same until the process ends.
 func (f *Fallback) Keys() *Keys {
 	if stored := f.stored.Load(); stored != nil {
 		return stored

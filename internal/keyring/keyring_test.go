@@ -19,7 +19,7 @@ const (
 	secretB Secret = "canary-secret-BBBBBBBBBBBBBBBBBB"
 )
 
-// TestSubkey pins the derivation: servers of one fleet can run different versions.
+// TestSubkey pins the derivation: servers of a fleet can run different versions.
 func TestSubkey(t *testing.T) {
 	t.Parallel()
 	for purpose, want := range map[Purpose]string{
@@ -97,7 +97,7 @@ func TestDecoysFollowTheOldSecret(t *testing.T) {
 		want         Secret
 	}{
 		{"only one secret", secretA, "", secretA},
-		{"a new secret beside the old one", secretB, secretA, secretA},
+		{"a new secret with the old one", secretB, secretA, secretA},
 		{"the old secret removed", secretB, "", secretB},
 	} {
 		if got, want := NewKeys(row.current, row.old).Decoys, row.want.Subkey(DecoysPurpose); !bytes.Equal(got, want) {
@@ -106,7 +106,8 @@ func TestDecoysFollowTheOldSecret(t *testing.T) {
 	}
 }
 
-// TestRing: a ring always has keys, and the fallback's are the same for all rings.
+// TestRing checks that a ring always has keys, and that all rings have the same
+// fallback keys.
 func TestRing(t *testing.T) {
 	t.Parallel()
 	var fallback Fallback

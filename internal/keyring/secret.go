@@ -10,18 +10,18 @@ import (
 	"unicode/utf8"
 )
 
-// Secret is a random text that the servers of a fleet share, and nobody else knows.
-// fmt, JSON and zap show "(secret)" in its place.
+// Secret is a random text that only the servers of a fleet know. fmt, JSON and zap
+// print "(secret)" instead of it.
 type Secret string
 
-// MinSecretLen is the least number of characters of a secret.
+// MinSecretLen is the minimum length of a secret in characters.
 const MinSecretLen = 32
 
-// Purpose is what a subkey is for. Its text is a part of the key, and so is never
-// changed, nor used again for anything else. See the package for how to add one.
+// Purpose is the purpose of a subkey. Its text is an input of the key, so it never
+// changes and is never reused. The package comment says how to add one.
 type Purpose string
 
-// DecoysPurpose is the choice of the hash that is computed for an unknown user.
+// DecoysPurpose is for choosing the hash that is computed for an unknown user.
 const DecoysPurpose Purpose = "decoys"
 
 // subkeyLen is the length of subkeys in bytes.
@@ -39,13 +39,13 @@ func NewSecret() Secret {
 func (s Secret) Subkey(p Purpose) []byte {
 	key, err := hkdf.Key(sha256.New, []byte(s), nil, "caddy-htpasswd "+string(p), subkeyLen)
 	if err != nil {
-		panic(err) // with more than 8160 bytes, or a hash function that is not approved
+		panic(err) // only for more than 8160 bytes, or an unapproved hash function
 	}
 	return key
 }
 
 // Check returns an error for a secret of less than [MinSecretLen] characters. The
-// error has nothing of the secret in it.
+// error contains no part of the secret.
 func (s Secret) Check() error {
 	if n := utf8.RuneCountInString(string(s)); n < MinSecretLen {
 		return fmt.Errorf("expected at least %d characters, found %d; create one with: openssl rand -base64 32", MinSecretLen, n)
@@ -53,11 +53,11 @@ func (s Secret) Check() error {
 	return nil
 }
 
-// String returns a text that says only that there is a secret.
+// String returns "(secret)".
 func (Secret) String() string { return "(secret)" }
 
-// Format implements [fmt.Formatter] with the text of String, for each verb but %p: %d would
-// show the secret otherwise.
+// Format implements [fmt.Formatter] with the text of String. Otherwise verbs such as
+// %d would print the secret.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // MarshalText returns the text of String. It keeps the secret out of JSON.

@@ -13,46 +13,46 @@ import (
 	"go.uber.org/zap"
 )
 
-// Storage keeps values that the servers of a fleet share. Those of certmagic, and
-// so those of Caddy, implement it.
+// Storage stores values that the servers of a fleet share. The storages of certmagic,
+// and so those of Caddy, implement it.
 type Storage interface {
 	// Load returns a value. Its error is [fs.ErrNotExist] if there is none.
 	Load(ctx context.Context, name string) ([]byte, error)
 	// Store sets a value.
 	Store(ctx context.Context, name string, value []byte) error
-	// Lock waits until no other server has the lock. The names of locks are others
-	// than those of values.
+	// Lock acquires a lock, and waits while another server has it. Names of locks
+	// are independent of names of values.
 	Lock(ctx context.Context, name string) error
 	// Unlock releases a lock.
 	Unlock(ctx context.Context, name string) error
 }
 
-// Stored is the secret in the storage of a configuration. The first server that
-// finds none creates it, under a lock. Set all fields, then call Start, and Stop
-// when the configuration ends.
+// Stored loads the secret from the storage of a configuration. The first server that
+// finds none creates it, under a lock. Set all fields, then call Start, and Stop when
+// the configuration ends.
 //
-// A secret that cannot be loaded stops nothing: the ring has other keys until then,
-// a warning is logged once, and loading is tried again until it succeeds or Stop
-// is called. A damaged secret is never replaced: other servers may have loaded it
-// when it was whole.
+// If the secret cannot be loaded, the ring uses the keys of its fallback, a warning
+// is logged once, and loading is retried until it succeeds or Stop is called. A
+// damaged secret is never replaced: other servers may have loaded it when it was
+// intact.
 type Stored struct {
 	Storage Storage
 	Name    string // of the secret in the storage
 	Lock    string // of the lock under which it is created
-	Ring    *Ring  // gets the keys of the secret
+	Ring    *Ring  // receives the keys of the secret
 	Logger  *zap.Logger
 
-	StartWait time.Duration // how long Start waits for the storage at most
-	Timeout   time.Duration // how long one attempt to load the secret may take
-	Pause     time.Duration // how long to wait after an attempt that failed
+	StartWait time.Duration // maximum wait of Start for the storage
+	Timeout   time.Duration // of one attempt to load the secret
+	Pause     time.Duration // after a failed attempt
 
 	cancel context.CancelFunc
 	warned atomic.Bool
 }
 
-// Start begins to load the secret. It returns after the first attempt, or after
-// StartWait. On nil, which stands for a secret that is not in a storage, Start and
-// Stop do nothing.
+// Start starts loading the secret. It returns after the first attempt, or after
+// StartWait. Start and Stop do nothing for a nil Stored, which stands for a secret
+// that is not in a storage.
 func (s *Stored) Start() {
 	if s == nil {
 		return
@@ -70,8 +70,8 @@ func (s *Stored) Start() {
 	}
 }
 
-// Stop ends the attempts to load the secret. It does not wait for one that runs.
-// It can be called more than once, and without Start.
+// Stop stops loading the secret. It does not wait for a running attempt. It can be
+// called more than once, and without Start.
 func (s *Stored) Stop() {
 	if s != nil && s.cancel != nil {
 		s.cancel()
@@ -100,8 +100,8 @@ func (s *Stored) keepLoading(ctx context.Context, tried func()) {
 	}
 }
 
-// use gives the keys of the secret to the ring, and to its fallback for the
-// configurations that follow.
+// use sets the keys of the secret in the ring, and in its fallback for later
+// configurations.
 func (s *Stored) use(found Secret) {
 	k := NewKeys(found, "")
 	s.Ring.fallback.stored.Store(k)
@@ -111,7 +111,7 @@ func (s *Stored) use(found Secret) {
 	}
 }
 
-// warn says once that the secret cannot be loaded.
+// warn logs once that the secret cannot be loaded.
 func (s *Stored) warn(err error) {
 	if s.warned.CompareAndSwap(false, true) {
 		s.Logger.Warn("cannot load secret from storage; using a local one until it can be loaded",
@@ -119,7 +119,7 @@ func (s *Stored) warn(err error) {
 	}
 }
 
-// loadWithin is one attempt.
+// loadWithin makes one attempt to load or create the secret, within Timeout.
 func (s *Stored) loadWithin(ctx context.Context) (Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
@@ -143,7 +143,7 @@ func (s *Stored) load(ctx context.Context) (Secret, error) {
 	return found, nil
 }
 
-// create makes a secret, unless another server has just done so.
+// create creates a secret, unless another server has just created one.
 func (s *Stored) create(ctx context.Context) (Secret, error) {
 	if err := s.Storage.Lock(ctx, s.Lock); err != nil {
 		return "", fmt.Errorf("lock: %w", err)
@@ -151,7 +151,7 @@ func (s *Stored) create(ctx context.Context) (Secret, error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timeout)
 		defer cancel()
-		_ = s.Storage.Unlock(ctx, s.Lock) // a lock that is left behind ends by itself
+		_ = s.Storage.Unlock(ctx, s.Lock) // a lock that is left behind expires
 	}()
 	found, err := s.load(ctx)
 	if !errors.Is(err, fs.ErrNotExist) {

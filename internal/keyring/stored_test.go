@@ -18,8 +18,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// testStorage is a storage in memory. What fault returns is what each call comes to,
-// without an error: that it works.
+// testStorage is a storage in memory. Each call returns the error of fault, or works
+// if there is none.
 type testStorage struct {
 	fault func(ctx context.Context) error // nil for none
 	calls atomic.Int64
@@ -90,8 +90,7 @@ const (
 	testPause   = time.Minute
 )
 
-// storedIn returns a secret in a storage that is to be started, with a fallback of
-// its own.
+// storedIn returns a Stored for a storage, with a new fallback.
 func storedIn(storage Storage, logger *zap.Logger) *Stored {
 	return &Stored{
 		Storage: storage, Name: testName, Lock: "test_secret", Ring: NewRing(new(Fallback)), Logger: logger,
@@ -102,8 +101,8 @@ func storedIn(storage Storage, logger *zap.Logger) *Stored {
 func isDown(context.Context) error    { return errors.New("connection refused") }
 func hangs(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
-// TestStorageComesBack is a storage that does not answer for a while: a start
-// waits for a moment only, it is tried again, and what is then found is used.
+// TestStorageComesBack checks a storage that is down for a while: a start does not
+// wait for long, loading is retried, and finally the loaded secret is used.
 func TestStorageComesBack(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -150,7 +149,7 @@ func TestStorageComesBack(t *testing.T) {
 					t.Error("got another key for the next configuration, want that of the secret")
 				}
 				if n := logs.FilterMessage("secret loaded from storage after earlier errors").Len(); n != 1 {
-					t.Errorf("got %d lines that it is loaded, want 1: %v", n, logs.All())
+					t.Errorf("got %d entries that it is loaded, want 1: %v", n, logs.All())
 				}
 				calls := storage.calls.Load()
 				time.Sleep(time.Hour)
@@ -163,7 +162,7 @@ func TestStorageComesBack(t *testing.T) {
 	}
 }
 
-// TestStoppedWhileStorageIsDown looks that nothing goes on after a configuration.
+// TestStoppedWhileStorageIsDown checks that no attempts are made after Stop.
 func TestStoppedWhileStorageIsDown(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(context.Context) error{"is down": isDown, "hangs": hangs} {
@@ -182,7 +181,7 @@ func TestStoppedWhileStorageIsDown(t *testing.T) {
 				if got := storage.calls.Load(); got != calls {
 					t.Errorf("got %d calls after the stop, want none", got-calls)
 				}
-			}) // which fails if anything is left
+			}) // fails if a goroutine is left
 		})
 	}
 	var none *Stored
@@ -190,7 +189,8 @@ func TestStoppedWhileStorageIsDown(t *testing.T) {
 	none.Stop()
 }
 
-// TestFirstStartsAgree starts servers at once that share a storage.
+// TestFirstStartsAgree checks that servers that start at the same time, with a shared
+// storage, use the same secret.
 func TestFirstStartsAgree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -216,7 +216,8 @@ func TestFirstStartsAgree(t *testing.T) {
 	})
 }
 
-// TestDamagedSecretStays: other servers may have loaded it when it was whole.
+// TestDamagedSecretStays checks that a damaged secret is not replaced: other servers
+// may have loaded it when it was intact.
 func TestDamagedSecretStays(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "canary", string(secretA[:31]) + "\n"} {
@@ -237,13 +238,14 @@ func TestDamagedSecretStays(t *testing.T) {
 			}
 			got := fmt.Sprint(entries[0].ContextMap())
 			if !strings.Contains(got, "the secret in storage is damaged; delete it") || strings.Contains(got, "canary") {
-				t.Errorf("got line %s, want what to do, without the secret", got)
+				t.Errorf("got entry %s, want what to do, without the secret", got)
 			}
 		})
 	}
 }
 
-// TestSecretInStorage: whitespace around the secret does not count, as in a file.
+// TestSecretInStorage checks that whitespace around the secret is ignored, as in a
+// file.
 func TestSecretInStorage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -258,8 +260,8 @@ func TestSecretInStorage(t *testing.T) {
 	})
 }
 
-// TestStoreFails: a secret that could not be stored is not used, since no other
-// server can have it.
+// TestStoreFails checks that a secret that could not be stored is not used, since no
+// other server can have it.
 func TestStoreFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,11 +1,11 @@
-// Package laxjson reads parts of JSON that was not validated yet.
+// Package laxjson reads parts of JSON that is not validated yet.
 //
-// No function returns an error: what is not as expected reads as absent. That
-// suits a program that looks through the configuration of another program, which
-// validates it itself and says what is wrong.
+// No function returns an error: unexpected JSON is treated as absent. This suits a
+// program that inspects the configuration of another program, which validates the
+// configuration itself and reports errors.
 //
-// No function changes the text that it is given, and no text makes one panic.
-// Results may share memory with the text.
+// No function changes its input, and no input makes a function panic. Results may
+// share memory with the input.
 package laxjson
 
 import (
@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// String returns a JSON string, "" for anything else.
+// String returns the value of a JSON string, or "" for anything else.
 func String(text json.RawMessage) (value string) {
 	_ = json.Unmarshal(text, &value)
 	return value
 }
 
-// Strings returns a JSON list of strings, nil for anything else.
+// Strings returns the values of a JSON list of strings, or nil for anything else.
 func Strings(text json.RawMessage) (list []string) {
 	if json.Unmarshal(text, &list) != nil {
 		return nil
@@ -28,7 +28,7 @@ func Strings(text json.RawMessage) (list []string) {
 	return list
 }
 
-// Fields returns the fields of a JSON object, nil for anything else.
+// Fields returns the fields of a JSON object, or nil for anything else.
 func Fields(text json.RawMessage) (fields map[string]json.RawMessage) {
 	if json.Unmarshal(text, &fields) != nil {
 		return nil
@@ -36,7 +36,7 @@ func Fields(text json.RawMessage) (fields map[string]json.RawMessage) {
 	return fields
 }
 
-// Field returns the field of a JSON object, nil if there is none.
+// Field returns a field of a JSON object, or nil if there is none.
 func Field(object json.RawMessage, name string) json.RawMessage {
 	return Fields(object)[name]
 }
@@ -47,8 +47,7 @@ func IsEmptyObject(text json.RawMessage) bool {
 	return json.Unmarshal(text, &fields) == nil && len(fields) == 0
 }
 
-// With returns a JSON object with one field set. What is not an object is
-// returned as it is.
+// With returns a JSON object with one field set. It returns anything else unchanged.
 func With(object json.RawMessage, name string, value json.RawMessage) json.RawMessage {
 	fields := Fields(object)
 	if fields == nil {
@@ -58,8 +57,8 @@ func With(object json.RawMessage, name string, value json.RawMessage) json.RawMe
 	return Encode(fields)
 }
 
-// Without returns a JSON object without one field. What is not an object is
-// returned as it is.
+// Without returns a JSON object without one field. It returns anything else
+// unchanged.
 func Without(object json.RawMessage, name string) json.RawMessage {
 	fields := Fields(object)
 	if fields == nil {
@@ -69,8 +68,8 @@ func Without(object json.RawMessage, name string) json.RawMessage {
 	return Encode(fields)
 }
 
-// Encode returns v as JSON, nil if that fails. A MarshalJSON method that panics
-// is a failure, too: v may be of a type that somebody else wrote.
+// Encode returns v as JSON, or nil if that fails. It recovers from a MarshalJSON method
+// that panics, since v may be of a type of another module.
 func Encode(v any) (text json.RawMessage) {
 	defer func() {
 		if recover() != nil {
@@ -84,10 +83,10 @@ func Encode(v any) (text json.RawMessage) {
 	return text
 }
 
-// Unescape returns the same JSON with letters and braces written as themselves,
-// so that a search for them in the text finds them all. Only characters that
-// [json.Marshal] escapes stay escaped. Text without other escapes is returned as
-// it is, so it costs little to unescape the parts of what was unescaped.
+// Unescape returns equivalent JSON without needless escapes, so that a search in the
+// text finds all letters and braces. Only characters that [json.Marshal] escapes stay
+// escaped. It returns text without needless escapes unchanged, so calling it again for
+// parts of the result is cheap.
 func Unescape(text json.RawMessage) json.RawMessage {
 	if !hasNeedlessEscape(text) {
 		return text

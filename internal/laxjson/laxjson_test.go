@@ -26,7 +26,7 @@ func Example() {
 	// {"handler":"file_server","root":1}
 }
 
-// oddTexts are JSON of every kind, and texts that are none.
+// oddTexts are all kinds of JSON, and invalid JSON.
 var oddTexts = []string{``, `null`, `true`, `1`, `"a"`, `[]`, `["a",1]`, `["a"]`, `{}`, `{"a":"b"}`, `{`, `{"a"`, `["a"`, `"\u`, `\u`}
 
 func TestUnexpectedReadsAsAbsent(t *testing.T) {
@@ -71,7 +71,7 @@ func TestUnescape(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		`{"a":"\u007bb\u002ec}"}`:    `{"a":"{b.c}"}`,
-		`{"\u0061":"\\u007b"}`:       `{"a":"\\u007b"}`, // a backslash, and no escape
+		`{"\u0061":"\\u007b"}`:       `{"a":"\\u007b"}`, // a backslash, not an escape
 		`{"a":"\u003cb\u003e"}`:      `{"a":"\u003cb\u003e"}`,
 		`{"a":"\u003C\u0001\u002e"}`: `{"a":"\u003c\u0001."}`,
 		`{"a":"\u003c\u000a"}`:       `{"a":"\u003c\u000a"}`,
@@ -85,7 +85,7 @@ func TestUnescape(t *testing.T) {
 	}
 }
 
-// panicking and failing are values that cannot be written as JSON.
+// panicking and failing are values that cannot be encoded as JSON.
 type (
 	panicking struct{}
 	failing   struct{}
@@ -106,7 +106,7 @@ func TestEncodeSurvivesForeignTypes(t *testing.T) {
 	}
 }
 
-// FuzzUnescape looks for letters and braces that stay escaped.
+// FuzzUnescape checks that no letters and braces stay escaped.
 func FuzzUnescape(f *testing.F) {
 	f.Add(`{"\u0061":"\\u007b\u007B\u003c\u0000"}`)
 	f.Fuzz(func(t *testing.T, text string) {

@@ -9,12 +9,12 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/laxjson"
 )
 
-// maxDescription is how long the description of a set can be, in bytes. It
-// stands in a log line.
+// maxDescription is the maximum length of the description of a set in bytes. It is
+// for log entries.
 const maxDescription = 500
 
-// String describes in one line which requests the sets are for. What may be as
-// good as a password, such as the value of a header field, is left out.
+// String describes in one line which requests the sets match. It omits possible
+// secrets, such as the values of header fields.
 func (s Sets) String() string {
 	texts := make([]string, 0, len(s))
 	for _, set := range s {
@@ -23,7 +23,7 @@ func (s Sets) String() string {
 	return strings.Join(texts, " or ")
 }
 
-// String describes the set as [Sets.String] does, in 500 bytes and "..." at most.
+// String describes the set like [Sets.String], in at most 500 bytes and "...".
 func (s Set) String() string {
 	var texts []string
 	for name, config := range s {

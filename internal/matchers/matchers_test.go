@@ -45,7 +45,7 @@ func TestReach(t *testing.T) {
 	for _, test := range append([]testkit.MatcherCase{
 		{Name: "a path that is no list is refused by Caddy", Set: `{"path":1}`, Reach: matchers.ReachLimited},
 		{Name: "a not that is no list is refused by Caddy", Set: `{"not":{}}`, Reach: matchers.ReachLimited},
-		{Name: "a matcher of somebody else may match anything", Set: `{"other":{}}`, Reach: matchers.ReachChosen},
+		{Name: "a third-party matcher may match anything", Set: `{"other":{}}`, Reach: matchers.ReachChosen},
 	}, testkit.MatcherCases...) {
 		t.Run(test.Name, func(t *testing.T) {
 			t.Parallel()
@@ -70,8 +70,7 @@ func TestReachWherePlainHTTPIsAllowed(t *testing.T) {
 	}
 }
 
-// TestNestedNot has more levels than could be looked at if each took twice the
-// time of the one in it.
+// TestNestedNot checks that the work does not double with each level.
 func TestNestedNot(t *testing.T) {
 	t.Parallel()
 	const levels = 200
@@ -89,8 +88,8 @@ func TestMatchEverything(t *testing.T) {
 		`[{"path":["/*"]}]`:                true,
 		`[{"path":["/a"]},{"path":["*"]}]`: true,
 		`[{"path":["/a"]}]`:                false,
-		`[{"protocol":"https"}]`:           false, // plain HTTP is left
-		`[{"protocol":"http/1.0+"}]`:       false, // not worth a closer look
+		`[{"protocol":"https"}]`:           false, // plain HTTP does not match
+		`[{"protocol":"http/1.0+"}]`:       false, // not certain
 	} {
 		if got := setsOf(t, sets).MatchEverything(); got != want {
 			t.Errorf("%s: got %t, want %t", sets, got, want)
@@ -177,7 +176,7 @@ func TestLongDescriptionIsCutBetweenCharacters(t *testing.T) {
 	}
 }
 
-// FuzzSet judges sets that nobody would write.
+// FuzzSet checks properties of arbitrary sets.
 func FuzzSet(f *testing.F) {
 	for _, text := range []string{
 		`{"path":["/*"],"not":[{"protocol":"http"},{"header":{}}]}`,

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// isEveryPathRegexp reports whether a regular expression surely matches every
-// path. It does if it begins with nothing, or with what matches the slash that
-// every path begins with, and if all that follows may be empty.
+// isEveryPathRegexp reports whether a regular expression certainly matches every
+// path: it begins with nothing, or with a part that matches the slash at the beginning
+// of every path, and the rest may be empty.
 func isEveryPathRegexp(pattern string) bool {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
@@ -29,7 +29,8 @@ func isEveryPathRegexp(pattern string) bool {
 	return !slices.ContainsFunc(parts, func(part *syntax.Regexp) bool { return !mayBeEmpty(part) })
 }
 
-// concatenated returns the parts of an expression that have to match in turn.
+// concatenated returns the parts of an expression that have to match one after the
+// other.
 func concatenated(re *syntax.Regexp) []*syntax.Regexp {
 	switch re.Op { // the others are one part
 	case syntax.OpConcat:

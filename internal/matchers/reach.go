@@ -11,25 +11,24 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/laxjson"
 )
 
-// Reach says which requests a matcher or a set of them can let through. The
-// smallest reach of the matchers of a set is the set's.
+// Reach tells which requests a matcher or a matcher set can match. The reach of a set
+// is the smallest reach of its matchers.
 type Reach int
 
 const (
-	// ReachLimited means that something limits the requests that a client cannot
-	// choose without asking for something else. Such are the path, the method and
-	// the client's address.
+	// ReachLimited means that the match depends on something that a client cannot
+	// choose freely, such as the path, the method or the client's address.
 	ReachLimited Reach = iota
 
-	// ReachChosen means that a client can make any request match, or that the
-	// matcher is not known. Such are header fields and the query.
+	// ReachChosen means that a client can make every request match, for example by
+	// a header field or the query, or that the matcher is unknown.
 	ReachChosen
 
-	// ReachEverything means that every request surely matches.
+	// ReachEverything means that every request certainly matches.
 	ReachEverything
 )
 
-// String returns the constant's name.
+// String returns the name of the constant.
 func (r Reach) String() string {
 	switch r {
 	case ReachLimited:
@@ -42,11 +41,12 @@ func (r Reach) String() string {
 	return "Reach(" + strconv.Itoa(int(r)) + ")"
 }
 
-// Reach says what the set can let through. Only requests that can log in count:
-// those are encrypted, or with allowHTTP all requests.
+// Reach returns the reach of the set. It considers only requests that can log in:
+// encrypted requests, or all requests with allowHTTP.
 //
-// A matcher of hosts has ReachLimited, although every client of a site can give
-// the names. A caller that knows the names of the site can compare them: see [Set.Hosts].
+// A host matcher has ReachLimited, although every client of a site can send the host
+// name. A caller that knows the host names of the site can compare them with
+// [Set.Hosts].
 func (s Set) Reach(allowHTTP bool) Reach {
 	reach := ReachEverything
 	for name, config := range s {
@@ -55,15 +55,15 @@ func (s Set) Reach(allowHTTP bool) Reach {
 	return reach
 }
 
-// WithoutHosts returns the set without its matcher host.
+// WithoutHosts returns the set without its host matcher.
 func (s Set) WithoutHosts() Set {
 	rest := maps.Clone(s)
 	delete(rest, "host")
 	return rest
 }
 
-// reachOfMatcher judges one matcher. One that cannot be read is limited: Caddy
-// refuses it when it loads it.
+// reachOfMatcher returns the reach of one matcher. An invalid matcher is limited:
+// Caddy refuses to load it.
 func reachOfMatcher(name string, config json.RawMessage, allowHTTP bool) Reach {
 	switch name {
 	case "path":
@@ -94,13 +94,13 @@ func reachOfMatcher(name string, config json.RawMessage, allowHTTP bool) Reach {
 	return ReachChosen
 }
 
-// isEveryPath reports whether Caddy finds that a pattern matches every path.
+// isEveryPath reports whether a pattern of Caddy's path matcher matches every path.
 func isEveryPath(pattern string) bool {
 	return slices.Contains([]string{"*", "/*", "**", "*/*"}, pattern)
 }
 
-// reachOfProtocol judges the matcher protocol. Without allowHTTP only encrypted
-// requests count, so the matcher for them matches everything.
+// reachOfProtocol returns the reach of a protocol matcher. Without allowHTTP only
+// encrypted requests are considered, so "https" matches everything.
 func reachOfProtocol(protocol string, allowHTTP bool) Reach {
 	if protocol == "https" && !allowHTTP || protocol == "http/1.0+" {
 		return ReachEverything
@@ -108,8 +108,8 @@ func reachOfProtocol(protocol string, allowHTTP bool) Reach {
 	return ReachChosen
 }
 
-// reachOfRanges judges a list of addresses. It is everything if it has all of
-// IPv4 and all of IPv6.
+// reachOfRanges returns the reach of a list of address ranges. It is everything if it
+// contains all of IPv4 and all of IPv6.
 func reachOfRanges(ranges []string) Reach {
 	var all4, all6 bool
 	for _, text := range ranges {
@@ -128,16 +128,16 @@ func reachOfRanges(ranges []string) Reach {
 	return ReachLimited
 }
 
-// limitingTerms are what an expression can ask for that a client cannot choose
-// without asking for something else.
+// limitingTerms are the parts of expressions that limit the requests: a client cannot
+// choose their values freely.
 var limitingTerms = []string{
 	"path(", "path_regexp(", "method(", "remote_ip(", "client_ip(", "host(",
 	"{http.request.uri", "{http.request.orig_uri", "{http.request.method", "{http.request.orig_method", "{http.request.remote",
 	"{http.request.tls.client", "{http.vars.client_ip", "{http.request.host", "{http.request.client_ip",
 }
 
-// reachOfExpression judges an expression by its text: it is `true`, or has one
-// of the limiting terms in it.
+// reachOfExpression returns the reach of an expression by its text: whether it is
+// `true`, or contains one of the limiting terms.
 func reachOfExpression(config json.RawMessage) Reach {
 	text := laxjson.String(config)
 	if text == "" {
@@ -152,7 +152,8 @@ func reachOfExpression(config json.RawMessage) Reach {
 	return ReachChosen
 }
 
-// reachOfNot judges a `not`, which matches if none of its sets does.
+// reachOfNot returns the reach of a `not` matcher, which matches if none of its sets
+// matches.
 func reachOfNot(config json.RawMessage, allowHTTP bool) Reach {
 	var sets Sets
 	if json.Unmarshal(config, &sets) != nil {
@@ -165,9 +166,9 @@ func reachOfNot(config json.RawMessage, allowHTTP bool) Reach {
 	return reach
 }
 
-// reachOfNotSet judges the requests that a set does not match. A client can
-// always leave a set unmatched of which it chooses a part. Each matcher is
-// judged once, since there may be another `not` in it.
+// reachOfNotSet returns the reach of the requests that a set does not match. A client
+// that can choose one part of the set can always make it not match. Each matcher is
+// visited only once, since it may contain another `not`.
 func reachOfNotSet(set Set, allowHTTP bool) Reach {
 	ofSet, isUnmatchable, isChosen := ReachEverything, false, false
 	for name, config := range set {
@@ -187,7 +188,7 @@ func reachOfNotSet(set Set, allowHTTP bool) Reach {
 	return ReachLimited
 }
 
-// matchesNothing reports whether no request surely matches: the list to compare
+// matchesNothing reports whether certainly no request matches: the list to compare
 // with is empty, or the matcher is for requests that cannot log in.
 func matchesNothing(name string, config json.RawMessage, allowHTTP bool) bool {
 	switch name {

@@ -1,12 +1,12 @@
-// Package ratelimit counts events by key, such as failed logins by client, in
-// memory that never grows.
+// Package ratelimit counts events by key, such as failed logins by client, in a
+// fixed amount of memory.
 //
-// Make one Counter for each kind of key. Before an event, ask Counter.Wait whether
-// the Limit of its key is exceeded. Afterwards count it with Counter.Add. The time
-// is always an argument.
+// Create one [Counter] for each kind of key. Before an event, call [Counter.Wait]:
+// it tells whether the [Limit] of the key is exceeded. After the event, count it
+// with [Counter.Add]. The current time is always an argument.
 //
-// What a Counter promises when there are more keys than it has room for is said
-// there.
+// If there are more keys than a Counter has room for, keys with few events are
+// displaced first, as [Counter] documents.
 package ratelimit
 
 import (
@@ -15,40 +15,39 @@ import (
 	"time"
 )
 
-// Limit is how many events are allowed within a window of time. The window
-// begins with the first event. When it ends, all of them are forgotten.
+// Limit is the number of events that are allowed within a time window. The window
+// begins with the first event. When it ends, all its events are discarded.
 type Limit struct {
-	// Max is the number of events from which on the limit is exceeded, at most
+	// Max is the number of events at which the limit is exceeded, at most
 	// [MaxCount]. 0 means no limit.
 	Max int
 
-	// Window is how long events count.
+	// Window is the length of the time window.
 	Window time.Duration
 }
 
-// MaxCount is the highest number of events of one key that is counted.
+// MaxCount is the highest number of events that is counted for a key.
 const MaxCount = 1<<countBits - 1
 
 const (
 	setCount = 1 << 14
 	setSize  = 8 // keys
 
-	countBits = 24                        // of a cell; the others are the time when the window began
-	timeBias  = 1 << (64 - countBits - 1) // the clock may be set back before the start
+	countBits = 24                        // of a cell; the other bits are the time when the window began
+	timeBias  = 1 << (64 - countBits - 1) // the clock may be set back to before the start
 )
 
-// Counter counts events by key, each key in a window that begins with its first
-// event. It has room for 131,072 keys.
+// Counter counts events by key, each key in a time window that begins with its
+// first event. It has room for 131,072 keys.
 //
-// The keys must be of a hash that nobody outside can predict, and not 0. They
-// fall into sets of eight. In a full set, the key with the fewest events makes
-// room for a new one. So a flood of events for ever new keys displaces only what
-// the same flood has just counted: for a key with n events to be forgotten, all
-// others of its set must have n events, too.
+// Keys must be hashes that an attacker cannot predict, and not 0. They are in sets
+// of eight. In a full set, a new key displaces the key with the fewest events. So a
+// flood of events with ever new keys displaces only keys of the flood itself: a key
+// with n events is displaced only if all other keys of its set have n events, too.
 //
-// The time is an argument. It should come from a monotonic clock; if it goes
-// back, no window lasts longer than two. All methods may be called at the same
-// time. Reading takes no lock.
+// The time is an argument. It should come from a monotonic clock. If it goes back,
+// no window lasts longer than twice its length. A Counter is safe for concurrent
+// use. Reading takes no lock.
 type Counter struct {
 	start time.Time
 	mu    sync.Mutex // of writers
@@ -58,25 +57,24 @@ type Counter struct {
 // slot holds the count of one key, which is 0 for none.
 type slot struct {
 	key  atomic.Uint64
-	cell atomic.Uint64 // number of events and begin of the window; see pack
+	cell atomic.Uint64 // number of events and start of the window; see pack
 }
 
-// New returns a Counter without any event. Its times should not be far from
-// start: up to 17 years.
+// New returns a Counter without events. Its times must be within 17 years of start.
 func New(start time.Time) *Counter { return &Counter{start: start} }
 
-// Peek returns the number of events of a key, as if its window had not ended.
-// So it never returns less than Count, and costs less.
+// Peek returns the number of events of a key, even if its window has ended. So it
+// never returns less than Count, and is faster.
 func (c *Counter) Peek(key uint64) int { return int(c.cell(key) & MaxCount) }
 
-// Count returns the number of events of a key in its window, and how long that
-// goes on.
+// Count returns the number of events of a key in its window, and the time until the
+// window ends.
 func (c *Counter) Count(key uint64, now time.Time, window time.Duration) (n int, left time.Duration) {
 	return unpack(c.cell(key), c.clock(now), window)
 }
 
-// Wait returns how long a limit is exceeded for a key if more events are added
-// to those that are counted, and 0 if it is not.
+// Wait returns how long the limit of a key will be exceeded, counting more
+// additional events. It returns 0 if the limit is not exceeded.
 func (c *Counter) Wait(key uint64, now time.Time, limit Limit, more int) time.Duration {
 	if limit.Max == 0 {
 		return 0
@@ -85,7 +83,7 @@ func (c *Counter) Wait(key uint64, now time.Time, limit Limit, more int) time.Du
 	if n+more < limit.Max {
 		return 0
 	}
-	return max(left, 1) // more alone may exceed it, before there is a window
+	return max(left, 1) // without a window, the additional events alone may exceed it
 }
 
 // Add counts one event of a key, and returns the number in its window.
@@ -110,7 +108,7 @@ func (c *Counter) Add(key uint64, now time.Time, window time.Duration) int {
 			least, fewest = i, n
 		}
 	}
-	set[least].cell.Store(0) // before the key: a reader must not take the old count for the new key's
+	set[least].cell.Store(0) // before the key: a reader must not use the old count for the new key
 	set[least].key.Store(key)
 	set[least].cell.Store(pack(ms, 1))
 	return 1
@@ -129,7 +127,7 @@ func (c *Counter) Forget(key uint64) bool {
 	return false
 }
 
-// Keys yields all keys that are kept. The window of some may have ended.
+// Keys yields all keys with an event. The window of some may have ended.
 func (c *Counter) Keys(yield func(key uint64) bool) {
 	for i := range c.sets {
 		for j := range c.sets[i] {
@@ -140,14 +138,14 @@ func (c *Counter) Keys(yield func(key uint64) bool) {
 	}
 }
 
-// cell returns the cell of a key, 0 if there is none.
+// cell returns the cell of a key, or 0 if there is none.
 func (c *Counter) cell(key uint64) uint64 {
 	set := &c.sets[key%setCount]
 	for i := range set {
 		if set[i].key.Load() != key {
 			continue
 		}
-		if cell := set[i].cell.Load(); set[i].key.Load() == key { // else the slot has just become another key's
+		if cell := set[i].cell.Load(); set[i].key.Load() == key { // otherwise the slot now has another key
 			return cell
 		}
 	}
@@ -157,14 +155,14 @@ func (c *Counter) cell(key uint64) uint64 {
 // clock returns a time in milliseconds since the start.
 func (c *Counter) clock(now time.Time) int64 { return now.Sub(c.start).Milliseconds() }
 
-// pack returns a cell with a window that begins at start.
+// pack returns a cell with n events in a window that begins at start.
 func pack(start int64, n int) uint64 {
-	return uint64(start+timeBias)<<countBits | uint64(n) //nolint:gosec // the lower bits of start are all there is
+	return uint64(start+timeBias)<<countBits | uint64(n) //nolint:gosec // start fits into the other bits
 }
 
-// unpack returns the count of a cell, and how long its window goes on. Both are
-// 0 if the window has ended, or begins so far in the future that the clock must
-// have been set back.
+// unpack returns the count of a cell, and the time until its window ends. Both are 0
+// if the window has ended, or begins so far in the future that the clock must have
+// been set back.
 func unpack(cell uint64, now int64, window time.Duration) (n int, left time.Duration) {
 	start := int64(cell>>countBits) - timeBias
 	age := time.Duration(now-start) * time.Millisecond

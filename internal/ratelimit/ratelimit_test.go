@@ -47,8 +47,8 @@ func TestCount(t *testing.T) {
 		{"none", nil, 0, 0, 0},
 		{"one", []time.Duration{0}, 0, 1, window},
 		{"the window begins with the first", []time.Duration{0, 20 * time.Second, 40 * time.Second}, 50 * time.Second, 3, 10 * time.Second},
-		{"they count to the last moment", []time.Duration{0, 1}, window - time.Millisecond, 2, time.Millisecond},
-		{"and then all are forgotten", []time.Duration{0, 59 * time.Second}, window, 0, 0},
+		{"events count to the last moment", []time.Duration{0, 1}, window - time.Millisecond, 2, time.Millisecond},
+		{"events are discarded when the window ends", []time.Duration{0, 59 * time.Second}, window, 0, 0},
 		{"another window begins", []time.Duration{0, 0, 0, window}, window, 1, window},
 		{"before the start of the counter", []time.Duration{-time.Hour}, -time.Hour, 1, window},
 		{"the clock jumps ahead", []time.Duration{0, 0}, 1e6 * time.Hour / 100, 0, 0},
@@ -115,7 +115,7 @@ func TestForget(t *testing.T) {
 	c.Add(1, start, time.Minute)
 	c.Add(1+setCount, start, time.Minute) // in the same set
 	if c.Forget(2) || !c.Forget(1) || c.Forget(1) {
-		t.Error("got other answers than false for an unknown key, true for a known one, and false the second time")
+		t.Error("want false for an unknown key, true for a known one, and false the second time")
 	}
 	if n, m := c.Peek(1), c.Peek(1+setCount); n != 0 || m != 1 {
 		t.Errorf("got %d and %d events, want 0 and 1", n, m)
@@ -177,8 +177,7 @@ func TestKeysYieldsAllSlots(t *testing.T) {
 }
 
 // repeat calls f with 0, 1, 2 and so on for half a second, at most two million
-// times: often enough that it overlaps with what others do at the same time, also
-// on a busy machine.
+// times: often enough to overlap with other goroutines, also on a busy machine.
 func repeat(f func(i uint64)) {
 	end := time.Now().Add(time.Second / 2)
 	for i := range uint64(2_000_000) {
@@ -210,8 +209,8 @@ func TestAddIsExactInParallel(t *testing.T) {
 	}
 }
 
-// TestForgetIsExactInParallel forgets a key again and again while it has events:
-// whenever there were some to forget, the next one is the first again.
+// TestForgetIsExactInParallel calls Forget while events are added: after each
+// successful call, the next event is the first one again.
 func TestForgetIsExactInParallel(t *testing.T) {
 	c, key := New(start), rand.Uint64()
 	firsts, forgotten := 0, 0
@@ -239,11 +238,11 @@ func TestForgetIsExactInParallel(t *testing.T) {
 	}
 }
 
-// TestReadersMixUpNoKeys reads the count of a key that has one event, or none,
-// while it takes the place of a key with three, and loses it to another such key.
+// TestReadersMixUpNoKeys reads the count of a key with at most one event, while it
+// displaces a key with three events, and is displaced by another such key.
 func TestReadersMixUpNoKeys(t *testing.T) {
 	c := New(start)
-	for i := range uint64(setSize - 1) { // of these none makes room
+	for i := range uint64(setSize - 1) { // these are not displaced
 		for range 10 {
 			c.Add(1+i*setCount, start, time.Minute)
 		}
@@ -254,7 +253,7 @@ func TestReadersMixUpNoKeys(t *testing.T) {
 		defer close(done)
 		repeat(func(i uint64) {
 			key := 1 + (100+2*i)*setCount
-			current.Store(key) // another one each time, of which there is no event yet
+			current.Store(key) // a new key each time, without an event
 			c.Add(key, start, time.Minute)
 			for range 3 {
 				c.Add(key+setCount, start, time.Minute)
@@ -289,8 +288,8 @@ func TestCountDoesNotOverflow(t *testing.T) {
 }
 
 // TestSprayForgetsNoGuesser counts a million events of a million keys within one
-// window. Nobody else's limit is exceeded, and no key is forgotten that has more
-// than one event.
+// window. No other limit is exceeded, and no key with more than one event is
+// displaced.
 func TestSprayForgetsNoGuesser(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -317,9 +316,9 @@ func TestSprayForgetsNoGuesser(t *testing.T) {
 	}
 }
 
-// TestSprayDoesNotHelpGuessing is what a Counter is for: however many other keys
-// have events at the same time, one key has no more in a window than its limit,
-// but for what comes to its set while it has none.
+// TestSprayDoesNotHelpGuessing checks that a key cannot exceed its limit, however
+// many other keys have events at the same time, except for one event more in each
+// window, while the key has none yet.
 func TestSprayDoesNotHelpGuessing(t *testing.T) {
 	t.Parallel()
 	const hours, step = 4, time.Second
@@ -343,7 +342,7 @@ func TestSprayDoesNotHelpGuessing(t *testing.T) {
 	}
 }
 
-// FuzzCounter compares a Counter with a map, for keys that all fit.
+// FuzzCounter compares a Counter with a map, for few keys.
 func FuzzCounter(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 200, 4, 5, 100, 6, 7})
 	f.Fuzz(func(t *testing.T, script []byte) {

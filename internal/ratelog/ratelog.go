@@ -1,14 +1,15 @@
-// Package ratelog writes log lines of one kind no faster than a rate allows, and
-// says how many it left out. It is for lines that clients can cause: a flood of
-// requests must not fill the disk, nor hide what else is in the log.
+// Package ratelog limits the rate of log entries, and counts those that it
+// suppresses. It is for entries that clients can cause: a flood of requests must not
+// fill the disk, or hide other entries.
 //
-// Make one [Log] for each kind of line that is to have a rate of its own, and
-// write all lines of the kind through it. What it promises:
+// Create one [Log] for each kind of entry that needs a rate limit, and write all
+// entries of the kind through it. It promises:
 //
-//   - In any time t at most burst + rate*t lines are written, beside the counts.
-//   - No line is lost without a count: each is either written, or counted in a
-//     line "log entries suppressed".
-//   - There is at most one such line every [SuppressedEvery].
+//   - In any time t at most burst + rate*t entries are written, in addition to
+//     the entries with counts.
+//   - Each entry is either written, or counted in an entry
+//     "log entries suppressed".
+//   - There is at most one such entry every [SuppressedEvery].
 package ratelog
 
 import (
@@ -20,39 +21,37 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// SuppressedEvery is the time from the first line that is left out to the line
-// that counts it and the others.
+// SuppressedEvery is the time from the first suppressed entry to the entry with the
+// count.
 const SuppressedEvery = 10 * time.Second
 
-// Log bounds the rate of log lines of one kind. Its loggers can be different ones,
-// such as those of several sites that share the rate. It is safe for concurrent
-// use, and there is nothing to close: a timer writes a count that is due. Make one
-// with [New].
+// Log limits the rate of log entries of one kind. Its loggers can differ, for example
+// those of sites that share the limit. It is safe for concurrent use. It need not be
+// closed: a timer writes the counts. Create one with [New].
 type Log struct {
 	limiter    *rate.Limiter
 	suppressed atomic.Int64 // since the last count
 }
 
-// New returns a Log for perSecond lines a second, and for burst lines at once
-// after a quiet time.
+// New returns a Log that writes perSecond entries per second, and burst entries at
+// once after a quiet period.
 func New(perSecond rate.Limit, burst int) *Log {
 	return &Log{limiter: rate.NewLimiter(perSecond, burst)}
 }
 
-// Warn writes a line of level WARN, or counts it. The time now decides whether the
-// rate allows the line.
+// Warn writes an entry of level WARN, or suppresses and counts it. now is the time
+// for the rate limit.
 func (l *Log) Warn(now time.Time, logger *zap.Logger, message string, fields ...zap.Field) {
 	l.write(zapcore.WarnLevel, now, logger, message, fields)
 }
 
-// Error is Warn for a line of level ERROR.
+// Error is like Warn, with level ERROR.
 func (l *Log) Error(now time.Time, logger *zap.Logger, message string, fields ...zap.Field) {
 	l.write(zapcore.ErrorLevel, now, logger, message, fields)
 }
 
-// write does not count lines that the logger would not write anyway. The count
-// goes to the logger of the first line that is left out, with the message of that
-// line.
+// write ignores entries that the logger would not write anyway. The logger of the
+// first suppressed entry writes the count, with the message of that entry.
 func (l *Log) write(level zapcore.Level, now time.Time, logger *zap.Logger, message string, fields []zap.Field) {
 	if !logger.Core().Enabled(level) {
 		return

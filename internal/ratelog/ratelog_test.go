@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// counted returns how many lines were written, and how many the lines that count
-// say were left out.
+// counted returns how many entries were written, and how many were suppressed by the
+// entries with counts.
 func counted(t *testing.T, logs *observer.ObservedLogs) (written, suppressed int) {
 	t.Helper()
 	for _, entry := range logs.TakeAll() {
@@ -118,6 +118,6 @@ func TestLinesBelowTheLevelOfTheLoggerAreNotCounted(t *testing.T) {
 	}
 	l.Error(time.Unix(1e9, 0), zap.New(core), "seen")
 	if n := logs.Len(); n != 1 {
-		t.Errorf("got %d lines, want 1: the others have used nothing of the rate", n)
+		t.Errorf("got %d entries, want 1: the others do not count for the rate", n)
 	}
 }

@@ -9,15 +9,14 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// TestScoresAreFixed has values that the code of commit b72438c gave, when it was
-// still a part of the package in the root: servers of all versions must agree.
+// TestScoresAreFixed pins scores: servers of all versions must agree.
 func TestScoresAreFixed(t *testing.T) {
 	t.Parallel()
 	for i, test := range []struct {
 		hash   uint64
 		weight int
 		mixed  uint64
-		score  uint64 // as math.Float64bits gives it
+		score  uint64 // math.Float64bits of it
 	}{
 		{0xfb40819c46aaeb0e, 1, 0xa3bfa1f0aa90af04, 0x3fdc991d2cdd2be9},
 		{0xae83941251c45d83, 2, 0x52a714a0327310cf, 0x3fe216a71a49159d},
@@ -42,8 +41,7 @@ func TestScoresAreFixed(t *testing.T) {
 	}
 }
 
-// TestScoreIsPositive has the hashes for which the logarithm is closest to 0 and
-// farthest from it.
+// TestScoreIsPositive checks the hashes with the smallest and the largest logarithm.
 func TestScoreIsPositive(t *testing.T) {
 	t.Parallel()
 	for i := range uint64(100_000) {
@@ -60,8 +58,7 @@ func TestScoreIsPositive(t *testing.T) {
 	}
 }
 
-// The servers of a pool are chosen by a key: without one of them only its keys
-// go elsewhere.
+// Choose servers by a key. If a server is removed, only its keys move.
 func ExampleScore() {
 	servers := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}
 	choose := func(key string, servers []string) (chosen string) {

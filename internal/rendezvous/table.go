@@ -7,31 +7,31 @@ import (
 	"sort"
 )
 
-// MaxCommon is how many candidates of a [Table] are weighed one by one.
+// MaxCommon is the number of candidates of a [Table] that get scores of their own.
 const MaxCommon = 64
 
-// Candidate is one of the things that a [Table] chooses among.
+// Candidate is one of the candidates of a [Table].
 type Candidate struct {
-	Key    uint64 // places the candidate among others; no two of a table have the same
+	Key    uint64 // unique in the table; determines which numbers the candidate wins
 	Weight int    // at least 1
-	Index  uint32 // says what is chosen, such as a position in a slice
+	Index  uint32 // identifies the candidate for the caller, for example a position in a slice
 }
 
-// Table chooses among candidates in bounded time, however many there are. The
-// [MaxCommon] heaviest candidates are weighed one by one, which moves the fewest
-// numbers when a weight changes. All others are rare: together they count as one
-// more candidate, and a tree finds the one among them. So a choice takes at most
-// MaxCommon+1 scores and 64 forks of the tree, and rare candidates still get
+// Table chooses among any number of candidates in bounded time. Each of the
+// [MaxCommon] candidates with the highest weights has a score of its own, which
+// moves the fewest numbers when a weight changes. All others are rare: together they
+// count as one more candidate, and a tree selects one of them. So a choice takes at
+// most MaxCommon+1 scores and 64 forks of the tree, and rare candidates still get
 // their share.
 //
-// The zero value is a table without candidates. A table does not change once it
-// is made, so many goroutines can use it at once.
+// The zero value is a table without candidates. A table is immutable and safe for
+// concurrent use.
 type Table struct {
 	common []Candidate
 	rare   rareTree
 }
 
-// NewTable returns a table of these candidates. It takes the slice over, and
+// NewTable returns a table of the candidates. It takes ownership of the slice and
 // reorders it.
 func NewTable(candidates []Candidate) (t Table) {
 	if len(candidates) <= MaxCommon {
@@ -43,9 +43,9 @@ func NewTable(candidates []Candidate) (t Table) {
 	return Table{common: candidates[:MaxCommon:MaxCommon], rare: newRareTree(candidates[MaxCommon:])}
 }
 
-// Choice is what a [Table] has chosen. Of choices in several tables for the same
-// number, the one with the least score wins. So the tables are as good as one that
-// has all their candidates.
+// Choice is the result of [Table.Choose]. To choose among the candidates of several
+// tables, compare their choices for the same number: the lowest score wins, as in a
+// single table with all candidates.
 type Choice struct {
 	// Score is the score of the winner. It is +Inf for a table without candidates.
 	Score float64
@@ -55,8 +55,8 @@ type Choice struct {
 	number uint64     // for the search in rare
 }
 
-// Choose chooses a candidate for a number. The salt tells this table's candidates
-// from those of other tables that have the same keys.
+// Choose chooses a candidate for a number. The salt distinguishes the candidates of
+// this table from those of other tables with the same keys.
 func (t *Table) Choose(number, salt uint64) Choice {
 	best := Choice{Score: math.Inf(1)}
 	for i := range t.common {
@@ -74,9 +74,9 @@ func (t *Table) Choose(number, salt uint64) Choice {
 	return best
 }
 
-// Index returns the Index of the candidate that won. It panics for a table
-// without candidates. The tree of the rare candidates is searched only here, so
-// that of choices in several tables only the winner's is.
+// Index returns the Index of the chosen candidate. It panics for a table without
+// candidates. Only Index searches the tree of the rare candidates, so it is searched
+// only for the winner of several tables.
 func (c *Choice) Index() uint32 {
 	if c.common != nil {
 		return c.common.Index
@@ -84,12 +84,12 @@ func (c *Choice) Index() uint32 {
 	return c.rare.find(c.number).Index
 }
 
-// rareTree has the rare candidates ordered by key, so that they are the leaves of
-// a binary tree: the first bit of the keys parts them in two, the next bit each of
-// these, and so on. Each Weight includes those of all candidates before it.
+// rareTree has the rare candidates in the order of their keys, which makes them the
+// leaves of a binary tree: the first bit of the keys splits them in two, the next bit
+// splits each half, and so on. Weights are cumulative.
 type rareTree []Candidate
 
-// rareKey stands for the key of all rare candidates of a table together.
+// rareKey is the common key of the rare candidates of a table.
 const rareKey = 0
 
 func newRareTree(candidates []Candidate) rareTree {
@@ -111,9 +111,9 @@ func (r rareTree) sum(n int) int {
 	return r[n-1].Weight
 }
 
-// find goes down the tree. At each fork the number decides between both sides, in
-// proportion to their weights. A weight that changes moves numbers only at the
-// forks above it. There are at most 64.
+// find descends the tree. At each fork the number selects a side, in proportion to
+// the weights. A changed weight moves numbers only at the forks above it. There are
+// at most 64.
 func (r rareTree) find(number uint64) *Candidate {
 	low, high := 0, len(r)
 	for bit := 63; bit >= 0 && high-low > 1; bit-- {

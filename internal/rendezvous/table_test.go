@@ -37,18 +37,18 @@ func oneToFive(i int) int        { return 1 + i%5 }
 func steeplyFewer(i int) int     { return 1 + 1000/(1+i) }
 func always(w int) func(int) int { return func(int) int { return w } }
 
-// numberOf is the number of a name, with a fixed key.
+// numberOf returns a hash of a name, with a fixed key.
 func numberOf(name string) uint64 {
 	mac := hmac.New(sha256.New, []byte("fixed key"))
 	mac.Write([]byte(name))
 	return binary.BigEndian.Uint64(mac.Sum(nil))
 }
 
-// TestChoicesAreFixed has choices that the code of commit b72438c made, when it was
-// still a part of decoy.go in the root. There candidates were classes of hashes with
-// the cost as name, tables were files, named source0, source1 and so on, and
-// numbers were those of the user names name0 to name9999. The digest is FNV-1a of
-// the 10,000 choices, one a line. A choice is 1000 times the table, plus the index.
+// TestChoicesAreFixed pins choices among the candidates of tables: servers of all
+// versions must agree. Candidates are classes of hashes with the cost as name, tables
+// are files named source0, source1 and so on, and numbers are those of the user names
+// name0 to name9999. The digest is FNV-1a of the 10,000 choices, one per line. A choice
+// is 1000 times the table, plus the index.
 func TestChoicesAreFixed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -104,7 +104,7 @@ func TestChoicesAreFixed(t *testing.T) {
 	}
 }
 
-// choicesOf returns the indexes chosen for so many numbers.
+// choicesOf returns the chosen indexes for the given number of numbers.
 func choicesOf(table Table, numbers int) []uint32 {
 	random := rand.New(rand.NewPCG(1, 2))
 	all := make([]uint32, numbers)
@@ -115,8 +115,8 @@ func choicesOf(table Table, numbers int) []uint32 {
 	return all
 }
 
-// TestCandidatesGetTheirShares has tables of common and of rare candidates: each
-// is chosen in proportion to its weight. The numbers are the same at every run.
+// TestCandidatesGetTheirShares checks that common and rare candidates are chosen in
+// proportion to their weights. The input is fixed.
 func TestCandidatesGetTheirShares(t *testing.T) {
 	t.Parallel()
 	const numbers = 40_000
@@ -126,8 +126,8 @@ func TestCandidatesGetTheirShares(t *testing.T) {
 	}{
 		{"two of the same weight", []int{1, 1}},
 		{"weights far apart", []int{70, 20, 9, 1}},
-		{"as many as are weighed one by one", weightsOf(MaxCommon, oneToFive)},
-		{"one more than are weighed one by one", weightsOf(MaxCommon+1, oneToFive)},
+		{"as many as have scores of their own", weightsOf(MaxCommon, oneToFive)},
+		{"one more than have scores of their own", weightsOf(MaxCommon+1, oneToFive)},
 		{"all are rare", weightsOf(10*MaxCommon, always(1))},
 		{"a few have most of the weight", weightsOf(10*MaxCommon, steeplyFewer)},
 		{"the common ones weigh as much as the rare ones", weightsOf(11*MaxCommon, func(i int) int {
@@ -178,7 +178,7 @@ func TestFewNumbersMove(t *testing.T) {
 		{"a weight grows by a hundredth of all", candidatesOf([]int{60, 30, 10}), candidatesOf([]int{60, 30, 11}), numbers * 3 / 100},
 		{"one more candidate", candidatesOf([]int{60, 30, 10}), candidatesOf([]int{60, 30, 10, 1}), numbers * 3 / 100},
 		{"one more of many candidates", candidatesOf(many), candidatesOf(append(slices.Clone(many), 1)), numbers * 3 / 100},
-		{"one candidate too many to weigh each", candidatesOf(weightsOf(MaxCommon, always(1))),
+		{"one candidate more than have scores of their own", candidatesOf(weightsOf(MaxCommon, always(1))),
 			candidatesOf(weightsOf(MaxCommon+1, always(1))), numbers * 5 / 100},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -196,7 +196,8 @@ func TestFewNumbersMove(t *testing.T) {
 	}
 }
 
-// TestNoCandidates is a table whose choice loses against every other one.
+// TestNoCandidates checks that the choice of an empty table loses against every other
+// choice.
 func TestNoCandidates(t *testing.T) {
 	t.Parallel()
 	for _, table := range []Table{{}, NewTable(nil)} {
@@ -206,7 +207,7 @@ func TestNoCandidates(t *testing.T) {
 	}
 }
 
-// TestChooseAllocatesNothing is with common and with rare candidates.
+// TestChooseAllocatesNothing checks tables with common and with rare candidates.
 func TestChooseAllocatesNothing(t *testing.T) {
 	table := NewTable(candidatesOf(weightsOf(10*MaxCommon, always(1))))
 	number := uint64(0)
@@ -219,7 +220,7 @@ func TestChooseAllocatesNothing(t *testing.T) {
 	}
 }
 
-// A name gets one of two prizes, of which one is there three times as often.
+// Give each name one of two prizes, of which one is three times as likely.
 func ExampleTable() {
 	prizes := []string{"pen", "mug"}
 	table := NewTable([]Candidate{

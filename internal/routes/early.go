@@ -9,23 +9,22 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/matchers"
 )
 
-// earlyUse is a placeholder that is used before a user is verified.
+// earlyUse is a use of a placeholder before a user is verified.
 type earlyUse struct {
 	placeholder string
 	directive   string
 	matcher     string // "" if the directive itself uses it
-	isCertain   bool   // no handler before can have set it
+	isCertain   bool   // no earlier handler can have set the placeholder
 	place       Place
 }
 
-// useSet is a set of early uses. It is made of other sets, so that it costs the
-// same to add to one whatever is in it, and sets have parts in common. A nil set
-// is empty.
+// useSet is an immutable set of early uses. It refers to other sets, so that adding
+// takes constant time and sets can share parts. A nil set is empty.
 type useSet struct {
 	uses       []*earlyUse
 	parts      [2]*useSet
-	end        routeEnd // of the route in which they are
-	isReported bool     // with all that is in it
+	end        routeEnd // of the route that contains the uses
+	isReported bool     // including all parts
 }
 
 func newUses(uses ...*earlyUse) *useSet {
@@ -35,7 +34,7 @@ func newUses(uses ...*earlyUse) *useSet {
 	return &useSet{uses: uses}
 }
 
-// with returns both sets as one.
+// with returns the union of both sets.
 func (s *useSet) with(other *useSet) *useSet {
 	switch {
 	case s == nil:
@@ -46,7 +45,7 @@ func (s *useSet) with(other *useSet) *useSet {
 	return &useSet{parts: [2]*useSet{s, other}}
 }
 
-// inRoute returns the set as it is for what comes after a route.
+// inRoute returns the set of uses in a route with the given end.
 func (s *useSet) inRoute(end routeEnd) *useSet {
 	if s == nil || end == endGoesOn {
 		return s
@@ -54,8 +53,8 @@ func (s *useSet) inRoute(end routeEnd) *useSet {
 	return &useSet{parts: [2]*useSet{s}, end: end}
 }
 
-// report calls f in order for each use that it was not called for before. What
-// was reported is never looked at again: all parts of it were reported, too.
+// report calls f, in order, for each use that was not reported before. It skips sets
+// that were reported, since all their parts were reported, too.
 func (s *useSet) report(f func(use *earlyUse, end routeEnd)) {
 	type part struct {
 		*useSet
@@ -76,8 +75,7 @@ func (s *useSet) report(f func(use *earlyUse, end routeEnd)) {
 	}
 }
 
-// reportUses adds to the report the placeholders that were used on the way to an
-// htpasswd.
+// reportUses adds the early uses on the way to an htpasswd handler to the report.
 func (w *walk) reportUses(login *position) {
 	login.early.report(func(use *earlyUse, end routeEnd) {
 		if use.place.isApart(&login.Place) {
@@ -93,7 +91,7 @@ func (w *walk) reportUses(login *position) {
 	})
 }
 
-// verdict judges a use on the way to an htpasswd, in a route with that end.
+// verdict judges a use on the way to an htpasswd handler, in a route with that end.
 func (u *earlyUse) verdict(end routeEnd, login *Place) UseVerdict {
 	switch {
 	case u.isCertain && end == endAlways:
@@ -104,8 +102,8 @@ func (u *earlyUse) verdict(end routeEnd, login *Place) UseVerdict {
 	return UseNeverNamesUser
 }
 
-// isApart reports whether no request can be for both places: they are in sites
-// of different names.
+// isApart reports whether no request can reach both places: they are in sites with
+// different host names.
 func (p *Place) isApart(other *Place) bool {
 	if len(p.Hosts) == 0 || len(other.Hosts) == 0 {
 		return false
@@ -119,8 +117,8 @@ func (p *Place) isApart(other *Place) bool {
 	})
 }
 
-// mayBeApart reports whether each of two places has a condition of its own, so
-// that perhaps no request is for both.
+// mayBeApart reports whether both places have different conditions, so that possibly
+// no request reaches both.
 func (p *Place) mayBeApart(other *Place) bool {
 	if len(p.Hosts) > 0 && len(other.Hosts) > 0 && !slices.Equal(p.Hosts, other.Hosts) {
 		return true
@@ -132,7 +130,7 @@ func (p *Place) mayBeApart(other *Place) bool {
 	return n < len(p.matchers) && n < len(other.matchers)
 }
 
-// use returns a use of a placeholder at the position.
+// use returns an early use of a placeholder at the position.
 func (p *position) use(placeholder, directive, matcher string) *earlyUse {
 	return &earlyUse{
 		placeholder: placeholder,
@@ -143,7 +141,7 @@ func (p *position) use(placeholder, directive, matcher string) *earlyUse {
 	}
 }
 
-// usesInMatchers returns where the matchers of a route use placeholders early.
+// usesInMatchers returns the early uses in the matchers of a route.
 func (p *position) usesInMatchers(sets matchers.Sets) *useSet {
 	if p.user == userVerified {
 		return nil
@@ -152,7 +150,7 @@ func (p *position) usesInMatchers(sets matchers.Sets) *useSet {
 	for _, set := range sets {
 		for name, config := range set {
 			found := placeholderIn(config, p.names)
-			if found == "" && name == "expression" { // a call in it
+			if found == "" && name == "expression" { // expressions can contain the name without braces
 				found = placeholderIn(config, []string{strings.TrimPrefix(userPlaceholders, "{")})
 			}
 			if found != "" {
@@ -163,8 +161,8 @@ func (p *position) usesInMatchers(sets matchers.Sets) *useSet {
 	return newUses(uses...)
 }
 
-// usesInStep returns where a handler uses placeholders early. A handler that
-// looks at them only after the next one returned does not.
+// usesInStep returns the early uses in a handler. A handler that evaluates
+// placeholders only after the next handler has returned has none.
 func (p *position) usesInStep(step *Step) *useSet {
 	if p.user == userVerified || placeholderIn(step.Config, p.names) == "" || slices.Contains(lazyHandlers, step.Name) {
 		return nil
@@ -189,8 +187,8 @@ func (p *position) usesInStep(step *Step) *useSet {
 	return newUses(use)
 }
 
-// placeholderIn returns the first placeholder in a JSON text that begins as one
-// of the given ones, "" for none. `\{` does not begin a placeholder.
+// placeholderIn returns the first placeholder in a JSON text with one of the given
+// prefixes, or "" for none. `\{` does not begin a placeholder.
 func placeholderIn(text []byte, beginnings []string) string {
 	for _, beginning := range beginnings {
 		for rest := text; ; {

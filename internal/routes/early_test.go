@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// usesIn returns the early uses that a report has, as text that is easy to compare.
+// usesIn returns the early uses of a report as text.
 func usesIn(report *Report) []string {
 	var texts []string
 	for _, use := range report.EarlyUses {
@@ -62,8 +62,8 @@ func TestVerdictsOfEarlyUses(t *testing.T) {
 		{"after a login with exemptions", list(route(someLogin, use, login)), []string{may}},
 		{"after a login for some paths", list(routeFor(path("/a"), login), route(use, login)), []string{may}},
 		{"after a login of another kind", list(route(`{"handler":"authentication"}`, use, login)), nil},
-		{"after a handler of somebody else", list(route(foreign, use, login)), []string{may}},
-		{"in a handler of somebody else", list(route(`{"handler":"somebody_elses","x":"{http.auth.user.id}"}`, login)), []string{"somebody_elses {http.auth.user.id}: may"}},
+		{"after a third-party handler", list(route(foreign, use, login)), []string{may}},
+		{"in a third-party handler", list(route(`{"handler":"third_party","x":"{http.auth.user.id}"}`, login)), []string{"third_party {http.auth.user.id}: may"}},
 		{"after a variable that sets the user", list(route(`{"handler":"vars","http.auth.user.id":"eve"}`, use, login)), []string{may}},
 		{"after logins in all routes of a group", list(routeFor(group("g")+","+path("/a"), login), routeFor(group("g"), login), route(use, login)), []string{may}},
 		{"in a proxy that passes some responses on to the login", list(route(`{"handler":"reverse_proxy","x":"{http.auth.user.id}","handle_response":[{"routes":[]}]}`, login)), []string{"reverse_proxy {http.auth.user.id}: never"}},
@@ -72,20 +72,20 @@ func TestVerdictsOfEarlyUses(t *testing.T) {
 		{"in the routes for the responses of handlers after it", list(route(`{"handler":"intercept","handle_response":[{"routes":[`+route(use)+`]}]}`, login)), nil},
 		{"in the error routes of a subroute", list(route(`{"handler":"subroute","errors":{"routes":[`+route(use)+`]}}`, login)), nil},
 		{"on the way to a login in error routes", list(route(`{"handler":"subroute","errors":{"routes":[` + route(use, login) + `]}}`)), []string{may}},
-		{"before a login in a handler of somebody else", list(route(use, `{"handler":"somebody_elses","inside":`+login+`}`)), []string{never}},
+		{"before a login in a third-party handler", list(route(use, `{"handler":"third_party","inside":`+login+`}`)), []string{never}},
 		{"before a named route", list(route(use, invoke("named0"))), []string{never}},
 		{"before the second call of a named route", list(routeFor(path("/a"), invoke("named0")), route(use, invoke("named0"))), []string{may}},
-		{"in a handler that looks later", list(route(`{"handler":"templates","x":"{http.auth.user.id}"}`, login)), nil},
+		{"in a handler that evaluates it later", list(route(`{"handler":"templates","x":"{http.auth.user.id}"}`, login)), nil},
 		{"in headers of the response that are set at once", list(route(`{"handler":"headers","response":{"set":{"X":["{http.auth.user.id}"]}}}`, login)), []string{"header {http.auth.user.id}: never"}},
 		{"in headers of the response that are set later", list(route(`{"handler":"headers","response":{"deferred":true,"set":{"X":["{http.auth.user.id}"]}}}`, login)), nil},
-		{"in headers of the response that depend on it", list(route(`{"handler":"headers","response":{"require":{},"set":{"X":["{http.auth.user.id}"]}}}`, login)), nil},
+		{"in response headers that depend on the response", list(route(`{"handler":"headers","response":{"require":{},"set":{"X":["{http.auth.user.id}"]}}}`, login)), nil},
 		{"in headers of the request", list(route(`{"handler":"headers","request":{"set":{"X":["{http.auth.user.id}"]}}}`, login)), []string{"request_header {http.auth.user.id}: never"}},
-		{"in a line of the log", list(route(`{"handler":"log_append","value":"{http.auth.user.id}"}`, login)), nil},
-		{"in a line of the log, at once", list(route(`{"handler":"log_append","early":true,"value":"{http.auth.user.id}"}`, login)), []string{"log_append {http.auth.user.id}: never"}},
+		{"in a log field", list(route(`{"handler":"log_append","value":"{http.auth.user.id}"}`, login)), nil},
+		{"in a log field, early", list(route(`{"handler":"log_append","early":true,"value":"{http.auth.user.id}"}`, login)), []string{"log_append {http.auth.user.id}: never"}},
 		{"in a redirection", list(routeFor(path("/a"), `{"handler":"static_response","headers":{"Location":["/{http.auth.user.id}"]}}`), route(login)), []string{"redir {http.auth.user.id}: open page"}},
 		{"in the name of a logger", list(route(`{"handler":"vars","access_logger_names":["{http.auth.user.id}"]}`, login)), []string{"log_name {http.auth.user.id}: never"}},
-		{"behind a backslash", list(route(`{"handler":"vars","x":"\\{http.auth.user.id}"}`, login)), nil},
-		{"behind a backslash and as a placeholder", list(route(`{"handler":"vars","x":"\\{http.auth.user.id} {http.auth.user.id}"}`, login)), []string{never}},
+		{"after a backslash", list(route(`{"handler":"vars","x":"\\{http.auth.user.id}"}`, login)), nil},
+		{"after a backslash and as a placeholder", list(route(`{"handler":"vars","x":"\\{http.auth.user.id} {http.auth.user.id}"}`, login)), []string{never}},
 		{"in escapes", list(route(`{"handler":"vars","x":"\u007bhttp\u002eauth.user.id}"}`, login)), []string{never}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestVerdictsOfEarlyUses(t *testing.T) {
 	}
 }
 
-// TestErrorRoutesMayHaveAUser: an error may have happened after a login.
+// TestErrorRoutesMayHaveAUser checks that an error may have happened after a login.
 func TestErrorRoutesMayHaveAUser(t *testing.T) {
 	t.Parallel()
 	report := Walk([]Server{{Routes: routesOf(t, list(route(use))), Errors: routesOf(t, list(route(use, login)))}})
@@ -134,7 +134,7 @@ func TestResultsOfMapsAreFollowed(t *testing.T) {
 	}
 }
 
-// TestEachUseIsReportedOnce joins sets in ways that lead to a use more than once.
+// TestEachUseIsReportedOnce combines sets so that a use is in them more than once.
 func TestEachUseIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	a, b, c := newUses(&earlyUse{placeholder: "a"}), newUses(&earlyUse{placeholder: "b"}), newUses(&earlyUse{placeholder: "c"})
@@ -142,7 +142,7 @@ func TestEachUseIsReportedOnce(t *testing.T) {
 	set := empty.with(a).with(b.inRoute(endMayEnd)).with(empty).with(a).with(c.inRoute(endAlways).inRoute(endMayEnd))
 	got := make(map[string]routeEnd)
 	var order strings.Builder
-	for range 2 { // nothing is left for the second time
+	for range 2 { // the second time reports nothing
 		set.report(func(use *earlyUse, end routeEnd) {
 			order.WriteString(use.placeholder)
 			got[use.placeholder] = end
@@ -157,8 +157,8 @@ func TestEachUseIsReportedOnce(t *testing.T) {
 	empty.report(func(*earlyUse, routeEnd) { t.Error("got a use of an empty set") })
 }
 
-// TestManyOpenGroups has more groups at once than the walk can tell apart: then
-// no use is certain.
+// TestManyOpenGroups checks that no use is certain if there are more groups at once
+// than the walk distinguishes.
 func TestManyOpenGroups(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{maxOpenGroups - 1, maxOpenGroups + 1} {
@@ -183,7 +183,7 @@ func TestManyOpenGroups(t *testing.T) {
 	}
 }
 
-// FuzzWalk walks through routes that nobody would write.
+// FuzzWalk analyzes arbitrary routes.
 func FuzzWalk(f *testing.F) {
 	for _, text := range []string{
 		list(route(login)),
@@ -204,7 +204,7 @@ func FuzzWalk(f *testing.F) {
 			t.Error("got a login, but none on the server")
 		}
 		if len(report.Logins) == 0 && len(report.EarlyUses) > 0 {
-			t.Errorf("got %+v on the way to no login", report.EarlyUses)
+			t.Errorf("got %+v without a login", report.EarlyUses)
 		}
 		for _, list := range report.Served {
 			for _, files := range list {

@@ -8,34 +8,35 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/laxjson"
 )
 
-// caddysHandlers are those that come with Caddy and cannot say who a user is.
+// caddysHandlers are Caddy's handlers that cannot set the user.
 var caddysHandlers = []string{
 	"acme_server", "copy_response", "copy_response_headers", "encode", "error", "file_server", "headers", "intercept", "log_append", "map",
 	"metrics", "push", "request_body", "reverse_proxy", "rewrite", "static_response", "subroute", "templates", "timeouts", "tracing", "vars",
 }
 
-// lazyHandlers are those of them that look at a placeholder later, if at all.
+// lazyHandlers are those of them that evaluate placeholders after the next handler, or
+// not at all.
 var lazyHandlers = []string{
 	"acme_server", "copy_response", "copy_response_headers", "encode", "intercept", "map", "metrics", "templates", "timeouts", "tracing",
 }
 
-// forwardProxy is the handler of a plugin, caddyserver/forwardproxy, to which
-// clients send CONNECT.
+// forwardProxy is the handler of the plugin caddyserver/forwardproxy, which handles
+// CONNECT requests.
 const forwardProxy = "forward_proxy"
 
 func (s *Step) isCaddys() bool { return slices.Contains(caddysHandlers, s.Name) }
 
-// routeEnd says whether a request that takes a route, or comes to a handler,
-// gets to what comes after. A larger one ends more requests.
+// routeEnd says whether a handler or route passes requests on to the next one. A
+// higher value ends more requests.
 type routeEnd int
 
 const (
-	endGoesOn routeEnd = iota // the request goes on
-	endMayEnd                 // some requests do not, or the handler is not known
-	endAlways                 // no request goes on
+	endGoesOn routeEnd = iota // passes all requests on
+	endMayEnd                 // some requests end, or the handler is unknown
+	endAlways                 // all requests end
 )
 
-// end says whether the handler passes requests on.
+// end returns whether the handler passes requests on.
 func (s *Step) end() routeEnd {
 	switch s.Name {
 	case "error", "metrics", "copy_response":
@@ -69,7 +70,7 @@ func (s *Step) end() routeEnd {
 	return endMayEnd
 }
 
-// directive is what the handler most likely is in a Caddyfile.
+// directive returns the Caddyfile directive that most likely created the handler.
 func (s *Step) directive() string {
 	switch s.Name {
 	case "vars":
@@ -93,10 +94,11 @@ func (s *Step) directive() string {
 	return s.Name
 }
 
-// loggerNameVar is the variable that Caddy's directive log_name sets.
+// loggerNameVar is the variable set by Caddy's directive log_name.
 const loggerNameVar = "access_logger_names"
 
-// eagerHeaders is what the handler headers changes before it passes a request on.
+// eagerHeaders returns the part of the configuration of a headers handler that is
+// applied before it passes a request on.
 func (s *Step) eagerHeaders() json.RawMessage {
 	response := s.field("response")
 	var later struct {
@@ -110,7 +112,7 @@ func (s *Step) eagerHeaders() json.RawMessage {
 	return s.Config
 }
 
-// handlersIn returns the JSON of all handlers of that name within v, at any depth.
+// handlersIn returns the JSON of all handlers of a name within v, at any depth.
 func handlersIn(v any, name string) []json.RawMessage {
 	var found []json.RawMessage
 	switch v := v.(type) {

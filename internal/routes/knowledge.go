@@ -9,34 +9,34 @@ import (
 )
 
 const (
-	// userPlaceholders is how the placeholders begin that say who the user is.
+	// userPlaceholders is the prefix of the placeholders of the user.
 	userPlaceholders = "{http.auth.user."
 
-	// userVar is the one that has the user's name, as a variable.
+	// userVar is the variable with the user name.
 	userVar = "http.auth.user.id"
 )
 
-// knowledge is what is known of a request at a place.
+// knowledge is what is known about requests at a position.
 type knowledge struct {
 	user     userKnowledge
-	roots    []string // where files may be looked for
-	names    []string // beginnings of the placeholders that say who the user is
-	doubtful []string // those of names that say it for some requests only
+	roots    []string // possible values of the site's root
+	names    []string // prefixes of placeholders that may contain the user
+	doubtful []string // those of names that contain it for some requests only
 }
 
-// userKnowledge says whether placeholders name a user that was verified.
+// userKnowledge tells whether the placeholders of the user are set.
 type userKnowledge int
 
 const (
-	userUnknown  userKnowledge = iota // no handler before has asked
-	userPossible                      // one may have asked
-	userVerified                      // one has asked, whatever the request
+	userUnknown  userKnowledge = iota // no earlier handler has verified a user
+	userPossible                      // an earlier handler may have verified a user
+	userVerified                      // an earlier handler has verified a user, for all requests
 )
 
-// unknownRoot stands for a root that was set by whatever came before an error.
+// unknownRoot stands for a root that was set before an error.
 const unknownRoot = ""
 
-// or returns what is known if a request may have come another way.
+// or combines the knowledge of two possible ways of a request.
 func (k knowledge) or(other knowledge) knowledge {
 	return knowledge{
 		user:     max(k.user, other.user),
@@ -46,11 +46,11 @@ func (k knowledge) or(other knowledge) knowledge {
 	}
 }
 
-// maxUnion keeps the work for a configuration in proportion to its size.
+// maxUnion keeps the work proportional to the size of the configuration.
 const maxUnion = 64
 
-// union returns the elements of both lists once, maxUnion of them if there are
-// more in b. It changes neither list.
+// union returns the elements of both lists without duplicates, limited to maxUnion.
+// It changes neither list.
 func union(a, b []string) []string {
 	for _, text := range b {
 		if len(a) < maxUnion && !slices.Contains(a, text) {
@@ -60,7 +60,7 @@ func union(a, b []string) []string {
 	return a
 }
 
-// setVars follows the root of a site. A variable can also say who the user is.
+// setVars handles the variables for the root of a site and for the user.
 func (k *knowledge) setVars(step *Step) {
 	if root := laxjson.String(step.field("root")); root != "" {
 		k.roots = []string{root}
@@ -70,8 +70,8 @@ func (k *knowledge) setVars(step *Step) {
 	}
 }
 
-// addMapped takes the results of a map for what they are made of: all of what
-// it asks for, and each of what stands in its own column.
+// addMapped adds the destinations of a map that contain the user: all of them if the
+// source does, and those with an output that does.
 func (k *knowledge) addMapped(step *Step) {
 	source := placeholderIn(step.field("source"), k.names)
 	columns := mapColumns(step)
@@ -89,7 +89,7 @@ func (k *knowledge) addMapped(step *Step) {
 	}
 }
 
-// mapColumns returns what a map has for each destination.
+// mapColumns returns the outputs of a map for each destination.
 func mapColumns(step *Step) []json.RawMessage {
 	var rows [][]json.RawMessage
 	var mappings []struct {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// largeList returns n times the routes of the text, in which N is a number, and M
-// the one that is half of the list later.
+// largeList returns n copies of the routes of the text. N stands for the number of the
+// copy, and M for the number of the one half a list later.
 func largeList(text string, n int) string {
 	routes := make([]string, 0, n+1)
 	for i := range n {
@@ -18,9 +18,8 @@ func largeList(text string, n int) string {
 	return list(append(routes, routeFor(path("/z"), login))...)
 }
 
-// TestLargeConfiguration walks through many routes: the work must not grow with
-// the square of their number. Memory is a measure of it that no other program of
-// the machine can disturb.
+// TestLargeConfiguration checks that the work does not grow with the square of the
+// number of routes. It measures memory, which other processes do not disturb.
 func TestLargeConfiguration(t *testing.T) {
 	for _, test := range []struct {
 		name, routes string
@@ -50,7 +49,7 @@ func TestLargeConfiguration(t *testing.T) {
 				runtime.ReadMemStats(&after)
 				want := strings.Count(test.routes, use) * n
 				if strings.Contains(test.routes, invoke("use")) {
-					want = 1 // what is in a named route is noted once
+					want = 1 // a use in a named route is reported once
 				}
 				if got := len(report.EarlyUses); got != want {
 					t.Errorf("got %d early uses, want %d", got, want)

@@ -9,11 +9,11 @@ import (
 
 // listWalk is the walk through one list of routes.
 type listWalk struct {
-	begin      position       // of the list
-	behind     passage        // the routes so far, but for those of groups that are open
-	groups     routeGroups    // what the routes of groups leave behind
-	sides      []sideRoute    // routes so far from which some requests do not go on
-	exactPaths map[string]int // how many routes are for one path only, by path
+	begin      position       // before the list
+	after      passage        // after the routes so far, except for routes of open groups
+	groups     routeGroups    // of the list
+	sides      []sideRoute    // routes so far that take requests away from later routes
+	exactPaths map[string]int // number of routes for exactly one path, by path
 }
 
 // list walks through a list of routes.
@@ -23,17 +23,17 @@ func (w *walk) list(routes []Route, begin position) passage {
 		route := &routes[i]
 		at := l.positionOf(route)
 		asked := at.usesInMatchers(route.Matchers)
-		l.behind.early, at.early = l.behind.early.with(asked), at.early.with(asked)
+		l.after.early, at.early = l.after.early.with(asked), at.early.with(asked)
 		out := w.route(route, at, l.exactPath(route))
 		l.add(route, out, l.groups.last[route.Group] == i)
 	}
-	return l.behind
+	return l.after
 }
 
 func newListWalk(routes []Route, begin position) *listWalk {
 	l := &listWalk{
 		begin:      begin,
-		behind:     passage{knowledge: begin.knowledge},
+		after:      passage{knowledge: begin.knowledge},
 		groups:     routeGroups{last: make(map[string]int), open: make(map[string]*routeGroup)},
 		exactPaths: make(map[string]int),
 	}
@@ -44,21 +44,20 @@ func newListWalk(routes []Route, begin position) *listWalk {
 	return l
 }
 
-// positionOf returns where requests are before the matchers of the next route.
+// positionOf returns the position before the matchers of the next route.
 func (l *listWalk) positionOf(route *Route) position {
 	at := l.begin
 	at.pass(l.sides, route.Group)
-	at.knowledge, at.early = l.behind.knowledge, l.begin.early.with(l.behind.early)
+	at.knowledge, at.early = l.after.knowledge, l.begin.early.with(l.after.early)
 	l.groups.addOthers(&at, route.Group)
-	if l.behind.rewrites {
+	if l.after.rewrites {
 		at.paths = nil
 	}
 	return at
 }
 
-// exactPath returns the path that is the only one for a route to protect. There
-// is none if another handler is for the same path: what it does is protected, and
-// nobody wants more.
+// exactPath returns the path if the route protects exactly one path. It returns "" if
+// another handler is for the same path: then the exact path is intended.
 func (l *listWalk) exactPath(route *Route) string {
 	path := route.Matchers.ExactPath()
 	if l.exactPaths[path] > 1 || slices.ContainsFunc(route.Steps, func(s Step) bool { return s.Name != "htpasswd" }) {
@@ -67,7 +66,7 @@ func (l *listWalk) exactPath(route *Route) string {
 	return path
 }
 
-// add is for what a route leaves behind. The last route of a group closes it.
+// add adds the result of a route. The last route of a group closes the group.
 func (l *listWalk) add(route *Route, out passage, isLast bool) {
 	out.early = out.early.inRoute(out.end)
 	if route.Terminal {
@@ -75,29 +74,29 @@ func (l *listWalk) add(route *Route, out passage, isLast bool) {
 	}
 	isForAll := route.Matchers.MatchEverything()
 	l.addSide(route, out.end, isForAll)
-	l.behind.hasLogin = l.behind.hasLogin || out.hasLogin
-	l.behind.rewrites = l.behind.rewrites || out.rewrites && out.end != endAlways
+	l.after.hasLogin = l.after.hasLogin || out.hasLogin
+	l.after.rewrites = l.after.rewrites || out.rewrites && out.end != endAlways
 	if route.Group == "" {
-		l.behind.follow(out, !isForAll)
+		l.after.follow(out, !isForAll)
 		return
 	}
 	if out.end != endGoesOn {
-		l.behind.end = max(l.behind.end, endMayEnd)
+		l.after.end = max(l.after.end, endMayEnd)
 	}
-	out.user = min(out.user, max(l.behind.user, userPossible)) // the request may take another route
+	out.user = min(out.user, max(l.after.user, userPossible)) // the request may take another route
 	l.groups.add(route.Group, out, isForAll)
 	if isLast {
-		l.behind.join(l.groups.close(route.Group))
+		l.after.join(l.groups.close(route.Group))
 	}
 }
 
-// follow adds a route, which is in no group, to those before it.
+// follow adds a route without a group to the previous routes.
 func (p *passage) follow(out passage, isConditional bool) {
 	p.early = p.early.with(out.early)
 	switch {
 	case out.end == endAlways && isConditional:
 		p.end = max(p.end, endMayEnd)
-	case out.end == endAlways: // no request gets from there to the next
+	case out.end == endAlways: // no request reaches the next route
 		p.end = endAlways
 	case isConditional:
 		p.end = max(p.end, out.end)
@@ -110,7 +109,7 @@ func (p *passage) follow(out passage, isConditional bool) {
 	}
 }
 
-// join adds a whole group to the routes before it.
+// join adds a complete group to the previous routes.
 func (p *passage) join(group *routeGroup) {
 	p.knowledge, p.early = p.or(group.knowledge), p.early.with(group.early)
 	if group.allEnd && group.isComplete {
@@ -118,28 +117,28 @@ func (p *passage) join(group *routeGroup) {
 	}
 }
 
-// routeGroups are the groups of a list of routes. Of a group, a request takes
-// one route.
+// routeGroups are the groups of a list of routes. A request takes at most one route
+// of each group.
 type routeGroups struct {
-	last map[string]int         // position of the last route of each
-	open map[string]*routeGroup // of which more routes follow; seldom more than a few
-	all  routeGroup             // all of them together, also those that are closed
+	last map[string]int         // position of the last route of each group
+	open map[string]*routeGroup // groups with more routes to come; usually few
+	all  routeGroup             // all groups together, including closed ones
 }
 
-// routeGroup is what the routes of a group leave behind that were walked through.
+// routeGroup is the combined result of the routes of a group so far.
 type routeGroup struct {
 	knowledge
 	early      *useSet
-	allEnd     bool // no request goes on that took one of them
-	isComplete bool // each request takes one
+	allEnd     bool // all requests that take one of them end
+	isComplete bool // each request takes one of them
 }
 
-// maxOpenGroups keeps the work for a list in proportion to its length. Of more
-// groups it is not known which of them a request cannot have taken.
+// maxOpenGroups keeps the work proportional to the length of the list. With more
+// groups, they are not distinguished.
 const maxOpenGroups = 16
 
-// addOthers adds what the routes of open groups leave behind to the position of
-// a route. A request that comes there has taken none of its own group.
+// addOthers adds the results of the other open groups to the position of a route. A
+// request that reaches the route has taken no earlier route of its own group.
 func (g *routeGroups) addOthers(at *position, group string) {
 	if len(g.open) > maxOpenGroups {
 		at.knowledge, at.early = at.or(g.all.knowledge), at.early.with(g.all.early.inRoute(endMayEnd))
@@ -152,7 +151,7 @@ func (g *routeGroups) addOthers(at *position, group string) {
 	}
 }
 
-// add is for what a route of a group leaves behind.
+// add adds the result of a route to its group.
 func (g *routeGroups) add(name string, out passage, isForAll bool) {
 	group := g.open[name]
 	if group == nil {
@@ -167,15 +166,15 @@ func (g *routeGroups) add(name string, out passage, isForAll bool) {
 	}
 }
 
-// close returns a group to which no more routes belong.
+// close removes and returns a group without further routes.
 func (g *routeGroups) close(name string) *routeGroup {
 	group := g.open[name]
 	delete(g.open, name)
 	return group
 }
 
-// sideRoute is a route whose requests do not come to the routes after it, or
-// not to those of its group.
+// sideRoute is a route whose requests do not reach later routes, or later routes of
+// its group.
 type sideRoute struct {
 	group    string
 	end      routeEnd
@@ -183,7 +182,7 @@ type sideRoute struct {
 	requests string
 }
 
-// maxSideRoutes is how many of them are named.
+// maxSideRoutes is the maximum number of side routes in a list that are named.
 const maxSideRoutes = 8
 
 func (l *listWalk) addSide(route *Route, end routeEnd, isForAll bool) {
@@ -193,7 +192,7 @@ func (l *listWalk) addSide(route *Route, end routeEnd, isForAll bool) {
 	l.sides = append(l.sides, sideRoute{route.Group, end, isForAll, route.Matchers.String()})
 }
 
-// pass makes the position that of a route after others, which take some requests.
+// pass removes the requests that earlier routes take from the position.
 func (p *position) pass(sides []sideRoute, group string) {
 	for _, side := range sides {
 		switch {
@@ -206,7 +205,7 @@ func (p *position) pass(sides []sideRoute, group string) {
 	}
 }
 
-// narrow adds the matchers of a route to what is known of the requests.
+// narrow adds the matchers of a route to the conditions of the position.
 func (p *position) narrow(sets matchers.Sets) {
 	switch {
 	case sets.MatchEverything():

@@ -2,72 +2,72 @@ package routes
 
 import "encoding/json"
 
-// Report is what a walk found, in the order in which requests pass it. Servers
-// are walked through in the order in which they were given, each through its
-// routes and then through its error routes.
+// Report is the result of [Walk], in the order in which requests pass the handlers.
+// Servers are in the given order; the routes of a server come before its error routes.
 type Report struct {
 	Logins    []Login
 	EarlyUses []EarlyUse
 
-	// What the file servers hand out, by their root as it is configured, which
-	// may have placeholders in it.
+	// Served are the files that file servers serve, by the configured root, which
+	// may contain placeholders.
 	Served map[string][]ServedFiles
 
-	HasLogin        map[string]bool // servers with an htpasswd, by name; also where there only may be one
-	HasForwardProxy map[string]bool // servers with a handler forward_proxy, by name
+	HasLogin        map[string]bool // servers that have, or may have, an htpasswd handler, by name
+	HasForwardProxy map[string]bool // servers with a forward_proxy handler, by name
 }
 
-// Login is one htpasswd handler.
+// Login is an htpasswd handler.
 type Login struct {
 	Place
 	Config json.RawMessage // of the handler
 
-	// The path that is the only one to be protected, "" for none. It is also "" if
-	// other handlers are for that path, too.
+	// ExactPath is the path if the handler protects exactly one path, otherwise "".
+	// It is also "" if other handlers are for the same path.
 	ExactPath string
 }
 
-// Place says which requests come to a handler.
+// Place describes which requests reach a handler.
 type Place struct {
-	Server string   // its name
-	Hosts  []string // the names of the site, none for any
+	Server string   // name of the server
+	Hosts  []string // host names of the site; none for any host
 
-	// Descriptions of the matchers around the handler, the outermost first. None
-	// for all requests.
+	// Requests are descriptions of the matchers around the handler, the outermost
+	// first. None means all requests.
 	Requests []string
 
-	// Descriptions of requests that do not come to the handler, since routes
-	// before it answer them. The first eight of each list of routes.
+	// Except are descriptions of requests that do not reach the handler, since
+	// earlier routes answer them: at most eight of each list of routes.
 	Except []string
 
-	// No request comes to the handler: one before it answers them all.
+	// IsUnreached reports whether no request reaches the handler, since an
+	// earlier handler answers all of them.
 	IsUnreached bool
 
-	matchers []string // what Requests describes, as JSON
+	matchers []string // the matchers of Requests as JSON
 }
 
-// EarlyUse is a placeholder of the user that is used on the way to an htpasswd.
+// EarlyUse is a use of a placeholder of the user before an htpasswd handler.
 type EarlyUse struct {
-	Placeholder string // with its braces
-	Directive   string // that uses it, as it most likely stands in a Caddyfile; "" for a matcher
-	Matcher     string // that uses it, "" for a directive
-	Login       Place  // of the htpasswd
+	Placeholder string // with braces
+	Directive   string // the Caddyfile directive that most likely uses it; "" for a matcher
+	Matcher     string // the matcher that uses it; "" for a directive
+	Login       Place  // of the htpasswd handler
 	Verdict     UseVerdict
 }
 
-// UseVerdict says how certain it is that an early use is a mistake.
+// UseVerdict tells how certain it is that an early use is a mistake.
 type UseVerdict int
 
 const (
-	// UseMayNameUser is a use before which something may have verified a user, or
-	// from which perhaps no request comes to the login.
+	// UseMayNameUser means that an earlier handler may have verified a user, or
+	// that requests may not reach the htpasswd handler.
 	UseMayNameUser UseVerdict = iota
 
-	// UseOnOpenPage is a use where nobody is verified, and from where no request
-	// comes to the login. The page may be meant to be open.
+	// UseOnOpenPage means that no user is verified, and that no request goes on to
+	// the htpasswd handler. The page may be meant to be public.
 	UseOnOpenPage
 
-	// UseNeverNamesUser is a use where nobody is verified, and from where requests
-	// go on to the login.
+	// UseNeverNamesUser means that no user is verified, and that requests go on to
+	// the htpasswd handler.
 	UseNeverNamesUser
 )

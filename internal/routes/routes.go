@@ -1,33 +1,33 @@
-// Package routes walks through the routes of a configuration of Caddy's HTTP
-// server, in the order in which requests pass them, and reports what stands
-// around each htpasswd handler: which requests come to it, and which
-// placeholders of the user are used before it has verified one.
+// Package routes analyzes the routes of a configuration of Caddy's HTTP server. It
+// walks through them in the order in which requests pass them, and reports for each
+// htpasswd handler which requests reach it, and which placeholders of the user are
+// used before it.
 //
 // # Use
 //
-// Translate the configuration into [Server] values and call [Walk]. What is read
-// from JSON needs no translation: [Route] and [Step] can be unmarshaled from it.
+// Translate the configuration into [Server] values and call [Walk]. [Route] and [Step]
+// can be unmarshaled from Caddy's JSON.
 //
 // # Promises
 //
-// There is no false refusal. An [EarlyUse] is [UseNeverNamesUser] only if no
-// request can have a verified user there, whatever handlers come before, and if
-// requests go on from there to the login. Wherever the walk does not know, the use
-// is [UseMayNameUser], which deserves a warning at most.
+// There are no false positives. An [EarlyUse] is [UseNeverNamesUser] only if no
+// request can have a verified user there, whatever the earlier handlers do, and if
+// requests go on from there to the login. Otherwise it is at most [UseMayNameUser],
+// which deserves a warning.
 //
-// The walk takes time and memory in proportion to the size of the configuration,
-// even if named routes invoke each other or themselves. So some of what it
-// collects has a limit. Beyond it the walk knows less and reports less.
+// A walk takes time and memory proportional to the size of the configuration, even if
+// named routes invoke each other or themselves. Some lists are limited for this
+// reason. Beyond the limits, the walk reports less.
 //
-// It cannot know
+// A walk cannot determine
 //   - what handlers of other modules do: they may verify a user, rewrite the
-//     path, answer or have routes in them;
-//   - whether two matchers can match the same request, but for names of hosts and
+//     path, respond, or contain routes;
+//   - whether two matchers can match the same request, except for host names and
 //     for matchers that match everything;
-//   - what comes out of placeholders, so a path that is rewritten may be any;
-//   - at which handler an error happened, when it comes to the error routes.
+//   - the values of placeholders, so a rewritten path may be any path;
+//   - which handler caused an error, when it handles the error routes.
 //
-// JSON that Caddy will refuse reads as absent and is no error here.
+// Invalid JSON is treated as absent: Caddy reports it.
 package routes
 
 import (
@@ -41,30 +41,30 @@ import (
 type Server struct {
 	Name   string
 	Routes []Route
-	Errors []Route          // for requests that end with an error
-	Named  map[string]Route // what the handler invoke can name
+	Errors []Route          // error routes
+	Named  map[string]Route // named routes, for the handler invoke
 }
 
-// Route has handlers for some requests. It can be unmarshaled from Caddy's JSON
-// after [laxjson.Unescape].
+// Route is a route of Caddy: matchers and handlers. It can be unmarshaled from
+// Caddy's JSON after [laxjson.Unescape].
 type Route struct {
 	Matchers matchers.Sets `json:"match"`
 	Steps    []Step        `json:"handle"`
-	Group    string        `json:"group"`    // of its routes a request takes one; "" for none
-	Terminal bool          `json:"terminal"` // no request gets to the route after it
+	Group    string        `json:"group"`    // a request takes only one route of a group; "" for no group
+	Terminal bool          `json:"terminal"` // requests do not go on to later routes
 }
 
-// Step is one handler of a route.
+// Step is a handler of a route.
 type Step struct {
 	Name      string          // of the module, without its namespace; "" if unknown
-	Config    json.RawMessage // nil for a subroute, and if the handler cannot be written as JSON
+	Config    json.RawMessage // nil for a subroute, and if the handler cannot be encoded as JSON
 	Routes    []Route         // of a subroute
-	Errors    []Route         // of a subroute
-	Responses [][]Route       // of each handle_response
+	Errors    []Route         // error routes of a subroute
+	Responses [][]Route       // routes of each handle_response
 }
 
-// UnmarshalJSON reads the JSON of a handler. It never returns an error: Caddy
-// refuses what cannot be read, and says why.
+// UnmarshalJSON decodes the JSON of a handler. It never returns an error: Caddy
+// reports invalid JSON.
 func (s *Step) UnmarshalJSON(text []byte) error {
 	text = laxjson.Unescape(text)
 	var head struct {
@@ -93,16 +93,16 @@ func (s *Step) UnmarshalJSON(text []byte) error {
 		for _, response := range handler.Responses {
 			s.Responses = append(s.Responses, response.Routes)
 		}
-	case "proxy_pass": // does nothing but guard another handler
+	case "proxy_pass": // wraps another handler
 		if proxy := laxjson.Field(text, "proxy"); proxy != nil {
 			return s.UnmarshalJSON(proxy)
 		}
 	}
-	s.Config = append(json.RawMessage(nil), text...) // the caller may use its memory again
+	s.Config = append(json.RawMessage(nil), text...) // the caller may reuse text
 	return nil
 }
 
-// field returns what the configuration of the handler has under a key.
+// field returns a field of the handler's configuration.
 func (s *Step) field(key string) json.RawMessage {
 	return laxjson.Field(s.Config, key)
 }

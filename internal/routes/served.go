@@ -8,26 +8,25 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/laxjson"
 )
 
-// ServedFiles says which files a file server hands out from its root.
+// ServedFiles describes which files a file server serves from its root.
 type ServedFiles struct {
-	Hide  []string // what the file server hides, as it is configured
-	Paths []string // patterns, one of which the path of a request matches; none for any path
+	Hide  []string // hide patterns, as configured
+	Paths []string // path patterns of the matchers around it; none for any path
 }
 
-// MayServe reports whether there may be a request for a file below the root, both
-// given as absolute paths. Patterns in Hide that have a separator in them have to
-// be absolute, too.
+// MayServe reports whether the file server may serve a file below the root. Both are
+// absolute paths. Patterns in Hide that contain a separator must be absolute, too.
 func (f *ServedFiles) MayServe(root, file string) bool {
 	if isHidden(file, f.Hide) {
 		return false
 	}
 	rel, err := filepath.Rel(root, file)
 	return err != nil || len(f.Paths) == 0 || slices.ContainsFunc(f.Paths, func(pattern string) bool {
-		return mayMatchPath(pattern, "/"+filepath.ToSlash(rel)) // the path of a request that nothing rewrites
+		return mayMatchPath(pattern, "/"+filepath.ToSlash(rel)) // the request path, if it is not rewritten
 	})
 }
 
-// mayMatchPath reports whether a pattern of Caddy's matcher path may match.
+// mayMatchPath reports whether a pattern of Caddy's path matcher may match a path.
 func mayMatchPath(pattern, path string) bool {
 	prefix, isPrefix := strings.CutSuffix(strings.ToLower(pattern), "*")
 	path = strings.ToLower(path)
@@ -37,7 +36,7 @@ func mayMatchPath(pattern, path string) bool {
 	return path == prefix || isPrefix && strings.HasPrefix(path, prefix)
 }
 
-// isHidden reports whether a file server hides a file.
+// isHidden reports whether hide patterns hide a file.
 func isHidden(path string, hide []string) bool {
 	const separator = string(filepath.Separator)
 	names := strings.Split(path, separator)
@@ -49,13 +48,13 @@ func isHidden(path string, hide []string) bool {
 	})
 }
 
-// matchesName reports whether a pattern matches. One that is not valid does not.
+// matchesName reports whether a pattern is valid and matches a name.
 func matchesName(pattern, name string) bool {
 	matched, err := filepath.Match(pattern, name)
 	return matched && err == nil
 }
 
-// addFileServer notes where a file server takes its files from.
+// addFileServer adds a file server to the report.
 func (w *walk) addFileServer(step *Step, at *position) {
 	roots := at.roots
 	if fs := laxjson.String(step.field("fs")); fs != "" && fs != "{http.vars.fs}" {

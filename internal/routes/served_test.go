@@ -17,7 +17,7 @@ func TestMayServe(t *testing.T) {
 		{"hidden by a pattern of its path", ServedFiles{Hide: []string{"/site/*/.htpasswd"}}, false},
 		{"hidden with its directory", ServedFiles{Hide: []string{"/site/private"}}, false},
 		{"another directory hidden that begins like it", ServedFiles{Hide: []string{"/site/priv"}}, true},
-		{"a pattern that is not valid hides nothing", ServedFiles{Hide: []string{"[", "/["}}, true},
+		{"an invalid pattern hides nothing", ServedFiles{Hide: []string{"[", "/["}}, true},
 		{"its path", ServedFiles{Paths: []string{"/private/.htpasswd"}}, true},
 		{"its path in other letters", ServedFiles{Paths: []string{"/PRIVATE/.htpasswd"}}, true},
 		{"a beginning of its path", ServedFiles{Paths: []string{"/x", "/private/*"}}, true},

@@ -9,7 +9,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/matchers"
 )
 
-// Walk walks through the routes of all servers. It does not change them.
+// Walk analyzes the routes of all servers. It does not change them.
 func Walk(servers []Server) *Report {
 	w := walk{report: &Report{
 		Served:          make(map[string][]ServedFiles),
@@ -22,35 +22,35 @@ func Walk(servers []Server) *Report {
 	return w.report
 }
 
-// walk is a walk through servers.
+// walk is the state of a call of Walk.
 type walk struct {
 	report  *Report
-	named   map[string]Route        // of the server
-	invoked map[invocation]*passage // of the server
+	named   map[string]Route        // of the current server
+	invoked map[invocation]*passage // of the current server
 }
 
-// invocation is a named route, with what is known of the user when it begins.
+// invocation identifies a named route, and what is known about the user before it.
 type invocation struct {
 	name            string
 	user            userKnowledge
-	names, doubtful int // how many placeholders
+	names, doubtful int // number of placeholders
 }
 
-// position is a place on the way of a request, with what is known there.
+// position is a place on the way of requests, with the knowledge about them.
 type position struct {
 	Place
 	knowledge
-	early *useSet  // all on the way to here
-	paths []string // patterns, one of which the path matches; none for any path
+	early *useSet  // all early uses before it
+	paths []string // path patterns of the matchers around it; none for any path
 }
 
-// passage is what is different behind a handler, a route or a list of routes.
+// passage is the result of a handler, a route or a list of routes.
 type passage struct {
-	knowledge          // all of it, what was known before included
-	early     *useSet  // what was added
-	end       routeEnd // whether requests get there
-	hasLogin  bool     // there was an htpasswd on the way
-	rewrites  bool     // the path may be another
+	knowledge          // after it, including the knowledge before it
+	early     *useSet  // early uses in it
+	end       routeEnd // whether requests go on
+	hasLogin  bool     // it contains an htpasswd handler
+	rewrites  bool     // it may change the path
 }
 
 func (w *walk) server(server *Server) {
@@ -76,7 +76,7 @@ func (w *walk) route(route *Route, at position, exactPath string) passage {
 	return all
 }
 
-// advance makes the position that behind a handler.
+// advance moves the position to after a handler.
 func (p *position) advance(out passage) {
 	p.knowledge, p.early = out.knowledge, p.early.with(out.early)
 	if out.rewrites {
@@ -119,8 +119,8 @@ func (w *walk) step(step *Step, at position, exactPath string) passage {
 	return out
 }
 
-// login adds an htpasswd to the report, with the placeholders that were used on
-// the way to it. It returns what is known of the user behind it.
+// login adds an htpasswd handler, and the early uses before it, to the report. It
+// returns the knowledge about the user after it.
 func (w *walk) login(config json.RawMessage, at position, exactPath string) userKnowledge {
 	var handler struct {
 		Exempt matchers.Sets `json:"exempt"`
@@ -133,7 +133,7 @@ func (w *walk) login(config json.RawMessage, at position, exactPath string) user
 	if found := placeholderIn(config, at.names); found != "" && before != userVerified {
 		at.early = at.early.with(newUses(at.use(found, "htpasswd", "")))
 	}
-	if len(handler.Exempt) > 0 { // a condition of its own
+	if len(handler.Exempt) > 0 { // exempt is a condition, too
 		at.matchers = append(slices.Clip(at.matchers), "none of "+string(laxjson.Encode(handler.Exempt)))
 	}
 	w.reportUses(&at)
@@ -143,7 +143,7 @@ func (w *walk) login(config json.RawMessage, at position, exactPath string) user
 	return userVerified
 }
 
-// subroute walks through the routes of a handler subroute.
+// subroute walks through the routes of a subroute handler.
 func (w *walk) subroute(step *Step, at position) passage {
 	out := w.list(step.Routes, at)
 	out.user = max(out.user, at.user)
@@ -157,14 +157,15 @@ func (w *walk) subroute(step *Step, at position) passage {
 	return out
 }
 
-// afterOthers returns the position for requests that come back from handlers
-// that are walked through later.
+// afterOthers returns the position for requests that have passed handlers that the
+// walk visits later.
 func (p position) afterOthers() position {
 	p.user, p.early, p.paths = userPossible, nil, nil
 	return p
 }
 
-// invoke walks through a named route. The second time it is known what is in it.
+// invoke walks through a named route, and uses the previous result for the second
+// invocation.
 func (w *walk) invoke(step *Step, at position) passage {
 	name := laxjson.String(step.field("name"))
 	route, ok := w.named[name]
@@ -186,7 +187,7 @@ func (w *walk) invoke(step *Step, at position) passage {
 	return result
 }
 
-// responses walks through the routes for some responses of a handler.
+// responses walks through the handle_response routes of a handler.
 func (w *walk) responses(step *Step, at position, out *passage) {
 	for _, routes := range step.Responses {
 		if step.Name == "intercept" { // of the handlers after it
@@ -200,15 +201,14 @@ func (w *walk) responses(step *Step, at position, out *passage) {
 	}
 }
 
-// unknownHandler is for a handler that does not come with Caddy. It may say
-// who the user is, and there may be an htpasswd in it: it reports whether there
-// is one.
+// unknownHandler visits a handler of another module. It may set the user, and may
+// contain an htpasswd handler: unknownHandler reports whether it does.
 func (w *walk) unknownHandler(step *Step, at position) bool {
 	at.user = max(at.user, userPossible)
 	if step.Name == forwardProxy {
 		w.report.HasForwardProxy[at.Server] = true
 	}
-	if step.Config == nil { // it says nothing of itself
+	if step.Config == nil { // its configuration is unknown
 		w.report.HasLogin[at.Server] = true
 	}
 	if !strings.Contains(string(step.Config), `"htpasswd"`) {

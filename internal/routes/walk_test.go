@@ -12,7 +12,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/matchers"
 )
 
-// Handlers as JSON, from which the tests put routes together.
+// Handlers as JSON, of which the tests build routes.
 const (
 	login       = `{"handler":"htpasswd","files":["x"]}`
 	someLogin   = `{"handler":"htpasswd","files":["x"],"exempt":[{"path":["/exempt/*"]}]}`
@@ -21,7 +21,7 @@ const (
 	proxy       = `{"handler":"reverse_proxy"}`
 	files       = `{"handler":"file_server"}`
 	stripPrefix = `{"handler":"rewrite","strip_path_prefix":"/x"}`
-	foreign     = `{"handler":"somebody_elses"}`
+	foreign     = `{"handler":"third_party"}`
 )
 
 // route returns a route of handlers.
@@ -61,8 +61,8 @@ func routesOf(t testing.TB, text string) (routes []Route) {
 	return routes
 }
 
-// walked walks through one server with these routes, and with named routes that
-// are called "named" and what their position in the list is: named0 and so on.
+// walked analyzes one server with these routes, and with named routes that are called
+// named0, named1 and so on.
 func walked(t testing.TB, text string, named ...string) *Report {
 	t.Helper()
 	server := Server{Name: "srv", Routes: routesOf(t, text), Named: make(map[string]Route)}
@@ -81,7 +81,7 @@ func TestLoginsAndTheirPlaces(t *testing.T) {
 		{"all requests", list(route(login)), Place{}},
 		{"the matcher of the route", list(routeFor(path("/a*"), login)), Place{Requests: []string{"path /a*"}}},
 		{"matchers of routes around it", list(routeFor(path("/a*"), subroute(routeFor(path("/a/b*"), login)))), Place{Requests: []string{"path /a*", "path /a/b*"}}},
-		{"a matcher of everything is none", list(routeFor(path("/*"), login)), Place{}},
+		{"a matcher that matches everything is omitted", list(routeFor(path("/*"), login)), Place{}},
 		{"the name of the site", list(routeFor(host("a", "b"), login)), Place{Hosts: []string{"a", "b"}}},
 		{"the name of a host in a site is a matcher", list(routeFor(host("a"), subroute(routeFor(host("b"), login)))), Place{Hosts: []string{"a"}, Requests: []string{"host b"}}},
 		{"paths that are answered before", list(routeFor(path("/open"), answer), route(login)), Place{Except: []string{"path /open"}}},
@@ -96,12 +96,12 @@ func TestLoginsAndTheirPlaces(t *testing.T) {
 		{"after a status that a placeholder gives", list(route(`{"handler":"static_response","status_code":"{x}"}`, login)), Place{}},
 		{"after a file server that passes on", list(route(`{"handler":"file_server","pass_thru":true}`, login)), Place{}},
 		{"after a file server", list(route(files, login)), Place{IsUnreached: true}},
-		{"after a handler of somebody else", list(route(foreign, login)), Place{}},
+		{"after a third-party handler", list(route(foreign, login)), Place{}},
 		{"after all routes of a group answer, one of them to all", list(routeFor(group("g")+","+path("/a"), answer), routeFor(group("g"), answer), route(login)), Place{Except: []string{"path /a"}, IsUnreached: true}},
-		{"in a handler of somebody else", list(routeFor(path("/a"), `{"handler":"somebody_elses","inside":[{"x":`+login+`}]}`)), Place{Requests: []string{"path /a"}}},
-		{"in the answers of a proxy", list(route(`{"handler":"reverse_proxy","handle_response":[{"routes":[` + routeFor(path("/a"), login) + `]}]}`)), Place{Requests: []string{"path /a"}}},
-		{"in the answers of a proxy behind a guard", list(route(`{"handler":"proxy_pass","proxy":{"handler":"reverse_proxy","handle_response":[{"routes":[` + route(login) + `]}]}}`)), Place{}},
-		{"in the answers of handlers after it", list(route(`{"handler":"intercept","handle_response":[{"routes":[` + route(login) + `]}]}`)), Place{}},
+		{"in a third-party handler", list(routeFor(path("/a"), `{"handler":"third_party","inside":[{"x":`+login+`}]}`)), Place{Requests: []string{"path /a"}}},
+		{"in the responses of a proxy", list(route(`{"handler":"reverse_proxy","handle_response":[{"routes":[` + routeFor(path("/a"), login) + `]}]}`)), Place{Requests: []string{"path /a"}}},
+		{"in the responses of a wrapped proxy", list(route(`{"handler":"proxy_pass","proxy":{"handler":"reverse_proxy","handle_response":[{"routes":[` + route(login) + `]}]}}`)), Place{}},
+		{"in the responses of handlers after it", list(route(`{"handler":"intercept","handle_response":[{"routes":[` + route(login) + `]}]}`)), Place{}},
 		{"in the error routes of a subroute", list(route(`{"handler":"subroute","errors":{"routes":[` + route(login) + `]}}`)), Place{}},
 		{"in a named route", list(routeFor(path("/a"), invoke("named0"))), Place{Requests: []string{"path /a"}}},
 	} {
@@ -158,7 +158,7 @@ func TestServersWithALoginAndForwardProxies(t *testing.T) {
 	report := Walk([]Server{
 		{Name: "login", Routes: routesOf(t, list(route(login)))},
 		{Name: "login for errors", Errors: routesOf(t, list(route(login)))},
-		{Name: "unreadable handler", Routes: []Route{{Steps: []Step{{Name: "somebody_elses"}}}}},
+		{Name: "unreadable handler", Routes: []Route{{Steps: []Step{{Name: "third_party"}}}}},
 		{Name: "forward proxy", Routes: routesOf(t, list(route(`{"handler":"forward_proxy"}`)))},
 		{Name: "neither", Routes: routesOf(t, list(route(subroute(route(proxy)), foreign))), Named: map[string]Route{"not called": routesOf(t, list(route(login)))[0]}},
 		{Name: "empty"},
@@ -173,8 +173,8 @@ func TestServersWithALoginAndForwardProxies(t *testing.T) {
 	}
 }
 
-// TestNamedRoutesMayInvokeThemselves has named routes whose calls would not end,
-// or would double with each of them.
+// TestNamedRoutesMayInvokeThemselves checks named routes whose invocations would not
+// end, or would double with each route.
 func TestNamedRoutesMayInvokeThemselves(t *testing.T) {
 	t.Parallel()
 	t.Run("one that invokes itself", func(t *testing.T) {
@@ -198,11 +198,11 @@ func TestNamedRoutesMayInvokeThemselves(t *testing.T) {
 			named = append(named, route(next, use, next))
 		}
 		report := walked(t, list(route(invoke("named0"))), append(named, route(login))...)
-		if got := len(report.Logins); got == 0 || got > 3 { // one for each that can be known of the user
+		if got := len(report.Logins); got == 0 || got > 3 { // at most one for each userKnowledge
 			t.Errorf("got %d logins, want 1 to 3", got)
 		}
 	})
-	t.Run("one that is not there", func(t *testing.T) {
+	t.Run("one that does not exist", func(t *testing.T) {
 		t.Parallel()
 		if got := walked(t, list(route(use, invoke("nowhere"), login))).EarlyUses; len(got) != 1 || got[0].Verdict != UseNeverNamesUser {
 			t.Errorf("got %+v, want one that never names a user", got)
@@ -234,11 +234,11 @@ func TestStepsAreReadFromJSON(t *testing.T) {
 		{"a subroute", subroute(route(answer)), Step{Name: "subroute", Routes: []Route{{Steps: []Step{{Name: "static_response", Config: json.RawMessage(answer)}}}}}},
 		{"a matcher with escapes", subroute(`{"match":[{"path":["\u002fa"]}],"terminal":true,"group":"g"}`),
 			Step{Name: "subroute", Routes: []Route{{Matchers: matchers.Sets{{"path": json.RawMessage(`["/a"]`)}}, Terminal: true, Group: "g"}}}},
-		{"a guarded proxy", `{"handler":"proxy_pass","proxy":` + proxy + `}`, Step{Name: "reverse_proxy", Config: json.RawMessage(proxy)}},
-		{"a guard of nothing", `{"handler":"proxy_pass"}`, Step{Name: "proxy_pass", Config: json.RawMessage(`{"handler":"proxy_pass"}`)}},
+		{"a wrapped proxy", `{"handler":"proxy_pass","proxy":` + proxy + `}`, Step{Name: "reverse_proxy", Config: json.RawMessage(proxy)}},
+		{"a wrapper of nothing", `{"handler":"proxy_pass"}`, Step{Name: "proxy_pass", Config: json.RawMessage(`{"handler":"proxy_pass"}`)}},
 		{"a number", `1`, Step{Config: json.RawMessage(`1`)}},
 		{"nothing", `null`, Step{Config: json.RawMessage(`null`)}},
-		{"a subroute with routes that are none", `{"handler":"subroute","routes":1,"errors":[]}`, Step{Name: "subroute"}},
+		{"a subroute with invalid routes", `{"handler":"subroute","routes":1,"errors":[]}`, Step{Name: "subroute"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -267,7 +267,7 @@ func TestServedFilesAreFoundByTheirRoot(t *testing.T) {
 		{"a root for some paths", list(routeFor(path("/a*"), root), route(files)), []string{"/site []"}},
 		{"some paths", list(route(root), routeFor(path("/a*"), files)), []string{"/site [/a*]"}},
 		{"paths that were rewritten", list(route(root), routeFor(path("/a*"), stripPrefix, files)), []string{"/site []"}},
-		{"paths that a handler of somebody else may rewrite", list(route(root), routeFor(path("/a*"), foreign, files)), []string{"/site []"}},
+		{"paths that a third-party handler may rewrite", list(route(root), routeFor(path("/a*"), foreign, files)), []string{"/site []"}},
 		{"paths that are rewritten only where they end", list(route(root), routeFor(path("/b*"), stripPrefix, answer), routeFor(path("/a*"), files)), []string{"/site [/a*]"}},
 		{"a named route", list(route(root, invoke("named0"))), []string{"/site []"}},
 	} {

@@ -9,8 +9,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sendable"
 )
 
-// A field made of a part of the request can come out as one that cannot be sent.
-// The client gets the answer, and the server is not blamed.
+// A field that contains a part of the request can be invalid. Respond with 400 instead
+// of blaming the server.
 func Example() {
 	r := httptest.NewRequest(http.MethodGet, "/?name=a%0ab", nil)
 	r.Header.Set("X-Name", r.FormValue("name"))

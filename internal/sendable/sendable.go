@@ -1,13 +1,13 @@
-// Package sendable tells whether a request can be sent on to another server.
+// Package sendable checks whether a request can be forwarded to another server.
 //
-// A proxy that finds out only while it sends takes the client's fault for a
-// failure of the server. So ask before a server is chosen. The checks refuse what
-// Go's clients of HTTP/1.1, HTTP/2 and HTTP/3 would refuse, taken together. Beyond
-// that they refuse only what would reach a server as another request than the one
-// that the proxy has seen.
+// If a proxy detects an invalid request only while it sends it, it blames the server
+// for the client's error. So call this package before choosing a server. The checks
+// reject everything that Go's clients of HTTP/1.1, HTTP/2 or HTTP/3 reject. In
+// addition they reject only requests that would reach the server as a different
+// request.
 //
-// [CheckRequest] is for the request line and the host, [CheckFields] for a header
-// or for trailers. Their errors are the client's, so that an answer of 4xx fits.
+// [CheckRequest] checks the request line and the host, [CheckFields] a header or
+// trailers. Their errors are the client's: respond with a status 4xx.
 package sendable
 
 import (
@@ -26,20 +26,21 @@ var (
 	ErrTarget = errors.New("invalid request target")
 )
 
-// Errors of [CheckFields]. ErrFieldValue comes wrapped, with the name of the field.
+// Errors of [CheckFields]. ErrFieldValue is wrapped in an error with the name of the
+// field.
 var (
 	ErrFieldName  = errors.New("invalid field name")
 	ErrFieldValue = errors.New("invalid field value")
 	ErrFieldSize  = errors.New("field too long")
 )
 
-// CheckRequest returns [ErrMethod], [ErrHost] or [ErrTarget] if no server could be
-// asked with the request. It does not look at the header.
+// CheckRequest returns [ErrMethod], [ErrHost] or [ErrTarget] if the request cannot be
+// sent. It does not check the header.
 func CheckRequest(r *http.Request) error {
-	if !httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
+	if !httpguts.ValidHeaderFieldName(r.Method) { // a method is a token, too
 		return ErrMethod
 	}
-	// A valid host is ASCII. HTTP/1.1 would convert a name in Unicode, but not each.
+	// A valid host is ASCII. HTTP/1.1 clients convert some, but not all Unicode names.
 	if !httpguts.ValidHostHeader(r.Host) {
 		return ErrHost
 	}
@@ -49,13 +50,12 @@ func CheckRequest(r *http.Request) error {
 	return nil
 }
 
-// isTarget reports whether what is sent to a server for the URL is a request
-// target for the path that the proxy has seen.
+// isTarget reports whether the URL is sent as a request target with the same path.
 func isTarget(method string, u *url.URL) bool {
 	switch {
-	case u.Opaque != "": // "x:http://host/path" has no path here, and one on the server
+	case u.Opaque != "": // "x:http://host/path" has no path here, but has one on the server
 		return false
-	case u.Path == "": // is sent as "/"
+	case u.Path == "": // sent as "/"
 	case u.Path[0] == '/':
 	case u.Path == "*" && method == http.MethodOptions:
 	default:
@@ -69,9 +69,9 @@ func isTarget(method string, u *url.URL) bool {
 	return true
 }
 
-// CheckFields returns an error if a field of a header, or a trailer, cannot be
-// sent. The most bytes of a field are maxSize: those of its name, and of each
-// value with the ", " that joins it to another.
+// CheckFields returns an error if a field of a header, or a trailer, cannot be sent.
+// The maximum size of a field is maxSize bytes: its name, and all values, each with
+// the ", " that joins them.
 func CheckFields(h http.Header, maxSize int) error {
 	for name, values := range h {
 		if !httpguts.ValidHeaderFieldName(name) {

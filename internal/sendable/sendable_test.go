@@ -29,7 +29,7 @@ func TestCheckRequest(t *testing.T) {
 		want   error
 	}{
 		{"an ordinary request", nil, nil},
-		{"a method that nobody knows", func(r *http.Request) { r.Method = "M-SEARCH" }, nil},
+		{"an unknown method", func(r *http.Request) { r.Method = "M-SEARCH" }, nil},
 		{"a method in lower case", func(r *http.Request) { r.Method = "get" }, nil},
 		{"no method", func(r *http.Request) { r.Method = "" }, ErrMethod},
 		{"a method with a space", func(r *http.Request) { r.Method = "GET /" }, ErrMethod},
@@ -40,7 +40,7 @@ func TestCheckRequest(t *testing.T) {
 		{"a host with a line break", func(r *http.Request) { r.Host = "a\nb" }, ErrHost},
 		{"a host that is not ASCII", func(r *http.Request) { r.Host = "bücher.example" }, ErrHost},
 		{"no path", func(r *http.Request) { r.URL.Path = "" }, nil},
-		{"a path that is escaped on the way", func(r *http.Request) { r.URL.Path = "/a b\r\n\x00ü" }, nil},
+		{"a path that is escaped when it is sent", func(r *http.Request) { r.URL.Path = "/a b\r\n\x00ü" }, nil},
 		{"a path with two slashes at the beginning", func(r *http.Request) { r.URL.Path = "//evil.example/" }, nil},
 		{"a relative path", func(r *http.Request) { r.URL.Path = "a" }, ErrTarget},
 		{"OPTIONS of the whole server", func(r *http.Request) { r.Method, r.URL.Path = http.MethodOptions, "*" }, nil},
@@ -93,8 +93,8 @@ func TestCheckFields(t *testing.T) {
 	}
 }
 
-// sent sends a request by Go's client of HTTP/1.1, and returns it as the server
-// sees it.
+// sent sends a request with Go's HTTP/1.1 client, and returns it as the server
+// receives it.
 func sent(t *testing.T, r *http.Request) (*http.Request, error) {
 	t.Helper()
 	var seen *http.Request
@@ -122,8 +122,8 @@ func sent(t *testing.T, r *http.Request) (*http.Request, error) {
 	return seen, nil
 }
 
-// FuzzSendable looks that Go's client sends what is let through, and that the server
-// then sees the method and path that the check has seen.
+// FuzzSendable checks that Go's client sends accepted requests, and that the server
+// receives the same method and path.
 func FuzzSendable(f *testing.F) {
 	f.Add("GET", "localhost", "/a b", "/a%20b", "q=1", "", "Accept", "*/*")
 	f.Add("OPTIONS", "localhost:80", "*", "", "", "", "X", "a\tb")
@@ -141,7 +141,7 @@ func FuzzSendable(f *testing.F) {
 			return
 		}
 		if path == "*" && query != "" {
-			return // is sent, but Go's server does not read it, and so no client can ask for it
+			return // Go's server rejects it, so no client can send it
 		}
 		r.URL.Scheme, r.URL.Host = "http", "server.test"
 		seen, err := sent(t, r)

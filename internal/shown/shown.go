@@ -1,13 +1,12 @@
-// Package shown writes texts that somebody else has chosen, such as the names of
-// files and users, into messages.
+// Package shown escapes untrusted texts, such as names of files and users, for
+// messages.
 //
-// It promises that a terminal shows such a text as what it is: no text drives the
-// terminal, adds a line, hides a part of itself or passes for another one. And a
-// shell takes it as one argument, which is no option. Texts without anything of
-// that kind stay as they are.
+// It promises that no text controls the terminal, adds a line, hides a part of itself
+// or looks like another text. A shell treats an argument as a single argument that is
+// not an option. Harmless texts stay unchanged.
 //
-// Use Text in messages, Short in logs, JSON for output that is JSON, and Argument
-// in commands that a message shows.
+// Use [Text] in messages, [Short] in logs, [JSON] for JSON output, [Argument] in
+// commands within messages, and [Label] for labels of metrics.
 package shown
 
 import (
@@ -19,12 +18,12 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns a text as it is, or quoted and escaped as in Go if a terminal
-// could take a part of it for a command, hide it, or show it in another place:
-// control characters (of C1, too), marks that change the direction of a text,
-// and bytes that are no UTF-8. A text with a line end is quoted, too: else it
-// could add a line that looks like one of the program. So is a text that begins
-// with a quotation mark, so that no text can pass for another one.
+// Text returns a text unchanged, or quoted and escaped as in Go if it contains
+// characters that a terminal could interpret, hide or move: control characters
+// (including C1), marks that change the direction of text, and invalid UTF-8. It also
+// quotes a text with a line end, which could add a line that looks like one of the
+// program, and a text that begins with a quotation mark, so that no text looks like
+// the quoted form of another one.
 func Text(text string) string {
 	if strings.HasPrefix(text, `"`) || strings.Contains(text, "\n") || Escape(text) != text {
 		return strconv.Quote(text)
@@ -52,8 +51,8 @@ func Escape(text string) string {
 	return b.String()
 }
 
-// JSON escapes the same characters in a text that is JSON. They can be in its
-// strings only.
+// JSON escapes the same characters in a JSON text, as \u escapes. In valid JSON they
+// occur only within strings.
 func JSON(text string) string {
 	var b strings.Builder
 	for _, c := range text {
@@ -68,13 +67,13 @@ func JSON(text string) string {
 	return b.String()
 }
 
-// isHarmful reports whether c is no character that people see, nor a space or a
-// line end.
+// isHarmful reports whether c is neither a printable character, nor a space or a line
+// end.
 func isHarmful(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }
 
-// Argument returns a path or name as one argument for a shell, for commands in
-// messages: somebody else may have chosen the name, and root may copy the
-// command. A name that begins with "-" becomes a path, so that it is no option.
+// Argument quotes a path or name as a single argument for a shell. It is for commands
+// in messages: an attacker may have chosen the name, and root may copy the command. A
+// name that begins with "-" gets the prefix "./", so that it is not an option.
 func Argument(text string) string {
 	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789./_-+,:@%"
 	if strings.HasPrefix(text, "-") {
@@ -89,8 +88,8 @@ func Argument(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// escapedArgument returns what can't be shown as it is, in the quotes of a shell
-// that take escapes. A shell that does not know them takes it for another name.
+// escapedArgument quotes a text with characters that have to be escaped, as $'...'. A
+// shell that does not support this treats it as a different name.
 func escapedArgument(text string) string {
 	var b strings.Builder
 	b.WriteString("$'")
@@ -110,12 +109,12 @@ func escapedArgument(text string) string {
 	return b.String()
 }
 
-// maxShort is how many bytes of a text Short shows.
+// maxShort is the maximum length of the text that Short returns, in bytes.
 const maxShort = 64
 
-// Short returns the first 64 bytes of a text, as Text shows them. It is for
-// logs: what clients send can be as long as they like. A text that is cut ends
-// with "...", and with no part of a character.
+// Short returns the first 64 bytes of a text, escaped by Text. It is for logs: texts
+// of clients can be of any length. A truncated text ends with "...", and not within a
+// character.
 func Short[T string | []byte](text T) string {
 	if len(text) <= maxShort {
 		return Text(string(text))
@@ -132,8 +131,8 @@ func Short[T string | []byte](text T) string {
 	return Text(first) + "..."
 }
 
-// Label returns a path as it is, or written in ASCII where it is not the
-// UTF-8 that labels must be.
+// Label returns a path unchanged, or quoted in ASCII if it is not valid UTF-8, which
+// labels of metrics must be.
 func Label(path string) string {
 	if !utf8.ValidString(path) {
 		return strconv.QuoteToASCII(path)

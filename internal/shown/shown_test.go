@@ -28,8 +28,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestHarmfulNames: what a terminal would not show as it is is quoted, and
-// nothing else.
+// TestHarmfulNames checks that exactly the names that a terminal would not show as
+// they are get quoted.
 func TestHarmfulNames(t *testing.T) {
 	for text, want := range testkit.HarmfulNames {
 		if got := Text(text); got != want {
@@ -46,10 +46,10 @@ func TestHarmfulNames(t *testing.T) {
 	}
 }
 
-// TestArgument: a real shell takes what Argument returns as one argument, and
-// a terminal shows all of it.
+// TestArgument checks that a real shell treats the result as one argument, and that a
+// terminal shows all of it.
 func TestArgument(t *testing.T) {
-	shell, err := exec.LookPath("bash") // $'...' is not known to each sh
+	shell, err := exec.LookPath("bash") // not every sh supports $'...'
 	if err != nil {
 		t.Skip("no bash")
 	}
@@ -85,9 +85,9 @@ func TestShort(t *testing.T) {
 	for _, row := range []struct{ name, text, want string }{
 		{"an empty text", "", ""},
 		{"a short text", "alice", "alice"},
-		{"as long as is shown", strings.Repeat("a", 64), strings.Repeat("a", 64)},
+		{"the maximum length", strings.Repeat("a", 64), strings.Repeat("a", 64)},
 		{"one byte longer", strings.Repeat("a", 65), strings.Repeat("a", 64) + "..."},
-		{"bytes that are no characters", strings.Repeat("\x80", 100), `"` + strings.Repeat(`\x80`, 64) + `"...`},
+		{"bytes that are not characters", strings.Repeat("\x80", 100), `"` + strings.Repeat(`\x80`, 64) + `"...`},
 		{"a short text that is quoted", "a\u202eb", `"a\u202eb"`},
 	} {
 		if got := Short(row.text); got != row.want {
@@ -97,7 +97,7 @@ func TestShort(t *testing.T) {
 			t.Errorf("%s, as bytes: got %s, want %s", row.name, got, row.want)
 		}
 	}
-	for _, char := range []string{"ü", "中", "🙂"} { // is never cut in two
+	for _, char := range []string{"ü", "中", "🙂"} { // never truncated within a character
 		for i := range 8 {
 			text := strings.Repeat("a", i) + strings.Repeat(char, 40)
 			got, isCut := strings.CutSuffix(Short(text), "...")
@@ -108,8 +108,8 @@ func TestShort(t *testing.T) {
 	}
 }
 
-// FuzzShown shows any text in every way: there is nothing in it that drives a
-// terminal, and no text passes for another one.
+// FuzzShown checks that no text, in any of the forms, controls the terminal or looks
+// like another text.
 func FuzzShown(f *testing.F) {
 	for _, text := range []string{"", "alice", "\"", "a\nb", "\x1b[2J", "\u202e", "\xff\xfe", strings.Repeat("x", 63) + "€", strings.Repeat("\xe2", 70), "-rf", "it's", "\u0085\u2028"} {
 		f.Add(text)

@@ -2,25 +2,24 @@ package testkit
 
 import "github.com/seed10b5b978/caddy-htpasswd/internal/matchers"
 
-// MatcherCase is a matcher set as JSON, and which requests it can let through
-// where a login needs TLS.
+// MatcherCase is a matcher set as JSON, and its reach where a login needs TLS.
 type MatcherCase struct {
 	Name, Set string
 	Reach     matchers.Reach
 }
 
-// MatcherCases are of the matchers that Caddy has.
+// MatcherCases are sets of Caddy's matchers.
 var MatcherCases = []MatcherCase{
-	{"encrypted requests are all that can log in", `{"protocol":"https"}`, matchers.ReachEverything},
-	{"requests that are not encrypted are the client's choice", `{"protocol":"http"}`, matchers.ReachChosen},
+	{"only encrypted requests can log in", `{"protocol":"https"}`, matchers.ReachEverything},
+	{"a client can choose unencrypted requests", `{"protocol":"http"}`, matchers.ReachChosen},
 	{"all versions of HTTP", `{"protocol":"http/1.0+"}`, matchers.ReachEverything},
 	{"one version of HTTP", `{"protocol":"http/2"}`, matchers.ReachChosen},
 	{"gRPC", `{"protocol":"grpc"}`, matchers.ReachChosen},
 	{"regular expression of anything", `{"path_regexp":{"pattern":".*"}}`, matchers.ReachEverything},
 	{"regular expression of a slash", `{"path_regexp":{"pattern":"^/"}}`, matchers.ReachEverything},
-	{"regular expression from begin to end", `{"path_regexp":{"pattern":"^/(.*)$"}}`, matchers.ReachEverything},
+	{"regular expression from beginning to end", `{"path_regexp":{"pattern":"^/(.*)$"}}`, matchers.ReachEverything},
 	{"regular expression of one character", `{"path_regexp":{"pattern":"."}}`, matchers.ReachEverything},
-	{"regular expression of several", `{"path_regexp":{"pattern":"^.+$"}}`, matchers.ReachEverything},
+	{"regular expression of one or more characters", `{"path_regexp":{"pattern":"^.+$"}}`, matchers.ReachEverything},
 	{"empty regular expression", `{"path_regexp":{"pattern":""}}`, matchers.ReachEverything},
 	{"regular expression with a choice of nothing", `{"path_regexp":{"pattern":"^(/x|)"}}`, matchers.ReachEverything},
 	{"regular expression of the home page", `{"path_regexp":{"pattern":"^/$"}}`, matchers.ReachLimited},

@@ -1,7 +1,7 @@
 package testkit
 
-// HarmfulNames are user names that drive a terminal, or do not show as what
-// they are, and how they are shown.
+// HarmfulNames are user names that control a terminal, or are not shown as they are,
+// with their escaped form.
 var HarmfulNames = map[string]string{
 	"a\u0085b":            `"a\u0085b"`,            // next line
 	"a\u009b31mb":         `"a\u009b31mb"`,         // begins a control sequence, as ESC [
@@ -13,11 +13,11 @@ var HarmfulNames = map[string]string{
 	"a\u061cb":            `"a\u061cb"`,            // one more
 	"a\u200bb":            `"a\u200bb"`,            // no width
 	"a\u2028b":            `"a\u2028b"`,            // line separator
-	"a\u00a0b":            `"a\u00a0b"`,            // looks like a blank
+	"a\u00a0b":            `"a\u00a0b"`,            // looks like a space
 	"\U000e0041b":         `"\U000e0041b"`,         // a tag, in two UTF-16 units
-	"a\xffb":              `"a\xffb"`,              // no UTF-8
+	"a\xffb":              `"a\xffb"`,              // not UTF-8
 	"a\xc2":               `"a\xc2"`,               // half a character
 	"a\x9b31mb":           `"a\x9b31mb"`,           // the same in ISO 8859-1
-	`"a\u202eb"`:          `"\"a\\u202eb\""`,       // as if it were one of the above
+	`"a\u202eb"`:          `"\"a\\u202eb\""`,       // looks like the escaped form of another name
 	"a\u202eb\u202c\\\"c": `"a\u202eb\u202c\\\"c"`, // and others
 }

@@ -10,22 +10,21 @@ import (
 	"testing"
 )
 
-// Peer is a real nginx or Apache, in a process of its own, until the end of the
-// test.
+// Peer is a real nginx or Apache that runs until the end of the test.
 type Peer struct {
 	Dir       string
-	Port      int // on 127.0.0.1, what {port} in its configuration stands for
-	PlainPort int // the same for {plain_port}, if it listens there
+	Port      int // {port} in its configuration; on 127.0.0.1
+	PlainPort int // {plain_port} in its configuration
 	Process   *Process
 }
 
-// PeerCommand writes a configuration into a directory, and returns the command
-// that runs it there, in the foreground.
+// PeerCommand writes a configuration into a directory, and returns the command that
+// runs the server with it in the foreground.
 type PeerCommand func(t testing.TB, dir, conf string) []string
 
-// NewPeer writes a configuration into a directory, in which {dir}, {port} and
-// {plain_port} stand for that and for ports that are free, and returns the
-// command that would run it.
+// NewPeer writes a configuration into a directory, and returns the command that runs
+// the server with it. In the configuration, {dir} stands for the directory, and {port}
+// and {plain_port} for free ports.
 func NewPeer(t testing.TB, dir, conf string, command PeerCommand) (*Peer, []string) {
 	t.Helper()
 	ports := FreePorts(t, 2)
@@ -34,7 +33,7 @@ func NewPeer(t testing.TB, dir, conf string, command PeerCommand) (*Peer, []stri
 	return p, command(t, dir, names.Replace(conf))
 }
 
-// StartPeer runs such a configuration until the end of the test.
+// StartPeer is like NewPeer, and runs the server until the end of the test.
 func StartPeer(t testing.TB, dir, conf string, command PeerCommand) *Peer {
 	t.Helper()
 	p, args := NewPeer(t, dir, conf, command)
@@ -43,7 +42,7 @@ func StartPeer(t testing.TB, dir, conf string, command PeerCommand) *Peer {
 	return p
 }
 
-// AwaitPort waits until somebody listens at a port of 127.0.0.1.
+// AwaitPort waits until a port of 127.0.0.1 accepts connections.
 func AwaitPort(t testing.TB, port int) {
 	t.Helper()
 	Eventually(t, fmt.Sprintf("port %d is open", port), func() bool {
@@ -52,23 +51,23 @@ func AwaitPort(t testing.TB, port int) {
 	})
 }
 
-// PublicDir is a directory of the test that all users of the machine can read.
+// PublicDir returns a new directory that all users of the machine can read.
 func PublicDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "public")
 	Must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	Must(t, os.Chmod(dir, 0o755)) //nolint:gosec // that is its purpose
+	Must(t, os.Chmod(dir, 0o755)) //nolint:gosec // on purpose
 	return dir
 }
 
-// NginxCommand is the PeerCommand of nginx. The configuration is what stands in
-// its http block: "server { listen 127.0.0.1:{port}; ... }".
+// NginxCommand is the PeerCommand of nginx. The configuration is the content of its
+// http block: "server { listen 127.0.0.1:{port}; ... }".
 func NginxCommand(t testing.TB, dir, conf string) []string {
 	t.Helper()
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user root;" // the files of tests are often the test's alone
+		user = "user root;" // files of tests are often readable by the test's user only
 	}
 	file := filepath.Join(dir, "nginx.conf")
 	Must(t, os.WriteFile(file, fmt.Appendf(nil, `%s
@@ -90,19 +89,19 @@ http {
 	return []string{Program(t, "nginx"), "-p", dir, "-e", filepath.Join(dir, "nginx.log"), "-c", file}
 }
 
-// apacheModules is where Debian puts them.
+// apacheModules is the directory of Apache's modules in Debian.
 const apacheModules = "/usr/lib/apache2/modules"
 
-// ApacheCommand returns the PeerCommand of Apache with these modules beside
-// those for Basic authentication. The configuration is all the rest, with
-// "Listen 127.0.0.1:{port}" in it. Run by root, it reads files as www-data:
-// PublicDir makes a directory for them.
+// ApacheCommand returns the PeerCommand of Apache with these modules in addition to
+// those for Basic authentication. The configuration is the rest, including "Listen
+// 127.0.0.1:{port}". If root runs it, it reads files as www-data: use PublicDir for
+// them.
 func ApacheCommand(modules ...string) PeerCommand {
 	return func(t testing.TB, dir, conf string) []string {
 		t.Helper()
 		program := Program(t, "apache2")
 		if _, err := os.Stat(apacheModules); err != nil {
-			t.Skip(err) // another system's Apache
+			t.Skip(err) // not Debian's Apache
 		}
 		var b strings.Builder
 		fmt.Fprintf(&b, "ServerRoot %[1]s\nDefaultRuntimeDir %[1]s\nPidFile %[1]s/apache.pid\nErrorLog %[1]s/apache.log\nServerName localhost\n", dir)
@@ -118,7 +117,7 @@ func ApacheCommand(modules ...string) PeerCommand {
 	}
 }
 
-// Accepts reports whether nginx or Apache would start with a configuration.
+// Accepts reports whether nginx or Apache accepts a configuration.
 func Accepts(t testing.TB, conf string, command PeerCommand) bool {
 	t.Helper()
 	p, args := NewPeer(t, PublicDir(t), conf, command)
@@ -127,7 +126,7 @@ func Accepts(t testing.TB, conf string, command PeerCommand) bool {
 	return Succeeds(t, cmd)
 }
 
-// Succeeds runs a command that may say no.
+// Succeeds runs a command, and reports whether it succeeds.
 func Succeeds(t testing.TB, cmd *exec.Cmd) bool {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -138,15 +137,15 @@ func Succeeds(t testing.TB, cmd *exec.Cmd) bool {
 	return err == nil
 }
 
-// Twins are two servers with the same files and the same applications: ours,
-// and a real nginx or Apache.
+// Twins are two servers with the same files and applications: ours, and a real nginx or
+// Apache.
 type Twins struct {
 	Ours   *Server
 	Theirs *Peer
 }
 
-// StartTwins starts another server in the directory of ours, and has ours serve
-// a Caddyfile. In both, what names stands for is put in place of its keys.
+// StartTwins starts another server in the directory of ours, and loads a Caddyfile into
+// ours. In both configurations, the keys of names are replaced by their values.
 func StartTwins(t testing.TB, ours *Server, caddyfile, conf string, command PeerCommand, names map[string]string) *Twins {
 	t.Helper()
 	theirs := StartPeer(t, ours.Dir, Substitute(conf, names), command)
@@ -158,8 +157,8 @@ func StartTwins(t testing.TB, ours *Server, caddyfile, conf string, command Peer
 	return &Twins{ours, theirs}
 }
 
-// Substitute puts the second of each pair in place of the first, and what names
-// stands for in place of its keys.
+// Substitute replaces the first of each pair by the second, and the keys of names by
+// their values.
 func Substitute(text string, names map[string]string, pairs ...string) string {
 	for from, to := range names {
 		pairs = append(pairs, from, to)

@@ -12,11 +12,11 @@ import (
 	"testing"
 )
 
-// Ports that the system does not hand out by itself: else somebody who asks for
-// any could be given one between its choice here and its use.
+// Ports below the ephemeral ones: the system does not assign them to other processes
+// between their choice here and their use.
 const (
 	firstPort      = 10_000
-	usualEphemeral = 32_768 // Linux; elsewhere they begin later
+	usualEphemeral = 32_768 // on Linux; on other systems they begin later
 )
 
 var ports struct {
@@ -24,8 +24,8 @@ var ports struct {
 	next, end int
 }
 
-// FreePorts returns n ports in a row that nobody listens on. None is returned
-// twice by one process before all others were.
+// FreePorts returns n consecutive free ports. A process gets a port again only after
+// all others.
 func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
 	ports.Lock()
@@ -53,7 +53,7 @@ func FreePorts(t testing.TB, n int) []int {
 	return nil
 }
 
-// firstEphemeral returns the first port that the system hands out.
+// firstEphemeral returns the first ephemeral port of the system.
 func firstEphemeral() int {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
@@ -73,7 +73,7 @@ func isFree(port int) bool {
 	if err != nil {
 		return false
 	}
-	defer l.Close() //nolint:errcheck // nobody has used it
+	defer l.Close() //nolint:errcheck // unused
 	c, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return false
@@ -81,13 +81,13 @@ func isFree(port int) bool {
 	return c.Close() == nil
 }
 
-// AwaitOneListener waits until no two sockets listen at the same address, of
-// those with these ports: after a reload the one of Caddy's old server stays
-// open for a moment, and the system gives it every second connection. Where the
-// system does not say who listens, it does not wait.
+// AwaitOneListener waits until no two sockets listen at the same address with one of
+// these ports. After a reload the listener of Caddy's old server stays open for a
+// moment, and the system gives it every second connection. It does not wait where the
+// system does not list listeners.
 func AwaitOneListener(t testing.TB, ports ...int) {
 	t.Helper()
-	Eventually(t, "the old server listens no more", func() bool {
+	Eventually(t, "the old server does not listen any more", func() bool {
 		for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 			text, err := os.ReadFile(file) //nolint:gosec // of the system
 			if err != nil {

@@ -17,49 +17,47 @@ import (
 	"time"
 )
 
-// Caddy takes the configurations of a Server: the Caddy of the test's own
-// process, or one in a process of its own.
+// Caddy is the Caddy of a Server: in the process of the test, or in a separate process.
 type Caddy interface {
 	// Adapt turns a Caddyfile into a configuration in JSON.
 	Adapt(s *Server, caddyfile string) ([]byte, error)
-	// Load serves a configuration in place of the previous one, even if it is
-	// the same. After an error the previous one still serves.
+	// Load activates a configuration, even if it is unchanged. After an error the
+	// previous configuration stays active.
 	Load(s *Server, config []byte) error
 }
 
-// ServerOptions is what a Server sets beside what its Caddyfile says.
+// ServerOptions are settings of a Server in addition to its Caddyfile.
 type ServerOptions struct {
-	// DefaultLimits leaves the rate limits of failed logins as they are by
-	// default. Otherwise they are off in a configuration that sets none: most
-	// tests are about something else.
+	// DefaultLimits keeps the default rate limits for failed logins. Otherwise
+	// they are off in a configuration without limits, since most tests do not
+	// test them.
 	DefaultLimits bool
-	// Admin has the admin API listen at the server's port for it, if the
-	// Caddyfile does not say where. Otherwise it is off.
+	// Admin enables the admin API at the server's port for it, unless the
+	// Caddyfile configures it. Otherwise it is off.
 	Admin bool
-	// Dir is the server's directory; a new one if it is empty.
+	// Dir is the server's directory; "" means a new one.
 	Dir string
 }
 
 // Server is a Caddy under test: a directory, ports and a client.
 //
-// In its Caddyfiles {dir} stands for the directory, {https} for the port of the
-// site https://localhost:{https}, {http} for one of plain HTTP, and {admin} for
-// that of the admin API. What it logs, at every level, goes to the file log in
-// the directory; certificates and keys are kept there, too.
+// In its Caddyfiles {dir} stands for the directory, {https} for the port of the site
+// https://localhost:{https}, {http} for a port for plain HTTP, and {admin} for the port
+// of the admin API. It logs all levels to the file "log" in the directory, and stores
+// certificates and keys there.
 //
-// A copy with another T or Client is the same server for another test, or as
-// another client sees it.
+// A copy with another T or Client is the same server for another test or client.
 type Server struct {
 	T                  testing.TB
 	Dir                string
 	HTTPS, HTTP, Admin int
-	Client             *http.Client // accepts each certificate, follows no redirect
+	Client             *http.Client // accepts any certificate, follows no redirects
 
 	caddy   Caddy
 	options ServerOptions
 }
 
-// NewServer returns a server that serves nothing yet.
+// NewServer returns a server without a configuration.
 func NewServer(t testing.TB, caddy Caddy, options ServerOptions) *Server {
 	t.Helper()
 	ports := FreePorts(t, 3)
@@ -79,8 +77,7 @@ func NewServer(t testing.TB, caddy Caddy, options ServerOptions) *Server {
 	return s
 }
 
-// In returns the server for a test within the test that started it, with
-// another client if there is one.
+// In returns the server for a subtest, with another client if one is given.
 func (s *Server) In(t testing.TB, clients ...*http.Client) *Server {
 	other := *s
 	other.T = t
@@ -90,12 +87,12 @@ func (s *Server) In(t testing.TB, clients ...*http.Client) *Server {
 	return &other
 }
 
-// Fill puts the directory and the ports into a text.
+// Fill replaces the placeholders for the directory and the ports in a text.
 func (s *Server) Fill(text string) string {
 	return strings.NewReplacer("{dir}", s.Dir, "{https}", fmt.Sprint(s.HTTPS), "{http}", fmt.Sprint(s.HTTP), "{admin}", fmt.Sprint(s.Admin)).Replace(text)
 }
 
-// Reload serves another Caddyfile, as "caddy reload" does.
+// Reload loads another Caddyfile, as "caddy reload" does.
 func (s *Server) Reload(caddyfile string) error {
 	s.T.Helper()
 	config, err := s.Adapt(caddyfile)
@@ -105,7 +102,7 @@ func (s *Server) Reload(caddyfile string) error {
 	return s.Load(config, strings.Contains(caddyfile, "{https}"))
 }
 
-// Adapt turns a Caddyfile into JSON, with the settings that a test needs.
+// Adapt turns a Caddyfile into JSON, with settings for tests.
 func (s *Server) Adapt(caddyfile string) ([]byte, error) {
 	config, err := s.caddy.Adapt(s, s.Fill(caddyfile))
 	if err != nil {
@@ -114,14 +111,14 @@ func (s *Server) Adapt(caddyfile string) ([]byte, error) {
 	return s.withSettings(config)
 }
 
-// Load serves a configuration, and waits until it is the only one that does
-// and, if it has the site, until that has a certificate.
+// Load activates a configuration, and waits until the old one does not serve any more
+// and, if hasSite, until the site has a certificate.
 func (s *Server) Load(config []byte, hasSite bool) error {
 	s.T.Helper()
 	if err := s.caddy.Load(s, config); err != nil {
 		return err
 	}
-	// The old configuration may still serve what comes by connections that are open, or close them.
+	// The old configuration may still serve open connections, or close them.
 	old := s.Client.Transport.(*http.Transport)
 	s.Client.Transport = old.Clone()
 	old.CloseIdleConnections()
@@ -143,8 +140,7 @@ func (s *Server) AwaitCertificate(host string) {
 	})
 }
 
-// withSettings changes a configuration: nothing of it gets out of the server's
-// directory and ports.
+// withSettings restricts a configuration to the server's directory and ports.
 func (s *Server) withSettings(config []byte) ([]byte, error) {
 	var root map[string]any
 	if err := json.Unmarshal(config, &root); err != nil {
@@ -181,7 +177,7 @@ func (s *Server) withSettings(config []byte) ([]byte, error) {
 		}
 		apps["htpasswd"] = app
 	}
-	if app, ok := apps["http"].(map[string]any); ok && app["http_port"] == nil { // else the redirects would be on port 80
+	if app, ok := apps["http"].(map[string]any); ok && app["http_port"] == nil { // otherwise the redirects would use port 80
 		for _, server := range app["servers"].(map[string]any) {
 			if server := server.(map[string]any); server["automatic_https"] == nil {
 				server["automatic_https"] = map[string]any{"disable_redirects": true}
@@ -192,7 +188,7 @@ func (s *Server) withSettings(config []byte) ([]byte, error) {
 	return json.Marshal(root)
 }
 
-// Write writes a file in the server's directory and returns its path.
+// Write writes a file in the server's directory, and returns its path.
 func (s *Server) Write(name, text string) string {
 	s.T.Helper()
 	path := filepath.Join(s.Dir, name)
@@ -200,23 +196,23 @@ func (s *Server) Write(name, text string) string {
 	return path
 }
 
-// Log returns what the server has logged so far.
+// Log returns the log so far.
 func (s *Server) Log() string {
 	s.T.Helper()
 	return ReadText(s.T, filepath.Join(s.Dir, "log"))
 }
 
-// Answer is a response, read to the end.
+// Answer is a complete response.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   string
 }
 
-// URL is the address of a path on the site.
+// URL returns the URL of a path on the site.
 func (s *Server) URL(path string) string { return fmt.Sprintf("https://localhost:%d%s", s.HTTPS, path) }
 
-// Request returns a request of a path on the site.
+// Request returns a request for a path on the site.
 func (s *Server) Request(method, path string, body io.Reader) *http.Request {
 	s.T.Helper()
 	r, err := http.NewRequest(method, s.URL(path), body)
@@ -224,7 +220,7 @@ func (s *Server) Request(method, path string, body io.Reader) *http.Request {
 	return r
 }
 
-// Get asks for a path over HTTPS, with a password if user isn't empty.
+// Get requests a path over HTTPS, with credentials if user is not empty.
 func (s *Server) Get(path, user, password string) Answer {
 	s.T.Helper()
 	r := s.Request(http.MethodGet, path, nil)
@@ -234,7 +230,7 @@ func (s *Server) Get(path, user, password string) Answer {
 	return s.Do(r)
 }
 
-// Send asks for a path over HTTPS with these header fields.
+// Send requests a path over HTTPS with these header fields.
 func (s *Server) Send(path string, header http.Header) Answer {
 	s.T.Helper()
 	r := s.Request(http.MethodGet, path, nil)
@@ -242,7 +238,7 @@ func (s *Server) Send(path string, header http.Header) Answer {
 	return s.Do(r)
 }
 
-// Plain asks for a path over plain HTTP with these header fields.
+// Plain requests a path over plain HTTP with these header fields.
 func (s *Server) Plain(path string, header http.Header) Answer {
 	s.T.Helper()
 	r, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://localhost:%d%s", s.HTTP, path), nil)
@@ -251,9 +247,9 @@ func (s *Server) Plain(path string, header http.Header) Answer {
 	return s.Do(r)
 }
 
-// Do sends a request. One without a body is sent again if its connection is
-// closed: shortly after a reload what is left of Caddy's old server can still
-// take a connection, and closes it.
+// Do sends a request. It retries a request without a body if the connection is closed:
+// shortly after a reload, Caddy's old server can still accept a connection, and closes
+// it.
 func (s *Server) Do(r *http.Request) Answer {
 	s.T.Helper()
 	a, err := Send(s.Client, r)
@@ -267,9 +263,9 @@ func (s *Server) Do(r *http.Request) Answer {
 	return a
 }
 
-// Send sends a request and reads the answer to its end.
+// Send sends a request and reads the complete response.
 func Send(client *http.Client, r *http.Request) (Answer, error) {
-	resp, err := client.Do(r) //nolint:gosec // a test says to whom
+	resp, err := client.Do(r) //nolint:gosec // the test chooses the server
 	if err != nil {
 		return Answer{}, err
 	}
@@ -281,7 +277,7 @@ func Send(client *http.Client, r *http.Request) (Answer, error) {
 	return Answer{resp.StatusCode, resp.Header, string(body)}, nil
 }
 
-// Clients returns a client for each version of HTTP that comes over TCP.
+// Clients returns a client for each version of HTTP over TCP.
 func (s *Server) Clients() map[string]*http.Client {
 	one, two := *s.Client, *s.Client
 	transport := &http.Transport{
@@ -294,13 +290,13 @@ func (s *Server) Clients() map[string]*http.Client {
 	return map[string]*http.Client{"HTTP/1.1": &one, "HTTP/2": &two}
 }
 
-// Raw sends bytes over TLS, HTTP/1.1, and returns the last answer that comes,
-// with how many interim ones came before it.
+// Raw sends bytes over TLS as HTTP/1.1, and returns the final response, and the number
+// of interim responses before it.
 func (s *Server) Raw(text string) (a Answer, interim int) {
 	s.T.Helper()
 	c, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", s.HTTPS), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) //nolint:gosec // of a test
 	Must(s.T, err)
-	defer c.Close() //nolint:errcheck // nothing is left to come
+	defer c.Close() //nolint:errcheck // everything is read
 	Must(s.T, c.SetDeadline(time.Now().Add(patience)))
 	_, err = io.WriteString(c, text)
 	Must(s.T, err)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// recordingCaddy takes JSON for a Caddyfile, and remembers what is loaded.
+// recordingCaddy treats a Caddyfile as JSON, and records the loaded configuration.
 type recordingCaddy struct{ loaded []string }
 
 func (*recordingCaddy) Adapt(_ *Server, caddyfile string) ([]byte, error) {
@@ -19,7 +19,7 @@ func (c *recordingCaddy) Load(_ *Server, config []byte) error {
 	return nil
 }
 
-// TestServerSettings looks at what a server adds to a configuration.
+// TestServerSettings checks what a server adds to a configuration.
 func TestServerSettings(t *testing.T) {
 	t.Parallel()
 	const off = `{"client":{"off":true},"login":{"off":true},"user":{"off":true}}`
@@ -66,7 +66,7 @@ func TestServerSettings(t *testing.T) {
 	}
 }
 
-// TestServerFill puts the server's own directory and ports into a text.
+// TestServerFill checks the placeholders for the server's directory and ports.
 func TestServerFill(t *testing.T) {
 	t.Parallel()
 	s := NewServer(t, new(recordingCaddy), ServerOptions{Dir: "/somewhere"})

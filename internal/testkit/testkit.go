@@ -1,9 +1,9 @@
-// Package testkit has what the tests of several packages share: a Caddy under test
-// (Server), the same beside a real nginx or Apache (Twins), an application that
-// remembers what reaches it (Witness), real programs (Process), free ports, and
-// waiting for what others do (Eventually).
+// Package testkit contains helpers that the tests of more than one package use: a Caddy
+// under test ([Server]), the same together with a real nginx or Apache ([Twins]), an
+// application that records its requests ([Witness]), programs ([Process]), free ports,
+// and waiting for other processes ([Eventually]).
 //
-// It knows nothing of Caddy's code: a Server is given one by its test. Everything
+// It does not depend on Caddy: a test provides the [Caddy] of its Server. Everything
 // that is started ends with the test.
 package testkit
 
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Must ends the test at an error.
+// Must fails the test if there is an error.
 func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -24,12 +24,12 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// patience is how long a test waits for others before it fails: much longer
-// than they take, also on a machine that has other things to do.
+// patience is how long a test waits for other processes before it fails: much longer
+// than they take, even on a busy machine.
 const patience = time.Minute
 
-// Eventually waits until ok returns true, for a minute at most. Then the test
-// fails, and says what it has waited for.
+// Eventually waits until ok returns true. After a minute it fails the test, with what
+// it has waited for.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -37,7 +37,7 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not after %s: %s", patience, what)
 		}
-		time.Sleep(5 * time.Millisecond) // polling what another goroutine, or process, does
+		time.Sleep(5 * time.Millisecond) // polls what another goroutine or process does
 	}
 }
 
@@ -49,8 +49,8 @@ func ReadText(t testing.TB, path string) string {
 	return string(text)
 }
 
-// BrowserDir returns a new directory for a browser, whose processes may write to
-// it for a while after the first of them has ended.
+// BrowserDir returns a new directory for a browser. Its removal waits for processes of
+// the browser that still write to it.
 func BrowserDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "browser")
@@ -69,11 +69,11 @@ func Program(t testing.TB, name string) string {
 			return path
 		}
 	}
-	t.Skipf("%s is not here; 'make tools' installs it where it can", name)
+	t.Skipf("%s is not installed; 'make tools' installs it where possible", name)
 	return ""
 }
 
-// Run runs a program to its end and returns what it says.
+// Run runs a program and returns its output.
 func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(Program(t, name), args...).CombinedOutput() //nolint:gosec // a test names it
@@ -88,11 +88,11 @@ type Process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	output string
-	ended  chan struct{} // closed when it has
+	ended  chan struct{} // closed when it has ended
 }
 
-// Start starts a program in a directory. At the end of the test it is asked to
-// end; if the test has failed, what it said is shown.
+// Start starts a program in a directory. At the end of the test it is stopped, and if
+// the test has failed, its output is logged.
 func Start(t testing.TB, dir string, env []string, name string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(name, args...) //nolint:gosec // a test names it
@@ -100,7 +100,7 @@ func Start(t testing.TB, dir string, env []string, name string, args ...string) 
 	return StartCommand(t, cmd)
 }
 
-// StartCommand is Start for who wants more of a command, such as another user.
+// StartCommand is like Start for a prepared command, for example with another user.
 func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: cmd, output: filepath.Join(t.TempDir(), "output"), ended: make(chan struct{})}
@@ -122,7 +122,7 @@ func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// Said returns what the program has said so far.
+// Said returns the output of the program so far.
 func (p *Process) Said() string {
 	text, err := os.ReadFile(p.output)
 	if err != nil {
@@ -131,7 +131,7 @@ func (p *Process) Said() string {
 	return string(text)
 }
 
-// Pid returns the number of the process.
+// Pid returns the process ID.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Signal sends the process a signal.
@@ -147,8 +147,8 @@ func (p *Process) Ended() bool {
 	}
 }
 
-// Stop sends the process a signal and waits for its end; if that takes longer
-// than a minute the process is killed. One that has ended is left alone.
+// Stop sends the process a signal and waits for its end. After a minute it kills the
+// process. It does nothing if the process has ended.
 func (p *Process) Stop(signal os.Signal) {
 	_ = p.cmd.Process.Signal(signal)
 	select {
@@ -159,5 +159,6 @@ func (p *Process) Stop(signal os.Signal) {
 	}
 }
 
-// ExitCode returns how the process ended, after its end: -1 if a signal ended it.
+// ExitCode returns the exit code after the end of the process, or -1 if a signal ended
+// it.
 func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }

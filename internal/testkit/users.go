@@ -11,9 +11,8 @@ import (
 // ManyUsersPassword is the password of every user of ManyUsers.
 const ManyUsersPassword = "correct horse"
 
-// ManyUsers returns the text of a password file of n users, user0000000 and so
-// on, with hashes of {SHA} and cheap ones of bcrypt, alternating; the user in
-// the middle has bcrypt.
+// ManyUsers returns the text of a password file of n users, user0000000 and so on, with
+// alternating hashes of cheap bcrypt and {SHA}. The user in the middle has bcrypt.
 func ManyUsers(t testing.TB, n int) string {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(ManyUsersPassword), bcrypt.MinCost)

@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// Witness is an application that remembers what reaches it.
+// Witness is an application that records the requests that reach it.
 type Witness struct {
 	*httptest.Server
 	mu   sync.Mutex
 	seen []Witnessed
 }
 
-// Witnessed is a request as the application got it, read as far as it came.
+// Witnessed is a request as the application received it, possibly incomplete.
 type Witnessed struct {
 	Method, URI     string
 	Header, Trailer http.Header
@@ -27,7 +27,7 @@ type Witnessed struct {
 func NewWitness(t testing.TB) *Witness {
 	w := new(Witness)
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body) // what came of it counts
+		body, _ := io.ReadAll(r.Body) // possibly incomplete
 		w.mu.Lock()
 		w.seen = append(w.seen, Witnessed{r.Method, r.RequestURI, r.Header.Clone(), r.Trailer.Clone(), string(body)})
 		w.mu.Unlock()
@@ -37,7 +37,7 @@ func NewWitness(t testing.TB) *Witness {
 	return w
 }
 
-// Taken returns what came since the witness was asked last.
+// Taken returns the requests since the last call of Taken, One or None.
 func (w *Witness) Taken() []Witnessed {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -46,7 +46,7 @@ func (w *Witness) Taken() []Witnessed {
 	return seen
 }
 
-// One returns the one request that came since the witness was asked last.
+// One returns the only request since the last call of Taken, One or None.
 func (w *Witness) One(t testing.TB) Witnessed {
 	t.Helper()
 	seen := w.Taken()
@@ -56,7 +56,7 @@ func (w *Witness) One(t testing.TB) Witnessed {
 	return seen[0]
 }
 
-// None fails if anything came since the witness was asked last.
+// None fails if there was a request since the last call of Taken, One or None.
 func (w *Witness) None(t testing.TB) {
 	t.Helper()
 	for _, got := range w.Taken() {

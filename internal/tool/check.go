@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -18,38 +19,39 @@ import (
 
 // fileReport is what a server would make of an htpasswd file.
 type fileReport struct {
-	// Path of the file, as it was given.
+	// Path is the path of the file, as it was given.
 	Path string `json:"path"`
-	// Refused says why a server would not use the file, and is absent if it would.
+	// Refused is the reason why a server would refuse the file. It is absent if a
+	// server would load it.
 	Refused string `json:"refused,omitempty"`
-	// Users are those of valid lines, in the order of the file.
+	// Users are the users of valid lines, in the order of the file.
 	Users []reportedUser `json:"users"`
 	// Formats counts the hashes of each format and cost.
 	Formats []htfile.FormatCount `json:"formats"`
-	// BadLines are invalid lines: their users cannot log in.
-	BadLines []htfile.Finding `json:"bad_lines"`
-	// Duplicates are lines of users that have an earlier one, which decides.
+	// InvalidLines are the invalid lines: their users cannot log in.
+	InvalidLines []htfile.Finding `json:"invalid_lines"`
+	// Duplicates are the numbers of lines whose user has an earlier line.
 	Duplicates []int `json:"duplicates"`
-	// Mode is who can read the file, as "ls -l" shows it.
+	// Mode is the mode of the file, as "ls -l" shows it.
 	Mode string `json:"mode,omitempty"`
 	// Owner and Group are names, or numbers where there is no name.
 	Owner string `json:"owner,omitempty"`
 	Group string `json:"group,omitempty"`
-	// WorldReadable says that every user of the machine can read the hashes.
+	// WorldReadable reports whether every user of the machine can read the file.
 	WorldReadable bool `json:"world_readable"`
-	// Unreadable says that mode, owner and group do not let the user caddy read
-	// the file, where there is such a user.
+	// Unreadable reports that the user caddy, if it exists, cannot read the file.
 	Unreadable bool `json:"unreadable_by_caddy,omitempty"`
-	// MountPoint says that the file is mounted without its directory, as into a
-	// container: a server in there does not see a file that takes its place outside.
+	// MountPoint reports whether the file is mounted without its directory, as
+	// into a container: a server inside does not see a replacement outside.
 	MountPoint bool `json:"mount_point,omitempty"`
-	// Gone says that this has happened, or the file was deleted: the path leads
-	// to a version that has no name left.
+	// Gone reports whether the file was replaced or deleted outside the container:
+	// the path leads to an old version.
 	Gone bool `json:"gone,omitempty"`
 
-	// isFixed says that nobody can exchange the file before a command that
-	// names it is run.
-	isFixed bool
+	// isTamperProof reports whether nobody else can replace the file before a
+	// command that names it is run.
+	isTamperProof bool
+	mode          fs.FileMode
 }
 
 type reportedUser struct {
@@ -59,12 +61,12 @@ type reportedUser struct {
 	Format string   `json:"format,omitempty"`
 	Cost   string   `json:"cost,omitempty"`
 	Weak   bool     `json:"weak,omitempty"`
-	// NotInNginx says why nginx refuses the password of the user, though a
-	// server here takes it. It is absent where nothing is known against it.
+	// NotInNginx is the reason why nginx rejects the user's password although
+	// Caddy accepts it. It is absent if no such reason is known.
 	NotInNginx string `json:"not_in_nginx,omitempty"`
 }
 
-// userName is a name as it is in the file.
+// userName is a user name as it stands in the file.
 type userName string
 
 // MarshalText quotes a name that is not UTF-8, which JSON cannot hold.
@@ -118,10 +120,10 @@ func (t *tool) runList(path string) error {
 	case report.Mode == "":
 		return failed(ExitFile, "%s: %s", shown.Text(path), report.Refused)
 	case report.Refused != "":
-		return failed(ExitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), report.Refused)
+		return failed(ExitNotAFile, "%s: a server would refuse this file: %s", shown.Text(path), report.Refused)
 	}
 	var b strings.Builder
-	others := len(report.BadLines)
+	others := len(report.InvalidLines)
 	for _, user := range report.Users {
 		if user.Locked {
 			others++
@@ -133,26 +135,26 @@ func (t *tool) runList(path string) error {
 		return err
 	}
 	if others > 0 {
-		t.say("locked accounts and bad lines, not listed: %d; more with: caddy htpasswd --check %s", others, shown.Argument(path))
+		t.say("not listed: %d (locked users and invalid lines); for details, run: caddy htpasswd --check %s", others, shown.Argument(path))
 	}
 	return nil
 }
 
 // newFileReport reads a file as a server does.
 func newFileReport(path string) *fileReport {
-	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []htfile.FormatCount{}, BadLines: []htfile.Finding{}, Duplicates: []int{}}
+	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []htfile.FormatCount{}, InvalidLines: []htfile.Finding{}, Duplicates: []int{}}
 	text, mode, err := follow.ReadFile(path)
 	if err != nil {
 		r.Refused = err.Error()
 		return r
 	}
-	r.Mode, r.Owner, r.Group = mode.String(), "", ""
-	r.Owner, r.Group = ownerOf(path)
+	r.Mode, r.mode = mode.String(), mode
+	r.Owner, r.Group = follow.OwnerOf(path)
 	r.WorldReadable = follow.IsWorldReadable(path, mode)
 	r.MountPoint, r.Gone = follow.MountOf(path)
-	r.isFixed = atomicfile.IsFixed(path)
-	if _, err := user.Lookup(serverGroup); err == nil {
-		r.Unreadable = !mayRead(serverGroup, r.Owner, r.Group, mode)
+	r.isTamperProof = atomicfile.IsTamperProof(path)
+	if server, err := user.Lookup(serverUser); err == nil && !hasACL(path) {
+		r.Unreadable = !mayRead(server, r.Owner, r.Group, mode)
 	}
 	users, err := htfile.ParseLines(text, r.add)
 	if err != nil {
@@ -162,25 +164,37 @@ func newFileReport(path string) *fileReport {
 	return r
 }
 
-// mayRead reports whether mode, owner and group let the user of that name read
-// a file. Access control lists, which it does not see, may let them too.
-func mayRead(name, owner, group string, mode fs.FileMode) bool {
+// mayRead reports whether mode, owner and group let a user read a file.
+func mayRead(u *user.User, owner, group string, mode fs.FileMode) bool {
 	switch {
-	case owner == name:
+	case owner == u.Username:
 		return mode&0o400 != 0
-	case group == name:
+	case isMember(u, group):
 		return mode&0o040 != 0
 	}
 	return mode&0o004 != 0
 }
 
-// add takes a line into the report. The name of an invalid line can be a hash,
-// if its colon is missing, so it is not shown.
+// isMember reports whether a user is in a group, which is given as by
+// [follow.OwnerOf].
+func isMember(u *user.User, group string) bool {
+	ids, _ := u.GroupIds()
+	return slices.ContainsFunc(append(ids, u.Gid), func(id string) bool {
+		if id == group {
+			return true
+		}
+		g, err := user.LookupGroupId(id)
+		return err == nil && g.Name == group
+	})
+}
+
+// add adds a line to the report. The name of an invalid line can be a hash, if the
+// colon is missing, so it is not shown.
 func (r *fileReport) add(l *htfile.Line) {
 	user := reportedUser{Line: l.Number, Name: userName(l.Name)}
 	switch {
 	case l.Problem != "":
-		r.BadLines = append(r.BadLines, htfile.Finding{Line: l.Number, Reason: l.Problem})
+		r.InvalidLines = append(r.InvalidLines, htfile.Finding{Line: l.Number, Reason: l.Problem})
 		return
 	case l.IsDuplicate:
 		r.Duplicates = append(r.Duplicates, l.Number)
@@ -194,60 +208,66 @@ func (r *fileReport) add(l *htfile.Line) {
 	r.Users = append(r.Users, user)
 }
 
-// String is the report for people: a summary, and a line for each thing to
-// fix, with its place in front.
+// String returns the report as text: a summary, and a line for each finding, with
+// its place in front.
 func (r *fileReport) String() string {
 	var b strings.Builder
 	path := shown.Text(r.Path)
 	if r.Refused != "" {
 		fmt.Fprintf(&b, "%s: a server would refuse this file: %s\n", path, r.Refused)
 	}
-	good := 0
+	usable := 0
 	for _, f := range r.Formats {
-		good += f.Users
+		usable += f.Users
 	}
 	if r.Mode != "" {
-		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", path, good, r.Mode, r.Owner, r.Group)
+		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", path, usable, r.Mode, r.Owner, r.Group)
 	}
 	for _, f := range r.Formats {
 		fmt.Fprintf(&b, "  %s: %d\n", f, f.Users)
 	}
 	if r.WorldReadable {
-		fmt.Fprintf(&b, "%s: can be read by every user of this machine; %s\n", path, r.advice("chmod o= %s"))
+		fmt.Fprintf(&b, "%s: is world-readable; %s\n", path, r.advice("run: chmod o= %s"))
 	}
 	if r.Unreadable {
-		fmt.Fprintf(&b, "%s: a server that runs as caddy can't read it, unless by an access control list; %s\n", path, r.advice("chgrp caddy %[1]s && chmod g=r %[1]s"))
+		// Not chgrp where another server may read the file by its group.
+		advice := "run: chgrp caddy %[1]s && chmod g=r %[1]s"
+		if follow.IsGroupReadable(r.mode, r.Group) {
+			advice = "run: setfacl -m u:caddy:r %s, or add the user caddy to the group " + strings.ReplaceAll(shown.Text(r.Group), "%", "%%") + " and restart the server"
+		}
+		fmt.Fprintf(&b, "%s: the user caddy cannot read it (group %s); %s\n", path, shown.Text(r.Group), r.advice(advice))
 	}
 	switch {
 	case r.Gone:
-		fmt.Fprintf(&b, "%s: this is an old version; the file was replaced or deleted outside the container; a server that runs keeps this version, and a reload refuses it; mount its directory, not the file\n", path)
+		fmt.Fprintf(&b, "%s: is an old version; the file was replaced or deleted outside the container; a running server keeps this version, and a reload fails; mount the directory instead of the file\n", path)
 	case r.MountPoint:
-		fmt.Fprintf(&b, "%s: is mounted as a single file; a server in this container can't see when it is replaced outside; mount its directory, not the file\n", path)
+		fmt.Fprintf(&b, "%s: is mounted as a single file; a server in this container does not see a replacement outside; mount the directory instead of the file\n", path)
 	}
 	for _, u := range r.Users {
 		if u.Weak {
-			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; set the password anew\n", path, u.Line, u.Format, shown.Text(string(u.Name)))
+			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; reset this password\n", path, u.Line, u.Format, shown.Text(string(u.Name)))
 		} else if u.Locked {
 			fmt.Fprintf(&b, "%s:%d: locked: user %s\n", path, u.Line, shown.Text(string(u.Name)))
 		}
 		if u.NotInNginx != "" {
-			fmt.Fprintf(&b, "%s:%d: works in Caddy, but not in nginx: user %s: %s\n", path, u.Line, shown.Text(string(u.Name)), u.NotInNginx)
+			fmt.Fprintf(&b, "%s:%d: accepted by Caddy, but not by nginx: user %s: %s\n", path, u.Line, shown.Text(string(u.Name)), u.NotInNginx)
 		}
 	}
-	for _, l := range r.BadLines {
-		fmt.Fprintf(&b, "%s:%d: bad line, whom it names can't log in: %s\n", path, l.Line, l.Reason)
+	for _, l := range r.InvalidLines {
+		fmt.Fprintf(&b, "%s:%d: invalid line (user cannot log in): %s\n", path, l.Line, l.Reason)
 	}
 	for _, line := range r.Duplicates {
-		fmt.Fprintf(&b, "%s:%d: skipped: its user has an earlier line\n", path, line)
+		fmt.Fprintf(&b, "%s:%d: duplicate user; the first line wins\n", path, line)
 	}
 	return b.String()
 }
 
-// advice returns what to do about the rights of the file: a command, with places
-// for the path, or none where somebody could have root run it on another file.
-func (r *fileReport) advice(command string) string {
-	if r.isFixed {
-		return "run: " + fmt.Sprintf(command, shown.Argument(r.Path))
+// advice returns what to do about the permissions of the file: a text with
+// commands and placeholders for the path. Where somebody else could replace the
+// file before root runs such a command, it contains none.
+func (r *fileReport) advice(text string) string {
+	if r.isTamperProof {
+		return fmt.Sprintf(text, shown.Argument(r.Path))
 	}
-	return "its owner has to change that, not root: others can put another file in its place"
+	return "its owner has to change its permissions, not root: other users can replace the file"
 }

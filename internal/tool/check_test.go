@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// TestCheckDoubledDollars: a hash out of a compose file is reported with what to
-// do about it.
+// TestCheckDoubledDollars checks that a hash copied from a compose file is reported
+// with the fix.
 func TestCheckDoubledDollars(t *testing.T) {
-	const want = "each $ of the hash is doubled, as docker compose wants it in a compose file: write a single $"
+	const want = "each $ is doubled, as in a compose file; write a single $"
 	hashes := []string{
 		"$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su",
 		"$apr1$abcdefgh$" + strings.Repeat(".", 22),
@@ -25,15 +25,15 @@ func TestCheckDoubledDollars(t *testing.T) {
 	}
 }
 
-// TestCheckAgainstNginx: hashes that nginx refuses are listed.
+// TestCheckAgainstNginx checks that hashes that nginx rejects are listed.
 func TestCheckAgainstNginx(t *testing.T) {
 	path := writeFile(t, "ann:$1$a b$"+strings.Repeat(".", 22)+"\n"+
 		"bob:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9z/FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n"+
 		"carl:$apr1$a b$"+strings.Repeat(".", 22)+"\n")
 	got := runTool(t, "", "--check", path)
 	for _, want := range []string{
-		":1: works in Caddy, but not in nginx: user ann: the salt has a blank or one of ! * ; \\, which crypt(3) refuses\n",
-		":2: works in Caddy, but not in nginx: user bob: the last character of the salt has bits that crypt(3) clears\n",
+		":1: accepted by Caddy, but not by nginx: user ann: the salt contains a space or one of ! * ; \\, which crypt(3) rejects\n",
+		":2: accepted by Caddy, but not by nginx: user bob: the last character of the salt has bits that crypt(3) clears\n",
 	} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("got %q, want %q in it", got.out, want)
@@ -47,8 +47,8 @@ func TestCheckAgainstNginx(t *testing.T) {
 	}
 }
 
-// TestOddPassword: crypt(3) makes another hash of this password under $2a$ than
-// under $2b$ (see TestOdd2a). The tool verifies as the server does.
+// TestOddPassword uses a password whose hash by crypt(3) differs between $2a$ and
+// $2b$ (see TestOdd2a). The tool verifies it as the server does.
 func TestOddPassword(t *testing.T) {
 	path := writeFile(t, "ann:$2a$04$......................QH7xM3rqAl9cnSp0xYT9EYpeDP1A.gC\nbob:$2b$04$......................ETcbR41SGeM3odXwXDLU3h2rHHuD8aG\n")
 	for user, want := range map[string]ExitCode{"ann": ExitWrong, "bob": 0} {

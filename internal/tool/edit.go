@@ -15,7 +15,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// runPrint writes the line of a user to standard output.
+// runPrint writes a line for a user to standard output.
 func (t *tool) runPrint(ctx context.Context, name string, args []string) error {
 	hash, err := t.newHash(ctx, args)
 	if err != nil {
@@ -26,7 +26,7 @@ func (t *tool) runPrint(ctx context.Context, name string, args []string) error {
 
 // runSet adds a user to a file or changes the password of one.
 func (t *tool) runSet(ctx context.Context, path, name string, args []string) error {
-	if err := t.precheck(path, name); err != nil { // before anybody types a password
+	if err := t.precheck(path, name); err != nil { // before asking for a password
 		return err
 	}
 	hash, err := t.newHash(ctx, args)
@@ -37,7 +37,7 @@ func (t *tool) runSet(ctx context.Context, path, name string, args []string) err
 	err = t.change(ctx, path, name, func(text string) (string, error) {
 		if t.create {
 			if users, _ := htfile.Parse(text); len(users.All) > 0 {
-				note = fmt.Sprintf("%s is made anew; users in it before: %d", shown.Text(path), len(users.All))
+				note = fmt.Sprintf("overwriting %s (had %d users)", shown.Text(path), len(users.All))
 			}
 			text = ""
 		}
@@ -46,7 +46,7 @@ func (t *tool) runSet(ctx context.Context, path, name string, args []string) err
 			verb = "Updating"
 		}
 		if found > 1 {
-			note = fmt.Sprintf("user %s has %d lines, which all say the same now", name, found)
+			note = fmt.Sprintf("user %s has %d lines; all of them have the new password", name, found)
 		}
 		return text, checkSet(text, name, hash)
 	})
@@ -60,25 +60,25 @@ func (t *tool) runSet(ctx context.Context, path, name string, args []string) err
 	return nil
 }
 
-// checkSet makes sure that a server reads what is meant.
+// checkSet returns an error unless a server would parse the user's line as intended.
 func checkSet(text, name, hash string) error {
 	users, err := htfile.Parse(text)
 	if err != nil {
 		return failed(ExitNotAFile, "%s", err)
 	}
 	if u := users.Find(name); u == nil || u.State != htfile.StateUsable || u.Hash != hash {
-		return failed(ExitIllegal, "a server would not read this line as it is meant")
+		return failed(ExitIllegal, "the resulting line would be parsed differently by a server")
 	}
 	return nil
 }
 
-// runRemove takes a user out of a file.
+// runRemove removes a user from a file.
 func (t *tool) runRemove(ctx context.Context, path, name string) error {
 	found := 0
 	err := t.change(ctx, path, name, func(text string) (string, error) {
 		text, found = htfile.RemoveUser(text, name)
 		if _, err := htfile.Parse(text); err != nil {
-			return "", failed(ExitNotAFile, "%s is not removed: after that, a server would refuse the file and keep the old version, with %[1]s in it: %s", name, err)
+			return "", failed(ExitNotAFile, "user %s not removed: a server would refuse the file without this line, and keep the old version, in which %[1]s can log in: %s", name, err)
 		}
 		return text, nil
 	})
@@ -93,17 +93,19 @@ func (t *tool) runRemove(ctx context.Context, path, name string) error {
 	return nil
 }
 
-// change replaces a file by what edit makes of its text. It calls edit while it
-// holds the lock of the file's directory, so that no change of another is lost.
+// change edits the text of a file and replaces the file. It calls edit while it
+// holds the lock of the file's directory, so that no concurrent change is lost.
 func (t *tool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
-	file, err := atomicfile.Open(ctx, path, func() { t.say("waiting for others who change files in the directory of %s", shown.Text(path)) })
+	file, err := atomicfile.Open(ctx, path, func() {
+		t.say("waiting for other processes that are changing files in the directory of %s", shown.Text(path))
+	})
 	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
 	if err != nil {
 		return denied(err)
 	}
-	defer file.Close() //nolint:errcheck // the end of the process does it, too
+	defer file.Close() //nolint:errcheck // exiting releases the lock, too
 	text, err := t.read(file, path, name)
 	if err != nil {
 		return err
@@ -121,19 +123,19 @@ func (t *tool) change(ctx context.Context, path, name string, edit func(text str
 		return failed(ExitFile, "%s", err)
 	}
 	if isNew {
-		t.say("New file %s%s", shown.Text(path), advice(path, atomicfile.IsFixed(path)))
+		t.say("New file %s%s", shown.Text(path), advice(path, atomicfile.IsTamperProof(path)))
 	}
 	return nil
 }
 
-// precheck returns the error that change would, as far as that can be told
-// without waiting for others.
+// precheck returns the error that change would return, as far as it is known
+// without waiting for other processes.
 func (t *tool) precheck(path, name string) error {
 	file, err := atomicfile.Look(path)
 	if err != nil {
 		return denied(err)
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close() //nolint:errcheck // only read
 	if _, err := t.read(file, path, name); err != nil {
 		return err
 	}
@@ -143,8 +145,7 @@ func (t *tool) precheck(path, name string) error {
 	return nil
 }
 
-// read returns the text of an open file, and "" if there is none but one is to
-// be created.
+// read returns the text of an open file, or "" if it is to be created.
 func (t *tool) read(file *atomicfile.File, path, name string) (string, error) {
 	if !file.Exists() {
 		if t.create {
@@ -159,25 +160,25 @@ func (t *tool) read(file *atomicfile.File, path, name string) (string, error) {
 	return text, isPasswordFile(path, name, text)
 }
 
-// missing says that there is no file, and what to do.
+// missing returns the error for a file that does not exist.
 func (t *tool) missing(path string) error {
 	if t.remove || t.verify {
-		return failed(ExitFile, "%s is not there", shown.Text(path))
+		return failed(ExitFile, "%s does not exist", shown.Text(path))
 	}
-	return failed(ExitFile, "%s is not there; use -c to make it", shown.Text(path))
+	return failed(ExitFile, "%s does not exist; use -c to create it", shown.Text(path))
 }
 
-// denied adds to an error, which names the path, what to do.
+// denied adds advice to a permission error, which names the path.
 func denied(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return failed(ExitFile, "%s; run this with sudo, or as the user it belongs to", err)
+		return failed(ExitFile, "%s; run this with sudo, or as the owner of the file", err)
 	}
 	return failed(ExitFile, "%s", err)
 }
 
-// isPasswordFile refuses a text that has lines but is none of a password file:
-// most likely another file was meant. One without a valid line is taken if it
-// names the user: then this is how to fix it.
+// isPasswordFile returns an error for a text with lines of which none is valid:
+// most likely another file was meant. It accepts the text if one of the lines
+// names the user: changing the password fixes that line.
 func isPasswordFile(path, name, text string) error {
 	if users, err := htfile.Parse(text); err != nil && users.Find(name) == nil {
 		return failed(ExitNotAFile, "%s is not an htpasswd file: %s", shown.Text(path), err)
@@ -185,28 +186,31 @@ func isPasswordFile(path, name, text string) error {
 	return nil
 }
 
-// serverGroup is the group of Caddy in the packages for Linux.
-const serverGroup = "caddy"
+// serverUser and serverGroup are the user and group of Caddy's Linux packages.
+const (
+	serverUser  = "caddy"
+	serverGroup = "caddy"
+)
 
-// newFileGroup returns the group that a new file is to have, and what to say
-// about it behind the path. A command is part of that only if nobody can
-// exchange the file before it is run.
-func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (group int, advice func(path string, isFixed bool) string) {
+// newFileGroup returns the group of a new file, and the advice to print after the
+// path. The advice contains a command only if nobody else can replace the file
+// before it is run.
+func newFileGroup(lookup func(name string) (*user.Group, error), euid int) (group int, advice func(path string, isTamperProof bool) string) {
 	advise := func(command string) func(string, bool) string {
-		return func(path string, isFixed bool) string {
-			if !isFixed {
-				return "; give it to the group of the server, but not as root: others can put another file in its place"
+		return func(path string, isTamperProof bool) string {
+			if !isTamperProof {
+				return "; change its group to the server's group, but not as root: other users can replace the file"
 			}
-			return "; let the server read it: " + command + " " + shown.Argument(path)
+			return "; to let the server read it, run: " + command + " " + shown.Argument(path)
 		}
 	}
 	found, err := lookup(serverGroup)
 	if err != nil {
-		return atomicfile.KeepGroup, advise("chgrp <its group>")
+		return atomicfile.KeepGroup, advise("chgrp <group>")
 	}
 	gid, err := strconv.Atoi(found.Gid)
 	if err != nil || euid != 0 {
 		return atomicfile.KeepGroup, advise("sudo chgrp " + serverGroup)
 	}
-	return gid, func(string, bool) string { return ", which the group " + serverGroup + " can read" }
+	return gid, func(string, bool) string { return ", readable by the group " + serverGroup }
 }

@@ -5,21 +5,21 @@ import (
 	"fmt"
 )
 
-// ExitCode is the code that the tool exits with. It is 0 if all went well.
+// ExitCode is the exit code of the tool. 0 means success.
 type ExitCode int
 
 // The codes are those of Apache's htpasswd.
 const (
-	ExitFile        ExitCode = 1 // the file, or standard output, cannot be read or written
+	ExitFile        ExitCode = 1 // the file or standard output cannot be read or written
 	ExitUsage       ExitCode = 2 // wrong flags or arguments
-	ExitWrong       ExitCode = 3 // wrong password, or two different ones were typed
-	ExitInterrupted ExitCode = 4 // a signal ended the tool
+	ExitWrong       ExitCode = 3 // wrong password, or the two typed passwords differ
+	ExitInterrupted ExitCode = 4 // ended by a signal
 	ExitTooLong     ExitCode = 5 // user name or password too long
-	ExitIllegal     ExitCode = 6 // user name or password that cannot be, or no such user
-	ExitNotAFile    ExitCode = 7 // not an htpasswd file, or one that a server would refuse
+	ExitIllegal     ExitCode = 6 // invalid user name or password, or no such user
+	ExitNotAFile    ExitCode = 7 // not an htpasswd file, or a server would refuse it
 )
 
-// exitError is a message for the user of the tool, with the code to exit with.
+// exitError is an error message with the exit code.
 type exitError struct {
 	code ExitCode
 	text string
@@ -31,7 +31,7 @@ func failed(code ExitCode, format string, args ...any) error {
 	return &exitError{code, fmt.Sprintf(format, args...)}
 }
 
-// codeOf returns the code to exit with after an error.
+// codeOf returns the exit code for an error.
 func codeOf(err error) ExitCode {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code

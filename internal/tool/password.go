@@ -10,7 +10,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// hashFlag is a flag that chooses the format of the hash; the last one counts.
+// hashFlag is a flag that selects the hash format. The last one wins.
 type hashFlag struct {
 	long, short string
 	format      string // its name in crypt
@@ -18,14 +18,14 @@ type hashFlag struct {
 }
 
 var hashFlags = []hashFlag{
-	{"bcrypt", "B", "bcrypt", "hash with bcrypt, which is what happens without a flag"},
-	{"argon2id", "", "argon2id", "hash with Argon2id: 64 MiB, three passes; for this server, not for nginx or Apache"},
+	{"bcrypt", "B", "bcrypt", "hash with bcrypt (default)"},
+	{"argon2id", "", "argon2id", "hash with Argon2id (64 MiB, 3 passes); not supported by nginx and Apache"},
 	{"sha512", "5", "sha512crypt", "hash with SHA-512 crypt"},
 	{"sha256", "2", "sha256crypt", "hash with SHA-256 crypt"},
-	{"md5", "m", "apr1", "hash with Apache's variant of MD5 crypt, apr1"},
-	{"crypt", "d", "descrypt", "hash with DES crypt, of the first 8 bytes; weak"},
-	{"sha", "s", "sha1", "hash with SHA-1 without salt, {SHA}; weak"},
-	{"plain", "p", "plain", "no hash but the password itself, {PLAIN}; weak"},
+	{"md5", "m", "apr1", "hash with apr1, Apache's variant of MD5 crypt"},
+	{"crypt", "d", "descrypt", "hash with DES crypt, which uses only the first 8 bytes; weak"},
+	{"sha", "s", "sha1", "hash with unsalted SHA-1, {SHA}; weak"},
+	{"plain", "p", "plain", "store the password itself, {PLAIN}; weak"},
 }
 
 var errInterrupted = failed(ExitInterrupted, "interrupted; nothing was changed")
@@ -55,7 +55,7 @@ func (t *tool) newHash(ctx context.Context, args []string) (string, error) {
 	return hash, t.warn(hash, password)
 }
 
-// hashCost returns what -C or -r say for the format, 0 for its usual cost.
+// hashCost returns the cost of -C or -r for the format, or 0 for its default.
 func (t *tool) hashCost() (int, error) {
 	cost, other := 0, t.cost != 0 || t.rounds != 0
 	switch t.format {
@@ -65,7 +65,7 @@ func (t *tool) hashCost() (int, error) {
 		cost, other = t.rounds, t.cost != 0
 	}
 	if other {
-		t.say("Warning: -C is for bcrypt, -r for SHA-256 and SHA-512; it is ignored for %s", t.format)
+		t.say("Warning: -C applies to bcrypt, -r to SHA-256 and SHA-512; ignored for %s", t.format)
 	}
 	if err := crypt.CheckCost(t.format, cost); err != nil {
 		return 0, failed(ExitUsage, "%s", err)
@@ -73,38 +73,38 @@ func (t *tool) hashCost() (int, error) {
 	return cost, nil
 }
 
-// checkPassword refuses what no client could log in with.
+// checkPassword returns an error for a password that no client could log in with.
 func (t *tool) checkPassword(password []byte) error {
 	switch {
 	case len(password) > crypt.MaxPasswordLen:
-		return failed(ExitTooLong, "the password is longer than %d bytes, and no server takes it", crypt.MaxPasswordLen)
+		return failed(ExitTooLong, "the password is longer than %d bytes; a server accepts no longer one", crypt.MaxPasswordLen)
 	case htfile.HasControl(password):
-		return failed(ExitIllegal, "the password has a control character, such as a line end, which a client can't send")
+		return failed(ExitIllegal, "the password contains a control character, such as a line break; clients cannot send it")
 	case t.format == "plain" && (strings.Contains(string(password), ":") || strings.Trim(string(password), htfile.Whitespace) != string(password)):
-		return failed(ExitIllegal, "a password in plain text can't have a colon, nor a blank at its begin or end: the file would mean another one")
+		return failed(ExitIllegal, "a plain-text password must not contain ':' or start or end with whitespace")
 	}
 	return nil
 }
 
-// warn says what is not good about a hash that was asked for.
+// warn prints warnings about a requested hash.
 func (t *tool) warn(hash string, password []byte) error {
 	class, err := crypt.Parse(hash)
 	if err != nil {
 		return failed(ExitIllegal, "%s", err)
 	}
 	if len(password) == 0 {
-		t.say("Warning: the password is empty: whoever knows the name can log in")
+		t.say("Warning: the password is empty; anyone who knows the user name can log in")
 	}
 	if class.Format.Weak {
-		t.say("Warning: %s is weak: whoever gets hold of the file can quickly find the password; bcrypt is the default", class.Format.Name)
+		t.say("Warning: %s is weak; anyone who has the file can quickly find the password; use bcrypt, the default", class.Format.Name)
 	}
 	if t.format == "descrypt" && len(password) > 8 {
-		t.say("Warning: only the first 8 bytes of the password count")
+		t.say("Warning: only the first 8 bytes of the password are used")
 	}
 	return nil
 }
 
-// password returns the password, from where the flags say.
+// password returns the password from the source that the flags select.
 func (t *tool) password(ctx context.Context, args []string) ([]byte, error) {
 	switch {
 	case t.batch:
@@ -123,7 +123,7 @@ func (t *tool) password(ctx context.Context, args []string) ([]byte, error) {
 	return terminal.askTwice(ctx)
 }
 
-// pipedPassword reads standard input to its end, but for one line end.
+// pipedPassword reads standard input to its end, and removes one line end.
 func (t *tool) pipedPassword(ctx context.Context) ([]byte, error) {
 	const most = crypt.MaxPasswordLen + len("\r\n") + 1
 	text, err := interruptible(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(t.in, int64(most))) })
@@ -133,15 +133,15 @@ func (t *tool) pipedPassword(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, failed(ExitFile, "reading the password from standard input: %s", err)
 	}
-	if len(text) == 0 { // most likely what should have written it has failed
-		return nil, failed(ExitUsage, "there is no password on standard input; an empty one would be a line of its own")
+	if len(text) == 0 { // most likely the program that writes it has failed
+		return nil, failed(ExitUsage, "no password on standard input (for an empty password, send an empty line)")
 	}
 	password := strings.TrimSuffix(string(text), "\n")
 	return []byte(strings.TrimSuffix(password, "\r")), nil
 }
 
-// interruptible returns what f does, or errInterrupted as soon as ctx ends;
-// then f is left to itself.
+// interruptible returns the result of f, or errInterrupted as soon as ctx ends.
+// Then f keeps running in the background.
 func interruptible[T any](ctx context.Context, f func() (T, error)) (value T, err error) {
 	type result struct {
 		value T

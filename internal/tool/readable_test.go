@@ -13,7 +13,7 @@ import (
 func TestToolCheckWorldReadable(t *testing.T) {
 	path := writeFile(t, toolFile)
 	must(t, os.Chmod(path, 0o604))
-	const message = "can be read by every user of this machine"
+	const message = "is world-readable"
 	if got := runTool(t, "", "--check", path); got.code != 0 || strings.Contains(got.out, message) {
 		t.Errorf("in a directory that nobody else can enter: %d %s%s", got.code, got.out, got.err)
 	}

@@ -8,14 +8,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// TestToolAsRoot: root's tool changes nothing where somebody else can exchange
-// files, says so before it asks for a password, and says what to run instead.
+// TestToolAsRoot checks that the tool, run by root, changes nothing where another
+// user can replace files, fails before it asks for a password, and prints what to
+// run instead.
 func TestToolAsRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("not root: no other users to try")
+		t.Skip("needs root to act as other users")
 	}
 	const mallory = 65534
 	const text = "bob:" + toolSHA + "\n"
@@ -31,8 +33,8 @@ func TestToolAsRoot(t *testing.T) {
 	for _, name := range []string{"", "own", "link"} {
 		must(t, os.Lchown(filepath.Join(theirs, name), mallory, mallory))
 	}
-	must(t, os.Chmod(filepath.Join(theirs, "own"), 0o755|os.ModeSetuid)) // chown has taken it off
-	const byPath, another = "name it by that path", "runuser -u nobody -- caddy htpasswd -c ..."
+	must(t, os.Chmod(filepath.Join(theirs, "own"), 0o755|os.ModeSetuid)) // chown has cleared it
+	const byPath, another = "use that path", "runuser -u nobody -- caddy htpasswd -c ..."
 	for _, test := range []struct{ args, want string }{
 		{"-i link/f bob", byPath},
 		{"-ci link/f bob", byPath},
@@ -46,7 +48,7 @@ func TestToolAsRoot(t *testing.T) {
 		args := strings.Fields(test.args)
 		args[1] = filepath.Join(theirs, args[1])
 		got := runTool(t, "", args...)
-		if got.code != ExitFile || !strings.Contains(got.err, "not changed by root") || !strings.Contains(got.err, test.want) {
+		if got.code != ExitFile || !strings.Contains(got.err, "refused as root") || !strings.Contains(got.err, test.want) {
 			t.Errorf("%q: got %+v", args, got)
 		}
 	}
@@ -64,16 +66,16 @@ func TestToolAsRoot(t *testing.T) {
 	}
 	info, err := os.Stat(own)
 	must(t, err)
-	if owner, _ := ownerOf(own); info.Mode() != 0o755 || owner != "nobody" {
+	if owner, _ := follow.OwnerOf(own); info.Mode() != 0o755 || owner != "nobody" {
 		t.Errorf("got mode %s and owner %s", info.Mode(), owner)
 	}
 }
 
-// TestToolInStickyDirectory: root's new password does not go into a file that
-// somebody else has put where root wants to create one.
+// TestToolInStickyDirectory checks that root does not write a password into a file
+// that another user has created at the path.
 func TestToolInStickyDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("not root: no other users to try")
+		t.Skip("needs root to act as other users")
 	}
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o777|os.ModeSticky))
@@ -91,11 +93,11 @@ func TestToolInStickyDirectory(t *testing.T) {
 	}
 }
 
-// TestCheckAdvice: a command that root may copy is only given where nobody can
-// exchange the file before it is run, and it takes any name for a name.
+// TestCheckAdvice checks that commands for root are printed only where nobody else
+// can replace the file before they are run, and that every name is quoted.
 func TestCheckAdvice(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("not root: no other users to try")
+		t.Skip("needs root to act as other users")
 	}
 	for name, argument := range map[string]string{"users": "users", "x;touch y;": "'x;touch y;'", "-x": "./-x", "a\nb": `$'a\012b'`} {
 		dir := t.TempDir()
@@ -104,17 +106,30 @@ func TestCheckAdvice(t *testing.T) {
 		t.Chdir(dir)
 		must(t, os.WriteFile(name, []byte("bob:"+toolSHA+"\n"), 0o600))
 		must(t, os.Chmod(name, 0o644))
-		if got, want := runTool(t, "", "--check", "--", name), shown.Text(name)+": can be read by every user of this machine; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
+		if got, want := runTool(t, "", "--check", "--", name), shown.Text(name)+": is world-readable; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
 			t.Errorf("got %q, want %q in it", got.out, want)
 		}
 		must(t, os.Chown(dir, 65534, 65534))
 		got := runTool(t, "", "--check", "--", name)
-		if !strings.Contains(got.out, "its owner has to change that, not root") || strings.Contains(got.out, "chmod") {
-			t.Errorf("in a directory of somebody else: got %q", got.out)
+		if !strings.Contains(got.out, "its owner has to change its permissions, not root") || strings.Contains(got.out, "chmod") {
+			t.Errorf("in a directory of another user: got %q", got.out)
 		}
-		report := fileReport{Path: name, Unreadable: true, isFixed: true}
-		if got, want := report.String(), "run: chgrp caddy "+argument+" && chmod g=r "+argument+"\n"; !strings.HasSuffix(got, want) {
-			t.Errorf("got %q, want %q at its end", got, want)
+		for _, test := range []struct {
+			group, want string
+			mode        os.FileMode
+		}{
+			{"root", "(group root); run: chgrp caddy " + argument + " && chmod g=r " + argument + "\n", 0o640},
+			{"www-data", "(group www-data); run: chgrp caddy " + argument + " && chmod g=r " + argument + "\n", 0o600},
+			{"www-data", "(group www-data); run: setfacl -m u:caddy:r " + argument + ", or add the user caddy to the group www-data and restart the server\n", 0o640},
+		} {
+			report := fileReport{Path: name, Group: test.group, mode: test.mode, Unreadable: true, isTamperProof: true}
+			if got, want := report.String(), shown.Text(name)+": the user caddy cannot read it "+test.want; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			report.isTamperProof = false
+			if got := report.String(); strings.Contains(got, "chgrp") || strings.Contains(got, "setfacl") || !strings.Contains(got, "its owner has to") {
+				t.Errorf("where others can replace the file: got %q", got)
+			}
 		}
 	}
 }

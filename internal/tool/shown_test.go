@@ -14,7 +14,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// onlyShown fails unless a terminal shows all of a text as it is.
+// onlyShown fails if a text contains characters that are not escaped.
 func onlyShown(t *testing.T, text string) {
 	t.Helper()
 	if shown.Escape(text) != text || !utf8.ValidString(text) {
@@ -22,8 +22,7 @@ func onlyShown(t *testing.T, text string) {
 	}
 }
 
-// TestToolOutputIsShown: no name in a file, nor the file's own, drives the
-// terminal.
+// TestToolOutputIsShown checks that no user name and no path controls the terminal.
 func TestToolOutputIsShown(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users\u009b2J\u202e")
 	for name, want := range testkit.HarmfulNames {
@@ -61,7 +60,7 @@ func TestToolOutputIsShown(t *testing.T) {
 	}
 }
 
-// TestToolOutputHasItsLines: no name of a file adds a line to what the tool says.
+// TestToolOutputHasItsLines checks that no path adds a line to the output.
 func TestToolOutputHasItsLines(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a\ncaddy htpasswd: b")
 	must(t, os.Mkdir(dir, 0o700))

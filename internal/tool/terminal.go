@@ -11,15 +11,15 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is where a person types.
+// terminal is the terminal on which a password is typed.
 type terminal struct {
 	in    *os.File
 	out   io.Writer
 	close func()
 }
 
-// openTerminal returns the terminal that the process belongs to, wherever its
-// standard streams lead, or standard input if that is one.
+// openTerminal returns the controlling terminal of the process, even if the
+// standard streams are redirected, or standard input if that is a terminal.
 func (t *tool) openTerminal() (*terminal, error) {
 	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
 		return &terminal{tty, tty, func() { _ = tty.Close() }}, nil
@@ -27,13 +27,13 @@ func (t *tool) openTerminal() (*terminal, error) {
 	if in, ok := t.in.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
 		return &terminal{in, t.err, func() {}}, nil
 	}
-	return nil, failed(ExitUsage, "there is no terminal to ask for the password; with -i it is read from standard input\n%s", usageHint)
+	return nil, failed(ExitUsage, "no terminal to ask for the password; use -i to read it from standard input\n%s", usageHint)
 }
 
-// typingAttempts is how often a new password can be typed in two ways.
+// typingAttempts is how often the user may type a new password twice.
 const typingAttempts = 3
 
-// askTwice asks for a new password until it is typed the same way twice.
+// askTwice asks for a new password twice, and again if the two differ.
 func (t *terminal) askTwice(ctx context.Context) ([]byte, error) {
 	for range typingAttempts {
 		password, err := t.ask(ctx, "New password: ")
@@ -47,17 +47,17 @@ func (t *terminal) askTwice(ctx context.Context) ([]byte, error) {
 		if string(password) == string(again) {
 			return password, nil
 		}
-		_, _ = fmt.Fprintln(t.out, "These were two different passwords.")
+		_, _ = fmt.Fprintln(t.out, "The passwords do not match.")
 	}
-	return nil, failed(ExitWrong, "no password was typed the same way twice; nothing was changed")
+	return nil, failed(ExitWrong, "the passwords did not match %d times; nothing was changed", typingAttempts)
 }
 
-// ask reads a line without showing it. However it ends, the terminal is as before.
+// ask reads a line without echo. It always restores the terminal.
 func (t *terminal) ask(ctx context.Context, prompt string) ([]byte, error) {
 	fd := int(t.in.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
-		return nil, failed(ExitFile, "the terminal: %s", err)
+		return nil, failed(ExitFile, "terminal: %s", err)
 	}
 	_, _ = fmt.Fprint(t.out, prompt)
 	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
@@ -72,8 +72,8 @@ func (t *terminal) ask(ctx context.Context, prompt string) ([]byte, error) {
 	return line, nil
 }
 
-// restore makes a terminal as it was before somebody began to read a password
-// from it, which may be just about to switch its echo off.
+// restore restores a terminal from which a goroutine is reading a password. That
+// goroutine may be just about to turn the echo off, so restore waits for it.
 func restore(fd int, before *term.State) {
 	for range 100 {
 		if now, err := term.GetState(fd); err != nil || *now != *before {

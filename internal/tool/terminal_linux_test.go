@@ -17,19 +17,19 @@ import (
 	"golang.org/x/term"
 )
 
-// screen is a terminal with a process on it: what that writes, and the keys.
+// screen is a terminal with a process on it: its output, and the keys.
 type screen struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	keys *os.File // the side of who sits in front
-	tty  *os.File // the side of the process
+	keys *os.File // the user's side
+	tty  *os.File // the process's side
 
 	mu    sync.Mutex
 	shown bytes.Buffer
 }
 
-// onScreen starts "caddy htpasswd" on a terminal of its own; with standard
-// input from elsewhere if stdin is not "".
+// onScreen starts "caddy htpasswd" on a new terminal, with standard input
+// redirected if stdin is not "".
 func onScreen(t *testing.T, stdin string, args ...string) *screen {
 	t.Helper()
 	return onScreenWith(t, func(cmd *exec.Cmd) {
@@ -40,7 +40,7 @@ func onScreen(t *testing.T, stdin string, args ...string) *screen {
 	}, args...)
 }
 
-// onScreenWith is onScreen for who wants to change something about the process.
+// onScreenWith is like onScreen, and calls change before the process starts.
 func onScreenWith(t *testing.T, change func(*exec.Cmd), args ...string) *screen {
 	t.Helper()
 	s := newScreen(t)
@@ -72,7 +72,7 @@ func newScreen(t *testing.T) *screen {
 	return &screen{t: t, keys: keys, tty: tty}
 }
 
-// watch takes down what the process writes.
+// watch records the output of the process.
 func (s *screen) watch() {
 	buffer := make([]byte, 1024)
 	for {
@@ -86,8 +86,8 @@ func (s *screen) watch() {
 	}
 }
 
-// TestRestore: whoever is interrupted before the echo is off, which another
-// goroutine is about to do, leaves it on.
+// TestRestore checks that the echo is on after an interrupt just before a goroutine
+// turns it off.
 func TestRestore(t *testing.T) {
 	s := newScreen(t)
 	fd := int(s.tty.Fd())
@@ -140,8 +140,8 @@ func (s *screen) press(keys string) {
 	must(s.t, err)
 }
 
-// ends waits for the end of the process, with an exit code and the terminal as
-// it was; no password has been shown.
+// ends waits for the end of the process, and checks its exit code, that the
+// terminal is restored, and that no password was shown.
 func (s *screen) ends(code ExitCode) {
 	s.t.Helper()
 	_ = s.cmd.Wait()
@@ -149,7 +149,7 @@ func (s *screen) ends(code ExitCode) {
 		s.t.Errorf("exit code %d (%s), the screen shows %q", got, s.cmd.ProcessState, s.text())
 	}
 	if !s.echoes() {
-		s.t.Error("the terminal does not show what is typed any more")
+		s.t.Error("the echo is still off")
 	}
 	if strings.Contains(s.text(), "canary") {
 		s.t.Errorf("a password on the screen: %q", s.text())
@@ -177,7 +177,7 @@ func TestPrompts(t *testing.T) {
 		s.ends(0)
 		checks(t, path, "canary pä$s", 0)
 	})
-	t.Run("a terminal, but standard input is not it", func(t *testing.T) {
+	t.Run("standard input is redirected", func(t *testing.T) {
 		path := newFile(t)
 		s := onScreen(t, "not this\n", "-C4", path, "carl")
 		s.asked("New password: ", 1)
@@ -194,7 +194,7 @@ func TestPrompts(t *testing.T) {
 		s.press("canary1\n")
 		s.asked(second, 1)
 		s.press("canary2\n")
-		s.shows("two different passwords", 1)
+		s.shows("The passwords do not match.", 1)
 		s.asked(first, 1)
 		s.press("canary3\n")
 		s.asked(second, 2)
@@ -212,13 +212,14 @@ func TestPrompts(t *testing.T) {
 			s.press("canary2\n")
 		}
 		s.ends(ExitWrong)
+		s.shows("did not match 3 times; nothing was changed", 1)
 		if readText(t, path) != toolFile {
 			t.Error("the file has changed")
 		}
 	})
 	for _, test := range []struct {
 		name, keys string
-	}{{"Ctrl-C", "\x03"}, {"Ctrl-C behind half a password", "canary\x03"}} {
+	}{{"Ctrl-C", "\x03"}, {"Ctrl-C after half a password", "canary\x03"}} {
 		t.Run(test.name, func(t *testing.T) {
 			path := newFile(t)
 			s := onScreen(t, "", "-cC4", path, "carl")
@@ -246,7 +247,7 @@ func TestPrompts(t *testing.T) {
 			s.ends(ExitInterrupted)
 		})
 	}
-	t.Run("standard error leads elsewhere", func(t *testing.T) {
+	t.Run("standard error is redirected", func(t *testing.T) {
 		path := newFile(t)
 		s := onScreenWith(t, func(cmd *exec.Cmd) { cmd.Stderr = nil }, "-C4", path, "carl")
 		s.asked("New password: ", 1)
@@ -268,11 +269,11 @@ func TestPrompts(t *testing.T) {
 	linked := newFile(t)
 	must(t, os.Link(linked, linked+".copy"))
 	for name, args := range map[string][]string{
-		"no such file":      {filepath.Join(t.TempDir(), "none"), "carl"},
-		"no such directory": {"-c", filepath.Join(t.TempDir(), "none", "f"), "carl"},
-		"can't be replaced": {linked, "carl"},
+		"no such file":       {filepath.Join(t.TempDir(), "none"), "carl"},
+		"no such directory":  {"-c", filepath.Join(t.TempDir(), "none", "f"), "carl"},
+		"cannot be replaced": {linked, "carl"},
 	} {
-		t.Run(name+", nobody is asked", func(t *testing.T) {
+		t.Run(name+", no prompt", func(t *testing.T) {
 			s := onScreen(t, "", args...)
 			s.ends(ExitFile)
 			if strings.Contains(s.text(), "password:") {
@@ -280,7 +281,7 @@ func TestPrompts(t *testing.T) {
 			}
 		})
 	}
-	t.Run("standard output has the line alone", func(t *testing.T) {
+	t.Run("standard output has only the line", func(t *testing.T) {
 		s := onScreen(t, "", "-nC4", "carl")
 		s.asked("New password: ", 1)
 		s.press("canary\n")

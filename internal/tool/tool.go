@@ -1,22 +1,23 @@
-// Package tool is the command line tool "caddy htpasswd": it adds, changes and
-// removes users of an htpasswd file, verifies passwords, and says what a server
-// would make of a file.
+// Package tool implements the command "caddy htpasswd": it adds, changes and
+// removes users of an htpasswd file, verifies passwords, and checks files as a
+// server would read them.
 //
-// [SetUp] makes a command of cobra the tool. What a text means, and how it is
-// edited, is in package htfile; how a file is replaced while others read it, in
-// package atomicfile. This package is between them and a person: flags,
-// passwords from terminals, pipes and arguments, messages and exit codes.
+// [SetUp] turns a cobra command into the tool. Package htfile parses and edits the
+// text of a file, and package atomicfile replaces files that others are reading.
+// This package has the flags, the passwords from terminals, pipes and arguments,
+// the messages and the exit codes.
 //
-// What holds whatever the flags say:
+// It promises, for all flags:
 //
-//   - No message shows a password or a hash, nor a flag or argument that was not
-//     understood, which could be one.
-//   - No name of a file or user drives the terminal or adds a line to a message
-//     (package shown).
-//   - A file is replaced whole or not at all, and only by one that a server
-//     reads as it is meant.
-//   - A signal while a password is typed or hashed, or while others change files
-//     in the directory, ends the tool with the file and the terminal as before.
+//   - No message shows a password or a hash, nor an unknown flag or argument,
+//     which could be a password.
+//   - No name of a file or user controls the terminal or adds a line to a message
+//     (see package shown).
+//   - A file is replaced atomically or not at all, and only by a version that a
+//     server parses as intended.
+//   - A signal while a password is typed or hashed, or while other processes
+//     change files in the directory, ends the tool. The file is unchanged, and
+//     the terminal is restored.
 package tool
 
 import (
@@ -32,15 +33,15 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// Help is the help of the command.
+// Help is the long help text of the command.
 const Help = `
-Adds a user to an htpasswd file, or gives one that is in it a new password,
-which is asked for twice. A server that uses the file lets them in at once; it
-needs no reload.
+Adds a user to an htpasswd file, or changes the password of a user. It asks for
+the password twice. A server that uses the file accepts it at once, without a
+reload.
 
-The flags are those of Apache's htpasswd, before the file. The hash is bcrypt
-of cost 10 unless a flag says otherwise. The file is replaced whole: a server
-never reads half of it, and its mode, owner, comments and order stay.
+The flags are those of Apache's htpasswd, and stand before the file. The default
+hash is bcrypt with cost 10. The file is replaced atomically: a server never
+reads a half-written file. Mode, owner, comments and order are kept.
 
   caddy htpasswd [-ci] [-B2m5dsp | --argon2id] [-C <cost>] [-r <rounds>] <file> <user>
   caddy htpasswd -b[c] [...] <file> <user> <password>
@@ -52,37 +53,37 @@ never reads half of it, and its mode, owner, comments and order stay.
   caddy htpasswd --check [--json] <file>...
   caddy htpasswd --list <file>
 
-Exit codes: 0 done; 1 the file can't be read or written; 2 wrong usage; 3 the
-password is wrong, or was typed differently; 4 interrupted; 5 user name or
-password too long; 6 user name or password with characters that can't be, or no
-such user; 7 not an htpasswd file, or one that a server would refuse.
+Exit codes: 0 success; 1 the file cannot be read or written; 2 wrong usage;
+3 wrong password, or the two passwords differ; 4 interrupted; 5 user name or
+password too long; 6 invalid user name or password, or no such user; 7 not an
+htpasswd file, or a server would refuse it.
 `
 
-const examples = `  make a file:               caddy htpasswd -c /etc/caddy/.htpasswd alice
-  one more user:             caddy htpasswd /etc/caddy/.htpasswd bob
-  in a script:               caddy htpasswd -i /etc/caddy/.htpasswd bob < password.txt
-  print the line only:       caddy htpasswd -n bob
-  is this the password?      caddy htpasswd -v /etc/caddy/.htpasswd bob
-  remove somebody:           caddy htpasswd -D /etc/caddy/.htpasswd bob
-  what a server makes of it: caddy htpasswd --check /etc/caddy/.htpasswd`
+const examples = `  create a file:       caddy htpasswd -c /etc/caddy/.htpasswd alice
+  add a user:          caddy htpasswd /etc/caddy/.htpasswd bob
+  in a script:         caddy htpasswd -i /etc/caddy/.htpasswd bob < password.txt
+  print the line only: caddy htpasswd -n bob
+  verify a password:   caddy htpasswd -v /etc/caddy/.htpasswd bob
+  remove a user:       caddy htpasswd -D /etc/caddy/.htpasswd bob
+  check a file:        caddy htpasswd --check /etc/caddy/.htpasswd`
 
 // tool is one run of "caddy htpasswd".
 type tool struct {
 	create, print, batch, stdin, verify, remove, check, list, json bool
 
 	format       string // name of the hash format
-	cost, rounds int    // 0: the format's usual ones
+	cost, rounds int    // 0: the format's default
 
 	in       io.Reader
 	out, err io.Writer
 }
 
-// SetUp makes cmd the tool. An error that it ends with was written to standard
-// error already. Then exit is called with the exit code and the error: what it
-// returns is returned to cobra, and should make the program exit with the code.
+// SetUp turns cmd into the tool. The tool prints an error to standard error itself,
+// and then calls exit with the exit code and the error. SetUp passes the result of
+// exit on to cobra. It should make the program exit with the code.
 //
-// Flags must stand in front: behind the first argument, a password that begins
-// with "-" is none.
+// Flags must stand before the first argument: a password that begins with "-" is
+// not a flag.
 func SetUp(cmd *cobra.Command, exit func(code ExitCode, err error) error) {
 	t := &tool{format: hashFlags[0].format}
 	end := func(cmd *cobra.Command, err error) error {
@@ -94,27 +95,27 @@ func SetUp(cmd *cobra.Command, exit func(code ExitCode, err error) error) {
 		return exit(codeOf(err), err)
 	}
 	cmd.Example = examples
-	cmd.SilenceErrors = true // each is one line of our own
+	cmd.SilenceErrors = true // end prints them
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
 	flags.SortFlags = false
-	flags.BoolVarP(&t.create, "create", "c", false, "make a new file; one that is there is emptied")
-	flags.BoolVarP(&t.print, "print", "n", false, "write the line to standard output, change no file")
-	flags.BoolVarP(&t.batch, "batch", "b", false, "take the password from the command line, where others on the machine can see it")
-	flags.BoolVarP(&t.stdin, "stdin", "i", false, "read the password from standard input, as from a pipe")
+	flags.BoolVarP(&t.create, "create", "c", false, "create a new file, or overwrite an existing one")
+	flags.BoolVarP(&t.print, "print", "n", false, "print the line to standard output; change no file")
+	flags.BoolVarP(&t.batch, "batch", "b", false, "take the password from the command line, where other users of the machine can see it")
+	flags.BoolVarP(&t.stdin, "stdin", "i", false, "read the password from standard input, for example from a pipe")
 	for _, f := range hashFlags {
 		flags.BoolFuncP(f.long, f.short, f.usage, func(string) error {
 			t.format = f.format
 			return nil
 		})
 	}
-	flags.FuncP("cost", "C", "bcrypt: each step of `n` doubles the time, 4 to 14 (default 10)", positive(&t.cost))
+	flags.FuncP("cost", "C", "bcrypt: cost `n`, 4 to 14; each step doubles the time (default 10)", positive(&t.cost))
 	flags.FuncP("rounds", "r", "SHA-256 and SHA-512: `n` rounds, 1000 to 1000000 (default 5000)", positive(&t.rounds))
 	flags.BoolVarP(&t.remove, "delete", "D", false, "remove the user")
-	flags.BoolVarP(&t.verify, "verify", "v", false, "check whether a password is the user's, change nothing")
-	flags.BoolVar(&t.check, "check", false, "say what a server would make of the files")
-	flags.BoolVar(&t.json, "json", false, "the same as JSON")
-	flags.BoolVar(&t.list, "list", false, "write the names of the users who can log in, one on a line")
+	flags.BoolVarP(&t.verify, "verify", "v", false, "verify the user's password; change nothing")
+	flags.BoolVar(&t.check, "check", false, "check files as a server would read them")
+	flags.BoolVar(&t.json, "json", false, "print the report of --check as JSON")
+	flags.BoolVar(&t.list, "list", false, "list the users who can log in, one per line")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return end(cmd, failed(ExitUsage, "%s\n%s", describeFlagError(err), usageHint))
 	})
@@ -126,13 +127,13 @@ func SetUp(cmd *cobra.Command, exit func(code ExitCode, err error) error) {
 	}
 }
 
-// say writes a message to standard error. The caller makes each path and name in
-// it printable: a line end in one would begin another line of the message.
+// say prints a message to standard error. The caller escapes paths and names: a
+// line end in one of them would add a line to the message.
 func (t *tool) say(format string, args ...any) {
-	_, _ = io.WriteString(t.err, shown.Escape(fmt.Sprintf(format+"\n", args...))) // there is nobody else to tell
+	_, _ = io.WriteString(t.err, shown.Escape(fmt.Sprintf(format+"\n", args...)))
 }
 
-// write writes what was asked for to standard output.
+// write writes the result to standard output.
 func (t *tool) write(text string) error {
 	if _, err := io.WriteString(t.out, text); err != nil {
 		return failed(ExitFile, "standard output: %s", err)
@@ -140,7 +141,7 @@ func (t *tool) write(text string) error {
 	return nil
 }
 
-// run does what the flags say.
+// run runs the operation that the flags select.
 func (t *tool) run(ctx context.Context, args []string) error {
 	if err := t.checkUsage(args); err != nil {
 		return err

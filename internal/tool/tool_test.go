@@ -24,11 +24,12 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// run is what came of one run of "caddy htpasswd".
+// run is the result of one run of "caddy htpasswd".
 type run struct {
 	code     ExitCode
 	out, err string
@@ -55,7 +56,7 @@ func runTool(t testing.TB, stdin string, args ...string) run {
 	return got
 }
 
-// toolVariable tells a process of the tests to be "caddy htpasswd".
+// toolVariable makes the test binary run as "caddy htpasswd".
 const toolVariable = "CADDY_HTPASSWD_TEST_TOOL"
 
 func TestMain(m *testing.M) {
@@ -73,7 +74,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// toolProcess returns "caddy htpasswd" as a process of its own.
+// toolProcess returns "caddy htpasswd" as a separate process.
 func toolProcess(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), toolVariable+"=1", "GORACE=atexit_sleep_ms=0") // the race detector waits a second else
@@ -81,7 +82,6 @@ func toolProcess(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// must and eventually are short for what all tests share.
 var (
 	must       = testkit.Must
 	eventually = testkit.Eventually
@@ -90,7 +90,7 @@ var (
 // toolSHA is a hash of "secret1" (htpasswd -nbs bob secret1).
 const toolSHA = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="
 
-// writeFile writes a file of its own for a test, and returns its path.
+// writeFile writes a new file, and returns its path.
 func writeFile(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), ".htpasswd")
@@ -109,93 +109,93 @@ func readText(t testing.TB, path string) string {
 // toolFile is the file of TestTool.
 const toolFile = "# people\nann:{SHA}old:first\nbob:" + toolSHA + "\nlocked:*\nbroken:?\n"
 
-// TestTool runs the tool with all sorts of arguments. In these, F is a file
-// with toolFile in it, H a page, N is not there and D is a directory.
+// TestTool runs the tool with all sorts of arguments. Among them, F is a file
+// with toolFile in it, H a page, N does not exist and D is a directory.
 func TestTool(t *testing.T) {
 	long := strings.Repeat("a", 256)
 	for _, test := range []struct {
 		name  string
-		args  string // split at blanks; _ stands for one
+		args  string // split at spaces; _ stands for a space
 		stdin string
 		code  ExitCode
-		out   string // what there must be on standard output, with ? for the hash
+		out   string // standard output, with ? for the hash
 		err   string // a part of standard error
-		file  string // what is in F afterwards, with ? for a new hash; "" for toolFile
+		file  string // text of F afterwards, with ? for a new hash; "" for toolFile
 	}{
 		{"new user", "-b F carl pw", "", 0, "", "Adding password for user carl\n", toolFile + "carl:?\n"},
 		{"another password keeps comment and place", "-b F ann pw", "", 0, "", "Updating password for user ann\n", "# people\nann:?:first\nbob:" + toolSHA + "\nlocked:*\nbroken:?\n"},
-		{"a locked account is opened", "-b F locked pw", "", 0, "", "Updating", "# people\nann:{SHA}old:first\nbob:" + toolSHA + "\nlocked:?\nbroken:?\n"},
+		{"a locked user is unlocked", "-b F locked pw", "", 0, "", "Updating", "# people\nann:{SHA}old:first\nbob:" + toolSHA + "\nlocked:?\nbroken:?\n"},
 		{"from a pipe", "-i F carl", "p w\r\n", 0, "", "Adding", toolFile + "carl:?\n"},
 		{"from a pipe, only one line end is cut", "-i F carl", "pw\n\n", ExitIllegal, "", "control character", ""},
-		{"from a pipe that has nothing to say", "-i F carl", "", ExitUsage, "", "no password on standard input", ""},
+		{"from an empty pipe", "-i F carl", "", ExitUsage, "", "no password on standard input (for an empty password, send an empty line)", ""},
 		{"an empty line is an empty password", "-ni carl", "\n", 0, "carl:?\n", "Warning: the password is empty", ""},
 		{"too long from a pipe", "-i F carl", strings.Repeat("p", 2000), ExitTooLong, "", "longer than 1024 bytes", ""},
-		{"grouped flags, made anew", "-cbB F carl pw", "", 0, "", "users in it before: 4", "carl:?\n"},
+		{"grouped flags, overwritten", "-cbB F carl pw", "", 0, "", "overwriting F (had 4 users)", "carl:?\n"},
 		{"print", "-nb carl pw", "", 0, "carl:?\n", "", ""},
 		{"password that looks like a flag", "-nb carl -pw", "", 0, "carl:?\n", "", ""},
-		{"the last format counts", "-nbBs carl secret1", "", 0, "carl:" + toolSHA + "\n", "Warning: sha1 is weak", ""},
-		{"DES says what it cuts off", "-nbd carl 123456789", "", 0, "carl:?\n", "only the first 8 bytes", ""},
+		{"the last format wins", "-nbBs carl secret1", "", 0, "carl:" + toolSHA + "\n", "Warning: sha1 is weak", ""},
+		{"DES warns of a truncated password", "-nbd carl 123456789", "", 0, "carl:?\n", "only the first 8 bytes", ""},
 		{"plain", "-nbp carl pw", "", 0, "carl:{PLAIN}pw\n", "Warning: plain is weak", ""},
-		{"cost for a format without", "-nbm -C 7 carl pw", "", 0, "carl:?\n", "ignored for apr1", ""},
+		{"cost for a format without one", "-nbm -C 7 carl pw", "", 0, "carl:?\n", "ignored for apr1", ""},
 		{"cost", "-nb -C4 carl pw", "", 0, "carl:?\n", "", ""},
 		{"remove", "-D F bob", "", 0, "", "Deleting password for user bob\n", "# people\nann:{SHA}old:first\nlocked:*\nbroken:?\n"},
-		{"remove, with a password as Apache's takes it", "-Db F bob canary", "", 0, "", "Deleting", "# people\nann:{SHA}old:first\nlocked:*\nbroken:?\n"},
-		{"remove from no file", "-D N bob", "", ExitFile, "", "N is not there\n", ""},
-		{"check with no file", "-vb N bob pw", "", ExitFile, "", "N is not there\n", ""},
+		{"remove, with a password that Apache's htpasswd accepts", "-Db F bob canary", "", 0, "", "Deleting", "# people\nann:{SHA}old:first\nlocked:*\nbroken:?\n"},
+		{"remove from no file", "-D N bob", "", ExitFile, "", "N does not exist\n", ""},
+		{"verify with no file", "-vb N bob pw", "", ExitFile, "", "N does not exist\n", ""},
 		{"list of no file", "--list N", "", ExitFile, "", "no such file", ""},
 		{"list of a page", "--list H", "", ExitNotAFile, "", "would refuse", ""},
-		{"remove nobody", "-D F carl", "", 0, "", "User carl not found\n", ""},
+		{"remove an unknown user", "-D F carl", "", 0, "", "User carl not found\n", ""},
 		{"right", "-vb F bob secret1", "", 0, "", "Password for user bob correct.\n", ""},
 		{"right, from a pipe", "-vi F bob", "secret1\n", 0, "", "Password for user bob correct.\n", ""},
 		{"wrong", "-vb F bob secret2", "", ExitWrong, "", "password verification failed", ""},
-		{"of a locked account", "-vb F locked secret1", "", ExitWrong, "", "is locked", ""},
-		{"of a bad line", "-vb F broken secret1", "", ExitWrong, "", "line of user broken is bad", ""},
-		{"of nobody", "-vb F carl secret1", "", ExitIllegal, "", "User carl not found", ""},
+		{"of a locked user", "-vb F locked secret1", "", ExitWrong, "", "is locked", ""},
+		{"of an invalid line", "-vb F broken secret1", "", ExitWrong, "", "line of user broken is invalid; for the reason, run: caddy htpasswd --check F", ""},
+		{"of an unknown user", "-vb F carl secret1", "", ExitIllegal, "", "User carl not found", ""},
 
-		{"no file", "-b N carl pw", "", ExitFile, "", "use -c to make it", ""},
+		{"no file", "-b N carl pw", "", ExitFile, "", "N does not exist; use -c to create it", ""},
 		{"no directory", "-cb N/f carl pw", "", ExitFile, "", "its directory does not exist", ""},
 		{"a directory", "-b D carl pw", "", ExitFile, "", "is a directory", ""},
 		{"not a password file", "-b H carl pw", "", ExitNotAFile, "", "is not an htpasswd file", ""},
-		{"not a password file, to be made anew", "-cb H carl pw", "", ExitNotAFile, "", "is not an htpasswd file", ""},
+		{"not a password file, to be overwritten", "-cb H carl pw", "", ExitNotAFile, "", "is not an htpasswd file", ""},
 		{"not a password file, user to be removed", "-D H carl", "", ExitNotAFile, "", "is not an htpasswd file", ""},
 
-		{"nothing", "", "", ExitUsage, "", "missing argument: <file> <user>", ""},
-		{"no user", "F", "", ExitUsage, "", "missing argument: <file> <user>", ""},
-		{"no password behind -b", "-b F carl", "", ExitUsage, "", "missing argument: <file> <user> <password>", ""},
-		{"password without -b", "F carl canary", "", ExitUsage, "", "needs -b", ""},
-		{"flag behind the file", "F carl --sha", "", ExitUsage, "", "flags go before it", ""},
-		{"too many behind -b", "-b F carl canary more", "", ExitUsage, "", "more than <file> <user> <password>", ""},
-		{"too many behind -D", "-D F carl more", "", ExitUsage, "", "more than <file> <user>", ""},
-		{"unknown short flag", "-bcanary F carl pw", "", ExitUsage, "", "there is no flag -a", ""},
-		{"unknown long flag", "--canary F carl pw", "", ExitUsage, "", "there is no such flag", ""},
+		{"no arguments", "", "", ExitUsage, "", "missing argument; expected <file> <user>\n", ""},
+		{"no user", "F", "", ExitUsage, "", "missing argument; expected <file> <user>\n", ""},
+		{"no password after -b", "-b F carl", "", ExitUsage, "", "missing argument; expected <file> <user> <password>", ""},
+		{"password without -b", "F carl canary", "", ExitUsage, "", "use -b for a password on the command line", ""},
+		{"flag after the file", "F carl --sha", "", ExitUsage, "", "write flags before them", ""},
+		{"too many after -b", "-b F carl canary more", "", ExitUsage, "", "too many arguments; expected <file> <user> <password>", ""},
+		{"too many after -D", "-D F carl more", "", ExitUsage, "", "too many arguments; expected <file> <user>", ""},
+		{"unknown short flag", "-bcanary F carl pw", "", ExitUsage, "", "unknown flag -a", ""},
+		{"unknown long flag", "--canary F carl pw", "", ExitUsage, "", "unknown flag; write flags before the file", ""},
 		{"not a number", "-C canary F carl", "", ExitUsage, "", "--cost needs a whole number", ""},
 		{"no number", "-C", "", ExitUsage, "", "--cost needs a value", ""},
-		{"cost above what servers take", "-nb -C 15 carl pw", "", ExitUsage, "", "for bcrypt it is from 4 to 14", ""},
+		{"cost above what servers accept", "-nb -C 15 carl pw", "", ExitUsage, "", "the cost of bcrypt must be between 4 and 14, got 15", ""},
 		{"negative cost", "-nb -C -1 carl pw", "", ExitUsage, "", "--cost needs a whole number above 0", ""},
-		{"no cost at all", "-nb -C 0 carl pw", "", ExitUsage, "", "--cost needs a whole number above 0", ""},
-		{"cost with a zero before it, which is no octal number", "-nb -C 08 carl pw", "", 0, "carl:?\n", "", ""},
-		{"value for a flag without", "--batch=canary F carl", "", ExitUsage, "", "--batch takes no value", ""},
-		{"too few rounds", "-nb5 -r 10 carl pw", "", ExitUsage, "", "for sha512crypt it is from 1000 to 1000000", ""},
+		{"cost of 0", "-nb -C 0 carl pw", "", ExitUsage, "", "--cost needs a whole number above 0", ""},
+		{"cost with a leading zero, which is decimal", "-nb -C 08 carl pw", "", 0, "carl:?\n", "", ""},
+		{"value for a flag without one", "--batch=canary F carl", "", ExitUsage, "", "--batch takes no value", ""},
+		{"too few rounds", "-nb5 -r 10 carl pw", "", ExitUsage, "", "the cost of sha512crypt must be between 1000 and 1000000, got 10", ""},
 		{"-c and -n", "-cn F carl", "", ExitUsage, "", "only one of", ""},
 		{"-D and -v", "-Dv F carl", "", ExitUsage, "", "only one of", ""},
-		{"-b and -i", "-bi F carl pw", "", ExitUsage, "", "-b and -i", ""},
-		{"--json alone", "--json F", "", ExitUsage, "", "--json goes with --check", ""},
-		{"--check of nothing", "--check", "", ExitUsage, "", "missing argument: <file>", ""},
-		{"--list of two", "--list F F", "", ExitUsage, "", "more than <file>", ""},
-		{"nobody to ask", "F carl", "", ExitUsage, "", "no terminal", ""},
+		{"-b and -i", "-bi F carl pw", "", ExitUsage, "", "or -i (from standard input), not both", ""},
+		{"--json alone", "--json F", "", ExitUsage, "", "--json requires --check", ""},
+		{"--check without a file", "--check", "", ExitUsage, "", "missing argument; expected <file>", ""},
+		{"--list of two", "--list F F", "", ExitUsage, "", "too many arguments; expected <file>", ""},
+		{"no terminal", "F carl", "", ExitUsage, "", "no terminal", ""},
 
 		{"long name", "-b F " + long + " pw", "", ExitTooLong, "", "longer than 255 bytes", ""},
-		{"name with a colon", "-b F a:b pw", "", ExitIllegal, "", "colon", ""},
-		{"name with a line end", "-b F a\nb pw", "", ExitIllegal, "", "control character in the user name", ""},
-		{"name that is a comment", "-b F #a pw", "", ExitIllegal, "", "begins with #", ""},
-		{"name that begins with a blank", "-b F _a pw", "", ExitIllegal, "", "begins with #, a blank", ""},
+		{"name with a colon", "-b F a:b pw", "", ExitIllegal, "", "user name contains ':'", ""},
+		{"name with a line end", "-b F a\nb pw", "", ExitIllegal, "", "user name contains a control character", ""},
+		{"name that is a comment", "-b F #a pw", "", ExitIllegal, "", "user name begins with '#'", ""},
+		{"name that begins with a space", "-b F _a pw", "", ExitIllegal, "", "begins with '#', whitespace", ""},
 		{"name that begins with a byte order mark", "-b F \uFEFFa pw", "", ExitIllegal, "", "byte order mark", ""},
-		{"name that ends with a blank", "-b F a_ pw", "", ExitIllegal, "", "blank at the end", ""},
+		{"name that ends with a space", "-b F a_ pw", "", ExitIllegal, "", "user name ends with a space", ""},
 		{"no name", "-vb F  pw", "", ExitIllegal, "", "no user name", ""},
-		{"password of 73 bytes", "-b F carl " + long[:73], "", ExitTooLong, "", "for bcrypt it can have 72 bytes", ""},
+		{"password of 73 bytes", "-b F carl " + long[:73], "", ExitTooLong, "", "bcrypt accepts at most 72 bytes, got 73", ""},
 		{"password with a control character", "-b F carl canary\x1b", "", ExitIllegal, "", "control character", ""},
-		{"plain with a colon", "-bp F carl canary:", "", ExitIllegal, "", "colon", ""},
-		{"plain with a blank at the end", "-bp F carl canary_", "", ExitIllegal, "", "blank", ""},
+		{"plain with a colon", "-bp F carl canary:", "", ExitIllegal, "", "must not contain ':'", ""},
+		{"plain with a space at the end", "-bp F carl canary_", "", ExitIllegal, "", "end with whitespace", ""},
 
 		{"list", "--list F", "", 0, "bob\n", "not listed: 3", ""},
 	} {
@@ -212,7 +212,7 @@ func TestTool(t *testing.T) {
 				args = nil
 			}
 			var got run
-			if strings.Contains(test.name, "nobody to ask") { // the tests may run on a terminal
+			if test.name == "no terminal" { // the tests may run on a terminal
 				cmd := toolProcess(args...)
 				var errs bytes.Buffer
 				cmd.Stderr = &errs
@@ -244,7 +244,7 @@ func TestTool(t *testing.T) {
 	}
 }
 
-// fits reports whether text is want, in which a "?" that is not of toolFile
+// fits reports whether text equals want, in which a "?" other than that of toolFile
 // stands for a hash.
 func fits(want, text string) bool {
 	want = strings.Replace(want, "broken:?", "broken:!", 1)
@@ -263,11 +263,11 @@ func fits(want, text string) bool {
 	return ok && ok2 && u.State == htfile.StateUsable && u.Hash == rest
 }
 
-// TestToolLeavesNoUserBehind: a server that refuses a file keeps the version
-// before, with the user who was to go.
+// TestToolLeavesNoUserBehind checks that the tool does not remove a user if a server
+// would then refuse the file and keep the previous version, with that user.
 func TestToolLeavesNoUserBehind(t *testing.T) {
 	path := writeFile(t, "ann:?\nbob:"+toolSHA+"\n")
-	if got := runTool(t, "", "-D", path, "bob"); got.code != ExitNotAFile || !strings.Contains(got.err, "bob is not removed") {
+	if got := runTool(t, "", "-D", path, "bob"); got.code != ExitNotAFile || !strings.Contains(got.err, "user bob not removed") {
 		t.Errorf("%+v", got)
 	}
 	if got := runTool(t, "", "-D", path, "ann"); got.code != 0 {
@@ -281,8 +281,8 @@ func TestToolLeavesNoUserBehind(t *testing.T) {
 	}
 }
 
-// TestToolMendsAFile sets the only password of a file whose line is bad.
-func TestToolMendsAFile(t *testing.T) {
+// TestToolFixesAFile resets the password of a file whose only line is invalid.
+func TestToolFixesAFile(t *testing.T) {
 	path := writeFile(t, "bob:oops\n")
 	if got := runTool(t, "", "-bs", path, "ann", "pw"); got.code != ExitNotAFile {
 		t.Errorf("%+v", got)
@@ -295,8 +295,8 @@ func TestToolMendsAFile(t *testing.T) {
 	}
 }
 
-// randomPasswords returns n passwords of bytes that shells, files and
-// browsers may take for something else.
+// randomPasswords returns n passwords of characters that are special for shells,
+// files or browsers.
 func randomPasswords(n, maxBytes int) []string {
 	parts := []string{" ", "$", `"`, "'", `\`, "`", "!", "*", ":", "#", "-", "%", "&", "a", "B", "7", "ä", "ß", "€", "日", "🔒", "\u0301", "\u00a0"}
 	passwords := make([]string, n)
@@ -316,8 +316,8 @@ func randomPasswords(n, maxBytes int) []string {
 	return passwords
 }
 
-// TestToolAndHtpasswd: the real htpasswd verifies what ours writes, and ours
-// what it writes, in each format that both know.
+// TestToolAndHtpasswd checks that Apache's htpasswd verifies what the tool writes,
+// and the other way round, in each format that both support.
 func TestToolAndHtpasswd(t *testing.T) {
 	htpasswd := testkit.Program(t, "htpasswd")
 	apache := func(t *testing.T, password string, args ...string) {
@@ -339,7 +339,7 @@ func TestToolAndHtpasswd(t *testing.T) {
 		t.Run(strings.Join(flags, " "), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), ".htpasswd")
 			passwords := randomPasswords(100, 70)
-			// By turns, so that each changes files of the other, too.
+			// Alternating, so that each changes files of the other, too.
 			for i, password := range passwords {
 				write, verify := ours, apache
 				if i%2 == 1 {
@@ -359,12 +359,12 @@ func TestToolAndHtpasswd(t *testing.T) {
 				apache(t, password, "-vi", path, name)
 				wrong := "x" + password
 				if got := runTool(t, wrong, "-vi", path, name); got.code != ExitWrong {
-					t.Fatalf("ours takes %q for %q", wrong, password)
+					t.Fatalf("ours accepts %q for %q", wrong, password)
 				}
 				cmd := exec.Command(htpasswd, "-vi", path, name)
 				cmd.Stdin = strings.NewReader(wrong)
 				if err := cmd.Run(); cmd.ProcessState.ExitCode() != int(ExitWrong) {
-					t.Fatalf("htpasswd takes %q for %q: %v", wrong, password, err)
+					t.Fatalf("htpasswd accepts %q for %q: %v", wrong, password, err)
 				}
 			}
 			ours(t, "", "-D", path, "user 1")
@@ -377,7 +377,8 @@ func TestToolAndHtpasswd(t *testing.T) {
 	}
 }
 
-// TestToolArgon2id: what no htpasswd knows is verified by the tool itself.
+// TestToolArgon2id checks that the tool verifies its own Argon2id hashes, which
+// Apache's htpasswd does not support.
 func TestToolArgon2id(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".htpasswd")
 	if got := runTool(t, "", "-cb", "--argon2id", path, "ann", "pä ss"); got.code != 0 {
@@ -393,7 +394,7 @@ func TestToolArgon2id(t *testing.T) {
 	}
 }
 
-// TestToolConcurrent lets 50 processes add a user each to one file.
+// TestToolConcurrent adds users to one file by 50 processes at once.
 func TestToolConcurrent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".htpasswd")
 	if got := runTool(t, "", "-cbs", path, "first", "pw"); got.code != 0 {
@@ -415,8 +416,8 @@ func TestToolConcurrent(t *testing.T) {
 	}
 }
 
-// TestToolKilled kills processes that add a user, at random moments. The file
-// is always one whole version.
+// TestToolKilled kills processes that add a user, at random moments. The file is
+// always a complete version.
 func TestToolKilled(t *testing.T) {
 	var b strings.Builder
 	for i := range 10_000 { // so that writing it takes a while
@@ -430,7 +431,7 @@ func TestToolKilled(t *testing.T) {
 		cmd := toolProcess("-bs", path, fmt.Sprint("new", i), "pw")
 		began := time.Now()
 		must(t, cmd.Start())
-		if i%11 == 0 { // one that tells how long it takes at the moment
+		if i%11 == 0 { // to measure how long it takes
 			must(t, cmd.Wait())
 			took = time.Since(began)
 		} else {
@@ -444,7 +445,7 @@ func TestToolKilled(t *testing.T) {
 		if after != before {
 			changed++
 			if line, ok := strings.CutPrefix(after, before); !ok || !strings.HasPrefix(line, fmt.Sprintf("new%d:{SHA}", i)) || strings.Count(line, "\n") != 1 {
-				t.Fatalf("neither the version before nor the one after: %d bytes, before %d", len(after), len(before))
+				t.Fatalf("neither the old nor the new version: %d bytes, before %d", len(after), len(before))
 			}
 		}
 		before = after
@@ -460,8 +461,8 @@ func TestToolKilled(t *testing.T) {
 	}
 }
 
-// TestToolNewFile: a new file can be read by its group alone, and who makes it
-// is told how the server gets at it.
+// TestToolNewFile checks that a new file is readable by its group only, and that the
+// tool prints how to let the server read it.
 func TestToolNewFile(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
@@ -476,34 +477,34 @@ func TestToolNewFile(t *testing.T) {
 	is := func(name string) (*user.Group, error) { return &user.Group{Gid: "4711", Name: name}, nil }
 	isNot := func(string) (*user.Group, error) { return nil, errors.New("no such group") }
 	for _, test := range []struct {
-		path    string
-		isFixed bool
-		lookup  func(string) (*user.Group, error)
-		euid    int
-		group   int
-		advice  string
+		path          string
+		isTamperProof bool
+		lookup        func(string) (*user.Group, error)
+		euid          int
+		group         int
+		advice        string
 	}{
-		{"f", true, is, 0, 4711, ", which the group caddy can read"},
-		{"f", true, is, 1000, -1, "; let the server read it: sudo chgrp caddy f"},
-		{"f", true, isNot, 0, -1, "; let the server read it: chgrp <its group> f"},
-		{"f", true, isNot, 1000, -1, "; let the server read it: chgrp <its group> f"},
-		{"x;reboot", true, is, 1000, -1, "; let the server read it: sudo chgrp caddy 'x;reboot'"},
-		{"x\n%s", true, isNot, 0, -1, `; let the server read it: chgrp <its group> $'x\012%s'`},
-		{"f", false, is, 1000, -1, "; give it to the group of the server, but not as root: others can put another file in its place"},
+		{"f", true, is, 0, 4711, ", readable by the group caddy"},
+		{"f", true, is, 1000, -1, "; to let the server read it, run: sudo chgrp caddy f"},
+		{"f", true, isNot, 0, -1, "; to let the server read it, run: chgrp <group> f"},
+		{"f", true, isNot, 1000, -1, "; to let the server read it, run: chgrp <group> f"},
+		{"x;reboot", true, is, 1000, -1, "; to let the server read it, run: sudo chgrp caddy 'x;reboot'"},
+		{"x\n%s", true, isNot, 0, -1, `; to let the server read it, run: chgrp <group> $'x\012%s'`},
+		{"f", false, is, 1000, -1, "; change its group to the server's group, but not as root: other users can replace the file"},
 	} {
 		group, advice := newFileGroup(test.lookup, test.euid)
-		if got := advice(test.path, test.isFixed); group != test.group || got != test.advice {
+		if got := advice(test.path, test.isTamperProof); group != test.group || got != test.advice {
 			t.Errorf("%q: got %d, %q, want %d, %q", test.path, group, got, test.group, test.advice)
 		}
 	}
 }
 
-// TestToolKeeps: links, mode, owner and group stay.
+// TestToolKeeps checks that symlinks, mode, owner and group are kept.
 func TestToolKeeps(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "real"), 0o777))
 	path, link := filepath.Join(dir, "real", "users"), filepath.Join(dir, "link")
-	must(t, os.Symlink("real/users", link)) // which is not there yet
+	must(t, os.Symlink("real/users", link)) // which does not exist yet
 	if got := runTool(t, "", "-cbs", link, "ann", "pw"); got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
@@ -527,7 +528,7 @@ func TestToolKeeps(t *testing.T) {
 	}
 }
 
-// TestToolCheck compares the reports on a file of everything.
+// TestToolCheck compares the reports on a file with all kinds of lines.
 func TestToolCheck(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -541,23 +542,23 @@ func TestToolCheck(t *testing.T) {
 		"\u202eevil:"+toolSHA+"\n"), 0o600))
 	must(t, os.WriteFile("page", []byte("<html>canary</html>\n"), 0o604))
 	must(t, os.Chmod("page", 0o604))
-	owner, group := ownerOf("users")
+	owner, group := follow.OwnerOf("users")
 	text := fmt.Sprintf(`users: users who can log in: 3; -rw------- %s %s
   bcrypt 04: 1
   sha1 (weak): 2
-users:3: weak hash (sha1): user bob; set the password anew
+users:3: weak hash (sha1): user bob; reset this password
 users:7: locked: user dora
-users:8: weak hash (sha1): user "\u202eevil"; set the password anew
-users:5: bad line, whom it names can't log in: no colon between user name and hash
-users:6: bad line, whom it names can't log in: bcrypt: the hash is not 60 characters long
-users:4: skipped: its user has an earlier line
+users:8: weak hash (sha1): user "\u202eevil"; reset this password
+users:5: invalid line (user cannot log in): no colon between user name and hash
+users:6: invalid line (user cannot log in): bcrypt: the hash is not 60 characters long
+users:4: duplicate user; the first line wins
 `, owner, group)
 	if got := runTool(t, "", "--check", "users"); got != (run{0, text, ""}) {
 		t.Errorf("%d, %q\n%s", got.code, got.err, got.out)
 	}
 	text += fmt.Sprintf(`page: a server would refuse this file: none of its 1 lines is a valid user:hash line; line 1: no colon between user name and hash
 page: users who can log in: 0; -rw----r-- %s %s
-page:1: bad line, whom it names can't log in: no colon between user name and hash
+page:1: invalid line (user cannot log in): no colon between user name and hash
 none: a server would refuse this file: no such file or directory
 `, owner, group)
 	if got := runTool(t, "", "--check", "users", "page", "none"); got != (run{ExitNotAFile, text, "caddy htpasswd: a server would refuse page, none\n"}) {
@@ -567,9 +568,9 @@ none: a server would refuse this file: no such file or directory
 	want := fmt.Sprintf(`{"files":[{"path":"users","users":[{"line":2,"name":"ann","format":"bcrypt","cost":"04"},{"line":3,"name":"bob","format":"sha1","weak":true},`+
 		`{"line":7,"name":"dora","locked":true},{"line":8,"name":"\u202eevil","format":"sha1","weak":true}],`+
 		`"formats":[{"format":"bcrypt","cost":"04","weak":false,"users":1},{"format":"sha1","weak":true,"users":2}],`+
-		`"bad_lines":[{"line":5,"reason":"no colon between user name and hash"},{"line":6,"reason":"bcrypt: the hash is not 60 characters long"}],`+
+		`"invalid_lines":[{"line":5,"reason":"no colon between user name and hash"},{"line":6,"reason":"bcrypt: the hash is not 60 characters long"}],`+
 		`"duplicates":[4],"mode":"-rw-------","owner":%q,"group":%q,"world_readable":false},`+
-		`{"path":"none","refused":"no such file or directory","users":[],"formats":[],"bad_lines":[],"duplicates":[],"world_readable":false}]}`, owner, group)
+		`{"path":"none","refused":"no such file or directory","users":[],"formats":[],"invalid_lines":[],"duplicates":[],"world_readable":false}]}`, owner, group)
 	got := runTool(t, "", "--check", "--json", "users", "none")
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, []byte(got.out)); err != nil || got.code != ExitNotAFile || want != compact.String() {
@@ -577,8 +578,8 @@ none: a server would refuse this file: no such file or directory
 	}
 }
 
-// TestToolVerifiesAsServers: a password that servers refuse is not right, even
-// if the hash is of it.
+// TestToolVerifiesAsServers checks that a password that servers reject is wrong, even
+// if it matches the hash.
 func TestToolVerifiesAsServers(t *testing.T) {
 	hash, err := crypt.Make("sha1", 0, []byte("a\tb"))
 	must(t, err)
@@ -588,7 +589,8 @@ func TestToolVerifiesAsServers(t *testing.T) {
 	}
 }
 
-// TestToolInterrupted: hashing, and waiting for others, end at once.
+// TestToolInterrupted checks that hashing, and waiting for other processes, end at
+// once.
 func TestToolInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -608,8 +610,8 @@ func TestToolInterrupted(t *testing.T) {
 	}
 }
 
-// TestToolOutput: what can't be written is an error, and nothing to do means
-// that nothing is done.
+// TestToolOutput checks that a failed write is an error, and that an unchanged file
+// is not replaced.
 func TestToolOutput(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -635,6 +637,15 @@ func TestToolOutput(t *testing.T) {
 }
 
 func TestMayRead(t *testing.T) {
+	nobody, err := user.LookupId("65534")
+	if err != nil {
+		t.Skip(err)
+	}
+	nobody.Username = "caddy"
+	ids, err := nobody.GroupIds()
+	must(t, err)
+	own, err := user.LookupGroupId(ids[0])
+	must(t, err)
 	for _, test := range []struct {
 		owner, group string
 		mode         os.FileMode
@@ -643,12 +654,13 @@ func TestMayRead(t *testing.T) {
 		{"root", "root", 0o600, false},
 		{"root", "root", 0o640, false},
 		{"root", "root", 0o644, true},
-		{"root", "caddy", 0o640, true},
-		{"root", "caddy", 0o604, false}, // the group's bits decide
+		{"root", own.Name, 0o640, true},
+		{"root", own.Name, 0o604, false}, // the group's bits decide
+		{"root", own.Gid, 0o640, true},   // a group without a name
 		{"caddy", "root", 0o600, true},
-		{"caddy", "caddy", 0o040, false}, // the owner's bits decide
+		{"caddy", own.Name, 0o040, false}, // the owner's bits decide
 	} {
-		if got := mayRead("caddy", test.owner, test.group, test.mode); got != test.want {
+		if got := mayRead(nobody, test.owner, test.group, test.mode); got != test.want {
 			t.Errorf("%+v: %t", test, got)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// positive reads a decimal number above zero, as of Apache's htpasswd.
+// positive parses a decimal number above zero, as Apache's htpasswd does.
 func positive(n *int) func(string) error {
 	return func(text string) (err error) {
 		if *n, err = strconv.Atoi(text); err == nil && *n <= 0 {
@@ -24,8 +24,8 @@ func positive(n *int) func(string) error {
 
 const usageHint = "help: caddy htpasswd --help"
 
-// describeFlagError says what is wrong with the flags. It does not repeat
-// what was written: a password that stands in the wrong place looks like flags.
+// describeFlagError describes an error in the flags. It does not repeat the flag: a
+// password in the wrong place looks like one.
 func describeFlagError(err error) string {
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		if e.GetFlag().NoOptDefVal != "" {
@@ -38,12 +38,13 @@ func describeFlagError(err error) string {
 	}
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() != "" {
 		c, _ := utf8.DecodeRuneInString(e.GetSpecifiedShortnames())
-		return fmt.Sprintf("there is no flag -%s; flags go before the file, and what begins with - behind the user", shown.Text(string(c)))
+		return fmt.Sprintf("unknown flag -%s; write flags before the file, and a password that begins with - after the user", shown.Text(string(c)))
 	}
-	return "there is no such flag; flags go before the file, and what begins with - behind the user"
+	return "unknown flag; write flags before the file, and a password that begins with - after the user"
 }
 
-// checkUsage refuses flags that contradict each other, and too many or too few arguments.
+// checkUsage returns an error for flags that contradict each other, and for too
+// many or too few arguments.
 func (t *tool) checkUsage(args []string) error {
 	misuse := func(format string, a ...any) error {
 		return failed(ExitUsage, format+"\n"+usageHint, a...)
@@ -59,9 +60,9 @@ func (t *tool) checkUsage(args []string) error {
 	case modes > 1:
 		return misuse("only one of -c, -n, -v, -D, --check and --list can be used at a time")
 	case t.batch && t.stdin:
-		return misuse("-b and -i can't be used together: the password comes from one place")
+		return misuse("use -b (password on the command line) or -i (from standard input), not both")
 	case t.json && !t.check:
-		return misuse("--json goes with --check")
+		return misuse("--json requires --check")
 	case t.check && len(args) > 0:
 		return nil
 	case t.check || t.list:
@@ -70,25 +71,25 @@ func (t *tool) checkUsage(args []string) error {
 		wantArgs, what = 2, "<user> <password>"
 	case t.print:
 		wantArgs, what = 1, "<user>"
-	case t.remove && t.batch && len(args) == 3: // as of Apache's; the password means nothing
+	case t.remove && t.batch && len(args) == 3: // Apache's htpasswd ignores the password, too
 		return nil
 	case t.batch && !t.remove:
 		wantArgs, what = 3, "<file> <user> <password>"
 	}
 	switch {
 	case len(args) < wantArgs:
-		return misuse("missing argument: %s", what)
+		return misuse("missing argument; expected %s", what)
 	case len(args) > wantArgs && !t.batch && !t.check && !t.list && !t.remove:
-		return misuse("more than %s; flags go before it, and a password on the command line needs -b", what)
+		return misuse("too many arguments; expected %s; write flags before them, and use -b for a password on the command line", what)
 	case len(args) > wantArgs:
-		return misuse("more than %s", what)
+		return misuse("too many arguments; expected %s", what)
 	case !t.check && !t.list && !t.print && args[0] == "":
-		return misuse("the name of the file is empty")
+		return misuse("the path of the file is empty")
 	}
 	return nil
 }
 
-// checkUserName refuses names that a server would not read as they are written.
+// checkUserName returns an error for a name that a server would parse differently.
 func checkUserName(name string) error {
 	switch err := htfile.CheckName(name); {
 	case errors.Is(err, htfile.ErrNameTooLong):

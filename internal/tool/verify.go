@@ -11,7 +11,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// runVerify checks a password as a server would.
+// runVerify verifies a password as a server would.
 func (t *tool) runVerify(ctx context.Context, path, name string, args []string) error {
 	text, _, err := follow.ReadFile(path)
 	switch {
@@ -27,28 +27,28 @@ func (t *tool) runVerify(ctx context.Context, path, name string, args []string) 
 	}
 	users, err := htfile.Parse(text)
 	if err != nil {
-		return failed(ExitNotAFile, "%s: a server would refuse it: %s", shown.Text(path), err)
+		return failed(ExitNotAFile, "%s: a server would refuse this file: %s", shown.Text(path), err)
 	}
 	found := users.Find(name)
 	switch {
 	case found == nil:
 		return failed(ExitIllegal, "User %s not found", name)
 	case found.State == htfile.StateLocked:
-		return failed(ExitWrong, "the account of user %s is locked", name)
+		return failed(ExitWrong, "user %s is locked", name)
 	case found.State == htfile.StateInvalid:
-		return failed(ExitWrong, "the line of user %s is bad; find out why with: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
+		return failed(ExitWrong, "the line of user %s is invalid; for the reason, run: caddy htpasswd --check %s", shown.Text(name), shown.Argument(path))
 	}
 	password, err := t.password(ctx, args)
 	if err != nil {
 		return err
 	}
-	good, err := interruptible(ctx, func() (bool, error) {
+	matches, err := interruptible(ctx, func() (bool, error) {
 		return !htfile.HasControl(password) && users.Classes[found.Class].Verify(found.Hash, password), nil
 	})
 	if err != nil {
 		return err
 	}
-	if !good {
+	if !matches {
 		return failed(ExitWrong, "password verification failed")
 	}
 	t.say("Password for user %s correct.", name)

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package benchkit has what the benchmarks with real servers share.
+// Package benchkit is shared by the benchmarks with real servers.
 package benchkit
 
 import (
@@ -11,7 +11,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -58,7 +57,7 @@ func WriteCertificate(dir string) error {
 
 // BuildCaddy builds Caddy with the plugin from the project's directory.
 func BuildCaddy(project, path string) error {
-	build := exec.Command("go", "build", "-o", path, "./cmd/caddy") //nolint:gosec // our own
+	build := exec.Command("go", "build", "-o", path, "./cmd/caddy") //nolint:gosec // this repository
 	build.Dir, build.Stderr = project, os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("building caddy: %w", err)
@@ -66,10 +65,10 @@ func BuildCaddy(project, path string) error {
 	return nil
 }
 
-// Server is a server that runs in a process of its own.
+// Server is a server in a separate process.
 type Server struct {
 	cmd *exec.Cmd
-	// URL is where it answers.
+	// URL is the address of the server.
 	URL string
 }
 
@@ -93,7 +92,7 @@ func Start(ctx context.Context, cmd *exec.Cmd, scheme string, port int) (*Server
 		time.Sleep(10 * time.Millisecond)
 	}
 	s.Stop()
-	return nil, cmp.Or(ctx.Err(), errors.New("does not listen"))
+	return nil, cmp.Or(ctx.Err(), fmt.Errorf("%s does not listen at port %d within a minute", filepath.Base(cmd.Path), port))
 }
 
 // Stop ends the server.
@@ -118,11 +117,11 @@ func (s *Server) Memory() int64 {
 func (s *Server) CPU() (sum time.Duration) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
-		stat, err := os.ReadFile(path) //nolint:gosec // of the system
+		stat, err := os.ReadFile(path) //nolint:gosec // a file of the kernel
 		if err != nil {
 			continue // it has ended
 		}
-		_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which can have spaces
+		_, rest, _ := strings.Cut(string(stat), ") ") // after the name, which can contain spaces
 		fields := strings.Fields(rest)
 		if len(fields) < 13 || fields[2] != strconv.Itoa(s.cmd.Process.Pid) { // the process group
 			continue
@@ -143,8 +142,8 @@ func FreePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
-// LookUp returns the path of a program, also of those for administrators, and
-// the name alone if it is not there.
+// LookUp returns the path of a program, which may be in /usr/sbin. If there is no
+// such program, it returns the name.
 func LookUp(name string) string {
 	for _, path := range []string{name, "/usr/sbin/" + name} {
 		if path, err := exec.LookPath(path); err == nil {

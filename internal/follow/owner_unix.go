@@ -1,6 +1,6 @@
 //go:build unix
 
-package tool
+package follow
 
 import (
 	"os"
@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// ownerOf returns the names of a file's owner and group, or their numbers
-// where they have no names, or "" where that cannot be told.
-func ownerOf(path string) (owner, group string) {
+// OwnerOf returns the names of a file's owner and group, or their numbers if they
+// have no names. It returns "" if the file cannot be examined.
+func OwnerOf(path string) (owner, group string) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", ""

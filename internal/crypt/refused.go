@@ -2,14 +2,15 @@ package crypt
 
 import "strings"
 
-// cryptRefuses are printable characters that the crypt(3) of today's systems
-// (libxcrypt) takes in no salt. Older ones did, and so hashes have them.
+// cryptRefuses are printable characters that the crypt(3) of current systems
+// (libxcrypt) rejects in salts. Older versions accepted them, so hashes with them
+// exist.
 const cryptRefuses = " !*;\\"
 
-// RefusedByCrypt says why no password matches a hash by the crypt(3) of
-// today's systems, though it does here, and "" if it would, or if the format
-// is none of crypt(3). nginx leaves these formats to crypt(3), and compares the
-// text that it makes. The reason has nothing of the hash in it.
+// RefusedByCrypt returns the reason why the crypt(3) of current systems verifies no
+// password for a hash that this package verifies. It returns "" if there is no such
+// reason, or if the format is not one of crypt(3). nginx uses crypt(3) for these
+// formats, and compares its output. The reason contains no part of the hash.
 func RefusedByCrypt(hash string) string {
 	class, err := Parse(hash)
 	if err != nil {
@@ -25,7 +26,7 @@ func RefusedByCrypt(hash string) string {
 		}
 	case md5cryptFormat, sha256cryptFormat, sha512cryptFormat, scryptFormat:
 		if strings.ContainsAny(hash, cryptRefuses) {
-			return "the salt has a blank or one of ! * ; \\, which crypt(3) refuses"
+			return "the salt contains a space or one of ! * ; \\, which crypt(3) rejects"
 		}
 	}
 	return ""

@@ -1,7 +1,7 @@
--- For wrk: asks for each of some kinds of requests in turn, a tenth of a second
--- each, in the order 0 1 2 2 1 0, and prints a line for each turn: the kind,
--- and how many it asked for in a second. The arguments are, for each kind, the
--- path and the Authorization header, empty for none.
+-- For wrk: sends several kinds of requests alternating, a tenth of a second each,
+-- in the order 0 1 2 2 1 0, and prints a line for each tenth: the kind, and its
+-- requests per second. The arguments are, for each kind, the path and the
+-- Authorization header, empty for none.
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long s; long ns; } moment; int clock_gettime(int, moment *);")
 local monotonic, moment = 1, ffi.new("moment")
@@ -16,7 +16,7 @@ function setup(t)
 	thread = t
 end
 
-local requests, order, turn, begun, asked = {}, {}, 1, nil, 0
+local requests, order, position, begun, sent = {}, {}, 1, nil, 0
 report = ""
 
 function init(args)
@@ -37,13 +37,13 @@ function request()
 	local t = now()
 	begun = begun or t
 	if t - begun >= 0.1 then
-		report = report .. string.format("%d %.1f\n", order[turn] - 1, asked / (t - begun))
-		turn, begun, asked = turn % #order + 1, t, 0
+		report = report .. string.format("%d %.1f\n", order[position] - 1, sent / (t - begun))
+		position, begun, sent = position % #order + 1, t, 0
 	end
-	asked = asked + 1
-	return requests[order[turn]]
+	sent = sent + 1
+	return requests[order[position]]
 end
 
 function done()
-	io.write("turns:\n", thread:get("report"))
+	io.write("alternating:\n", thread:get("report"))
 end
