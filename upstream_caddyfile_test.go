@@ -302,7 +302,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"server a max_fails=3":                     {"unexpected parameter 'max_fails=3': write 'max_fails <n>'", "line of its own", ":3"},
 		"server a fail_timeout=3":                  {"unexpected parameter 'fail_timeout=3': write 'fail_duration <duration>'", "line of its own", ":3"},
 		"server a slow_start=3":                    {"unexpected parameter 'slow_start=3': write 'slow_start <duration>'", "line of its own", ":3"},
-		"server a resolve":                         {"unexpected parameter 'resolve': leave it out", ":3"},
+		"server a resolve":                         {"unexpected parameter 'resolve': remove it", ":3"},
 		"server a;":                                {"unexpected semicolon in 'a;'", "write 'a'", ":3"},
 		"server a weight=5;":                       {"write 'weight=5'", ":3"},
 		"server http://a/x":                        {"server http://a/x: expected an address without a path, found '/x': write 'server http://a'", "handle_path", ":3"},
@@ -342,7 +342,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"balance hash {uri":                        {"balance hash: expected a key with a placeholder", "found '{uri'", ":3"},
 		"server a service=http":                    {"dynamic srv", ":3"},
 		"server a drain":                           {"mark the server 'down'", ":3"},
-		"resolver 127.0.0.1;":                      {"unexpected subdirective 'resolver': leave it out", ":3"},
+		"resolver 127.0.0.1;":                      {"unexpected subdirective 'resolver': remove it", ":3"},
 		"slow_start 1s 2s":                         {"slow_start: unexpected argument '2s': expected a duration", ":3"},
 		"slow_start 1s\nslow_start 2s":             {"duplicate subdirective 'slow_start' (first used on line 3)", ":4"},
 		"server a\nserver b\nslow_start 1s\nbalance ip_hash": {"slow_start: expected balance least_conn or round_robin, found balance ip_hash", ":5"},
@@ -429,8 +429,8 @@ func TestUpstreamGroupValidate(t *testing.T) {
 		`{"slow_start": "30s"}`:                     "",
 		`{"slow_start": "-1s"}`:                     "slow_start: expected 0 or more, found -1s",
 		`{"slow_start": "1s", "balance": "random"}`: "slow_start: expected balance least_conn or round_robin, found balance random",
-		`{"servers": {"a:80": {"weight": -1}}}`:     "server a:80: weight: expected 1 to 65535, or none for 1, found -1",
-		`{"servers": {"a:80": {"weight": 65536}}}`:  "server a:80: weight: expected 1 to 65535, or none for 1, found 65536",
+		`{"servers": {"a:80": {"weight": -1}}}`:     "server a:80: weight: expected 1 to 65535, found -1",
+		`{"servers": {"a:80": {"weight": 65536}}}`:  "server a:80: weight: expected 1 to 65535, found 65536",
 		`{"servers": {"a:80": {"weight": 65535}}}`:  "",
 	} {
 		g := new(UpstreamGroup)
