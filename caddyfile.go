@@ -391,7 +391,7 @@ func (p *directiveParser) addExempt(set caddy.ModuleMap, found string) error {
 		return p.Err(errExemptAll(set).Error())
 	case len(set) == 0:
 		return p.s.lineContext().expected(p.Token(), "a named matcher (@name), a path (/path*) or an inline matcher such as 'remote_ip 192.0.2.0/24'", found,
-			"a matcher for every request would leave nothing protected")
+			"a matcher that matches every request would leave nothing protected")
 	}
 	p.handler.ExemptRaw = append(p.handler.ExemptRaw, set)
 	return nil

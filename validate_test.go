@@ -7,9 +7,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// TestWrongSettingsOfHandler provisions handlers whose settings make no sense,
-// with files that cannot be read: the error is about the settings, since
-// no file is looked at, and Caddy's prefix is there once.
+// TestWrongSettingsOfHandler provisions handlers with invalid settings, and with files
+// that cannot be read. The error is about the settings, because no file is read, and
+// contains Caddy's prefix once.
 func TestWrongSettingsOfHandler(t *testing.T) {
 	ctx := emptyContext(t)
 	missing := t.TempDir() + "/missing"
@@ -37,7 +37,8 @@ func TestWrongSettingsOfHandler(t *testing.T) {
 	}
 }
 
-// TestValidateAfterProvision is what Caddy does: what Provision fills in is valid.
+// TestValidateAfterProvision calls Validate after Provision, as Caddy does. The defaults
+// are valid.
 func TestValidateAfterProvision(t *testing.T) {
 	h := &Handler{Files: []string{"users"}, UserHeader: "x-user", Cache: &Cache{Off: true}, Require: &Require{Users: []string{"alice"}}}
 	for range 2 {
