@@ -240,7 +240,7 @@ func askWith(t *testing.T, port int, path, fields string) string {
 // TestRecipeTokens runs the recipes for applications that read Authorization themselves.
 func TestRecipeTokens(t *testing.T) {
 	parallel(t)
-	const bearer, basic = "An application with Bearer tokens", "An application with a Basic login of its own"
+	const bearer, basic = "An application with Bearer tokens", "An application with its own Basic login"
 	app := tokenApplication(t)
 	good, wrong := "Authorization: Bearer good", "Authorization: Bearer wrong"
 	const warning = "exempt may match every request"
