@@ -411,7 +411,7 @@ func TestDocsLogLines(t *testing.T) {
 
 var (
 	_ = ranBy("TestOperationsPageReload",
-		"caddy validate --config /etc/caddy/Caddyfile",
+		"sudo -u caddy caddy validate --config /etc/caddy/Caddyfile",
 		"caddy reload --config /etc/caddy/Caddyfile --force")
 	_ = ranBy("TestOperationsPageAdmin",
 		"curl localhost:2019/htpasswd",
@@ -440,7 +440,7 @@ func TestOperationsPageReload(t *testing.T) {
 	}
 	run := func(command string, wantCode int, want string) {
 		t.Helper()
-		args := strings.Fields(strings.Replace(command, "/etc/caddy/Caddyfile", "Caddyfile", 1))
+		args := strings.Fields(strings.Replace(strings.TrimPrefix(command, "sudo -u caddy "), "/etc/caddy/Caddyfile", "Caddyfile", 1))
 		if out, code := s.caddy(args[1:]...); code != wantCode || !strings.Contains(out, want) {
 			t.Errorf("%s: got exit code %d and %s, want %d and %q", command, code, out, wantCode, want)
 		}
