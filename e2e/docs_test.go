@@ -542,6 +542,7 @@ func TestDocsNginx(t *testing.T) {
 			{path: "/api/moved", login: asAlice, want: 302},
 			{path: "/api/moved", want: 401},
 		},
+		"Upstream servers with HTTPS": nil, // TestDocsNginxOthers
 		"$remote_user": {
 			{path: "/", want: 401},
 			{path: "/", header: "X-Remote-User: root", want: 401},
@@ -702,7 +703,10 @@ func TestDocsNginxOthers(t *testing.T) {
 		ca := filepath.Join(t.TempDir(), "ca.pem")
 		must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: app.Certificate().Raw}), 0o600))
 		const trust, insecure = "tls_trust_pool file ", "tls_insecure_skip_verify"
-		row := tableRowOf(t, page, "proxy_ssl_verify")
+		const heading = "Upstream servers with HTTPS"
+		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], nginxWith(sectionBlocks(t, page, heading, "nginx")[0]),
+			"127.0.0.1:9443", address, "/etc/ssl/ca.pem", ca, "app.internal", "example.com")
+		compare(t, ours, theirs, []asked{{path: "/", want: 200}})
 		for _, test := range []struct {
 			transport, nginx string
 			want, theirs     int
@@ -712,8 +716,8 @@ func TestDocsNginxOthers(t *testing.T) {
 			{insecure, "", 200, 0},
 		} {
 			name, _, _ := strings.Cut(test.transport, " ")
-			if !strings.Contains(row, name) {
-				t.Errorf("got %s, want %s in it", row, name)
+			if text := section(t, page, heading); !strings.Contains(text, name) {
+				t.Errorf("got %s, want %s in it", text, name)
 			}
 			_, ours, theirs := docsTwins(t, "example.com {\nreverse_proxy https://"+address+" {\ntransport http {\n"+test.transport+"\n}\n}\n}\n",
 				nginxWith("location / {\nproxy_pass https://"+address+";\n"+test.nginx+"\n}\n"))
@@ -842,18 +846,6 @@ func TestDocsNginxOthers(t *testing.T) {
 			})
 		}
 	})
-}
-
-// tableRowOf returns the row of a page's tables that has a text in its first cell.
-func tableRowOf(t *testing.T, page, text string) string {
-	t.Helper()
-	for line := range strings.Lines(readText(t, page)) {
-		if first, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | "); strings.HasPrefix(line, "| ") && strings.Contains(first, text) {
-			return line
-		}
-	}
-	t.Fatalf("%s has no row about %s", page, text)
-	return ""
 }
 
 // TestDocsClientCertificates runs the pair in docs/from-nginx.md with a client
