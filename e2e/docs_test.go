@@ -781,6 +781,21 @@ func TestDocsNginxOthers(t *testing.T) {
 			{path: "/missing", login: asAlice, want: 200, theirs: 403},
 		})
 	})
+	t.Run("return, redir and headers", func(t *testing.T) {
+		_, ours, theirs := docsTwins(t, "example.com {\nhtpasswd {\nfile /etc/nginx/.htpasswd\n}\nheader X-Added yes\nredir /moved https://example.org/ 301\nrespond 200\n}\n",
+			nginxWith(`auth_basic "Restricted"; auth_basic_user_file /etc/nginx/.htpasswd; add_header X-Added yes;
+				location /file { root /srv/site; } location /always { add_header X-Added yes always; root /srv/site; }
+				location /moved { return 301 https://example.org/; } location /text { return 200; }`))
+		compare(t, ours, theirs, []asked{{path: "/file", want: 401}, {path: "/moved", want: 301}, {path: "/text", want: 401, theirs: 200}})
+		for path, want := range map[string]string{"/file": "", "/always": "yes"} {
+			if a := theirs.must(asked{path: path}); a.Header.Get("X-Added") != want {
+				t.Errorf("nginx, %s: got the header %q in the answer %d, want %q", path, a.Header.Get("X-Added"), a.Status, want)
+			}
+		}
+		if a := ours.must(asked{path: "/file"}); a.Header.Get("X-Added") != "yes" {
+			t.Errorf("got no header in the answer %d, want it", a.Status)
+		}
+	})
 	t.Run("remote_user without auth_basic", func(t *testing.T) {
 		open := strings.Replace(sectionBlocks(t, page, "$remote_user", "caddyfile")[0], "realm ", "exempt /*x\nrealm ", 1)
 		_, ours, theirs := docsTwins(t, open, nginxWith(
