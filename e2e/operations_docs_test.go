@@ -994,7 +994,7 @@ func TestTroubleshootingStart(t *testing.T) {
 		"permission denied":                     elsewhere, // root may read all files
 		"is not a regular file":                 htpasswd("file /dev/null"),
 		"is a directory":                        htpasswd("file {dir}"),
-		"none of its":                           htpasswd("file {dir}/bad"),
+		"no valid user:hash line":               htpasswd("file {dir}/bad"),
 		"0 links":                               elsewhere, // TestOrphanedSite
 		"expected at least one password file":   in("\thtpasswd {dir}/users"),
 		"put the file inside the block":         in("\thtpasswd users"),
