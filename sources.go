@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // sources holds the followed files of all configurations that run or are being loaded.
@@ -159,5 +160,5 @@ func (a *acquired[S]) howToCreate(err error) string {
 	if absErr != nil || !errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
-	return "; create it with: caddy htpasswd -c " + path + " USER"
+	return "; create it with: caddy htpasswd -c " + shown.Argument(path) + " USER"
 }

@@ -24,6 +24,7 @@ func TestWrongSettingsOfHandler(t *testing.T) {
 		"cache off and below zero":       {`{"files": ["MISSING"], "cache": {"off": true, "max_age": "-1m"}}`, "cache: expected either 'off' or a max_age, found both"},
 		"cache with a max_age below 0":   {`{"files": ["MISSING"], "cache": {"max_age": "-1m"}}`, "cache: max_age: expected a duration above zero, found -1m0s"},
 		"right settings, a file missing": {`{"files": ["MISSING"]}`, "file " + missing + ": no such file or directory; create it with: caddy htpasswd -c " + missing + " USER"},
+		"a name that needs quotes":       {`{"files": ["MISSING 'a'; b"]}`, "file " + missing + " 'a'; b: no such file or directory; create it with: caddy htpasswd -c '" + missing + ` '\''a'\''; b' USER`},
 		"a placeholder without a value":  {`{"files": ["{env.HTPASSWD_UNSET}"]}`, "file path: evaluated placeholder {env.HTPASSWD_UNSET} is empty"},
 		"an unknown placeholder":         {`{"files": ["{http.request.host}"]}`, "file path: unrecognized placeholder {http.request.host}"},
 	} {
