@@ -186,6 +186,45 @@ func (s *scene) wasRead(times int) {
 	})
 }
 
+// warner is a source whose warnings hang until hang is closed.
+type warner struct {
+	*memory
+	hang chan struct{}
+}
+
+func (w warner) Warn(*zap.Logger) { <-w.hang }
+
+// TestWarningDelaysNoVersion has a warning that hangs, such as one that asks a directory
+// service for a name. The new version is active.
+func TestWarningDelaysNoVersion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source, loaded := warner{&memory{text: "new"}, make(chan struct{})}, ""
+		f := follow.New(source, follow.Options{
+			Load: func(text string, _ *zap.Logger) error {
+				loaded = text
+				return nil
+			},
+			Settings: func() (follow.Settings, <-chan struct{}) {
+				return follow.Settings{Poll: poll, Logger: zap.NewNop()}, nil
+			},
+		})
+		reloaded := make(chan error, 1)
+		go func() { reloaded <- f.Reload(zap.NewNop()) }()
+		synctest.Wait()
+		if loaded != "new" {
+			t.Errorf("while a warning hangs: got the text %q, want new", loaded)
+		}
+		close(source.hang)
+		if err := <-reloaded; err != nil {
+			t.Error(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestAnySource follows a source that is not a file.
 func TestAnySource(t *testing.T) {
 	t.Parallel()
