@@ -105,7 +105,7 @@ func TestReferenceOptions(t *testing.T) {
 	for _, b := range blocks(t, "../README.md", "text") {
 		first, rest, _ := strings.Cut(b, "\n")
 		if strings.HasPrefix(first, "caddy ") {
-			continue // TestCommandFlags
+			continue // TestReferenceFlags
 		}
 		for line := range strings.Lines(rest) {
 			f := strings.Fields(line)
@@ -120,25 +120,6 @@ func TestReferenceOptions(t *testing.T) {
 	}
 	if rows < 15 {
 		t.Errorf("got only %d lines of syntax, want at least 15", rows)
-	}
-}
-
-// TestCommandFlags looks for each flag of "caddy htpasswd" in its reference.
-func TestCommandFlags(t *testing.T) {
-	parallel(t)
-	text := readText(t, "../docs/reference/command.md")
-	flags := regexp.MustCompile(`(?m)^  (?:(-\w), |    )(--[\w-]+)`).FindAllStringSubmatch(toolHelp(t), -1)
-	if len(flags) < 15 {
-		t.Errorf("got only %d flags: %q", len(flags), flags)
-	}
-	for _, flag := range flags {
-		want := "`" + flag[2] + "`"
-		if flag[1] != "" {
-			want = "`" + flag[1] + "` " + want
-		}
-		if flag[2] != "--help" && !strings.Contains(text, want) {
-			t.Errorf("docs/reference/command.md has no %s", want)
-		}
 	}
 }
 
