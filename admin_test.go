@@ -90,8 +90,8 @@ func TestAdminMethods(t *testing.T) {
 	}
 }
 
-// TestAdminReload looks at what the API says about each file: whether it is
-// good, and whether it has changed.
+// TestAdminReload checks the result of POST /htpasswd/reload for each file: whether the
+// file is valid, and whether it has changed.
 func TestAdminReload(t *testing.T) {
 	s := newAdminSite(t)
 	for _, test := range []struct {
@@ -100,7 +100,7 @@ func TestAdminReload(t *testing.T) {
 		status  int
 		results string // of groups, more, users
 		error   string // the end of the last file's
-		user    string // who can log in afterwards
+		user    string // a user who can log in after the reload
 	}{
 		{"nothing has changed", func() {}, 200, "unchanged unchanged unchanged", "", "bob"},
 		{"a file has changed", func() { s.write("users", "zoe:"+shaSecret1+"\n") }, 200, "unchanged unchanged reloaded", "", "zoe"},
@@ -128,7 +128,7 @@ func TestAdminReload(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Files) != 3 {
 			t.Fatalf("%s: got error %v and %s, want three files", test.name, err, body)
 		}
-		for i := range before { // the server may have seen a change by itself, before it was asked
+		for i := range before { // the server may have noticed the change itself
 			if strings.Fields(test.results)[i] == "reloaded" {
 				answer.Files[i] = reloadFile(&before[i], zap.NewNop())
 			}
@@ -154,7 +154,7 @@ func TestAdminClear(t *testing.T) {
 	for _, test := range []struct {
 		name, user, password string
 		path                 string
-		forgotten            int
+		cleared              int
 		after                int // status of the right password
 	}{
 		{"all", "bob", "secret1", "/htpasswd/throttle", 3, 200},
@@ -169,7 +169,7 @@ func TestAdminClear(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newAdminSite(t)
-			for i := range 2 { // the login budget
+			for i := range 2 { // exceeds the login limit
 				if a := s.get("/", test.user, fmt.Sprint("wrong", i)); a.status != 401 {
 					t.Fatalf("failed login %d: got status %d, want 401", i, a.status)
 				}
@@ -178,7 +178,7 @@ func TestAdminClear(t *testing.T) {
 				t.Fatalf("after 2 failed logins: got status %d, want 429", a.status)
 			}
 			status, body := s.ask("DELETE", test.path)
-			if want := fmt.Sprintf("{\"cleared\":%d}\n", test.forgotten); status != 200 || body != want {
+			if want := fmt.Sprintf("{\"cleared\":%d}\n", test.cleared); status != 200 || body != want {
 				t.Errorf("got %d %s, want 200 %s", status, body, want)
 			}
 			if a := s.get("/", test.user, test.password); a.status != test.after {
@@ -186,7 +186,7 @@ func TestAdminClear(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a name that is missing", func(t *testing.T) {
+	t.Run("a missing name", func(t *testing.T) {
 		s := newAdminSite(t)
 		s.get("/", "bob", "wrong")
 		if status, body := s.ask("DELETE", "/htpasswd/throttle/"); status != 400 || !strings.Contains(body, "expected a client address or user name after the slash") {
@@ -198,7 +198,7 @@ func TestAdminClear(t *testing.T) {
 	})
 }
 
-// TestFilesInUse asks for the files while others come and go.
+// TestFilesInUse lists the files in use while other files come and go.
 func TestFilesInUse(t *testing.T) {
 	path, groups := writeFile(t, metricsUsers), writeFile(t, "staff: ann\n")
 	ctx := configContext(t)

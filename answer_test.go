@@ -16,8 +16,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestErrorRoutesSeeNoUser asks handle_errors who the user is, after each way
-// in which a request can be refused.
+// TestErrorRoutesSeeNoUser reads the user placeholders in handle_errors, for each way in
+// which a request can be refused.
 func TestErrorRoutesSeeNoUser(t *testing.T) {
 	const errorRoute = `
 	handle_errors {
@@ -62,12 +62,12 @@ func TestErrorRoutesSeeNoUser(t *testing.T) {
 		{"no credentials", "/", nil, "401" + nobody},
 		{"malformed credentials", "/", authorization("Basic %"), "401" + nobody},
 		{"two Authorization headers", "/", authorization("Basic a", "Basic b"), "400" + nobody},
-		{"a user who is not among those required", "/", authorization(basic("bob", "secret")), "403" + nobody},
+		{"a user who is not authorized", "/", authorization(basic("bob", "secret")), "403" + nobody},
 		{"an exempt matcher that fails", "/", http.Header{"X-Exempt": {"no number"}}, "500" + nobody},
 		{"a wrong password", "/", authorization(basic("bob", "wrong")), "401" + nobody},
 		{"an exceeded rate limit", "/", authorization(basic("bob", "another")), "429" + nobody},
-		{"an error behind a verified user", "/missing", authorization(basic("alice", "secret")), "404 user=[alice] groups=[staff]"},
-		{"refused by a second handler, after the first verified the user", "/inner", authorization(basic("alice", "secret")), "403 user=[alice] groups=[staff]"},
+		{"an error after a login", "/missing", authorization(basic("alice", "secret")), "404 user=[alice] groups=[staff]"},
+		{"refused by a second handler, after a login at the first", "/inner", authorization(basic("alice", "secret")), "403 user=[alice] groups=[staff]"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if got := s.in(t).send(row.path, row.header).body; got != row.want {
@@ -83,8 +83,8 @@ func TestErrorRoutesSeeNoUser(t *testing.T) {
 	})
 }
 
-// TestPlaceholdersOfTheUserAreNeverText: Caddy leaves placeholders that it does
-// not know as text, on the ways to an application that pass no htpasswd, too.
+// TestPlaceholdersOfTheUserAreNeverText sends requests past htpasswd to an application.
+// Caddy leaves unknown placeholders as text, so the gate must make them empty.
 func TestPlaceholdersOfTheUserAreNeverText(t *testing.T) {
 	const answer = `respond "user=[{http.auth.user.id}] groups=[{http.auth.user.groups}] other=[{http.auth.user.other}]"`
 	s := startSite(t, nil, map[string]string{"users": alice, "open": "", "private": ""}, httpsSite(`
@@ -107,9 +107,9 @@ func TestPlaceholdersOfTheUserAreNeverText(t *testing.T) {
 	}{
 		{"an error before the login", "/missing", "", "user=[] groups=[]"},
 		{"a path that needs no login", "/open", "", "user=[] groups=[]"},
-		{"such a path, with a password", "/open", "alice", "user=[] groups=[]"},
+		{"a path that needs no login, with a password", "/open", "alice", "user=[] groups=[]"},
 		{"a login that is refused", "/private", "", "user=[] groups=[]"},
-		{"a user, where there are no group files", "/private", "alice", "user=[alice] groups=[]"},
+		{"a user on a site without group files", "/private", "alice", "user=[alice] groups=[]"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if got := s.in(t).get(row.path, row.user, "secret").body; got != row.want+" other=[{http.auth.user.other}]" {
@@ -119,8 +119,8 @@ func TestPlaceholdersOfTheUserAreNeverText(t *testing.T) {
 	}
 }
 
-// TestErrorRoutesRunAsCaddyRunsThem checks what the handler does in Caddy's
-// place when it ends a request with an error.
+// TestErrorRoutesRunAsCaddyRunsThem checks that the handler runs error routes as Caddy
+// does.
 func TestErrorRoutesRunAsCaddyRunsThem(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice}, httpsSite(`
 	handle_errors 401 {
@@ -150,7 +150,7 @@ func TestErrorRoutesRunAsCaddyRunsThem(t *testing.T) {
 	for _, row := range []struct {
 		name, path, challenge, want string
 	}{
-		{"a route sees the request as it came", "/page/x?y=1", restricted, "401 at /page/x?y=1"},
+		{"a route sees the original request", "/page/x?y=1", restricted, "401 at /page/x?y=1"},
 		{"no route matches", "/none", restricted, ""},
 		{"a route that fails", "/fails/x", restricted, ""},
 		{"a route that asks for a password itself", "/asks/x", `Basic realm="Asks", charset="UTF-8"`, ""},
@@ -165,14 +165,14 @@ func TestErrorRoutesRunAsCaddyRunsThem(t *testing.T) {
 	}
 }
 
-// TestSubrouteHandlesErrors: error routes of a subroute, which only JSON can
-// have, get the error.
+// TestSubrouteHandlesErrors has a subroute with error routes, which only JSON can have.
+// The error routes get the error.
 func TestSubrouteHandlesErrors(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
 	config, err := s.adapt(httpsSite("route {\n htpasswd {\n file {dir}/users\n}\n respond ok\n}"))
 	must(t, err)
-	// The handler "subroute" that "route" became gets error routes.
+	// Adds error routes to the subroute that "route" has become.
 	before, after, found := strings.Cut(string(config), `"handler":"subroute"`)
 	if !found {
 		t.Fatalf("got no subroute, want one in %s", config)
@@ -186,11 +186,11 @@ func TestSubrouteHandlesErrors(t *testing.T) {
 	}
 }
 
-// TestLogIsBoundedForEachStatus floods a site until it has answered each status
-// many times. No request may be a line of its own, nor bring its headers
-// into the log. Levels below INFO do not count: nobody has them in operation.
-// Not in the table: a matcher such as expression that fails, which is a line of
-// Caddy's own, without headers, before the handler hears of it.
+// TestLogIsBoundedForEachStatus floods a site until it has answered each status many
+// times. No request may cause a line of its own, or get its headers into the log. DEBUG
+// lines do not count, because no server logs them in operation. A matcher that fails, such
+// as expression, is not in the table: Caddy logs it, without headers, before the handler
+// runs.
 func TestLogIsBoundedForEachStatus(t *testing.T) {
 	const (
 		requests = 1000
@@ -209,7 +209,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 	for _, row := range []struct {
 		name      string
 		directive string
-		status    int // 0: the client goes away before there is one
+		status    int // 0: the client goes away before the response
 		header    func(i int) http.Header
 		prepare   func(g *guard)
 	}{
@@ -221,7 +221,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 		{"401 with an error page that is missing", missingPage + protected, 401,
 			func(int) http.Header { return nil }, nil},
 		{"401 for wrong passwords with an error page that is missing", missingPage + protected, 401, login, nil},
-		{"403 for a user who is not among those required", strings.Replace(protected, "\n}", "\nrequire user bob\n}", 1), 403,
+		{"403 for a user who is not authorized", strings.Replace(protected, "\n}", "\nrequire user bob\n}", 1), 403,
 			func(int) http.Header { return authorization(basic("alice", "secret1")) }, nil},
 		{"429 for an exceeded rate limit", protected, 429, login, func(g *guard) {
 			g.settings = settingsOf(&App{Throttle: &Throttle{Client: &Limit{Failures: 1}}})
@@ -234,7 +234,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 		{"500 for a check that panics", protected, 500, login, func(g *guard) {
 			g.verify = func(crypt.Class, string, []byte) bool { panic("canary") }
 		}},
-		{"503 for a hash queue without room", protected, 503, login, func(g *guard) {
+		{"503 for a full hash queue", protected, 503, login, func(g *guard) {
 			g.settings = settingsOf(&App{MaxHashes: 1, Throttle: &Throttle{Login: &Limit{Off: true}, Client: &Limit{Off: true}, User: &Limit{Off: true}}})
 			g.queue = g.newQueue(0)
 			go g.queue.Do(context.Background(), hashqueue.Task[attemptKey, verdict]{Key: attemptKey{user: "endless"}, Start: func() (func() verdict, error) {
@@ -282,7 +282,7 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			}
 			wg.Wait()
 			lines, bytes := linesInOperation(t, s.log()[before:], canary)
-			// Two kinds of lines at most are written for one status.
+			// Each status causes at most two kinds of lines.
 			most := 2 * (failureBurst + int(failureRate*time.Since(began).Seconds()) + 10)
 			if lines > most || bytes > most*500 {
 				t.Errorf("%d lines, %d bytes, want at most %d lines for %d requests", lines, bytes, most, requests)
@@ -310,8 +310,8 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 	})
 }
 
-// linesInOperation counts the lines of a log from INFO on, and fails if one
-// of them has the canary in it.
+// linesInOperation counts the lines of a log at level INFO and above, and fails if one of
+// them contains the canary.
 func linesInOperation(t *testing.T, log, canary string) (lines, bytes int) {
 	t.Helper()
 	for scanner := bufio.NewScanner(strings.NewReader(log)); scanner.Scan(); {
@@ -332,8 +332,9 @@ func linesInOperation(t *testing.T, log, canary string) (lines, bytes int) {
 	return lines, bytes
 }
 
-// TestPlainHTTPIsLoggedWithTheReason: behind a proxy, most often, it is the
-// configuration that is wrong, and each cause has another remedy.
+// TestPlainHTTPIsLoggedWithTheReason checks that the log says why a request over plain
+// HTTP is refused. Most often, the configuration of a proxy is wrong, and each reason has
+// another fix.
 func TestPlainHTTPIsLoggedWithTheReason(t *testing.T) {
 	for _, row := range []struct {
 		name    string
@@ -342,9 +343,9 @@ func TestPlainHTTPIsLoggedWithTheReason(t *testing.T) {
 		want    string
 	}{
 		{"no proxy", false, nil, `"reason":"plain HTTP","fix":"serve the site over HTTPS`},
-		{"a proxy that is not trusted", false, http.Header{"X-Forwarded-Proto": {"https"}}, "not in trusted_proxies"},
-		{"a trusted proxy that says nothing", true, nil, `sends no X-Forwarded-Proto","fix":"have the proxy send`},
-		{"a trusted proxy that says plain HTTP", true, http.Header{"X-Forwarded-Proto": {"http"}}, "reports plain HTTP in X-Forwarded-Proto"},
+		{"a proxy that is not trusted", false, http.Header{"X-Forwarded-Proto": {"https"}}, "that is not in trusted_proxies, so X-Forwarded-Proto is ignored"},
+		{"a trusted proxy without X-Forwarded-Proto", true, nil, `sends no X-Forwarded-Proto","fix":"have the proxy send`},
+		{"a trusted proxy with X-Forwarded-Proto: http", true, http.Header{"X-Forwarded-Proto": {"http"}}, "reports plain HTTP in X-Forwarded-Proto"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			options := "http_port {http}\n"
@@ -362,7 +363,8 @@ func TestPlainHTTPIsLoggedWithTheReason(t *testing.T) {
 	}
 }
 
-// TestHandleErrors: the challenge stays, whatever handle_errors does.
+// TestHandleErrors checks that the challenge is in the response, whatever handle_errors
+// does.
 func TestHandleErrors(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": alice, "401.html": "<h1>Please log in</h1>"}, httpsSite(`

@@ -30,21 +30,21 @@ func TestAppSettings(t *testing.T) {
 		limits  [scopeCount]ratelimit.Limit
 		problem string
 	}{
-		{"nothing said: the defaults", `{}`, 5 * time.Second, half, defaults, ""},
-		{"the least", `{"poll": "100ms", "max_hashes": 1}`, 100 * time.Millisecond, 1, defaults, ""},
-		{"much", `{"poll": "24h", "max_hashes": 1000}`, 24 * time.Hour, 1000, defaults, ""},
-		{"too little", `{"poll": 99999999}`, 0, 0, defaults, "poll: expected at least 100ms, found 99.999999ms"},
-		{"negative", `{"poll": "-1s"}`, 0, 0, defaults, "poll: expected at least 100ms, found -1s"},
+		{"nothing configured: the defaults", `{}`, 5 * time.Second, half, defaults, ""},
+		{"the minimum", `{"poll": "100ms", "max_hashes": 1}`, 100 * time.Millisecond, 1, defaults, ""},
+		{"large values", `{"poll": "24h", "max_hashes": 1000}`, 24 * time.Hour, 1000, defaults, ""},
+		{"poll too short", `{"poll": 99999999}`, 0, 0, defaults, "poll: expected at least 100ms, found 99.999999ms"},
+		{"negative poll", `{"poll": "-1s"}`, 0, 0, defaults, "poll: expected at least 100ms, found -1s"},
 		{"negative hashes", `{"max_hashes": -1}`, 0, 0, defaults, "max_hashes: expected at least 1, found -1"},
 		{"limits", `{"throttle": {"login": {"failures": 1, "window": "1s"}, "client": {"failures": 1000000, "window": "720h"}, "user": {"off": true}}}`,
 			5 * time.Second, half, [scopeCount]ratelimit.Limit{{Max: 1, Window: time.Second}, {Max: 1000000, Window: 720 * time.Hour}, {Window: time.Hour}}, ""},
-		{"parts of limits", `{"throttle": {"login": {"failures": 1}, "client": {"window": "2m"}, "user": {}}}`,
+		{"partial limits", `{"throttle": {"login": {"failures": 1}, "client": {"window": "2m"}, "user": {}}}`,
 			5 * time.Second, half, [scopeCount]ratelimit.Limit{{Max: 1, Window: time.Minute}, {Max: 30, Window: 2 * time.Minute}, {Max: 100, Window: time.Hour}}, ""},
 		{"off and on", `{"throttle": {"user": {"off": true, "failures": 1}}}`, 0, 0, defaults, "throttle user: expected either 'off' or"},
 		{"negative failures", `{"throttle": {"login": {"failures": -1}}}`, 0, 0, defaults, "throttle login: failures: expected 1 to 1000000, found -1"},
 		{"too many failures", `{"throttle": {"login": {"failures": 1000001}}}`, 0, 0, defaults, "throttle login: failures: expected 1 to 1000000, found 1000001"},
-		{"too short", `{"throttle": {"client": {"window": "999ms"}}}`, 0, 0, defaults, "throttle client: window: expected 1s to 720h0m0s, found 999ms"},
-		{"too long", `{"throttle": {"client": {"window": "721h"}}}`, 0, 0, defaults, "throttle client: window: expected 1s to 720h0m0s, found 721h"},
+		{"window too short", `{"throttle": {"client": {"window": "999ms"}}}`, 0, 0, defaults, "throttle client: window: expected 1s to 720h0m0s, found 999ms"},
+		{"window too long", `{"throttle": {"client": {"window": "721h"}}}`, 0, 0, defaults, "throttle client: window: expected 1s to 720h0m0s, found 721h"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before, changed := process.active.watch()

@@ -25,7 +25,7 @@ func (h *flooded) busy() {
 	synctest.Wait()
 }
 
-// expectAtOnce expects an answer that takes no turn: the only worker slot is busy.
+// expectAtOnce expects an answer that needs no hash, while the only worker slot is busy.
 func (h *flooded) expectAtOnce(ip, user, password, want string) {
 	h.t.Helper()
 	h.busy()
@@ -38,9 +38,8 @@ func (h *flooded) expectAtOnce(ip, user, password, want string) {
 	synctest.Wait() // the slot is free again
 }
 
-// TestRefusalsNeedNoWorker has logins refused while the only worker slot is busy:
-// whoever is refused without a hash does not wait for one, and so takes no turn
-// from anybody.
+// TestRefusalsNeedNoWorker has logins refused while the only worker slot is busy. A
+// refusal without a hash does not wait in the hash queue.
 func TestRefusalsNeedNoWorker(t *testing.T) {
 	const home = "192.0.2.1"
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!\n", func(t *testing.T, h *flooded) {
@@ -56,8 +55,8 @@ func TestRefusalsNeedNoWorker(t *testing.T) {
 	})
 }
 
-// TestLimitsWhereNobodyCanLogIn guesses at a file without a usable user: there
-// is no hash to compute, but the limits hold.
+// TestLimitsWhereNobodyCanLogIn guesses at a file in which no user can log in. There is no
+// hash to compute, but the limits apply.
 func TestLimitsWhereNobodyCanLogIn(t *testing.T) {
 	underFlood(t, &App{}, "locked:!\n", func(t *testing.T, h *flooded) {
 		for _, user := range []string{"locked", "nobody"} {
@@ -75,8 +74,8 @@ func TestLimitsWhereNobodyCanLogIn(t *testing.T) {
 	})
 }
 
-// TestCheapRefusals: a refusal that takes no hash has to wait in ServeHTTP,
-// since whoever gets one can ask again at once.
+// TestCheapRefusals checks that a refusal without a hash waits in ServeHTTP, because the
+// client could repeat the request immediately.
 func TestCheapRefusals(t *testing.T) {
 	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
 	for _, test := range []struct {
@@ -111,9 +110,8 @@ func TestMalformedCredentialsAreLogged(t *testing.T) {
 	}
 }
 
-// TestRepeatedWrongPasswordLeavesNoGuess has a recognized client send one wrong
-// password again and again: it was counted once, and does not use up the room
-// for others.
+// TestRepeatedWrongPasswordLeavesNoGuess has a recognized client repeat one wrong
+// password. It is counted once, and leaves no open guess.
 func TestRepeatedWrongPasswordLeavesNoGuess(t *testing.T) {
 	const home = "192.0.2.1"
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -128,9 +126,9 @@ func TestRepeatedWrongPasswordLeavesNoGuess(t *testing.T) {
 	})
 }
 
-// TestGuessEndsWhenAnotherFileDecides has a recognized client guess while an
-// earlier file is about to name the user. That one decides then, but the line at
-// which the client guessed is as it was, and no guess at it is left open.
+// TestGuessEndsWhenAnotherFileDecides has a recognized client guess while an earlier file
+// gets an entry for the user. The earlier file then takes precedence. The line at which
+// the client guessed is unchanged, and no guess at it stays open.
 func TestGuessEndsWhenAnotherFileDecides(t *testing.T) {
 	const home = "192.0.2.1"
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
@@ -146,9 +144,9 @@ func TestGuessEndsWhenAnotherFileDecides(t *testing.T) {
 	})
 }
 
-// TestGoneWithNothingCompared is a recognized client that goes away before its
-// turn. If there was nothing to compare its password with at once, it has
-// learned nothing, and nothing is counted.
+// TestGoneWithNothingCompared has a recognized client go away before its hash starts. If
+// its password was compared with nothing, the client has learned nothing, and nothing is
+// counted.
 func TestGoneWithNothingCompared(t *testing.T) {
 	const home = "192.0.2.1"
 	for _, test := range []struct {
@@ -169,7 +167,7 @@ func TestGoneWithNothingCompared(t *testing.T) {
 				time.AfterFunc(hashTime/2, cancel)
 				password := "guess"
 				if test.want == 0 {
-					password = "secret1" // a wrong one is told from the old one, however old that is
+					password = "secret1" // a wrong password differs from the cached one even if that has expired
 				}
 				c := credentialsOf("alice", password)
 				defer c.release()
@@ -186,8 +184,8 @@ func TestGoneWithNothingCompared(t *testing.T) {
 	}
 }
 
-// TestHashOutlivesItsRequest has a client go away while its hash is computed:
-// the hash goes on with a copy of the password, of which nothing is left in the end.
+// TestHashOutlivesItsRequest has a client go away while its hash is computed. The hash
+// continues with a copy of the password, which is overwritten in the end.
 func TestHashOutlivesItsRequest(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		var hashed []byte
@@ -203,7 +201,7 @@ func TestHashOutlivesItsRequest(t *testing.T) {
 			t.Errorf("got error %v, want %v", err, context.Canceled)
 		}
 		c.release()
-		other := credentialsOf("alice", "other") // takes the place of the first ones in the pool
+		other := credentialsOf("alice", "other") // reuses the first credentials from the pool
 		time.Sleep(hashTime)
 		synctest.Wait()
 		if got := h.guard.counts(); got != [scopeCount]int{} {
@@ -221,9 +219,9 @@ func TestHashOutlivesItsRequest(t *testing.T) {
 	})
 }
 
-// TestSitesWithOtherFilesShareNoHash has two sites refuse a user who is locked
-// in a file of each, while the hash that both compute is from a third file: the
-// failed login is counted for both files.
+// TestSitesWithOtherFilesShareNoHash has two sites refuse a user who is locked in a
+// different file on each. Both compute the same hash, of a third file. The failed login is
+// counted for both files.
 func TestSitesWithOtherFilesShareNoHash(t *testing.T) {
 	underFlood(t, &App{MaxHashes: 2}, "bob:"+shaSecret1, func(t *testing.T, h *flooded) {
 		var group sync.WaitGroup
@@ -239,9 +237,8 @@ func TestSitesWithOtherFilesShareNoHash(t *testing.T) {
 	})
 }
 
-// TestNewLineNeedsNoOldHash changes a user's line while its hash is computed for
-// a login. Another one that comes then, with the same password, waits for the
-// hash of the new line only.
+// TestNewLineNeedsNoOldHash changes a user's line while a login computes its hash. A
+// second login with the same password waits only for the hash of the new line.
 func TestNewLineNeedsNoOldHash(t *testing.T) {
 	underFlood(t, &App{MaxHashes: 2}, "alice:"+apr1Secret2, func(t *testing.T, h *flooded) {
 		first := make(chan string)
@@ -260,9 +257,9 @@ func TestNewLineNeedsNoOldHash(t *testing.T) {
 	})
 }
 
-// TestReloadForgetsNothing reloads a large file while its first and its last user
-// log in. Their lines stay the same: once a password is verified, it is known in
-// every version, however the login and the reload fall together.
+// TestReloadForgetsNothing reloads a large file while its first and last users log in.
+// Their lines do not change. A verified password is cached in every version, whatever the
+// order of the login and the reload.
 func TestReloadForgetsNothing(t *testing.T) {
 	var others strings.Builder
 	for i := range 3000 {
@@ -273,7 +270,7 @@ func TestReloadForgetsNothing(t *testing.T) {
 		texts[i] = fmt.Sprintf("first:%s\n%sother%d:!\nlast:%s\n", shaSecret1, others.String(), i, shaSecret1)
 	}
 	m := &cachePolicy{now: clock}
-	t.Run("when it was verified before", func(t *testing.T) {
+	t.Run("verified before the reload", func(t *testing.T) {
 		store := storeOf(t, texts[0])
 		h := handlerOf(userStores{store}, m)
 		users := []*credentials{credentialsOf("first", "secret1"), credentialsOf("last", "secret1")}
@@ -303,10 +300,10 @@ func TestReloadForgetsNothing(t *testing.T) {
 			}
 		})
 		if hashes != 0 {
-			t.Errorf("got %d hashes, want none: the passwords were forgotten", hashes)
+			t.Errorf("got %d hashes, want none: the passwords are no longer cached", hashes)
 		}
 	})
-	t.Run("when it is verified meanwhile", func(t *testing.T) {
+	t.Run("verified during the reload", func(t *testing.T) {
 		for i := range 100 {
 			store := storeOf(t, texts[0])
 			done := make(chan struct{})
@@ -314,20 +311,19 @@ func TestReloadForgetsNothing(t *testing.T) {
 				defer close(done)
 				reloadStore(t, store, texts[1])
 			}()
-			time.Sleep(time.Duration(i) * 10 * time.Microsecond) // some of them in the midst of it
+			time.Sleep(time.Duration(i) * 10 * time.Microsecond) // some during the reload
 			checkLogin(t, userStores{store}, "first", "secret1", m)
 			<-done
 			runSteps(t, userStores{store}, m, []step{{"first", "secret1", resultPassed, 0}})
 			if t.Failed() {
-				t.Fatalf("round %d: the password was forgotten", i)
+				t.Fatalf("round %d: the password is no longer cached", i)
 			}
 		}
 	})
 }
 
-// TestPasswordOfTheOldLineIsNotCached changes a user's line in the moment when a
-// password that is right for the old one is being cached: it must not be cached
-// for the new one, with which it is wrong.
+// TestPasswordOfTheOldLineIsNotCached changes a user's line while a password that is right
+// for the old line is being cached. It must not be cached for the new line.
 func TestPasswordOfTheOldLineIsNotCached(t *testing.T) {
 	store := storeOf(t, "alice:"+shaSecret1)
 	isChanged := false
@@ -348,10 +344,9 @@ func TestPasswordOfTheOldLineIsNotCached(t *testing.T) {
 	}
 }
 
-// TestRepeatedOfAnotherSite sends one wrong password to two sites with one file
-// at once. Neither shares the hash of the other, since one of them keeps no
-// passwords, but the second one finds what the first one has found: it is logged
-// as repeated, and counted once.
+// TestRepeatedOfAnotherSite sends one wrong password to two sites with the same file at
+// the same time. They do not share a hash, because one site has no cache. But the second
+// login finds the result of the first: it is logged as repeated, and counted once.
 func TestRepeatedOfAnotherSite(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		logger, logs := observed()
@@ -373,8 +368,8 @@ func TestRepeatedOfAnotherSite(t *testing.T) {
 	})
 }
 
-// TestRecognizedClientsShareTheUsersLimit has a user log in, and then be guessed
-// at from elsewhere: what was counted for the user before counts with it.
+// TestRecognizedClientsShareTheUsersLimit has a user log in, and then other clients guess
+// the user's password. Failed logins from before count as well.
 func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
 	underFlood(t, &App{Throttle: &Throttle{User: &Limit{Failures: 20}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		guess := func(from, n int) (refused int) {
@@ -395,9 +390,9 @@ func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
 	})
 }
 
-// TestCountedInTheFileThatDecides has an earlier file name a user, with the same
-// hash, while a wrong password is hashed. That file decides by then, so the
-// failed login counts against the limits of its user.
+// TestCountedInTheFileThatDecides adds the user with the same hash to an earlier file
+// while a wrong password is hashed. The failed login counts against the limits of the
+// earlier file.
 func TestCountedInTheFileThatDecides(t *testing.T) {
 	underFlood(t, &App{}, "bob:!", func(t *testing.T, h *flooded) {
 		h.users = append(h.users, storeOf(t, "alice:"+shaSecret1))
@@ -417,9 +412,9 @@ func TestCountedInTheFileThatDecides(t *testing.T) {
 	})
 }
 
-// TestSitesWithOtherCachesShareNoResult has two sites with one file wait for a
-// turn with the same right password, which was verified an hour ago. For the first
-// one that is enough. The other one must not pass without a hash because of it.
+// TestSitesWithOtherCachesShareNoResult has two sites with one file wait for a hash of the
+// same right password, which was verified an hour ago. The first site still trusts the
+// cached password. The second must not let the login pass without a hash because of it.
 func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 	for name, cache := range map[string]cachePolicy{
 		"without a cache":            {now: time.Now, off: true},
@@ -440,7 +435,7 @@ func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 					synctest.Wait()
 				}
 				group.Wait()
-				want := int64(2) // the one that keeps the slot busy, and one of the other site
+				want := int64(2) // the hash that keeps the slot busy, and the hash of the other site
 				if !cache.off && cache.maxAge == 0 {
 					want = 1
 				}
@@ -452,8 +447,8 @@ func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 	}
 }
 
-// TestCacheOffKeepsNothing logs in on a site without a cache: nothing is kept of
-// the password, so another site with the same file has to hash it.
+// TestCacheOffKeepsNothing logs in on a site without a cache. Another site with the same
+// file then has to compute the hash.
 func TestCacheOffKeepsNothing(t *testing.T) {
 	store := storeOf(t, "alice:"+shaSecret1)
 	runSteps(t, userStores{store}, &cachePolicy{now: clock, off: true}, []step{{"alice", "secret1", resultPassed, 1}})
@@ -463,8 +458,8 @@ func TestCacheOffKeepsNothing(t *testing.T) {
 	runSteps(t, userStores{store}, &cachePolicy{now: clock}, []step{{"alice", "secret1", resultPassed, 1}})
 }
 
-// TestOldPasswordIsNoHit logs in with a cached password that is too old: it was
-// compared, but that is no login without a hash.
+// TestOldPasswordIsNoHit logs in with a cached password that has expired. The comparison
+// is no cache hit.
 func TestOldPasswordIsNoHit(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.cache.maxAge = time.Minute
@@ -477,8 +472,8 @@ func TestOldPasswordIsNoHit(t *testing.T) {
 	})
 }
 
-// TestAllFilesAreWaitedFor changes the second of two files, and has somebody log
-// in before anything has noticed: that file is waited for, too.
+// TestAllFilesAreWaitedFor changes the second of two files. A login before the change is
+// noticed waits for that file, too.
 func TestAllFilesAreWaitedFor(t *testing.T) {
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("bob:" + shaSecret1)
@@ -488,8 +483,8 @@ func TestAllFilesAreWaitedFor(t *testing.T) {
 	})
 }
 
-// TestHashedOftenIsRecognizedOnce has one client log in with a hash again and
-// again. It takes one place among the recognized clients, and no other is driven out.
+// TestHashedOftenIsRecognizedOnce has one client log in with a hash many times. It takes
+// one place among the recognized clients, and replaces no other.
 func TestHashedOftenIsRecognizedOnce(t *testing.T) {
 	underFlood(t, &App{Throttle: &Throttle{User: &Limit{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.cache.maxAge = time.Minute
@@ -504,8 +499,8 @@ func TestHashedOftenIsRecognizedOnce(t *testing.T) {
 	})
 }
 
-// TestRecognizedWithoutAddress fills all places of recognized clients: where
-// clients have no address, they need none of them.
+// TestRecognizedWithoutAddress fills all places of recognized clients. Clients without an
+// address need no place.
 func TestRecognizedWithoutAddress(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		for i := range 2 * recognizedPlaces {

@@ -20,9 +20,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// BenchmarkParse is the reading of a file of a million users, {SHA} and bcrypt
-// alternating. It reports what the table takes in memory, the text of the file
-// included.
+// BenchmarkParse parses a file of a million users, alternating {SHA} and bcrypt. It
+// reports the memory of the table, including the text of the file.
 func BenchmarkParse(b *testing.B) {
 	const n = 1_000_000
 	path := writeFile(b, testkit.ManyUsers(b, n))
@@ -49,8 +48,8 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// BenchmarkDecoy is the choice of a decoy for an unknown name, in files with so
-// many classes of hashes.
+// BenchmarkDecoy chooses a decoy for an unknown user, in files with many classes of
+// hashes.
 func BenchmarkDecoy(b *testing.B) {
 	for _, n := range []int{1, 4, 256, 10_000, 900_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -70,7 +69,7 @@ func BenchmarkDecoy(b *testing.B) {
 	}
 }
 
-// newRequest returns a request as Caddy hands it to a handler, come by TLS.
+// newRequest returns a request over TLS, as Caddy passes it to a handler.
 func newRequest(target string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "https://localhost"+target, nil)
 	r.TLS = new(tls.ConnectionState)

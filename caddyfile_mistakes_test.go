@@ -11,8 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
 
-// mistakePlaces are what this module reads of a Caddyfile. A text stands in
-// place of TEXT, on the line that is given.
+// mistakePlaces are the parts of a Caddyfile that this module parses. A text replaces
+// TEXT, which is on the given line.
 var mistakePlaces = map[string]struct {
 	caddyfile string
 	line      int
@@ -23,8 +23,8 @@ var mistakePlaces = map[string]struct {
 	"directive proxy_pass": {"{\nupstream web {\nserver a\ntransport http {\ndial_timeout 1s\n}\n}\n}\nexample.com {\nTEXT\n}\n", 10},
 }
 
-// TestMistakesHaveOnePhrase has every kind of mistake that can be made, wherever
-// it can be made: one phrase for each, and its place.
+// TestMistakesHaveOnePhrase makes each kind of mistake in each place where it can be made.
+// All errors of a kind have the same form, and say where the mistake is.
 func TestMistakesHaveOnePhrase(t *testing.T) {
 	type mistake struct {
 		place, text string
@@ -35,20 +35,20 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 		name, phrase string // the phrase is a regular expression
 		mistakes     []mistake
 	}{
-		{"an argument where none belongs", `unexpected argument '[^']+': (put|expected) `, []mistake{
+		{"an argument where none is allowed", `unexpected argument '[^']+': (put|expected) `, []mistake{
 			{"directive htpasswd", "htpasswd users {\nfile x\n}", 0, "unexpected argument 'users': put the file inside the block: file users; the only argument of htpasswd is a matcher, such as /admin*, which restricts the protection to these requests"},
 			{"directive htpasswd", "htpasswd {\nfile x\nallow_http yes\n}", 2, "allow_http: unexpected argument 'yes': expected none"},
 			{"option htpasswd", "htpasswd 5s", 0, "unexpected argument '5s': expected none; put the settings inside the block"},
 			{"option upstream", "upstream web a {\nserver b\n}", 0, "upstream web: unexpected argument 'a': expected '{' and a line 'server <address>' for each server"},
 			{"directive proxy_pass", "proxy_pass web a:80", 0, "unexpected argument 'a:80': expected one group; to add a server, write 'server a:80' in 'upstream web'"},
 		}},
-		{"more arguments than belong", `: unexpected argument '[^']+': expected `, []mistake{
+		{"too many arguments", `: unexpected argument '[^']+': expected `, []mistake{
 			{"directive htpasswd", "htpasswd {\nfile x\nrealm Staff only\n}", 2, "realm: unexpected argument 'only': expected a text, in quotes if it contains whitespace"},
 			{"option htpasswd", "htpasswd {\npoll 5s 6s\n}", 1, "poll: unexpected argument '6s': expected an interval such as 5s"},
 			{"option htpasswd", "htpasswd {\nthrottle user off 1m\n}", 1, "throttle: unexpected argument '1m': expected nothing after 'off'"},
 			{"option upstream", "upstream web {\nserver b\nslow_start 1s 2s\n}", 2, "upstream web: slow_start: unexpected argument '2s': expected a duration above zero, such as 30s"},
 		}},
-		{"no argument where one belongs", `expected .+, found nothing`, []mistake{
+		{"a missing argument", `expected .+, found nothing`, []mistake{
 			{"directive htpasswd", "htpasswd {\nfile\n}", 1, "file: expected one or more paths, found nothing"},
 			{"option htpasswd", "htpasswd {\npoll\n}", 1, "poll: expected an interval such as 5s, found nothing"},
 			{"option htpasswd", "htpasswd {\nthrottle login\n}", 1, "throttle: expected a number of failures and a window such as 1m, or 'off', found nothing"},
@@ -57,14 +57,14 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option upstream", "upstream web {\nserver\n}", 1, "upstream web: server: expected an address: server <address> [weight=<n>] [max_conns=<n>] [backup] [down], found nothing"},
 			{"directive proxy_pass", "proxy_pass", 0, "expected the name of an upstream group, found nothing: write 'proxy_pass [<matcher>] <group>'"},
 		}},
-		{"an argument that is empty", `expected .+, found ''`, []mistake{
+		{"an empty argument", `expected .+, found ''`, []mistake{
 			{"directive htpasswd", "htpasswd {\nfile \"\"\n}", 1, "file: expected one or more paths, found ''"},
 			{"option htpasswd", "htpasswd {\npoll ``\n}", 1, "poll: expected an interval such as 5s, found ''"},
 			{"option upstream", "upstream \"\"", 0, "expected a name of letters, digits, '.', '-' and '_', found ''"},
 			{"option upstream", "upstream web {\nserver a\nbalance \"\"\n}", 2, "upstream web: balance: expected a method: hash <key>, ip_hash, least_conn, random, round_robin, found ''"},
 			{"directive proxy_pass", "proxy_pass \"\"", 0, "expected the name of an upstream group, found ''"},
 		}},
-		{"an argument that makes no sense", `expected .+, found '[^']+'`, []mistake{
+		{"an invalid argument", `expected .+, found '[^']+'`, []mistake{
 			{"directive htpasswd", "htpasswd {\nfile x\ncache abc\n}", 2, "cache: expected 'off' or a maximum age of cached passwords such as 10m, found 'abc'"},
 			{"directive htpasswd", "htpasswd {\nfile x\nuser_header host\n}", 2, "user_header: expected the name of a header field such as X-User, found 'host', which is not valid or is reserved"},
 			{"directive htpasswd", "htpasswd {\nfile x\nexempt ::1\n}", 2, "exempt: expected a matcher, found '::1': write 'exempt remote_ip ::1'"},
@@ -82,7 +82,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option upstream", "upstream web {\nserver a\nmax_fails -1\n}", 2, "upstream web: max_fails: expected 0 or more, found -1"},
 			{"directive proxy_pass", "proxy_pass web {\nmax_fails -1\n}", 1, "max_fails: expected 0 or more, found -1"},
 		}},
-		{"something required is missing", `expected .+, found none`, []mistake{
+		{"a missing line", `expected .+, found none`, []mistake{
 			{"directive htpasswd", "htpasswd {\nrealm x\n}", 2, "expected at least one password file, found none: write 'file <path>' inside the block; an argument of htpasswd that begins with '/' is a path matcher, not a file"},
 			{"directive htpasswd", "htpasswd {\nfile x\nrequire group a\n}", 3, "expected a 'group_file' that defines the groups of 'require group', found none"},
 			{"option upstream", "upstream web {\n}", 0, "upstream web: expected at least one line 'server <address>', found none"},
@@ -101,7 +101,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 		{"the same global option twice", `duplicate global option '`, []mistake{
 			{"option htpasswd", "htpasswd {\npoll 5s\n}\nhtpasswd {\npoll 6s\n}", 3, "duplicate global option 'htpasswd': put all settings into one block"},
 		}},
-		{"a block where none belongs", `unexpected block: expected none`, []mistake{
+		{"a block where none is allowed", `unexpected block: expected none`, []mistake{
 			{"directive htpasswd", "htpasswd {\nfile x {\ny\n}\n}", 1, "file: unexpected block: expected none"},
 			{"directive htpasswd", "htpasswd {\nfile x\nrealm \"}\" {\n}\n}", 2, "realm: unexpected block: expected none"},
 			{"option htpasswd", "htpasswd {\npoll 5s {\n}\n}", 1, "poll: unexpected block: expected none"},
@@ -109,7 +109,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option upstream", "upstream web {\nserver a {\n}\n}", 1, "upstream web: server: unexpected block: expected none"},
 			{"option upstream", "upstream web {\nserver a\nslow_start 1s {\nx\n}\n}", 2, "upstream web: slow_start: unexpected block: expected none"},
 		}},
-		{"a name that is a slip", `unrecognized .+ '[^']+'; expected one of: .+; did you mean '[^']+'\?`, []mistake{
+		{"a misspelled name", `unrecognized .+ '[^']+'; expected one of: .+; did you mean '[^']+'\?`, []mistake{
 			{"directive htpasswd", "htpasswd {\nrelam x\n}", 1, "unrecognized subdirective 'relam'; expected one of: file, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache; did you mean 'realm'?"},
 			{"option htpasswd", "htpasswd {\nmax_hash 3\n}", 1, "unrecognized subdirective 'max_hash'; expected one of: throttle, max_hashes, poll, secret; did you mean 'max_hashes'?"},
 			{"option upstream", "upstream web {\nsever a\n}", 1, "upstream web: unrecognized subdirective 'sever'; expected one of: server, balance, slow_start, " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'server'?"},
@@ -118,7 +118,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive proxy_pass", "proxy_pass wbe", 0, "unrecognized upstream group 'wbe'; expected one of: web; did you mean 'web'?"},
 			{"directive proxy_pass", "proxy_pass web {\nheaders_up X y\n}", 1, "unrecognized subdirective 'headers_up'; expected one of: " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'header_up'?"},
 		}},
-		{"a name that is like none", `unrecognized .+ '[^']+'; expected one of: [^;]+$`, []mistake{
+		{"an unknown name", `unrecognized .+ '[^']+'; expected one of: [^;]+$`, []mistake{
 			{"directive htpasswd", "htpasswd {\nalice x\n}", 1, "unrecognized subdirective 'alice'; expected one of: file, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache"},
 			{"option htpasswd", "htpasswd {\nfile x\n}", 1, "unrecognized subdirective 'file'; expected one of: throttle, max_hashes, poll, secret"},
 			{"option upstream", "upstream web {\nserver a b\n}", 1, "upstream web: server a: unrecognized parameter 'b'; expected one of: weight=<n>, max_conns=<n>, backup, down"},
@@ -133,11 +133,11 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive proxy_pass", "proxy_pass web;", 0, "unexpected semicolon in 'web;': lines end without a semicolon; write 'web'"},
 			{"directive proxy_pass", "proxy_pass web {\nverbose_logs;\n}", 1, "unexpected semicolon in 'verbose_logs;': lines end without a semicolon; write 'verbose_logs'"},
 		}},
-		{"a name that is written otherwise here", `unexpected (subdirective|parameter) '[^']+': [a-z]`, []mistake{
+		{"a name with a replacement", `unexpected (subdirective|parameter) '[^']+': [a-z]`, []mistake{
 			{"directive htpasswd", "htpasswd {\nauth_basic_user_file x;\n}", 1, "unexpected subdirective 'auth_basic_user_file': write 'file <path>'"},
 			{"option upstream", "upstream web {\nserver a\nip_hash;\n}", 2, "upstream web: unexpected subdirective 'ip_hash;': write 'balance ip_hash' in the group"},
 			{"option upstream", "upstream web {\nserver a\nsticky cookie srv_id;\n}", 2, "upstream web: unexpected subdirective 'sticky': write 'balance ip_hash' in the group, which keeps each client address on one server"},
-			{"option upstream", "upstream web {\nserver a route=one\n}", 1, "upstream web: server a: unexpected parameter 'route=one': leave it out; to keep each client address on one server, write 'balance ip_hash' in the group"},
+			{"option upstream", "upstream web {\nserver a route=one\n}", 1, "upstream web: server a: unexpected parameter 'route=one': remove it; to keep each client address on one server, write 'balance ip_hash' in the group"},
 			{"option upstream", "upstream web {\nserver a max_fails=3\n}", 1, "upstream web: server a: unexpected parameter 'max_fails=3': write 'max_fails <n>' on a line of its own in the group, for all its servers"},
 			{"option upstream", "upstream web {\nto a\n}", 1, "upstream web: unexpected subdirective 'to': write 'server <address>' in the group"},
 			{"directive proxy_pass", "proxy_pass web {\nproxy_read_timeout 5s;\n}", 1, "unexpected subdirective 'proxy_read_timeout': write 'transport http { response_header_timeout <duration> }'"},
@@ -163,8 +163,8 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 	}
 }
 
-// TestMistakesShowNoSecret has lines of password files, and credentials, where
-// a Caddyfile has no place for them.
+// TestMistakesShowNoSecret writes lines of password files, and credentials, in places of a
+// Caddyfile where they are not allowed. No error shows them.
 func TestMistakesShowNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, place, text, want string }{
@@ -182,7 +182,7 @@ func TestMistakesShowNoSecret(t *testing.T) {
 		{"a name and a hash, with a semicolon", "directive htpasswd", "htpasswd {\nrequire user alice:" + bcrypt4Secret1 + ";\n}", "require: unexpected semicolon in 'alice:(not shown)'"},
 		{"a name and a hash as a user", "directive htpasswd", "htpasswd {\nrequire alice:" + shaSecret1 + "\n}", "require: expected 'user <name>...' or 'group <name>...', found 'alice:(not shown)'"},
 		{"a hash as the name of a field", "directive htpasswd", "htpasswd {\nuser_header " + shaSecret1 + "\n}", "user_header: expected the name of a header field such as X-User, found '(not shown)'"},
-		{"a hash behind the realm", "directive htpasswd", "htpasswd {\nrealm alice " + bcrypt4Secret1 + "\n}", "realm: unexpected argument '(not shown)'"},
+		{"a hash after the realm", "directive htpasswd", "htpasswd {\nrealm alice " + bcrypt4Secret1 + "\n}", "realm: unexpected argument '(not shown)'"},
 		{"a secret with an equals sign", "option htpasswd", "htpasswd {\nsecret=canary\n}", "unrecognized subdirective 'secret=...'; expected one of: throttle, max_hashes, poll, secret; did you mean 'secret'?"},
 		{"a secret with a colon", "option htpasswd", "htpasswd {\nsecret:canary\n}", "unrecognized subdirective 'secret:...'; expected one of: throttle, max_hashes, poll, secret"},
 		{"credentials on a line of their own", "option upstream", "upstream web {\nserver a\nheader_up Authorization\n\"Basic canary\"\n}", "upstream web: unrecognized subdirective 'Basic (not shown)'"},
@@ -191,7 +191,7 @@ func TestMistakesShowNoSecret(t *testing.T) {
 		{"credentials in a second address", "option upstream", "upstream web {\nserver a http://alice:canary@b\n}", "server a: unrecognized parameter 'http://(not shown)b'"},
 		{"credentials in an address in place of a group", "directive proxy_pass", "proxy_pass http://alice:canary@a:80", "expected the name of an upstream group, not an address, found 'http://(not shown)a:80': write 'server (not shown)a:80' in a group"},
 		{"credentials in an address in place of a group, by https", "directive proxy_pass", "proxy_pass https://alice:canary@a", "expected a group without a scheme, found 'https://(not shown)a': write 'proxy_pass (not shown)a'"},
-		{"credentials in an address behind a group", "directive proxy_pass", "proxy_pass web http://alice:canary@a", "unexpected argument 'http://(not shown)a': expected one group; to add a server, write 'server http://(not shown)a'"},
+		{"credentials in an address after a group", "directive proxy_pass", "proxy_pass web http://alice:canary@a", "unexpected argument 'http://(not shown)a': expected one group; to add a server, write 'server http://(not shown)a'"},
 		{"credentials in an address", "option upstream", "upstream web {\nserver http://alice:canary@a\n}", "expected an address without a user"},
 		{"credentials in an address with a placeholder", "option upstream", "upstream web {\nserver http://alice:canary@{host}\n}", "expected an address without a user"},
 	} {
@@ -210,8 +210,8 @@ func TestMistakesShowNoSecret(t *testing.T) {
 	}
 }
 
-// TestProxySubdirectivesAreCaddys asks Caddy: what errors list is there, and
-// what they tell to write otherwise is not.
+// TestProxySubdirectivesAreCaddys compares the subdirectives that errors list or refuse
+// with those that reverse_proxy has.
 func TestProxySubdirectivesAreCaddys(t *testing.T) {
 	t.Parallel()
 	isUnknown := func(name string) bool {
@@ -235,7 +235,7 @@ func TestProxySubdirectivesAreCaddys(t *testing.T) {
 	}
 }
 
-// TestNginxDirectives holds the table to its form.
+// TestNginxDirectives checks the form of the rows in nginxDirectives.
 func TestNginxDirectives(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
@@ -246,7 +246,7 @@ func TestNginxDirectives(t *testing.T) {
 		}
 		seen[key] = true
 		if d.instead == "" || strings.HasSuffix(d.instead, ".") || strings.ContainsAny(d.instead, "`\"") || strings.Count(d.instead, "'")%2 != 0 && !strings.Contains(d.instead, "system's") {
-			t.Errorf("%s: got %q, want a phrase without full stop that quotes with '...'", key, d.instead)
+			t.Errorf("%s: got %q, want a text without full stop that quotes with '...'", key, d.instead)
 		}
 		if strings.Contains(d.instead, "cookie") {
 			t.Errorf("%s: got %q, but a hash of a cookie loses sessions: the first request has no cookie", key, d.instead)
@@ -275,8 +275,8 @@ func TestClosest(t *testing.T) {
 	}
 }
 
-// FuzzCaddyfileBlocks reads any tokens as any of the blocks: there is no panic,
-// and no error without a place.
+// FuzzCaddyfileBlocks parses any tokens as any of the blocks. Nothing panics, and every
+// error has a position.
 func FuzzCaddyfileBlocks(f *testing.F) {
 	for _, text := range []string{
 		"x", "x {\n}", "htpasswd {\nfile a\nrealm \"a b\"\nrequire user a\nexempt /x @y\ncache 5m\n}", "htpasswd {\nexempt {\nmethod GET\n}\nexempt not path /a\n}",

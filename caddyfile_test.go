@@ -11,7 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
-// adapted turns a Caddyfile into JSON.
+// adapted adapts a Caddyfile to JSON.
 func adapted(text string) (map[string]any, error) {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
@@ -139,7 +139,7 @@ func TestCaddyfileOption(t *testing.T) {
 	}
 }
 
-// Every error says what is wrong, where, and what was expected.
+// TestCaddyfileErrors checks that every error says what is wrong, where, and what was expected.
 func TestCaddyfileErrors(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -180,7 +180,7 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"user_header two names", "htpasswd {\nfile a\nuser_header A B\n}", "5", []string{"user_header", "name of a header field"}},
 		{"user_header Authorization", "htpasswd {\nfile a\nuser_header Authorization\n}", "5", []string{"user_header", "Authorization", "X-User"}},
 		{"user_header Host", "htpasswd {\nfile a\nuser_header host\n}", "5", []string{"user_header", "'host'"}},
-		{"user_header with a blank", "htpasswd {\nfile a\nuser_header \"bad name\"\n}", "5", []string{"user_header", "'bad name'"}},
+		{"user_header with a space", "htpasswd {\nfile a\nuser_header \"bad name\"\n}", "5", []string{"user_header", "'bad name'"}},
 		{"user_header empty", "htpasswd {\nfile a\nuser_header \"\"\n}", "5", []string{"user_header"}},
 		{"user_header a placeholder", "htpasswd {\nfile a\nuser_header {header.X}\n}", "5", []string{"user_header"}},
 		{"user_header twice", "htpasswd {\nfile a\nuser_header A\nuser_header B\n}", "6", []string{"user_header", "line 5"}},
@@ -195,8 +195,8 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"cache nothing", "htpasswd {\nfile a\ncache\n}", "5", []string{"cache", "'off'", "10m"}},
 		{"nginx's off", "htpasswd off", "3", []string{"htpasswd", "unexpected argument 'off'", "cannot be switched off"}},
 		{"nginx's semicolon", "htpasswd {\nfile a;\n}", "4", []string{"a;", "semicolon"}},
-		{"nginx's semicolon behind require", "htpasswd {\nfile a\nrequire user alice;\n}", "5", []string{"semicolon"}},
-		{"nginx's semicolon behind exempt", "htpasswd {\nfile a\nexempt /health;\n}", "5", []string{"semicolon"}},
+		{"nginx's semicolon after require", "htpasswd {\nfile a\nrequire user alice;\n}", "5", []string{"semicolon"}},
+		{"nginx's semicolon after exempt", "htpasswd {\nfile a\nexempt /health;\n}", "5", []string{"semicolon"}},
 		{"nginx's allow", "htpasswd {\nfile a\nexempt 192.0.2.0/24\n}", "5", []string{"exempt remote_ip 192.0.2.0/24"}},
 		{"exempt every path", "htpasswd {\nfile a\nexempt /*\n}", "5", []string{"exempt", "every request"}},
 		{"file empty", "htpasswd {\nfile \"\"\n}", "4", []string{"file", "one or more paths, found ''"}},
@@ -226,7 +226,7 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"exempt a matcher without anything in it", "htpasswd {\nfile a\nexempt @empty\n}", "5", []string{"exempt", "nothing protected"}},
 		{"exempt an empty block", "htpasswd {\nfile a\nexempt {\n}\n}", "", []string{"exempt", "matcher"}},
 		{"exempt undefined", "htpasswd {\nfile a\nexempt @nope\n}", "5", []string{"exempt", "@nope"}},
-		{"exempt undefined, behind another", "htpasswd {\nfile a\nexempt @health @nope\n}", "5", []string{"exempt", "@nope"}},
+		{"exempt undefined, after another", "htpasswd {\nfile a\nexempt @health @nope\n}", "5", []string{"exempt", "@nope"}},
 		{"exempt unknown matcher", "htpasswd {\nfile a\nexempt no_such x\n}", "5", []string{"exempt: unrecognized matcher 'no_such'; expected one of: client_ip, "}},
 		{"exempt misspelled matcher", "htpasswd {\nfile a\nexempt methd GET\n}", "5", []string{"exempt: unrecognized matcher 'methd'; expected one of: ", "did you mean 'method'?"}},
 		{"exempt a path without its slash", "htpasswd {\nfile a\nexempt health\n}", "5", []string{"exempt: expected a matcher, found 'health': write '/health' for a path, or '@health' for a named matcher"}},
@@ -234,8 +234,8 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"exempt a name and a hash", "htpasswd {\nfile a\nexempt alice:" + bcrypt4Secret1 + "\n}", "5", []string{"exempt: expected a matcher, found 'alice:(not shown)'"}},
 		{"nginx's auth_basic", "htpasswd {\nauth_basic \"Staff\";\nfile a\n}", "4", []string{"unexpected subdirective 'auth_basic': write 'realm <text>'; for 'auth_basic off' write 'exempt <matcher>'"}},
 		{"exempt unknown matcher in a block", "htpasswd {\nfile a\nexempt {\nno_such x\n}\n}", "", []string{"exempt", "no_such"}},
-		{"exempt bad matcher", "htpasswd {\nfile a\nexempt expression\n}", "5", []string{"exempt", "expression"}},
-		{"exempt a matcher behind a path", "htpasswd {\nfile a\nexempt /x remote_ip 192.0.2.1\n}", "5", []string{"exempt", "'remote_ip'"}},
+		{"exempt invalid matcher", "htpasswd {\nfile a\nexempt expression\n}", "5", []string{"exempt", "expression"}},
+		{"exempt a matcher after a path", "htpasswd {\nfile a\nexempt /x remote_ip 192.0.2.1\n}", "5", []string{"exempt", "'remote_ip'"}},
 		{"exempt a path with a block", "htpasswd {\nfile a\nexempt /x {\nmethod GET\n}\n}", "5", []string{"exempt", "block"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestCanary: neither a password nor its hash is written anywhere.
+// TestCanary checks that neither a password nor its hash is written anywhere.
 func TestCanary(t *testing.T) {
 	const password = "canary-PaSSw0rd-7f3a"
 	const hash = "$2y$04$Mo1mims8ECyupLmpCqtd/ejufvSwEGYP3DBry1e6ELHoaGIy33Awm"
@@ -155,7 +155,7 @@ http://localhost:{http} {
 				if !strings.Contains(line, encoded[:12]) {
 					continue
 				}
-				// The administrator has asked Caddy for it, and Caddy logs the request as it came. Nothing else does.
+				// The administrator has configured Caddy to log the whole request. Nothing else logs it.
 				_, rest, _ := strings.Cut(line, `"Authorization":[`)
 				rest, _, _ = strings.Cut(rest, "]")
 				asked := option == "log_credentials" && strings.Contains(line, `"logger":"http.log.`)
@@ -170,7 +170,7 @@ http://localhost:{http} {
 	}
 }
 
-// panicking is a handler that does what none should.
+// panicking is a handler that panics.
 type panicking struct{}
 
 func (panicking) CaddyModule() caddy.ModuleInfo {

@@ -18,7 +18,7 @@ import (
 func caddyTool(t testing.TB, args ...string) (code int, said string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"htpasswd"}, args...)...)
-	cmd.Env = append(os.Environ(), caddyVariable+"=1", "GORACE=atexit_sleep_ms=0") // the race detector waits a second else
+	cmd.Env = append(os.Environ(), caddyVariable+"=1", "GORACE=atexit_sleep_ms=0") // otherwise the race detector waits a second
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
@@ -26,8 +26,8 @@ func caddyTool(t testing.TB, args ...string) (code int, said string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// TestCommand: Caddy exits with the exit code of the tool, and adds nothing to
-// what it says.
+// TestCommand checks that Caddy exits with the exit code of the tool, and adds nothing to
+// its output.
 func TestCommand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users")
 	page := writeFile(t, "<html>\n")
@@ -56,7 +56,7 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// TestToolAndServer: a running server follows what the tool does.
+// TestToolAndServer checks that a running server follows the changes of the tool.
 func TestToolAndServer(t *testing.T) {
 	s := startServer(t, "")
 	path := filepath.Join(s.dir, "users")

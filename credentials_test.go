@@ -32,7 +32,7 @@ func TestParseCredentials(t *testing.T) {
 		{name: "whitespace before the scheme", header: " Basic " + secret, malformed: true},
 		{name: "the scheme alone", header: "Basic", malformed: true},
 		{name: "the scheme and a space", header: "Basic ", malformed: true},
-		{name: "nothing but padding", header: "Basic ====", malformed: true},
+		{name: "only padding", header: "Basic ====", malformed: true},
 		{name: "a character that is not of base64", header: "Basic YWxp*2U6c2VjcmV0", malformed: true},
 		{name: "the base64 alphabet for URLs", header: "Basic " + base64.URLEncoding.EncodeToString([]byte("a:\xff\xff\xff")), malformed: true},
 		{name: "a space within the base64", header: "Basic YWxpY2U6 c2VjcmV0", malformed: true},
@@ -56,7 +56,7 @@ func TestParseCredentials(t *testing.T) {
 		{name: "colons at the end of the password", header: "Basic " + encoded("a:b::"), user: "a", password: "b::"},
 		{name: "an empty password", header: "Basic " + encoded("alice:"), user: "alice"},
 		{name: "an empty user", header: "Basic " + encoded(":secret"), password: "secret"},
-		{name: "nothing but a colon", header: "Basic " + encoded(":")},
+		{name: "only a colon", header: "Basic " + encoded(":")},
 		{name: "NUL in the password", header: "Basic " + encoded("alice:se\x00cret"), malformed: true},
 		{name: "NUL behind the password", header: "Basic " + encoded("alice:secret\x00"), malformed: true},
 		{name: "NUL in the user", header: "Basic " + encoded("al\x00ice:secret"), malformed: true},
@@ -115,7 +115,7 @@ func TestIsBasic(t *testing.T) {
 	}
 }
 
-// TestDigest is what passwords are told apart by.
+// TestDigest checks the digests that distinguish passwords.
 func TestDigest(t *testing.T) {
 	t.Parallel()
 	of := func(password string) digest {
@@ -142,20 +142,20 @@ func TestDigest(t *testing.T) {
 	bob.release()
 }
 
-// TestRelease looks for what is left of user and password in what goes back
-// to the pool, the state of the hash included.
+// TestRelease looks for parts of user and password in credentials that go back to the
+// pool, including the state of the hash.
 func TestRelease(t *testing.T) {
 	const canary = "CANARY"
 	long := strings.Repeat(canary, 2000)
 	for _, test := range []struct{ name, header string }{
-		{"good", "Basic " + encoded(canary+":"+canary)},
+		{"well-formed", "Basic " + encoded(canary+":"+canary)},
 		{"longest", "Basic " + encoded(long[:htfile.MaxUserLen]+":"+long[:crypt.MaxPasswordLen])},
 		{"no colon between user and password", "Basic " + encoded(canary+canary)},
 		{"control character", "Basic " + encoded(canary+":"+canary+"\x00")},
 		{"password too long", "Basic " + encoded("a:"+long[:crypt.MaxPasswordLen+1])},
 		{"user too long", "Basic " + encoded(long[:htfile.MaxUserLen+1]+":")},
-		{"bad base64 at the end", "Basic " + strings.TrimRight(encoded(canary+":"+canary+canary), "=") + "*"},
-		{"bad base64 at the end of the longest", "Basic " + encoded(long[:maxUserPassLen-3]) + "*"},
+		{"invalid base64 at the end", "Basic " + strings.TrimRight(encoded(canary+":"+canary+canary), "=") + "*"},
+		{"invalid base64 at the end of the longest", "Basic " + encoded(long[:maxUserPassLen-3]) + "*"},
 		{"credentials that are not encoded", "Basic " + canary},
 		{"too long", "Basic " + encoded(long)},
 	} {
@@ -222,15 +222,15 @@ func holds(v any, what []byte) bool {
 	return look(reflect.ValueOf(v))
 }
 
-// TestPoolLeaksNothing parses malformed credentials with an object that had
-// good ones before.
+// TestPoolLeaksNothing parses malformed credentials with an object from the pool that had
+// valid credentials before.
 func TestPoolLeaksNothing(t *testing.T) {
 	reused := 0
 	for _, header := range []string{
 		"", "Basic", "Basic *", "Basic " + encoded("mallory"), "Basic " + encoded("mallory:\x00"), "Basic " + encoded("mal\x00lory:x"),
 		"Basic " + encoded("mallory:"+strings.Repeat("p", 1025)), "Basic " + strings.Repeat("A", 4096), "Bearer x", "Basic " + encoded(""),
 	} {
-		for range 10 { // the pool gives back at will, and with -race drops some on purpose
+		for range 10 { // the pool does not always return the same object, and with -race drops some
 			good := parseCredentials("Basic " + encoded("alice:secret"))
 			good.release()
 			c := parseCredentials(header)

@@ -23,8 +23,7 @@ func (g *guard) counts() (counts [scopeCount]int) {
 	return counts
 }
 
-// swapWhileHashing has the file become others, one at each hash that is
-// computed from now on, before the hash is done.
+// swapWhileHashing loads the next version of the file during each of the following hashes.
 func (h *flooded) swapWhileHashing(versions ...string) {
 	before := h.guard.verify
 	h.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
@@ -36,9 +35,9 @@ func (h *flooded) swapWhileHashing(versions ...string) {
 	}
 }
 
-// TestNothingBeforeTheDecision swaps the file while a hash is computed for a
-// login. Only what the login is answered in the end is counted and
-// logged: nothing for one that gets in, one failure for one that does not.
+// TestNothingBeforeTheDecision swaps the file while a login computes its hash. Only the
+// final answer is counted and logged: nothing for a login that passes, and one failed
+// login otherwise.
 func TestNothingBeforeTheDecision(t *testing.T) {
 	t.Parallel()
 	const (
@@ -48,7 +47,7 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 	for _, test := range []struct {
 		name           string
 		before         string
-		isKnown        bool // alice has logged in from there with "secret1"
+		isRecognized   bool // alice has logged in from there with "secret1"
 		versions       []string
 		user, password string
 		want           string
@@ -67,12 +66,12 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 		{"the file changes twice", other, false, []string{"alice:" + apr1Secret2, "alice:" + shaSecret1}, "alice", "secret1", loginPassed, 3, nil},
 		{"the file changes and changes back", "alice:" + apr1Secret2, false, []string{"alice:" + shaSecret1, "alice:" + apr1Secret2}, "alice", "secret1", loginWrong, 3, []string{resultReasons[resultWrongPassword]}},
 		{"the line of another user changes", "alice:" + shaSecret1, false, []string{"alice:" + shaSecret1 + "\n" + other}, "alice", "secret2", loginWrong, 1, []string{resultReasons[resultWrongPassword]}},
-		{"a recognized client comes with the password that is set", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret2", loginPassed, 2, nil},
-		{"a recognized client comes with a wrong password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret3", loginWrong, 2, []string{resultReasons[resultWrongPassword]}},
+		{"a recognized client sends the new password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret2", loginPassed, 2, nil},
+		{"a recognized client sends a wrong password", "alice:" + shaSecret1, true, []string{"alice:" + apr1Secret2}, "alice", "secret3", loginWrong, 2, []string{resultReasons[resultWrongPassword]}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			underFlood(t, &App{}, test.before, func(t *testing.T, h *flooded) {
-				if test.isKnown {
+				if test.isRecognized {
 					h.expect(home, "alice", "secret1", loginPassed)
 				}
 				logger, logs := observed()
@@ -97,7 +96,7 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 				if n := h.openGuesses(); n != 0 {
 					t.Errorf("got %d open guesses, want none", n)
 				}
-				// What was refused once is not held against it when it is right.
+				// A password that was refused once passes when it is right.
 				reloadStore(t, h.store, "alice:"+apr1Secret1+"\nbob:!")
 				h.expect(home, "alice", "secret1", loginPassed)
 			})
@@ -105,8 +104,8 @@ func TestNothingBeforeTheDecision(t *testing.T) {
 	}
 }
 
-// TestSharedBeforeTheDecision has several wait for one hash, while the user is
-// added: each gets in, and nothing is counted for any of them.
+// TestSharedBeforeTheDecision has several logins wait for one hash while the user is
+// added. Each passes, and nothing is counted for any of them.
 func TestSharedBeforeTheDecision(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{Throttle: &Throttle{Login: &Limit{Failures: 1}}}, "carol:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -132,15 +131,15 @@ func TestSharedBeforeTheDecision(t *testing.T) {
 	})
 }
 
-// TestGoneBeforeTheDecision is a recognized client whose guess was compared
-// with a line that has changed when the client goes away.
+// TestGoneBeforeTheDecision has a recognized client go away after its guess was compared
+// with a line that has then changed.
 func TestGoneBeforeTheDecision(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][scopeCount]int{"alice:" + apr1Secret2: {}, "alice:" + shaSecret1 + "\nbob:!": {1, 1, 1}} {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 			synctest.Wait()                                                                                                        // the slot is free again
-			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&unlimitedKeys)} } // without workers no turn ever comes
+			h.guard.settings = func() *settings { return &settings{limits: defaultLimits, keys: keyring.NewRing(&unlimitedKeys)} } // without workers no hash ever starts
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() {
 				c := credentialsOf("alice", "secret2")
@@ -163,8 +162,8 @@ func TestGoneBeforeTheDecision(t *testing.T) {
 	}
 }
 
-// TestFileThatNeverRests changes the line of a user during every hash: the
-// login ends, with no answer about the password and nothing counted.
+// TestFileThatNeverRests changes a user's line during every hash. The login ends without
+// an answer about the password, and nothing is counted.
 func TestFileThatNeverRests(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {

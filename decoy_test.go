@@ -14,10 +14,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
-// testKey is a key to choose decoys by.
+// testKey is the key for the choice of decoys in tests.
 var testKey = keyring.Secret("0123456789abcdef0123456789abcdef").Subkey(keyring.DecoysPurpose)
 
-// fileOf returns a file with users of each of these hashes.
+// fileOf returns a file with a number of users for each of these hashes.
 func fileOf(counts map[string]int) string {
 	var text strings.Builder
 	n := 0
@@ -83,7 +83,7 @@ func TestDecoys(t *testing.T) {
 	}
 }
 
-// TestDecoysArePinned has decoys that servers of all versions must agree on.
+// TestDecoysArePinned has decoys on which servers of all versions must agree.
 func TestDecoysArePinned(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, text, want string }{
@@ -104,8 +104,8 @@ func TestDecoysArePinned(t *testing.T) {
 	}
 }
 
-// TestManyDecoyClasses has far more classes than are weighed one by one, some
-// with many entries and most with few: names fall on all of them as entries do.
+// TestManyDecoyClasses has far more classes than are compared one by one, some with many
+// entries and most with few. Names are distributed over all classes like entries.
 func TestManyDecoyClasses(t *testing.T) {
 	t.Parallel()
 	const names = 40_000
@@ -140,7 +140,7 @@ func TestManyDecoyClasses(t *testing.T) {
 				}
 				got[f.entry.Class]++
 			}
-			// Pearson's statistic, which is normal enough with so many classes.
+			// Pearson's statistic, which is nearly normal with so many classes.
 			var statistic float64
 			for class, n := range counts {
 				want := names * float64(n) / float64(len(table.file.All))
@@ -154,7 +154,7 @@ func TestManyDecoyClasses(t *testing.T) {
 	}
 }
 
-// fileOfClasses returns a file with as many entries of each class as counts say.
+// fileOfClasses returns a file with the given number of entries for each class.
 func fileOfClasses(counts []int) string {
 	var text strings.Builder
 	for class, n := range counts {
@@ -165,13 +165,13 @@ func fileOfClasses(counts []int) string {
 	return text.String()
 }
 
-// TestDecoyStays has files before and after an edit: most names keep the decoy that
-// they had, so that the time of a login does not tell unknown users from others.
+// TestDecoyStays edits files. Most unknown names keep their decoy, so that the time of a
+// login does not reveal them.
 func TestDecoyStays(t *testing.T) {
 	t.Parallel()
 	const names = 10_000
 	decoys := func(text string) []string {
-		s := newUserStore("/decoys") // each time anew, as after a restart
+		s := newUserStore("/decoys") // a new store each time, as after a restart
 		reloadStore(t, s, text)
 		all := make([]string, names)
 		for i := range all {
@@ -188,8 +188,8 @@ func TestDecoyStays(t *testing.T) {
 		name string
 		old  string
 		text string
-		most int    // names that move
-		to   string // the only class they move to
+		most int    // how many names may move
+		to   string // the only class to which they may move
 	}{
 		{"the same file", fileOf(counts), fileOf(counts), 0, ""},
 		{"the lines in another order", fileOf(counts), reversedLines(fileOf(counts)), 0, ""},
@@ -228,8 +228,8 @@ func reversedLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestSameAnswer: known, unknown, locked and invalid users with a wrong password
-// take one hash and get one answer.
+// TestSameAnswer checks that known, unknown, locked and invalid users with a wrong
+// password need one hash and get the same answer.
 func TestSameAnswer(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice + "bad:nonsense\n" + locked1}, httpsSite(`
 	handle_errors {

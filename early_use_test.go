@@ -29,8 +29,8 @@ func TestPlaceholderBeforeLogin(t *testing.T) {
 		{"rewrite", tlsSite("rewrite * /{http.auth.user.id}{uri}\n{htpasswd}\nfile_server"), []string{"'rewrite'"}},
 		{"uri", tlsSite("uri replace /home /{http.auth.user.id}\n{htpasswd}\nfile_server"), []string{"'rewrite'"}},
 		{"method", tlsSite("method {http.auth.user.id}\n{htpasswd}"), []string{"'rewrite'"}},
-		{"header at once", tlsSite("header X-User {http.auth.user.id}\n{htpasswd}"), []string{"'header'", "header >Field"}},
-		{"header added at once", tlsSite("header +X-User {http.auth.user.id}\n{htpasswd}"), []string{"'header'"}},
+		{"header, immediately", tlsSite("header X-User {http.auth.user.id}\n{htpasswd}"), []string{"'header'", "header >Field"}},
+		{"header added, immediately", tlsSite("header +X-User {http.auth.user.id}\n{htpasswd}"), []string{"'header'"}},
 		{"request_header in a route block", tlsSite("route {\nrequest_header X-User {http.auth.user.id}\n{htpasswd}\n}"), []string{"'request_header'"}},
 		{"try_files", tlsSite("try_files /{http.auth.user.id}{path} /x\n{htpasswd}\nfile_server"), []string{"matcher 'file'"}},
 		{"expression of a handle", tlsSite("@alice expression {http.auth.user.id} == 'alice'\nhandle @alice {\n{htpasswd}\n}\nhandle {\nrespond open\n}"), []string{"matcher 'expression'"}},
@@ -41,14 +41,14 @@ func TestPlaceholderBeforeLogin(t *testing.T) {
 		{"result of a map", tlsSite("map {http.auth.user.id} {folder} {\nalice a\ndefault other\n}\nroot * {dir}/{folder}\n{htpasswd}\nfile_server"), []string{"'{folder}'", "'root'"}},
 		{"result of a map that is in a handle", tlsSite("handle {\nmap {http.auth.user.id} {folder} {\nalice a\n}\nroot {dir}/{folder}\n{htpasswd}\n}"), []string{"'{folder}'"}},
 		{"result of a map of a map", tlsSite("map {http.auth.user.id} {a} {\nalice a\n}\nmap {a} {b} {\na b\n}\nroot {dir}/{b}\n{htpasswd}"), []string{"'{b}'"}},
-		{"log_append at once", tlsSite("log_append <who {http.auth.user.id}\n{htpasswd}"), []string{"'log_append'"}},
+		{"log_append, immediately", tlsSite("log_append <who {http.auth.user.id}\n{htpasswd}"), []string{"'log_append'"}},
 		{"exemption", tlsSite("htpasswd {\nfile {dir}/users\nexempt vars {http.auth.user.id} \"\"\n}"), []string{"'htpasswd'", "its own block"}},
 		{"route before, deep inside", tlsSite("route {\nroute {\nroute {\nroot {dir}/{http.auth.user.id}\n}\n}\nroute {\nroute {\n{htpasswd}\n}\n}\n}"), []string{"'root'"}},
 		{"named route", "&(private) {\nroute {\nroot {dir}/{http.auth.user.id}\n{htpasswd}\nfile_server\n}\n}\n" + tlsSite("invoke private"), []string{"'root'"}},
 		{"before the named route", "&(private) {\nroute {\n{htpasswd}\nfile_server\n}\n}\n" + tlsSite("root {dir}/{http.auth.user.id}\ninvoke private"), []string{"'root'"}},
 		{"before the second call of the named route", "&(private) {\nroute {\n{htpasswd}\nfile_server\n}\n}\n" + tlsSite("handle /a/* {\ninvoke private\n}\nhandle {\nroot {dir}/{http.auth.user.id}\ninvoke private\n}"), []string{"'root'"}},
 		{"second site of the server", tlsSite("respond open") + "https://127.0.0.1:{https} {\nroot {dir}/{http.auth.user.id}\n{htpasswd}\nfile_server\n}\n", []string{"'root'", "127.0.0.1"}},
-		{"behind two more in one route", tlsSite("route {\nheader X-A b\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n{htpasswd}\n}"), []string{"'root'"}},
+		{"after two more in one route", tlsSite("route {\nheader X-A b\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n{htpasswd}\n}"), []string{"'root'"}},
 		{"login with an exemption", tlsSite("root {dir}/{http.auth.user.id}\nhtpasswd {\nfile {dir}/users\nexempt /a/*\n}\nfile_server"), []string{"'root'"}},
 		{"answer for some paths between", tlsSite("route {\nroot {dir}/{http.auth.user.id}\nrespond /health ok\n{htpasswd}\nfile_server\n}"), []string{"'root'"}},
 		{"the same paths as the login", tlsSite("route {\nroot /y/* {dir}/{http.auth.user.id}\nhtpasswd /y/* {\nfile {dir}/users\n}\nfile_server\n}"), []string{"'root'"}},
@@ -62,7 +62,7 @@ func TestPlaceholderBeforeLogin(t *testing.T) {
 	}
 }
 
-// identityHandler stands for a handler of somebody else's.
+// identityHandler stands for a handler of another plugin.
 type identityHandler struct {
 	Note string `json:"note,omitempty"`
 }
@@ -92,12 +92,12 @@ func TestPlaceholderPerhapsBeforeLogin(t *testing.T) {
 	}{
 		{"login for some paths only", tlsSite("route {\nhtpasswd /x* {\nfile {dir}/users\n}\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n}"), "root"},
 		{"login with an exemption", tlsSite("route {\nhtpasswd {\nfile {dir}/users\nexempt /open/*\n}\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n}"), "root"},
-		{"handler of somebody else's before", tlsSite("route {\ntest_identity\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n}"), "root"},
-		{"handler of somebody else's", tlsSite("route {\ntest_identity {http.auth.user.id}\n{htpasswd}\n}"), "test_identity"},
+		{"handler of another plugin before", tlsSite("route {\ntest_identity\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n}"), "root"},
+		{"handler of another plugin", tlsSite("route {\ntest_identity {http.auth.user.id}\n{htpasswd}\n}"), "test_identity"},
 		{"variable that sets the user", tlsSite("route {\nvars http.auth.user.id eve\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n}"), "root"},
-		{"login in one of several handle", tlsSite("route {\nhandle /a/* {\n{htpasswd}\n}\nhandle {\nheader X-A b\n}\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n}"), "root"},
+		{"login in one of two handle blocks", tlsSite("route {\nhandle /a/* {\n{htpasswd}\n}\nhandle {\nheader X-A b\n}\nroot {dir}/{http.auth.user.id}\n{htpasswd}\n}"), "root"},
 		{"errors", tlsSite("{htpasswd}\nhandle_errors {\nheader X-User {http.auth.user.id}\n{htpasswd}\n}"), "header"},
-		{"matcher after logins in each of several handle", tlsSite("route {\nhandle /a/* {\n{htpasswd}\n}\nhandle {\n{htpasswd}\n}\n@alice vars {http.auth.user.id} alice\nrequest_header @alice X-Admin yes\nhtpasswd /admin/* {\nfile {dir}/users\n}\n}"), "the matcher 'vars"},
+		{"matcher after logins in each of two handle blocks", tlsSite("route {\nhandle /a/* {\n{htpasswd}\n}\nhandle {\n{htpasswd}\n}\n@alice vars {http.auth.user.id} alice\nrequest_header @alice X-Admin yes\nhtpasswd /admin/* {\nfile {dir}/users\n}\n}"), "the matcher 'vars"},
 		{"one column of a map, for some requests", tlsSite("map {host} {backend} {who} {\nlocalhost b1 {http.auth.user.id}\ndefault b0 none\n}\nrewrite /{who}{uri}\n{htpasswd}"), "rewrite"},
 		{"default of a map", tlsSite("map {path} {folder} {\n/x y\ndefault {http.auth.user.id}\n}\nroot {dir}/{folder}\n{htpasswd}"), "root"},
 		{"map of a map, for some requests", tlsSite("map {path} {a} {\n/x {http.auth.user.id}\n}\nmap {a} {b} {\na b\n}\nroot {dir}/{b}\n{htpasswd}"), "root"},
@@ -112,8 +112,8 @@ func TestPlaceholderPerhapsBeforeLogin(t *testing.T) {
 	}
 }
 
-// TestPlaceholderOnOpenPage has uses from which no request gets to the login. The
-// page may be meant to be open, and a user of the same name may log in elsewhere.
+// TestPlaceholderOnOpenPage uses placeholders where no request with a login arrives. The
+// page may need no password on purpose, and the same user may log in on another page.
 func TestPlaceholderOnOpenPage(t *testing.T) {
 	s := checkedServer(t)
 	const proxy = "reverse_proxy localhost:9 {\nheader_up X-User {http.auth.user.id}\n}\n"
@@ -126,8 +126,8 @@ func TestPlaceholderOnOpenPage(t *testing.T) {
 		{"error in a route block", tlsSite("route {\nerror /who {http.auth.user.id}\n{htpasswd}\n}"), "error"},
 		{"proxy in a route block", tlsSite("route {\nreverse_proxy /api/* localhost:9 {\nheader_up X-User {http.auth.user.id}\n}\n{htpasswd}\n}"), "reverse_proxy"},
 		{"script's environment in a route block", tlsSite("route {\nphp_fastcgi /api/* localhost:9 {\nenv WHO {http.auth.user.id}\n}\n{htpasswd}\n}"), "reverse_proxy"},
-		{"the same proxy for an open page and behind the login", tlsSite("route /public/* {\n" + proxy + "}\nroute {\n{htpasswd}\n" + proxy + "}"), "reverse_proxy"},
-		{"the same scripts for an open page and behind the login", tlsSite("root /srv\nroute /public/* {\n" + php + "}\nroute {\n{htpasswd}\n" + php + "}"), "reverse_proxy"},
+		{"the same proxy for an open page and after a login", tlsSite("route /public/* {\n" + proxy + "}\nroute {\n{htpasswd}\n" + proxy + "}"), "reverse_proxy"},
+		{"the same scripts for an open page and after a login", tlsSite("root /srv\nroute /public/* {\n" + php + "}\nroute {\n{htpasswd}\n" + php + "}"), "reverse_proxy"},
 		{"answer for other paths than the login", tlsSite("route /a/* {\nrespond {http.auth.user.id}\n}\nroute /b/* {\n{htpasswd}\nrespond {http.auth.user.id}\n}"), "respond"},
 		{"before a proxy for other paths", tlsSite("route /a/* {\nrequest_header X-User {http.auth.user.id}\nreverse_proxy localhost:9\n}\nroute /b/* {\n{htpasswd}\nrespond ok\n}"), "request_header"},
 		{"before files for other paths", tlsSite("route /a/* {\nroot {dir}/{http.auth.user.id}\nfile_server\n}\nroute {\n{htpasswd}\nrespond ok\n}"), "root"},
@@ -147,8 +147,8 @@ func TestPlaceholderOnOpenPage(t *testing.T) {
 	}
 }
 
-// TestOpenPageOfProxy asks for an open page and for one behind the login, which
-// one proxy serves.
+// TestOpenPageOfProxy requests a page that needs no password and one that does, from the
+// same proxy.
 func TestOpenPageOfProxy(t *testing.T) {
 	s := checkedServer(t)
 	const proxy = "reverse_proxy localhost:{http} {\nheader_up X-User {http.auth.user.id}\n}\n"
@@ -162,7 +162,8 @@ func TestOpenPageOfProxy(t *testing.T) {
 	}
 }
 
-// TestPlaceholderAfterLogin has configurations that must load, and what they answer alice.
+// TestPlaceholderAfterLogin has configurations that must load, with their responses to
+// alice.
 func TestPlaceholderAfterLogin(t *testing.T) {
 	s := checkedServer(t)
 	for _, user := range []string{"alice", "bob"} {
@@ -216,7 +217,7 @@ func TestPlaceholderAfterLogin(t *testing.T) {
 	}
 }
 
-// TestPlaceholderInJSON has what a Caddyfile does not become.
+// TestPlaceholderInJSON has configurations that no Caddyfile becomes.
 func TestPlaceholderInJSON(t *testing.T) {
 	s := checkedServer(t)
 	const (

@@ -13,8 +13,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// askExceeded returns what the admin API says about limits that are exceeded: one
-// line each, without the time, and how many are not listed.
+// askExceeded returns the exceeded limits from the admin API: one line for each, without
+// the time, and how many are not listed.
 func (s *server) askExceeded(path string) (lines []string, notListed int) {
 	s.t.Helper()
 	status, body := s.ask("GET", path)
@@ -36,7 +36,7 @@ func (s *server) askExceeded(path string) (lines []string, notListed int) {
 	return lines, answer.NotListed
 }
 
-// expectExceeded fails if other limits are exceeded than these.
+// expectExceeded fails if the exceeded limits are not the given ones.
 func (s *server) expectExceeded(what, path, want string) {
 	s.t.Helper()
 	lines, notListed := s.askExceeded(path)
@@ -64,7 +64,7 @@ https://localhost:{https} {
 	respond ok
 }`
 
-// failFrom has a user's login fail as often as is said, from an address.
+// failFrom has a number of logins of a user fail from an address.
 func (s *server) failFrom(ip, user string, times int) {
 	s.t.Helper()
 	for range times {
@@ -74,8 +74,8 @@ func (s *server) failFrom(ip, user string, times int) {
 	}
 }
 
-// TestAdminExceeded asks the question of an administrator: is alice locked out,
-// from where, and until when?
+// TestAdminExceeded asks what an administrator asks: is alice locked out, from which
+// address, and until when?
 func TestAdminExceeded(t *testing.T) {
 	s := startServer(t, "")
 	var offset atomic.Int64
@@ -125,7 +125,7 @@ func TestAdminExceeded(t *testing.T) {
 	if status, body := s.ask("DELETE", "/htpasswd/throttle/192.0.2.1"); status != 200 {
 		t.Errorf("got %d %s, want 200", status, body)
 	}
-	s.expectExceeded("a client's failures are forgotten", "/htpasswd",
+	s.expectExceeded("a client's failed logins are cleared", "/htpasswd",
 		"login 192.0.2.2 bob users, login 192.0.2.3 bob users, login 2001:db8::1 ghost, user bob users")
 	offset.Store(int64(90 * time.Second))
 	s.expectExceeded("the windows of the logins are over", "/htpasswd", "user bob users")
@@ -138,11 +138,11 @@ func TestAdminExceeded(t *testing.T) {
 	if status, body := s.ask("DELETE", "/htpasswd/throttle"); status != 200 {
 		t.Errorf("got %d %s, want 200", status, body)
 	}
-	s.expectExceeded("all failures are forgotten", "/htpasswd", "")
+	s.expectExceeded("all failed logins are cleared", "/htpasswd", "")
 }
 
-// TestAdminExceededUnderSpray has more limits exceeded than can be listed: the
-// answer says so, and the one who is asked for is found all the same.
+// TestAdminExceededUnderSpray exceeds more limits than can be listed. The response says
+// so, and a single client or user is still found.
 func TestAdminExceededUnderSpray(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", metricsUsers)
@@ -177,16 +177,16 @@ func TestAdminExceededUnderSpray(t *testing.T) {
 	s.expectExceeded("who never failed", "/htpasswd/throttle/ann", "")
 }
 
-// TestExceededNotesAreBounded keeps the notes that still say something.
+// TestExceededNotesAreBounded checks which notes are replaced when there is no room.
 func TestExceededNotesAreBounded(t *testing.T) {
 	t.Parallel()
 	var n exceededNotes
 	current := func(key uint64) bool { return key != 7 }
 	for key := range uint64(notedLimits) {
 		n.add(exceededNote{key: key}, current)
-		n.add(exceededNote{key: key}, current) // the same once more is no other
+		n.add(exceededNote{key: key}, current) // the same note again
 	}
-	for i, gone := range []uint64{7, 0, 1} { // a note that is out of date first, then the oldest
+	for i, gone := range []uint64{7, 0, 1} { // first a note that is no longer exceeded, then the oldest
 		n.add(exceededNote{key: 1000 + uint64(i)}, current)
 		notes := n.byKey()
 		if _, found := notes[gone]; found || len(notes) != notedLimits {
@@ -195,7 +195,7 @@ func TestExceededNotesAreBounded(t *testing.T) {
 	}
 }
 
-// TestAdminEscapes sends a name with characters that a terminal could obey.
+// TestAdminEscapes sends a user name with characters that control a terminal.
 func TestAdminEscapes(t *testing.T) {
 	s := newAdminSite(t)
 	name := "a\u009b2J\u202eb\u00e9\U000e0001"

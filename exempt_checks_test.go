@@ -31,7 +31,7 @@ func TestExemptEverything(t *testing.T) {
 	}
 }
 
-// TestExemptInCaddyfile has those that are found where they stand.
+// TestExemptInCaddyfile has exemptions that the Caddyfile parser refuses.
 func TestExemptInCaddyfile(t *testing.T) {
 	t.Parallel()
 	for _, exempt := range []string{"protocol https", "path_regexp .*", "path_regexp any ^/", "expression true", "not path", "remote_ip 0.0.0.0/0 ::/0", "path /x *"} {
@@ -42,15 +42,15 @@ func TestExemptInCaddyfile(t *testing.T) {
 	}
 }
 
-// TestExemptHostOfOneSite has lines that two sites have in common.
+// TestExemptHostOfOneSite has lines that two sites import.
 func TestExemptHostOfOneSite(t *testing.T) {
 	s := checkedServer(t)
 	const login = "htpasswd {\nfile {dir}/users\nexempt host localhost\n}\n"
 	validated(t, s, tlsSite(login)+"https://127.0.0.1:{https} {\n"+login+"}\n").wantWarning(t, "exempt may match every request", `"hosts":["localhost"]`)
 }
 
-// TestExemptEncrypted has exemptions for the requests that come by TLS. Without
-// allow_http nobody else can log in.
+// TestExemptEncrypted exempts requests over TLS. Without allow_http, no other request can
+// log in.
 func TestExemptEncrypted(t *testing.T) {
 	s := checkedServer(t)
 	for _, exempt := range []string{"protocol https", "not protocol http"} {
@@ -59,12 +59,12 @@ func TestExemptEncrypted(t *testing.T) {
 	}
 }
 
-// TestExemptSecretNotLogged has matchers whose values are as good as a password.
+// TestExemptSecretNotLogged has matchers whose values are secrets.
 func TestExemptSecretNotLogged(t *testing.T) {
 	s := checkedServer(t)
 	v := validated(t, s, tlsSite("@token {\nheader X-Token opensesame\nquery token=opensesame\nexpression `{header.X-Token} == \"opensesame\"`\nheader_regexp X-Token opensesame\n}\nhtpasswd {\nfile {dir}/users\nexempt @token\n}"))
 	v.wantWarning(t, "exempt may match every request")
-	for _, line := range v.lines { // Caddy logs whole configurations at the level DEBUG
+	for _, line := range v.lines { // Caddy logs whole configurations at level DEBUG
 		if strings.Contains(line.String(), "opensesame") {
 			t.Errorf("got a log line with the secret of the matcher, want none: %s", line)
 		}

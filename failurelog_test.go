@@ -23,9 +23,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// TestFailureLog is about what is written: one line for each failure and for
-// each limit that is exceeded, and under a flood a bounded number, with a
-// count of the rest.
+// TestFailureLog checks the log lines: one for each failed login and each exceeded limit.
+// Under a flood, their number is bounded, and a line counts the rest.
 func TestFailureLog(t *testing.T) {
 	t.Parallel()
 	logger, logs := observed()
@@ -62,7 +61,7 @@ func TestFailureLog(t *testing.T) {
 		if n := lines(""); n != 9+1 {
 			t.Errorf("got %d lines for 9 failed logins and an exceeded limit, want 10", n)
 		}
-		// Who goes away leaves a line, too.
+		// A client that goes away causes a line, too.
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(hashTime/2, cancel)
 		c := credentialsOf("bob", "guess")
@@ -149,7 +148,8 @@ func TestFilterReadsFailedLogins(t *testing.T) {
 	}
 }
 
-// TestUpstreamFailureIsNoFailedLogin: a failure of the application is no failed login.
+// TestUpstreamFailureIsNoFailedLogin has an application that is down. This is no failed
+// login.
 func TestUpstreamFailureIsNoFailedLogin(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()

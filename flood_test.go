@@ -16,8 +16,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
-// flooded is a handler in the time of synctest, which goes on when everybody
-// waits. Its hashes take hashTime of that each.
+// flooded is a handler in a synctest bubble, in which each hash takes hashTime.
 type flooded struct {
 	*Handler
 	t     testing.TB
@@ -45,11 +44,11 @@ func underFlood(t *testing.T, settings *App, file string, f func(t *testing.T, h
 	})
 }
 
-// computed holds what verifyOnce has found, by hash and password.
+// computed holds the results of verifyOnce, by hash and password.
 var computed sync.Map
 
-// verifyOnce is class.Verify, which computes each hash of a password only once:
-// here it is how often that is asked for that counts.
+// verifyOnce is class.Verify, but computes each hash of a password only once. Tests count
+// the calls.
 func verifyOnce(class crypt.Class, hash string, password []byte) bool {
 	key := [2]string{hash, string(password)}
 	if isRight, ok := computed.Load(key); ok {
@@ -60,8 +59,8 @@ func verifyOnce(class crypt.Class, hash string, password []byte) bool {
 	return isRight
 }
 
-// computeOneHashOf has only the first of every n hashes computed. All take
-// their time, and the others are of a wrong password: for tests of many guesses.
+// computeOneHashOf computes only the first of every n hashes. All take their time, and the
+// others do not match. It is for tests with many guesses.
 func (h *flooded) computeOneHashOf(n int) {
 	compute, i := h.guard.verify, 0
 	h.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
@@ -74,7 +73,7 @@ func (h *flooded) computeOneHashOf(n int) {
 	}
 }
 
-// login tries to log in and says in a word what came of it.
+// login logs in and returns the result in a word.
 func (h *flooded) login(ip, user, password string) string {
 	h.t.Helper()
 	c := credentialsOf(user, password)
@@ -96,7 +95,7 @@ func (h *flooded) expect(ip, user, password, want string) {
 	}
 }
 
-// openGuesses counts them over all entries.
+// openGuesses returns the number of open guesses of all entries.
 func (h *flooded) openGuesses() (n int32) {
 	memories := h.store.current.Load().memories
 	for i := range memories {
@@ -109,7 +108,7 @@ func (h *flooded) openGuesses() (n int32) {
 	return n
 }
 
-// results counts what came of many logins.
+// results counts the results of logins.
 type results struct {
 	mu    sync.Mutex
 	count map[string]int
@@ -124,7 +123,7 @@ func (r *results) add(result string) {
 	r.count[result]++
 }
 
-// cost is what a flood has cost so far.
+// cost is what a flood has cost.
 type cost struct{ hashes, comparisons int64 }
 
 func (h *flooded) cost() cost {
@@ -138,9 +137,9 @@ const (
 	loginThrottled = "throttled"
 )
 
-// TestGuessing sends ten thousand wrong passwords, from one address and from many,
-// for one user and for many, one by one and all at once. They come to no more
-// hashes, and no more comparisons with the right one, than the limits say.
+// TestGuessing sends ten thousand wrong passwords: from one address and from many, for one
+// user and for many, in sequence and concurrently. The number of hashes, and of
+// comparisons with the right password, stays within the limits.
 func TestGuessing(t *testing.T) {
 	t.Parallel()
 	n := 10_000
@@ -157,7 +156,7 @@ func TestGuessing(t *testing.T) {
 	}{
 		{"one user, one address", App{}, at("192.0.2.1"), at("alice"), 10, true, "192.0.2.99"},
 		{"one user, her own address", App{}, at("192.0.2.99"), at("alice"), 10, true, "192.0.2.99"},
-		{"one user who has never been here", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
+		{"one user without recognized clients", App{}, at("192.0.2.1"), at("alice"), 10, false, ""},
 		{"one user, no such name", App{}, at("192.0.2.1"), at("nobody"), 10, true, "192.0.2.99"},
 		{"one user, locked", App{}, at("192.0.2.1"), at("locked"), 10, true, "192.0.2.99"},
 		{"a limit of one", App{Throttle: &Throttle{Login: &Limit{Failures: 1}}}, at("192.0.2.99"), at("alice"), 1, true, "192.0.2.99"},
@@ -191,7 +190,7 @@ func TestGuessing(t *testing.T) {
 					after := h.cost()
 					most := test.limit
 					if atOnce {
-						most += int64(settings.MaxHashes) - 1 // those under way
+						most += int64(settings.MaxHashes) - 1 // the hashes that have started
 					}
 					if got := after.hashes - before.hashes; got < test.limit || got > most {
 						t.Errorf("got %d hashes, want %d to %d", got, test.limit, most)
@@ -202,7 +201,7 @@ func TestGuessing(t *testing.T) {
 					if got := r.count[loginThrottled]; got < n-int(most) || got > n-int(test.limit) {
 						t.Errorf("got %v, want %d to %d of %q", r.count, n-int(most), n-int(test.limit), loginThrottled)
 					}
-					// The right password is no better than a guess, but where it was verified before.
+					// The right password is refused like a guess, except from a recognized client.
 					if test.as(0) == "alice" && test.as(1) == "alice" {
 						h.expect(test.from(n+1), "alice", "secret1", loginThrottled)
 						if test.verified && test.home != test.from(0) {
@@ -223,8 +222,8 @@ func numbered(format string) func(int) string {
 	return func(i int) string { return fmt.Sprintf(format, i>>8, i&255) }
 }
 
-// TestGuessesWithoutWaiting is about an attacker who does not wait for the
-// answer: what was compared with the right password counts all the same.
+// TestGuessesWithoutWaiting has an attacker who does not wait for the answer. Every
+// comparison with the right password counts.
 func TestGuessesWithoutWaiting(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -258,8 +257,8 @@ func TestGuessesWithoutWaiting(t *testing.T) {
 	})
 }
 
-// TestHashStartsBeforeOpenGuesses is a turn that comes before those of as many open
-// guesses as the limit has: there is no room for one more.
+// TestHashStartsBeforeOpenGuesses starts a hash while as many guesses are open as the
+// limit allows. There is no room for one more.
 func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -267,7 +266,7 @@ func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 		h.expect(home, "alice", "secret1", loginPassed)
 		known := h.users.find([]byte("alice")).entry.recognized()
 		guesses := &known.guesses[known.place(h.guard.client(home))]
-		guesses.Add(10) // compared, and then held up on their way to the queue
+		guesses.Add(10) // compared, but not yet in the queue
 		before := h.cost()
 		h.expect(home, "alice", "guess", loginThrottled)
 		h.expect(home, "alice", "secret1", loginThrottled)
@@ -283,8 +282,9 @@ func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 	})
 }
 
-// TestRecognizedClientNeedsNoWorker is a flood that keeps the slot: a client that is
-// known goes on at once, as often as it likes, and nothing stays open.
+// TestRecognizedClientNeedsNoWorker has a flood that keeps the worker slot busy. A
+// recognized client logs in without waiting, any number of times, and leaves no open
+// guess.
 func TestRecognizedClientNeedsNoWorker(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -301,7 +301,7 @@ func TestRecognizedClientNeedsNoWorker(t *testing.T) {
 		if took := time.Since(start); took != 0 || h.openGuesses() != 0 {
 			t.Errorf("got %s and %d open guesses, want no wait and none", took, h.openGuesses())
 		}
-		// The guesses of one recognized client are nothing to another.
+		// The guesses of one recognized client do not affect another.
 		<-done
 		h.expect("192.0.2.2", "alice", "secret1", loginPassed)
 		var group sync.WaitGroup
@@ -318,14 +318,14 @@ func TestRecognizedClientNeedsNoWorker(t *testing.T) {
 	})
 }
 
-// TestSharedIsAGuess has somebody wait for a hash that another one asked for:
-// their own limits decide whether they learn of it.
+// TestSharedIsAGuess has a login wait for a hash that another login has requested. Its own
+// limits decide whether it gets the result.
 func TestSharedIsAGuess(t *testing.T) {
 	t.Parallel()
 	for _, password := range []string{"secret1", "wrong"} {
 		underFlood(t, &App{MaxHashes: 2, Throttle: &Throttle{Login: &Limit{Failures: 1}}}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			first, second := make(chan string), make(chan string)
-			go h.login("192.0.2.2", "alice", "guess") // exceeds the limit of the second one
+			go h.login("192.0.2.2", "alice", "guess") // exceeds the limit of the second client
 			time.Sleep(hashTime / 2)
 			go func() { first <- h.login("192.0.2.1", "alice", password) }()
 			synctest.Wait()
@@ -341,9 +341,9 @@ func TestSharedIsAGuess(t *testing.T) {
 	}
 }
 
-// TestTwoHandlersAreNoOracle asks two sites, with two files and with one of
-// them, for the same name and wrong password: what the one says and does after
-// the other is the same for names in either file and for such as there are none.
+// TestTwoHandlersAreNoOracle sends the same user name and wrong password to a site with
+// two files, and to a site with one of them. What the second site does is the same for
+// names in either file and for unknown names.
 func TestTwoHandlersAreNoOracle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -367,15 +367,15 @@ func TestTwoHandlersAreNoOracle(t *testing.T) {
 				again[kind] += int(both.guard.hashCount() - before)
 			}
 		}
-		// The names in the one file need none, those in the other one each, and unknown ones are like either.
+		// Names in the shared file need none and names in the other file one each; unknown names are like either.
 		if again["one"] != 0 || again["two"] != names || again["unknown"] < names/3 || again["unknown"] > names*2/3 {
 			t.Errorf("second handler: got hashes %v, want 0 for users of the first file, %d for users of the second, and a third to two thirds of %d for unknown ones", again, names, names)
 		}
 	})
 }
 
-// TestMistypedUnderFlood has somebody mistype, and then come with the right
-// password, while ever new clients want a hash.
+// TestMistypedUnderFlood has a user mistype the password and then send the right one,
+// while a flood of new clients needs hashes.
 func TestMistypedUnderFlood(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -400,8 +400,8 @@ func TestMistypedUnderFlood(t *testing.T) {
 	})
 }
 
-// TestRecognizedClients: a user's last eight clients are held to the login limit
-// alone, until the entry changes.
+// TestRecognizedClients checks that only the login limit applies to a user's last eight
+// clients, until the entry changes.
 func TestRecognizedClients(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nbob:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -414,21 +414,21 @@ func TestRecognizedClients(t *testing.T) {
 			}
 		}
 		flood()
-		h.expect("198.51.100.0", "alice", "secret1", loginThrottled) // the ninth took its place
+		h.expect("198.51.100.0", "alice", "secret1", loginThrottled) // the ninth client has replaced it
 		h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
 		h.expect("198.51.100.8", "alice", "guess", loginWrong)
-		// The client's own limit is no matter either, but for others from there.
+		// The client limit does not apply either, except to other users from this address.
 		for i := range 31 {
 			h.login("198.51.100.8", fmt.Sprint("user", i), "guess")
 		}
 		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
 		h.expect("198.51.100.8", "bob", "secret1", loginThrottled)
-		// An edit of the file that leaves the entry as it is changes nothing.
+		// An edit of the file that does not change the entry has no effect.
 		reloadStore(t, h.store, "zoe:!\nalice:"+shaSecret1)
 		h.expect("198.51.100.8", "alice", "secret1", loginPassed)
 		h.expect("198.51.100.0", "alice", "secret1", loginThrottled)
-		// Another password clears the user's limits, and no client is recognized any more.
+		// A new password resets the user's limits and the recognized clients.
 		reloadStore(t, h.store, "alice:"+apr1Secret2)
 		h.expect("198.51.100.0", "alice", "secret2", loginPassed)
 		flood()
@@ -437,7 +437,7 @@ func TestRecognizedClients(t *testing.T) {
 	})
 }
 
-// TestKnownWrong sends a wrong password again and again: it is hashed once.
+// TestKnownWrong repeats a wrong password. It is hashed once.
 func TestKnownWrong(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1+"\nlocked:!", func(t *testing.T, h *flooded) {
@@ -461,7 +461,7 @@ func TestKnownWrong(t *testing.T) {
 		if got := h.cost().hashes - before.hashes; got != 1 {
 			t.Errorf("all at once: got %d hashes, want 1", got)
 		}
-		// Two sites with the same file, which share no computation.
+		// Two sites with the same file that share no hash.
 		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
 		other.guard = h.guard
 		before = h.cost()
@@ -478,12 +478,12 @@ func TestKnownWrong(t *testing.T) {
 		h.expect("192.0.2.1", "alice", "secret1", loginWrong)
 		h.expect("192.0.2.1", "nobody", "secret1", loginPassed)
 		reloadStore(t, h.store, "alice:"+shaSecret1)
-		h.expect("192.0.2.1", "alice", "secret1", loginPassed) // right again the moment the file says so
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed) // right as soon as the file has changed
 	})
 }
 
-// TestPasswordChangeOpens: a user whose limits are exceeded gets in at once when
-// the administrator sets another password, also while the login waits.
+// TestPasswordChangeOpens exceeds the limits of a user. When the administrator resets the
+// password, the user can log in immediately, even with a login that is already waiting.
 func TestPasswordChangeOpens(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
@@ -499,7 +499,7 @@ func TestPasswordChangeOpens(t *testing.T) {
 		h.expect("192.0.2.1", "alice", "secret2", loginPassed)
 		h.expect("192.0.4.1", "alice", "secret2", loginPassed)
 	})
-	t.Run("while it waits for its turn", func(t *testing.T) {
+	t.Run("while it waits for a hash", func(t *testing.T) {
 		underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 			go h.login("192.0.2.7", "nobody", "x")
 			synctest.Wait()
@@ -517,8 +517,8 @@ func TestPasswordChangeOpens(t *testing.T) {
 	})
 }
 
-// TestSprayFlat: however many names and addresses are tried, the memory is the
-// same, and a user who is not among them gets in.
+// TestSprayFlat tries many user names and addresses. The memory does not grow, and other
+// users can log in.
 func TestSprayFlat(t *testing.T) {
 	g := newGuard(settingsOf(new(App)), time.Now)
 	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
@@ -549,8 +549,8 @@ func TestSprayFlat(t *testing.T) {
 	(&flooded{h, t, nil}).expect("192.0.2.1", "alice", "secret1", loginPassed)
 }
 
-// TestSameWork: with a file of mixed formats, known, unknown and locked
-// users take one hash each, of the formats alike, and have the same limits.
+// TestSameWork has a file with mixed formats. Known, unknown and locked users need one
+// hash each, with the same distribution of formats, and have the same limits.
 func TestSameWork(t *testing.T) {
 	t.Parallel()
 	const users = 300
@@ -596,8 +596,8 @@ func TestSameWork(t *testing.T) {
 	}
 }
 
-// TestPeopleFirst has two hundred people log in for the first time after a
-// restart, while a flood keeps the slots busy.
+// TestPeopleFirst has two hundred users log in for the first time after a restart, while a
+// flood keeps the worker slots busy.
 func TestPeopleFirst(t *testing.T) {
 	t.Parallel()
 	var file strings.Builder
@@ -608,7 +608,7 @@ func TestPeopleFirst(t *testing.T) {
 		name   string
 		homes  func(i int) string
 		off    bool
-		hashes int // until the last person is in
+		hashes int // until the last user has logged in
 	}{
 		{"no limits", numbered("10.0.%d.%d"), true, 202 * 8 / 7},
 		{"one address for all people", at("10.0.0.1"), true, 202 * 8 / 7},
@@ -627,7 +627,7 @@ func TestPeopleFirst(t *testing.T) {
 					flood.Go(func() {
 						for j := 0; !stop.Load(); j++ {
 							if h.login("192.0.2.1", "person0", fmt.Sprint(i, " guess ", j)) == loginThrottled {
-								time.Sleep(10 * time.Millisecond) // the network takes its time
+								time.Sleep(10 * time.Millisecond) // the network
 							}
 						}
 					})
@@ -637,7 +637,7 @@ func TestPeopleFirst(t *testing.T) {
 				start := time.Now()
 				for i := range 200 {
 					if !test.off && i == 0 {
-						continue // guessed at: throttled
+						continue // throttled by the flood
 					}
 					people.Go(func() { r.add(h.login(test.homes(i), fmt.Sprint("person", i), "secret1")) })
 				}
@@ -673,7 +673,7 @@ func TestPeopleFirst(t *testing.T) {
 	})
 }
 
-// TestClockJumps: limits are exact and end, however the clock jumps.
+// TestClockJumps checks that limits are exact, and end, even if the clock jumps.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
 	now := clock()
@@ -690,7 +690,7 @@ func TestClockJumps(t *testing.T) {
 			x.login("192.0.2.1", "alice", fmt.Sprint("guess", jump, i))
 		}
 		x.expect("192.0.2.1", "alice", "secret1", loginThrottled)
-		now = now.Add(2 * time.Hour) // two windows, however the clock jumped
+		now = now.Add(2 * time.Hour) // two windows after any jump
 		x.expect("192.0.2.1", "alice", "secret1", loginPassed)
 	}
 }

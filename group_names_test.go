@@ -46,8 +46,8 @@ func TestGroupNameInOtherDirectives(t *testing.T) {
 	})
 }
 
-// TestGroupDefinitionsAreForgotten adapts many Caddyfiles: what directives need
-// of the global option must not stay in memory.
+// TestGroupDefinitionsAreForgotten adapts many Caddyfiles. The definitions that directives
+// need must not stay in memory.
 func TestGroupDefinitionsAreForgotten(t *testing.T) {
 	count := func() (n int) {
 		definedGroups.Range(func(any, any) bool { n++; return true })

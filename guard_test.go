@@ -17,7 +17,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
-// settingsOf returns what App makes of settings.
+// settingsOf returns the settings that App derives from a configuration.
 func settingsOf(a *App) func() *settings {
 	a.setDefaults(zap.NewNop())
 	return func() *settings { return a.settings }
@@ -74,22 +74,22 @@ func TestWaitForLimits(t *testing.T) {
 		wait, later time.Duration // later: after half a minute
 	}{
 		{"nothing", nil, at(1, 2), false, 0, 0, 0},
-		{"login, not used up", []*limitKeys{at(1, 2)}, at(1, 2), false, 0, 0, 0},
-		{"login, used up by a guess under way", []*limitKeys{at(1, 2)}, at(1, 2), false, 1, 60e9, 30e9},
+		{"login, not exceeded", []*limitKeys{at(1, 2)}, at(1, 2), false, 0, 0, 0},
+		{"login, exceeded with an open guess", []*limitKeys{at(1, 2)}, at(1, 2), false, 1, 60e9, 30e9},
 		{"login", []*limitKeys{at(1, 2), at(1, 2)}, at(1, 2), false, 0, 60e9, 30e9},
-		{"login, for those who have been here as well", []*limitKeys{at(1, 2), at(1, 2)}, at(1, 2), true, 0, 60e9, 30e9},
-		{"login of the same user elsewhere", []*limitKeys{at(1, 2), at(1, 2)}, at(3, 2), false, 0, 0, 0},
+		{"login, for recognized clients as well", []*limitKeys{at(1, 2), at(1, 2)}, at(1, 2), true, 0, 60e9, 30e9},
+		{"login of the same user from another client", []*limitKeys{at(1, 2), at(1, 2)}, at(3, 2), false, 0, 0, 0},
 		{"login of another user", []*limitKeys{at(1, 2), at(1, 2)}, at(1, 4), false, 0, 0, 0},
 		{"client", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), false, 0, 120e9, 90e9},
-		{"client, not for those who have been here", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, 0, 0, 0},
-		{"client elsewhere", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(3, 8), false, 0, 0, 0},
+		{"client, not for recognized clients", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, 0, 0, 0},
+		{"another client", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(3, 8), false, 0, 0, 0},
 		{"user", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), false, 0, 3600e9, 3570e9},
-		{"user, not for those who have been here", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), true, 0, 0, 0},
-		{"all limits: who has been here waits for the login's only", []*limitKeys{at(1, 2), at(7, 2), at(7, 2), at(7, 2)}, at(7, 2), true, 0, 60e9, 30e9},
-		{"login off: who has been here is held to the client's", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, -1, 120e9, 90e9},
+		{"user, not for recognized clients", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2)}, at(9, 2), true, 0, 0, 0},
+		{"all limits: only the login limit applies to a recognized client", []*limitKeys{at(1, 2), at(7, 2), at(7, 2), at(7, 2)}, at(7, 2), true, 0, 60e9, 30e9},
+		{"login off: the client limit applies to a recognized client", []*limitKeys{at(1, 2), at(1, 4), at(1, 6)}, at(1, 8), true, -1, 120e9, 90e9},
 		{"the longest of two", []*limitKeys{at(1, 2), at(3, 2), at(5, 2), at(7, 2), at(7, 2)}, at(7, 2), false, 0, 3600e9, 3570e9},
 		{"no address: only the user", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 2), false, 0, 0, 0},
-		{"no address: used up", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 2), true, 0, 3600e9, 3570e9},
+		{"no address: exceeded", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 2), true, 0, 3600e9, 3570e9},
 		{"no address: another user", []*limitKeys{at(noClient, 2), at(noClient, 2), at(noClient, 2), at(noClient, 2)}, at(noClient, 4), false, 0, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -139,8 +139,8 @@ func TestCountReportsExceededLimits(t *testing.T) {
 	}
 }
 
-// TestCountWithoutAddress: where clients have no address, only the user's limit
-// can be exceeded, since all of them would be one client.
+// TestCountWithoutAddress has clients without an address. Only the user limit can be
+// exceeded, because these clients cannot be told apart.
 func TestCountWithoutAddress(t *testing.T) {
 	two := &Limit{Failures: 2}
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{two, two, two}}), clock)
@@ -155,7 +155,7 @@ func TestCountWithoutAddress(t *testing.T) {
 	}
 }
 
-// TestWaitIsTheLongest exceeds two limits, of which the first one lasts longer.
+// TestWaitIsTheLongest exceeds two limits, and the first one lasts longer.
 func TestWaitIsTheLongest(t *testing.T) {
 	g := newGuard(settingsOf(&App{Throttle: &Throttle{
 		Login: &Limit{Failures: 1, Window: 3600e9}, Client: &Limit{Failures: 1, Window: 60e9}, User: &Limit{Failures: 1, Window: 60e9},
@@ -265,7 +265,7 @@ func FuzzClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ip string) {
 		_, err := netip.ParseAddr(ip)
 		if isIPv4(ip) {
-			return // Caddy hands over only such that can be parsed
+			return // Caddy passes only addresses that can be parsed
 		}
 		if key := g.client(ip); (key == noClient) != (err != nil) || key != g.client(ip) {
 			t.Errorf("%q: got key %x, want a client's unless it is no address (%v), and the same again", ip, key, err)
@@ -273,7 +273,7 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// TestPace is about refusals without a hash: so many a second, and more wait.
+// TestPace checks the rate of refusals without a hash. Further refusals wait.
 func TestPace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -286,7 +286,7 @@ func TestPace(t *testing.T) {
 		if took := time.Since(start).Round(time.Millisecond); took != 3*time.Second {
 			t.Errorf("got %s for the refusals of 3 s, want 3 s", took)
 		}
-		// Who goes away leaves the turn to others.
+		// A client that goes away no longer waits.
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		start = time.Now()
@@ -297,7 +297,7 @@ func TestPace(t *testing.T) {
 		if took := time.Since(start); took > time.Second {
 			t.Errorf("got %s behind clients that are gone, want at most 1 s", took)
 		}
-		// More than can be answered within maxWait are answered at once.
+		// Refusals that would wait longer than maxWait are not delayed.
 		var group sync.WaitGroup
 		start = time.Now()
 		for range 12 * second {

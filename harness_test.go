@@ -15,7 +15,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// caddyVariable tells a process to be caddy.
+// caddyVariable is the environment variable that makes a process run Caddy.
 const caddyVariable = "CADDY_HTPASSWD_TEST_CADDY"
 
 func TestMain(m *testing.M) {
@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// inProcess is the Caddy of this process: there is one, so tests that use it
-// don't run in parallel.
+// inProcess is the Caddy of this process. There is only one, so tests that use it do not
+// run in parallel.
 type inProcess struct{}
 
 func (inProcess) Adapt(_ *testkit.Server, caddyfile string) ([]byte, error) {
@@ -50,8 +50,8 @@ type server struct {
 	guesses int // sent so far
 }
 
-// startServer runs a Caddyfile, with rate limits only if it sets them; see
-// testkit.Server for what stands for what in it.
+// startServer runs a Caddyfile. Without throttle in the Caddyfile, there are no rate
+// limits. testkit.Server says which names are replaced.
 func startServer(t testing.TB, caddyfile string) *server {
 	t.Helper()
 	return startServerWith(t, testkit.ServerOptions{}, caddyfile)
@@ -60,7 +60,7 @@ func startServer(t testing.TB, caddyfile string) *server {
 // startServerWith is startServer with other options.
 func startServerWith(t testing.TB, options testkit.ServerOptions, caddyfile string) *server {
 	t.Helper()
-	process = newShared(time.Now) // else the failures of one test would be those of the next
+	process = newShared(time.Now) // so that failed logins of one test do not count in the next
 	kit := testkit.NewServer(t, inProcess{}, options)
 	s := &server{Server: kit, t: t, dir: kit.Dir, port: kit.HTTPS, http: kit.HTTP, admin: kit.Admin, client: kit.Client}
 	t.Cleanup(func() {
@@ -77,7 +77,7 @@ func startServerWith(t testing.TB, options testkit.ServerOptions, caddyfile stri
 	return s
 }
 
-// now is the server for the test and with the client that it has now.
+// now returns the server with the test and the client of s.
 func (s *server) now() *testkit.Server { return s.In(s.t, s.client) }
 
 // in returns the server for a test within the test that started it, with
@@ -155,7 +155,7 @@ func (s *server) raw(text string) (a answer, interim int) {
 
 func (s *server) clients() map[string]*http.Client { return s.now().Clients() }
 
-// What the tests in e2e use, too.
+// Helpers that the tests in e2e use, too.
 var (
 	must       = testkit.Must
 	eventually = testkit.Eventually
@@ -164,7 +164,7 @@ var (
 	readText   = testkit.ReadText
 )
 
-// replace puts a new file in the place of another, as editors do.
+// replace replaces a file with a new one, as editors do.
 func replace(t testing.TB, path, text string) {
 	t.Helper()
 	must(t, os.WriteFile(path+".new", []byte(text), 0o640))

@@ -25,19 +25,19 @@ const (
 	bcrypt6Secret1  = "$2y$06$bD3BcEy3/CZvKelPYphkiOZGwGsnP/n8OkkoIDVtf7U7CBbPcNJIG" // htpasswd -nbB -C 6 alice secret1
 	apr1Secret1     = "$apr1$Hse2nJ7N$ZREGY5i0imc3467PrksTg/"                        // htpasswd -nbm alice secret1
 	apr1Secret2     = "$apr1$f.IlLLKL$HrW9sdnWeM1RSiGem9NTT/"                        // htpasswd -nbm alice secret2
-	phcEnd          = "c2FsdHNhbHQ$AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA"      // salt and digest of nothing
+	phcEnd          = "c2FsdHNhbHQ$AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA"      // a salt and digest of no password
 	digest43        = "japDxBfHcSVGcyn00bW518Ndv09CHo6WdVnm01mosE2"                  // of 32 bytes, for crypt(3)
 	apr1ShortSalt   = "$apr1$salt$Qzr9EOCUO3GZGBqZVAbKi."                            // of no password
 	shaSecret1      = "{SHA}AMr9EmGC6KnnwBuy8N/QBJa+ck8="                            // htpasswd -nbs alice secret1
 )
 
-// observed returns a logger for every level, and what is logged to it.
+// observed returns a logger for every level, and the logs that it writes.
 func observed() (*zap.Logger, *observer.ObservedLogs) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	return zap.New(core), logs
 }
 
-// logText returns everything in the logs, fields included.
+// logText returns the text of all log entries, including fields.
 func logText(logs *observer.ObservedLogs) string {
 	var text strings.Builder
 	for _, e := range logs.All() {
@@ -84,8 +84,8 @@ func TestLoggedFindingsAreCapped(t *testing.T) {
 	}
 }
 
-// TestWeakWarning changes a file again and again: the warning of weak hashes
-// comes when there is something new to say.
+// TestWeakWarning changes a file several times. The warning about weak hashes is logged
+// only when the number of users with a weak hash changes.
 func TestWeakWarning(t *testing.T) {
 	t.Parallel()
 	const strong = "carl:$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su\n"
@@ -93,7 +93,7 @@ func TestWeakWarning(t *testing.T) {
 	logger, logs := observed()
 	for _, test := range []struct {
 		name, text string
-		entries    map[string]int // that a warning counts; nil: there is none
+		entries    map[string]int // in the warning; nil for no warning
 	}{
 		{"the first load", "ann:" + shaSecret1 + "\n", map[string]int{"sha1": 1}},
 		{"a user with a strong hash is added", "ann:" + shaSecret1 + "\n" + strong, nil},
@@ -118,8 +118,7 @@ func TestWeakWarning(t *testing.T) {
 	}
 }
 
-// TestNoHashIsLogged has hashes, and passwords, where people put them by
-// mistake.
+// TestNoHashIsLogged has hashes and passwords in places where users put them by mistake.
 func TestNoHashIsLogged(t *testing.T) {
 	t.Parallel()
 	const (
@@ -148,7 +147,7 @@ func TestNoHashIsLogged(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, hash := range hashes {
-				for _, also := range []string{"", "\nzoe:" + shaSecret1} { // a file that is bad, and one that isn't
+				for _, also := range []string{"", "\nzoe:" + shaSecret1} { // a file that cannot be loaded, and one that can
 					logger, logs := observed()
 					err := newUserStore("/f").load(strings.ReplaceAll(test.text, "HASH", hash)+also, logger)
 					if text := fmt.Sprint(err, "\n", logText(logs)); strings.Contains(text, canary) {
@@ -170,18 +169,18 @@ func TestFindAcrossFiles(t *testing.T) {
 		name, user, password string
 		want                 result
 	}{
-		{"the first file that names the user decides", "alice", "secret1", resultPassed},
-		{"the second one doesn't", "alice", "secret2", resultWrongPassword},
+		{"the first file with the user takes precedence", "alice", "secret1", resultPassed},
+		{"the second file does not", "alice", "secret2", resultWrongPassword},
 		{"a locked line in the first file shadows the second", "bob", "secret1", resultLockedUser},
-		{"a bad hash in the first file shadows the second", "carol", "secret1", resultInvalidLine},
+		{"an invalid hash in the first file shadows the second", "carol", "secret1", resultInvalidLine},
 		{"a line without colon in the first file shadows the second", "dave", "secret1", resultInvalidLine},
-		{"who is only in the second file", "eve", "secret1", resultPassed},
-		{"nobody", "mallory", "secret1", resultUnknownUser},
+		{"a user only in the second file", "eve", "secret1", resultPassed},
+		{"an unknown user", "mallory", "secret1", resultUnknownUser},
 		{"the hash as the password", "alice", shaSecret1, resultWrongPassword},
 		{"the hash as the password, invalid line", "carol", "rubbish", resultInvalidLine},
 		{"the lock mark as the password", "bob", "!", resultLockedUser},
 		{"no password", "bob", "", resultLockedUser},
-		{"another case", "Alice", "secret1", resultUnknownUser},
+		{"another letter case", "Alice", "secret1", resultUnknownUser},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, user := checkLogin(t, stores, test.user, test.password, m)
@@ -195,7 +194,7 @@ func TestFindAcrossFiles(t *testing.T) {
 	}
 }
 
-// TestHashAsPassword gives each user their own hash for a password.
+// TestHashAsPassword sends the hash of each user as the password.
 func TestHashAsPassword(t *testing.T) {
 	t.Parallel()
 	for _, hash := range []string{bcrypt4Secret1, apr1Secret1, shaSecret1, "!" + shaSecret1, "plain", "x", "*"} {
@@ -259,7 +258,7 @@ func TestGroupsOfSeveralFiles(t *testing.T) {
 		{"only in the last", files("a: bob", "", "b: alice"), []string{"b"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for range 2 { // the tables are as before
+			for range 2 { // the second time with the same tables
 				if got := test.files.of("alice"); !slices.Equal(got, test.want) {
 					t.Errorf("got %q, want %q", got, test.want)
 				}
@@ -291,8 +290,8 @@ func TestGroupsKeepThePreviousVersion(t *testing.T) {
 	}
 }
 
-// FuzzUsersLogIn: of whatever is in a file, nothing is cached at first, and
-// nobody gets in with a text that stands in it.
+// FuzzUsersLogIn checks for any file that nothing is cached at first, and that no text in
+// the file is a password.
 func FuzzUsersLogIn(f *testing.F) {
 	for _, text := range []string{
 		"", "\n", "\uFEFF", "# comment\n", ":", "::", "alice", "alice:", "alice:x", "alice:!" + shaSecret1, "alice:" + shaSecret1,
@@ -333,7 +332,7 @@ func FuzzUsersLogIn(f *testing.F) {
 				if want := map[htfile.State]result{htfile.StateLocked: resultLockedUser, htfile.StateInvalid: resultInvalidLine}[e.State]; e.State != htfile.StateUsable && got != want {
 					t.Errorf("%q, not usable: got %v, want %v", e.Name, got, want)
 				}
-				if got == resultPassed && password != "" { // the hash of its own text is not what a fuzzer finds
+				if got == resultPassed && password != "" { // a fuzzer finds no hash of its own text
 					t.Errorf("%q with password %q: got in, want a refusal", e.Name, password)
 				}
 			}

@@ -8,7 +8,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestAuthorizationHeader is about who gets to see the password.
+// TestAuthorizationHeader checks which handlers and upstreams get the password.
 func TestAuthorizationHeader(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": alice + bob}, httpsSite(`
@@ -72,7 +72,7 @@ func TestAuthorizationHeader(t *testing.T) {
 		{"exempt: two Bearers untouched", "/", true, []string{"Bearer t", "Bearer u"}, 200, []string{"Bearer t", "Bearer u"}},
 		{"exempt: Basic removed", "/", true, []string{good}, 200, nil},
 		{"exempt: wrong Basic removed", "/", true, []string{bad}, 200, nil},
-		{"exempt: Bearer stays, Basic goes", "/", true, []string{"Bearer t", good}, 200, []string{"Bearer t"}},
+		{"exempt: Bearer stays, Basic is removed", "/", true, []string{"Bearer t", good}, 200, []string{"Bearer t"}},
 		{"exempt: Basic kept", "/keep", true, []string{good}, 200, []string{good}},
 		{"exempt: both kept", "/keep", true, []string{"Bearer t", good}, 200, []string{"Bearer t", good}},
 		{"the proxy's own", "/own", false, []string{good}, 200, []string{"Basic b3du"}},
@@ -102,7 +102,7 @@ func TestAuthorizationHeader(t *testing.T) {
 			}
 		}
 	})
-	// HTTP/2 leaves white space where it is; whatever sends the request on over HTTP/1.1 takes it off.
+	// Over HTTP/2, whitespace stays. A proxy that sends the request over HTTP/1.1 removes it.
 	t.Run("whitespace before the scheme, HTTP/2", func(t *testing.T) {
 		s := s.in(t)
 		for _, row := range []struct {

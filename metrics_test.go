@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
-// metricsSite has all that is counted in it; what it measures is at /metrics.
+// metricsSite uses everything that is counted, and serves the metrics at /metrics.
 const metricsSite = `{
 	htpasswd {
 		max_hashes 3
@@ -134,7 +134,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
-	// What a bad file changes, and that reloads change nothing.
+	// A broken file changes the metrics; a reload does not.
 	replace(t, s.dir+"/users", "<html>")
 	eventually(t, "the bad file is noticed", func() bool { return s.scrape()[`file_last_load_successful{file="/users",kind="users"}`] == 0 })
 	s.write("users", "ann:"+shaSecret1+"\nbob:"+shaSecret1+"\n")
@@ -198,7 +198,7 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-// TestOddPaths: a file name that is not UTF-8 does not end the metrics.
+// TestOddPaths checks that a file name that is not UTF-8 does not break the metrics.
 func TestOddPaths(t *testing.T) {
 	s := startServer(t, "")
 	name := s.dir + "/\xff"

@@ -214,7 +214,7 @@ func (h *Handler) provisionFiles() error {
 		file, err := acquire(&h.shared.sources, name, newUserStore, h.logger)
 		h.toRelease(file.key)
 		if err != nil {
-			return fmt.Errorf("file %w%s", err, howToCreate(err))
+			return fmt.Errorf("file %w%s", err, file.howToCreate(err))
 		}
 		file.store.name.add(file.name)
 		h.users, h.names = append(h.users, file.store), append(h.names, file.name)

@@ -42,10 +42,10 @@ func TestCredentials(t *testing.T) {
 		{"base64 of the URL alphabet", []string{"Basic " + base64.URLEncoding.EncodeToString([]byte("a:\xff\xfe\xfd"))}, 401, "", 0},
 		{"one character of base64", []string{"Basic Y"}, 401, "", 0},
 		{"no colon", []string{"Basic " + base64.StdEncoding.EncodeToString([]byte("alicesecret"))}, 401, "", 0},
-		{"nothing but padding", []string{"Basic ===="}, 401, "", 0},
-		{"nothing but a colon", []string{basic("", "")}, 401, "", 1},
+		{"only padding", []string{"Basic ===="}, 401, "", 0},
+		{"only a colon", []string{basic("", "")}, 401, "", 1},
 		{"space in the base64", []string{"Basic " + encoded[:4] + " " + encoded[4:]}, 401, "", 0},
-		{"parameters behind", []string{good + ", realm=x"}, 401, "", 0},
+		{"parameters after the credentials", []string{good + ", realm=x"}, 401, "", 0},
 		{"user name without end", []string{basic(strings.Repeat("u", 256), "x")}, 401, "", 0},
 		{"header of 12 kB", []string{"Basic " + strings.Repeat("QUFB", 3_000)}, 401, "", 0},
 		{"basic", []string{"basic " + encoded}, 200, "alice", 1},
@@ -83,7 +83,7 @@ func TestCredentials(t *testing.T) {
 		{"Latin-1", []string{basic("j\xfcrgen", "gr\xfcn")}, 200, "j\xfcrgen", 1},
 		{"Latin-1 user, UTF-8 password", []string{basic("j\xfcrgen", "grün")}, 401, "", 1},
 		{"other case of the user", []string{basic("Alice", "secret")}, 401, "", 1},
-		{"space behind the user", []string{basic("alice ", "secret")}, 401, "", 1},
+		{"space after the user", []string{basic("alice ", "secret")}, 401, "", 1},
 		{"space before the password", []string{basic("alice", " secret")}, 401, "", 1},
 		{"password of 1,024 bytes", []string{basic("alice", strings.Repeat("p", 1024))}, 401, "", 1},
 		{"password of 1,025 bytes", []string{basic("alice", strings.Repeat("p", 1025))}, 401, "", 0},
@@ -120,7 +120,7 @@ func TestCredentials(t *testing.T) {
 		}
 	}
 
-	// HTTP/1.1 takes white space around a value off, HTTP/2 leaves it.
+	// HTTP/1.1 removes whitespace around a value, HTTP/2 keeps it.
 	t.Run("whitespace around it", func(t *testing.T) {
 		s := s.in(t)
 		app.Taken()
@@ -217,8 +217,8 @@ func TestEveryFormat(t *testing.T) {
 	}
 }
 
-// TestMethods: the decision is the same for every method and way to send a body, and
-// nothing of the body goes anywhere before it.
+// TestMethods checks that the decision is the same for every method and kind of body, and
+// that no part of the body is passed on before it.
 func TestMethods(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": alice}, httpsSite(`
@@ -258,7 +258,7 @@ func TestMethods(t *testing.T) {
 	for _, row := range []struct {
 		name, head, body string
 	}{
-		// Without "Connection: close", Caddy waits for the body before it sends any answer that didn't need it.
+		// Without "Connection: close", Caddy reads the body before it sends a response that did not need it.
 		{"Expect: 100-continue", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 7\r\n", ""},
 		{"Expect: 100-continue, chunked", "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n", ""},
 		{"body sent along", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n", "content"},
@@ -294,8 +294,8 @@ func TestMethods(t *testing.T) {
 	})
 }
 
-// TestPaths: a path that means the same to the application as a protected one is
-// protected, as far as the matcher goes; a whole site altogether.
+// TestPaths checks that every path that the application takes for a protected path is
+// protected, as far as the matcher reaches, and all paths of a protected site.
 func TestPaths(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": alice}, `
@@ -360,7 +360,7 @@ https://[::1]:{https} {
 	for _, host := range []string{"127.0.0.1", "localhost.localdomain"} {
 		for _, path := range append(slices.Clone(protected), odd...) {
 			if path == "https://localhost/admin/x" {
-				continue // that is the other site
+				continue // the other site
 			}
 			t.Run("whole site "+host+": "+path, func(t *testing.T) {
 				if a := raw(host, path); a.status != 401 && a.status != 400 {

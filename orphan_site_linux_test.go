@@ -9,8 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOrphanedSite removes a user from a file that is mounted on its own, in a
-// real Caddy.
+// TestOrphanedSite removes a user from a file that is mounted by itself.
 func TestOrphanedSite(t *testing.T) {
 	source, path := filepath.Join(t.TempDir(), "source"), filepath.Join(t.TempDir(), "f")
 	must(t, os.WriteFile(source, []byte(fileA), 0o640))

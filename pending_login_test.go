@@ -18,15 +18,14 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 )
 
-// testSource is a source whose text changes when a test says so. It gives no
-// notice of that.
+// testSource is a source whose text a test changes, without a notification.
 type testSource struct {
-	onLook func(s *testSource) (err error) // called by Version; nil: nothing
+	onLook func(s *testSource) (err error) // called by Version, unless nil
 
 	mu         sync.Mutex
 	text       string
 	revision   revision
-	isComplete bool // nobody is still writing the text
+	isComplete bool // the text is completely written
 	looks      int
 }
 
@@ -66,8 +65,7 @@ func (s *testSource) IsComplete(follow.Version) bool {
 	return s.isComplete
 }
 
-// change gives the source another text, which is complete at once or may be
-// only the first half of one.
+// change changes the text of the source. The text is complete, or only its first half.
 func (s *testSource) change(text string, isComplete bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,15 +73,15 @@ func (s *testSource) change(text string, isComplete bool) {
 	s.revision++
 }
 
-// atLook has Version call a function.
+// atLook makes Version call a function.
 func (s *testSource) atLook(do func(s *testSource) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onLook, s.looks = do, 0
 }
 
-// followTestSource has the users of a handler come from a source with a text,
-// followed in the time of synctest with a poll of 5 s, which has just passed.
+// followTestSource makes a handler follow a source with a text. It polls every 5 s of
+// synctest's time, and has just polled.
 func (h *flooded) followTestSource(text string) (*testSource, *observer.ObservedLogs) {
 	h.t.Helper()
 	const poll = 5 * time.Second
@@ -100,9 +98,9 @@ func (h *flooded) followTestSource(text string) (*testSource, *observer.Observed
 	return source, logs
 }
 
-// TestJudgedByThePendingVersion changes the source, and has somebody log in
-// before anything has noticed: the new version decides, however the previous
-// one would have refused the login, and nothing is counted or logged on the way.
+// TestJudgedByThePendingVersion changes the source, and a user logs in before the change
+// is noticed. The new version decides, even if the previous version would have refused the
+// login, and nothing is counted or logged before.
 func TestJudgedByThePendingVersion(t *testing.T) {
 	t.Parallel()
 	const home = "192.0.2.1"
@@ -119,7 +117,7 @@ func TestJudgedByThePendingVersion(t *testing.T) {
 		{"a user is added to a file without users", "# none\n", nil, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
 		{"another user is added", "carol:" + shaSecret1, nil, "alice:" + shaSecret1, "bob", "secret1", loginUnknown, 1, 1},
 		{"a password is reset", "alice:" + apr1Secret2, nil, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
-		{"a password is reset, and the old one is sent by somebody who is not recognized", "alice:" + shaSecret1, nil, "alice:" + apr1Secret2, "alice", "secret1", loginWrong, 1, 1},
+		{"a password is reset, and a client that is not recognized sends the old one", "alice:" + shaSecret1, nil, "alice:" + apr1Secret2, "alice", "secret1", loginWrong, 1, 1},
 		{"a password is reset, and the new one sent by a recognized client", "alice:" + apr1Secret2,
 			func(h *flooded) { h.expect(home, "alice", "secret2", loginPassed) }, "alice:" + shaSecret1, "alice", "secret1", loginPassed, 0, 0},
 		{"the password that was wrong is right", "alice:" + apr1Secret2,
@@ -173,8 +171,8 @@ func TestJudgedByThePendingVersion(t *testing.T) {
 	}
 }
 
-// TestPendingHoldsNoSlot has logins wait for a change while others need the
-// only worker slot.
+// TestPendingHoldsNoSlot has logins wait for a change while others need the only worker
+// slot.
 func TestPendingHoldsNoSlot(t *testing.T) {
 	t.Parallel()
 	other := storeOf(t, "bob:"+shaSecret1)
@@ -200,8 +198,8 @@ func TestPendingHoldsNoSlot(t *testing.T) {
 	})
 }
 
-// TestOneWait rewrites the line of a user without end: a login waits for the
-// source once, however often the line is another one by then.
+// TestOneWait changes the line of a user all the time. A login waits for the source once,
+// however often the line changes.
 func TestOneWait(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
@@ -221,8 +219,8 @@ func TestOneWait(t *testing.T) {
 	})
 }
 
-// TestNoReadForLoggedInUsers counts what a request with a cached password does to
-// the source: nothing.
+// TestNoReadForLoggedInUsers checks that a request with a cached password does not use the
+// source.
 func TestNoReadForLoggedInUsers(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
@@ -248,8 +246,8 @@ func neverHashed(t *testing.T) func(crypt.Class, string, []byte) bool {
 	}
 }
 
-// TestFailsWhileTheSourceHangs is a login while the server of a source is gone: it is
-// judged by the version that is loaded, after a bounded wait.
+// TestFailsWhileTheSourceHangs logs in while the source does not respond. After a bounded
+// wait, the loaded version decides.
 func TestFailsWhileTheSourceHangs(t *testing.T) {
 	t.Parallel()
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {

@@ -10,10 +10,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// These tests are about a change on disk and the request right after it,
-// through a real Caddy.
+// These tests change a file and send a request immediately afterwards, with a real
+// Caddy.
 
-// failedLogins is how many requests were answered as failed logins.
+// failedLogins returns how many requests were answered as failed logins.
 func failedLogins() (n uint64) {
 	for _, r := range []result{resultWrongPassword, resultUnknownUser, resultLockedUser, resultInvalidLine, resultThrottled, resultOverloaded, resultForbidden} {
 		n += process.guard.results[r].Load()
@@ -21,8 +21,8 @@ func failedLogins() (n uint64) {
 	return n
 }
 
-// TestAddAndLogIn adds user after user, and has each log in at once. Before, the
-// first requests were refused, or let in and logged as failed logins all the same.
+// TestAddAndLogIn adds many users, and each logs in immediately. No login may be refused,
+// or pass and be logged as failed.
 func TestAddAndLogIn(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -66,8 +66,8 @@ func TestAddAndLogIn(t *testing.T) {
 	}
 }
 
-// TestJoinGroupAndPass adds a user to the group that is required, and has the
-// user come at once.
+// TestJoinGroupAndPass adds a user to the required group, and the user sends a request
+// immediately.
 func TestJoinGroupAndPass(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice + bob, "groups": "staff: bob\n"},
 		httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t\tgroup_file {dir}/groups\n\t\trequire group staff\n\t}\n\trespond ok"))

@@ -15,7 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// nextHandler is what stands behind a handler that is called without a server.
+// nextHandler is the next handler for a handler that is called without a server.
 type nextHandler struct{ calls int }
 
 func (n *nextHandler) ServeHTTP(http.ResponseWriter, *http.Request) error {
@@ -23,7 +23,7 @@ func (n *nextHandler) ServeHTTP(http.ResponseWriter, *http.Request) error {
 	return nil
 }
 
-// handlerRequest returns a request as Caddy hands it to its handlers.
+// handlerRequest returns a request as Caddy passes it to handlers.
 func handlerRequest(encrypted bool, header http.Header) *http.Request {
 	r := httptest.NewRequest("GET", "http://localhost/", nil)
 	r.Header = header
@@ -34,7 +34,7 @@ func handlerRequest(encrypted bool, header http.Header) *http.Request {
 	return r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{}))
 }
 
-// emptyContext is the context of a configuration with nothing in it.
+// emptyContext returns the context of an empty configuration.
 func emptyContext(t testing.TB) caddy.Context {
 	t.Helper()
 	ctx, err := caddy.ProvisionContext(&caddy.Config{
@@ -47,15 +47,16 @@ func emptyContext(t testing.TB) caddy.Context {
 	return ctx
 }
 
-// references returns how often the pool holds a file as users and as groups.
+// references returns how many references the pool has to a file, as a password file and as
+// a group file.
 func references(path string) [2]int {
 	users, _ := process.sources.pool.References(poolKey[*userStore]{path})
 	groups, _ := process.sources.pool.References(poolKey[*groupStore]{path})
 	return [2]int{users, groups}
 }
 
-// TestProvisionRefuses: a handler whose settings or files are bad is not
-// provisioned, and leaves nothing behind.
+// TestProvisionRefuses checks that a handler with invalid settings or files is not
+// provisioned, and releases everything.
 func TestProvisionRefuses(t *testing.T) {
 	ctx := emptyContext(t)
 	dir := t.TempDir()
@@ -103,10 +104,10 @@ func TestProvisionRefuses(t *testing.T) {
 		{"cache off and max_age", `{"files": ["GOOD"], "cache": {"off": true, "max_age": "5m"}}`, "cache"},
 		{"cache below zero", `{"files": ["GOOD"], "cache": {"max_age": "-1s"}}`, "cache"},
 		{"exempt everything", `{"files": ["GOOD"], "exempt": [{}]}`, "exempt"},
-		{"exempt everything, behind another", `{"files": ["GOOD"], "exempt": [{"path": ["/x"]}, {}]}`, "exempt"},
+		{"exempt everything, after another", `{"files": ["GOOD"], "exempt": [{"path": ["/x"]}, {}]}`, "exempt"},
 		{"exempt null", `{"files": ["GOOD"], "exempt": [null]}`, "exempt"},
 		{"exempt unknown matcher", `{"files": ["GOOD"], "exempt": [{"no_such": 1}]}`, "exempt"},
-		{"exempt bad matcher", `{"files": ["GOOD"], "exempt": [{"remote_ip": {"ranges": ["nonsense"]}}]}`, "exempt"},
+		{"exempt invalid matcher", `{"files": ["GOOD"], "exempt": [{"remote_ip": {"ranges": ["nonsense"]}}]}`, "exempt"},
 		{"unknown setting", `{"files": ["GOOD"], "exemptions": []}`, "exemptions"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -123,7 +124,7 @@ func TestProvisionRefuses(t *testing.T) {
 		})
 	}
 
-	// A good handler holds what it uses; one that fails beside it takes nothing of that away.
+	// A valid handler keeps its files when another handler fails.
 	h := &Handler{Files: []string{"{env.HTPASSWD_TEST}", good2}, GroupFiles: []string{groups}}
 	if err := h.Provision(ctx); err != nil {
 		t.Fatal(err)

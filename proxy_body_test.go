@@ -32,8 +32,8 @@ func TestProxySlowUploads(t *testing.T) {
 	}
 }
 
-// TestProxyServerHangsUpOnSlowUpload has a server lose patience with a client:
-// it closes the connection without a word. With HTTP/1.1, that is no failure.
+// TestProxyServerHangsUpOnSlowUpload has a server close the connection of a slow upload
+// without a response. Over HTTP/1.1, this is no failure of the server.
 func TestProxyServerHangsUpOnSlowUpload(t *testing.T) {
 	before := slowUpload
 	slowUpload = 10 * time.Millisecond
@@ -71,7 +71,7 @@ func TestProxyServerHangsUpOnSlowUpload(t *testing.T) {
 		case <-time.After(clientTimeout):
 			t.Fatal("got no server that took the request, want one")
 		}
-		time.Sleep(5 * slowUpload) // the client's slowness is what this is about
+		time.Sleep(5 * slowUpload) // the client is slow
 		io.WriteString(c, "defghij")
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		must(t, err)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestProxyChangesByRequest has the group's lines make something of a request
-// that no client could send.
+// TestProxyChangesByRequest has lines of a group turn a request into something that cannot
+// be sent.
 func TestProxyChangesByRequest(t *testing.T) {
 	g := newGuardedGroup(t, serverKinds[0], "1m", `
 			header_up X-Query {query.q}
@@ -15,7 +15,7 @@ func TestProxyChangesByRequest(t *testing.T) {
 			header_up X-Both "^(.*)$" "{query.r}"
 			header_up Host {header.X-Host}`)
 	for _, row := range []struct{ name, target, header, want string }{
-		{"nothing wrong", "/?q=a&r=b", "", "200"},
+		{"an allowed change", "/?q=a&r=b", "", "200"},
 		{"a line break in a value", "/?q=a%0ab", "", "400"},
 		{"a line break in a name", "/?name=a%0ab", "", "400"},
 		{"a line break in a replacement", "/?r=a%0ab", "X-Both: x\r\n", "400"},

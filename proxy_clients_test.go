@@ -20,15 +20,15 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// What follows are clients that send what no client library would.
+// These clients send what no client library would send.
 
-// clientTimeout is far more than a request takes.
+// clientTimeout is much longer than a request takes.
 const clientTimeout = 20 * time.Second
 
-// rawRequest is a request by HTTP/2 or HTTP/3, as it goes over the line.
+// rawRequest is a request over HTTP/2 or HTTP/3, in its parts.
 type rawRequest struct {
 	fields   [][2]string
-	data     []string // each of them a frame; nil: the header ends the request
+	data     []string // one frame each; nil: the header ends the request
 	trailers [][2]string
 	end      requestEnd
 }
@@ -38,7 +38,7 @@ type requestEnd int
 
 const (
 	completes requestEnd = iota
-	resets               // the client takes it back
+	resets               // the client resets the stream
 )
 
 // get is a GET request, with what differs from the usual one.
@@ -51,8 +51,8 @@ func post(body string, fields ...string) rawRequest {
 	return r
 }
 
-// withFields makes a request with the fields, each written "name: value"; one
-// of ":path" and so on takes the place of the usual one, or of none if empty.
+// withFields returns a request with the fields, each written "name: value". A
+// pseudo-header such as ":path" replaces the default one; an empty value removes it.
 func withFields(method string, fields []string) rawRequest {
 	pseudo := [][2]string{{":method", method}, {":scheme", "https"}, {":authority", "x.test.local"}, {":path", "/"}}
 	var others [][2]string
@@ -81,7 +81,7 @@ func withFields(method string, fields []string) rawRequest {
 	return rawRequest{fields: all}
 }
 
-// withTrailers adds trailers, each written "name: value".
+// withTrailers returns a request with trailers, each written "name: value".
 func (r rawRequest) withTrailers(trailers ...string) rawRequest {
 	for _, t := range trailers {
 		name, value, _ := strings.Cut(t, ": ")
@@ -95,7 +95,7 @@ func (r rawRequest) thatResets() rawRequest {
 	return r
 }
 
-// What a client sees in place of a status.
+// What a client gets instead of a status.
 const (
 	sawReset  = "reset"
 	sawClosed = "closed"
@@ -104,7 +104,7 @@ const (
 // breaksOff at the end of a text says that the client sends no more.
 const breaksOff = "\x00\x00"
 
-// sendHTTP1 sends text and returns the status of the answer.
+// sendHTTP1 sends text and returns the status of the response.
 func sendHTTP1(t testing.TB, address, text string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -168,7 +168,7 @@ func speakHTTP2(t testing.TB, c net.Conn, r rawRequest) string {
 	}
 	if r.end == resets {
 		_ = f.WriteRSTStream(1, http2.ErrCodeCancel)
-		_ = f.WritePing(false, [8]byte{}) // whose answer says that it has come
+		_ = f.WritePing(false, [8]byte{}) // the server acknowledges it after the reset
 	}
 	for {
 		frame, err := f.ReadFrame()
@@ -254,7 +254,7 @@ func h3Frame(kind uint64, payload []byte) []byte {
 	return append(quicvarint.Append(quicvarint.Append(nil, kind), uint64(len(payload))), payload...)
 }
 
-// h3Fields encodes fields by QPACK: literally, with literal names.
+// h3Fields encodes fields with QPACK, as literals with literal names.
 func h3Fields(fields [][2]string) []byte {
 	block := []byte{0, 0}
 	for _, f := range fields {
@@ -275,9 +275,8 @@ func appendPrefixed(b []byte, first byte, bits, n int) []byte {
 	return binary.AppendUvarint(append(b, first|byte(most)), uint64(n-most))
 }
 
-// h3Status returns the status of the header of an answer: quic-go begins with
-// it, as an indexed field of the static table, or a literal that has its name
-// from there.
+// h3Status returns the status in the header of a response. quic-go writes it first, as an
+// indexed field of the static table or as a literal whose name is in the table.
 func h3Status(block []byte) string {
 	static := map[byte]string{24: "103", 25: "200", 26: "304", 27: "404", 28: "503", 63: "100", 64: "204", 65: "206", 66: "302", 67: "400", 68: "403", 69: "421", 70: "425", 71: "500"}
 	if len(block) < 3 {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestProxyFastCGISizes has what Caddy's FastCGI client would cut off or panic at,
-// where max_header_size lets it in.
+// TestProxyFastCGISizes has fields that Caddy's FastCGI client would cut off or panic at,
+// if max_header_size allows them.
 func TestProxyFastCGISizes(t *testing.T) {
 	p := &ProxyPass{isFastCGI: true, maxFieldSize: maxFastCGIField}
 	long := strings.Repeat("x", 66000)

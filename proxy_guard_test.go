@@ -21,7 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// groupServer is one of the servers of a group under test. It reads each
+// recordingServer is one of the servers of a group under test. It reads each
 // request to its end, and keeps it.
 type recordingServer struct {
 	name string
@@ -193,7 +193,7 @@ func (g *guardedGroup) taken() (all []recordedRequest) {
 	return all
 }
 
-// isWhole checks that both servers are healthy and answer.
+// isWhole checks that both servers are healthy and respond.
 func (g *guardedGroup) isWhole(t *testing.T) {
 	t.Helper()
 	if got := g.failures(); slices.Max(got) > 0 || len(got) != len(g.servers) {
@@ -213,14 +213,14 @@ func (g *guardedGroup) isWhole(t *testing.T) {
 	g.taken()
 }
 
-// malformedRow is one way in which a client's request can make a proxy fail.
+// malformedRow is a client's request that can make a proxy fail.
 type malformedRow struct {
 	name    string
-	text    string            // by HTTP/1.1
-	request rawRequest        // by HTTP/2 and HTTP/3
-	want    string            // what the client sees
-	want3   string            // by HTTP/3, if that is something else
-	kinds   map[string]string // by the kind of the servers, if that is something else
+	text    string            // over HTTP/1.1
+	request rawRequest        // over HTTP/2 and HTTP/3
+	want    string            // what the client gets
+	want3   string            // over HTTP/3, if different
+	kinds   map[string]string // by the kind of the servers, if different
 }
 
 // wanted returns what the client may see: one thing, or several with "or" in between.
@@ -250,9 +250,9 @@ const hiddenRequest = "GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 const chunkedPost = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
 
-// http1Rows are requests by HTTP/1.1.
+// http1Rows are requests over HTTP/1.1.
 var http1Rows = []malformedRow{
-	{name: "nothing wrong", text: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", want: "200"},
+	{name: "an allowed change", text: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", want: "200"},
 	{name: "a body", text: chunkedPost + "\r\n3\r\nabc\r\n0\r\n\r\n", want: "200"},
 	{name: "a method of its own", text: "FOO / HTTP/1.1\r\nHost: localhost\r\n\r\n", want: "200"},
 	{name: "a method in lower case", text: "post / HTTP/1.1\r\nHost: localhost\r\n\r\n", want: "200", kinds: onFastCGI("400")},
@@ -314,9 +314,9 @@ var http1Rows = []malformedRow{
 	{name: "a trailer of 5 kB", text: chunkedPost + "Trailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: " + strings.Repeat("x", 5000) + "\r\n\r\n", want: "400"},
 }
 
-// framedRows are requests by HTTP/2 and by HTTP/3.
+// framedRows are requests over HTTP/2 and HTTP/3.
 var framedRows = []malformedRow{
-	{name: "nothing wrong", request: get(), want: "200"},
+	{name: "an allowed change", request: get(), want: "200"},
 	{name: "a body", request: post("abc"), want: "200"},
 	{name: "gRPC", request: post("abc", "content-type: application/grpc", "te: trailers"), want: "200"},
 	{name: "a method in lower case", request: get(":method: get"), want: "200", kinds: onFastCGI("400")},
@@ -369,9 +369,9 @@ var framedRows = []malformedRow{
 	{name: "a trailer with a control character", request: post("abc", "trailer: x-sum").withTrailers("x-sum: a\x01b"), want: "400 or " + sawReset},
 }
 
-// TestProxyBlamesNoServerForClients sends requests of every kind that makes a
-// proxy fail because of what the client did. No server is to blame, none is
-// asked a second time, and the group goes on.
+// TestProxyBlamesNoServerForClients sends all kinds of requests that make a proxy fail
+// because of the client. No server counts a failure, no request is retried, and the group
+// stays available.
 func TestProxyBlamesNoServerForClients(t *testing.T) {
 	for _, kind := range serverKinds {
 		t.Run(kind.name, func(t *testing.T) {
@@ -404,7 +404,7 @@ func TestProxyBlamesNoServerForClients(t *testing.T) {
 					})
 				}
 			}
-			for id := range n { // what comes late has come by now
+			for id := range n { // after the last requests have arrived
 				if begun := g.begun(fmt.Sprint(id)); begun > 1 {
 					t.Errorf("request %d: the servers got it %d times, want once at most", id, begun)
 				}
@@ -434,8 +434,8 @@ func (g *guardedGroup) check(t *testing.T, row malformedRow, kind, front string,
 	})
 }
 
-// TestProxyLogIsBounded has clients cause errors of each status. Caddy would
-// write a line with the whole header for each.
+// TestProxyLogIsBounded has clients cause errors of each status. Caddy would log a line
+// with the whole header for each.
 func TestProxyLogIsBounded(t *testing.T) {
 	const requests = 3 * failureBurst
 	deadAddress, _ := brokenBackend(t)
@@ -450,7 +450,7 @@ func TestProxyLogIsBounded(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := startServer(t, "")
-			now := time.Now() // the rate is not what this is about
+			now := time.Now() // without a change of the rate
 			process = newShared(func() time.Time { return now })
 			must(t, s.reload(`{
 				http_port {http}
@@ -497,7 +497,7 @@ func TestProxyLogIsBounded(t *testing.T) {
 	}
 }
 
-// TestProxyErrorRoutes shows that error routes answer for a group.
+// TestProxyErrorRoutes checks that error routes respond for a group.
 func TestProxyErrorRoutes(t *testing.T) {
 	dead, _ := brokenBackend(t)
 	s := startServer(t, `{
@@ -534,7 +534,7 @@ func TestProxyErrorRoutes(t *testing.T) {
 	}
 }
 
-// TestProxyPassJSON refuses what cannot be guarded.
+// TestProxyPassJSON refuses handlers that ProxyPass cannot wrap.
 func TestProxyPassJSON(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`: "proxy: expected a reverse_proxy handler, found none",
@@ -551,7 +551,7 @@ func TestProxyPassJSON(t *testing.T) {
 	}
 }
 
-// BenchmarkGuard is what the guard does to an ordinary request of a browser.
+// BenchmarkGuard prepares an ordinary request of a browser.
 func BenchmarkGuard(b *testing.B) {
 	p := &ProxyPass{proxy: new(reverseproxy.Handler), maxFieldSize: maxFieldSize, canUpgrade: true, canWebSocket: true}
 	r := newRequest("/some/path?with=a&query=string")

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestProxyKinds is about the kinds of servers that a group can have, each with
-// a second one of the same kind that is not there.
+// TestProxyKinds uses all kinds of servers that a group can have, each with a second
+// server of the same kind that is down.
 func TestProxyKinds(t *testing.T) {
 	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })
 	dir := t.TempDir()
@@ -68,8 +68,8 @@ func TestProxyKinds(t *testing.T) {
 	})
 }
 
-// TestProxyWebSocket upgrades a connection through a group whose first server
-// is not there, and sends to and fro.
+// TestProxyWebSocket upgrades a connection through a group whose first server is down, and
+// sends in both directions.
 func TestProxyWebSocket(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" {
@@ -117,8 +117,8 @@ func TestProxyWebSocket(t *testing.T) {
 	}
 }
 
-// TestProxyStreams has a server send the second part of its answer when the
-// first one has come through, and likewise with the body of the request.
+// TestProxyStreams has a server send the second part of its response after the client has
+// got the first one, and the same with the request body.
 func TestProxyStreams(t *testing.T) {
 	came, read := make(chan string), make(chan struct{})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

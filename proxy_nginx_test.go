@@ -10,9 +10,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// nginxAnswers are what an nginx answers to the requests of http1Rows, by their
-// names, where that is not what is answered here. Whatever it is, it counts as
-// no failure of a server there either.
+// nginxAnswers are the responses of nginx to http1Rows, by name, where they differ from
+// the ones here. None of them counts as a failure of a server in nginx.
 var nginxAnswers = map[string]string{
 	"a method in lower case": "400",
 	"CONNECT":                "400 or 405",
@@ -24,12 +23,12 @@ var nginxAnswers = map[string]string{
 	"bare LF in chunks":      "200 or 400", // by version
 	"a folded line":          "400",
 	"no version":             sawClosed, // it speaks HTTP/0.9
-	// It does not answer a client that sends no more.
+	// nginx does not respond to a client that sends no more.
 	"100-continue and no body":       sawClosed,
 	"a chunked body that breaks off": sawClosed,
 	"a body that breaks off":         sawClosed,
 	"a long body that breaks off":    sawClosed,
-	// It passes on no trailers, and does not look at them.
+	// nginx neither passes on nor checks trailers.
 	"a trailer whose name cannot be":         "200",
 	"a trailer whose name cannot be, by GET": "200",
 	"Content-Length announced as a trailer":  "200",
@@ -38,9 +37,8 @@ var nginxAnswers = map[string]string{
 	"a trailer of 5 kB":                      "200",
 }
 
-// TestMalformedAsNginx sends the same requests to a real nginx. It is here and not in e2e,
-// since the requests and what sends them are those of
-// TestProxyBlamesNoServerForClients.
+// TestMalformedAsNginx sends the same requests to a real nginx. It is not in e2e, because
+// it uses the requests and clients of TestProxyBlamesNoServerForClients.
 func TestMalformedAsNginx(t *testing.T) {
 	program(t, "nginx")
 	var upstream strings.Builder

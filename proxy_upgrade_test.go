@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestProxyUpgrades asks for other protocols. Only HTTP/1.1 has a field for it;
-// elsewhere the request goes on without.
+// TestProxyUpgrades requests other protocols. Only HTTP/1.1 has a header for it; for other
+// transports, the request is sent without the header.
 func TestProxyUpgrades(t *testing.T) {
 	for _, kind := range serverKinds {
 		t.Run(kind.name, func(t *testing.T) {
@@ -14,7 +14,7 @@ func TestProxyUpgrades(t *testing.T) {
 			passes := map[string]bool{"websocket": kind.name == "HTTP/1.1", "foo": kind.name == "HTTP/1.1"}
 			for protocol, want := range passes {
 				if kind.name == "HTTP/2" && protocol == "websocket" {
-					want = true // Go's client asks for it by HTTP/1.1
+					want = true // Go's client requests the upgrade over HTTP/1.1
 				}
 				got := sendHTTP1(t, fmt.Sprintf("127.0.0.1:%d", g.http), "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\n\r\n")
 				if got != "200" {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestRealm: what a browser shows as the realm cannot be forged.
+// TestRealm checks that the realm that a browser shows cannot be forged.
 func TestRealm(t *testing.T) {
 	files := map[string]string{"users": alice}
 	s := startSite(t, nil, files, httpsSite(`

@@ -31,7 +31,7 @@ func openFiles(t testing.TB) int {
 	return len(entries)
 }
 
-// Reloads under load: nobody notices, and nothing is left behind.
+// TestReloadsUnderLoad checks that reloads affect no request, and leave nothing behind.
 func TestReloadsUnderLoad(t *testing.T) {
 	const reloads, people = 20, 4
 	caddyfile := func(i int) string {
@@ -51,7 +51,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		}
 	}
 	known := process.guard.hashCount()
-	if err := s.reload(caddyfile(1)); err != nil { // the first reload starts what then stays
+	if err := s.reload(caddyfile(1)); err != nil { // the first reload starts what stays
 		t.Fatal(err)
 	}
 	settled := func() (int, int) {
@@ -65,7 +65,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		same := g == goroutines && f == fds
 		goroutines, fds = g, f
 		if !same {
-			time.Sleep(20 * time.Millisecond) // let what is ending end
+			time.Sleep(20 * time.Millisecond) // wait for goroutines that are ending
 		}
 		return same
 	})
@@ -89,7 +89,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 				r.SetBasicAuth(logins[i][0], logins[i][1])
 				resp, err := client.Do(r)
 				for retries := 0; err != nil && retries < 5; retries++ {
-					resp, err = client.Do(r) // Caddy itself closes connections that come just then
+					resp, err = client.Do(r) // Caddy may close new connections during a reload
 				}
 				if err != nil {
 					t.Error(err)
@@ -161,7 +161,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 }
 
-// A reload that is refused changes nothing.
+// TestRefusedReload checks that a refused reload changes nothing.
 func TestRefusedReload(t *testing.T) {
 	const old = "{\n\thtpasswd {\n\t\tpoll 1s\n\t}\n}\n"
 	const next = "{\n\thtpasswd {\n\t\tpoll 9s\n\t}\n}\n"
@@ -178,7 +178,7 @@ func TestRefusedReload(t *testing.T) {
 	busy := fmt.Sprintf("http://127.0.0.1:%d {\n\tbind 127.0.0.1\n\thtpasswd {\n\t\tfile {dir}/other\n\t}\n}\n", taken.Addr().(*net.TCPAddr).Port)
 	for _, row := range []struct {
 		name, before, caddyfile, want string
-		users                         string // what is written into the file in use
+		users                         string // the new text of the file in use
 	}{
 		{"syntax error", "", strings.TrimSuffix(next+handler("new", "{dir}/users"), "}\n"), "Caddyfile", alice},
 		{"unknown subdirective", "", next + httpsSite("\thtpasswd {\n\t\tfiles {dir}/users\n\t}"), "files", alice},
@@ -187,7 +187,7 @@ func TestRefusedReload(t *testing.T) {
 		{"missing group file", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
 		{"port in use", "", next + handler("new", "{dir}/users") + busy, "address already in use", alice},
 		{"broken file that is in use", "", next + handler("new", "{dir}/users"), "none of its 1 lines", "<html>\n"},
-		{"broken file, another site good", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
+		{"broken file, another site valid", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
 		{"settings of the app", "", "{\n\thtpasswd {\n\t\tpoll 1ms\n\t}\n}\n" + handler("new", "{dir}/users"), "poll", alice},
 		{"user_header", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
 	} {
@@ -219,7 +219,7 @@ func TestRefusedReload(t *testing.T) {
 		})
 	}
 	s.write("users", alice)
-	t.Run("mended: taken", func(t *testing.T) {
+	t.Run("fixed: loaded", func(t *testing.T) {
 		s := s.in(t)
 		if err := s.reload(next + handler("new", "{dir}/users")); err != nil {
 			t.Fatal(err)
@@ -234,7 +234,7 @@ func TestRefusedReload(t *testing.T) {
 	})
 }
 
-// At start-up a bad file or setting is the end of it: there is nothing to keep.
+// TestRefusedStart checks that an invalid file or setting prevents the start.
 func TestRefusedStart(t *testing.T) {
 	for _, row := range []struct{ name, users, block, want string }{
 		{"missing", "", "file {dir}/missing", "no such file"},
@@ -256,7 +256,7 @@ func TestRefusedStart(t *testing.T) {
 	}
 }
 
-// From the moment the file says so, the old password is worth nothing.
+// TestPasswordChanged checks that an old password is refused as soon as the file changes.
 func TestPasswordChanged(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice + bob}, "{\n\thtpasswd {\n\t\tpoll 500ms\n\t}\n}\n"+httpsSite(`
 	htpasswd {
@@ -293,7 +293,7 @@ func TestPasswordChanged(t *testing.T) {
 		s.write("users", aliceOther+carol)
 		eventually(t, "alice is in", func() bool { return s.get("/", "alice", "other").status == 200 })
 	})
-	t.Run("file deleted: serves on", func(t *testing.T) {
+	t.Run("file deleted: keeps serving", func(t *testing.T) {
 		s := s.in(t)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
@@ -314,7 +314,7 @@ func TestPasswordChanged(t *testing.T) {
 	})
 }
 
-// A password that was right when its hash was begun, and isn't when it is done.
+// TestPasswordChangedInFlight changes a password while its hash is computed.
 func TestPasswordChangedInFlight(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": slow + carol}, httpsSite(`
 	htpasswd {

@@ -20,9 +20,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// targets are request lines whose target is no path that matchers see, with
-// the status that is right if nobody logs in. Everything below /private needs a
-// password, as does / where the whole site does.
+// targets are request lines whose target is no path for matchers, with the status without
+// a login. Everything below /private needs a password, and on a protected site also /.
 var targets = []struct {
 	name, line    string
 	private, site int // status where /private* is protected, and where /* is
@@ -34,15 +33,15 @@ var targets = []struct {
 	{"a URL without a path", "GET http://localhost", 200, 401},
 	{"a URL with a query and no path", "GET http://localhost?x=/private", 200, 401},
 	{"a scheme and a query", "GET x:?x", 200, 401},
-	{"a URL behind a scheme", "GET x:http://localhost/private", 400, 400},
-	{"a path without a slash behind a scheme", "GET x:private", 400, 400},
+	{"a URL after a scheme", "GET x:http://localhost/private", 400, 400},
+	{"a path without a slash after a scheme", "GET x:private", 400, 400},
 	{"an asterisk with another method than OPTIONS", "GET *", 400, 400},
 	{"CONNECT to a host", "CONNECT localhost:80", 405, 405},
 	{"CONNECT with a path", "CONNECT /open", 405, 405},
 	{"CONNECT with the path that is protected", "CONNECT /private", 405, 405},
 }
 
-// gatedSites are sites in which only /private* is protected, or all.
+// gatedSites are sites of which only /private* is protected, or everything.
 var gatedSites = []struct {
 	name, routes string
 	isWhole      bool
@@ -58,8 +57,8 @@ var gatedSites = []struct {
 	{"error routes that lead to the server", "handle_errors {\nrespond \"{http.request.uri}\"\n}\nhtpasswd /private* {login}\nreverse_proxy {app}", false},
 }
 
-// TestTargetsThatAreNoPaths sends them to sites without a host, whose routes
-// are those of the server, and with one, whose routes are in a subroute.
+// TestTargetsThatAreNoPaths sends the targets to sites without a host, whose routes are
+// those of the server, and to sites with a host, whose routes are in a subroute.
 func TestTargetsThatAreNoPaths(t *testing.T) {
 	const named = `
 	&(login) {
@@ -109,14 +108,14 @@ func TestTargetsThatAreNoPaths(t *testing.T) {
 	}
 }
 
-// TestNoRequestCarriesOthers: reverse_proxy sends the body of a CONNECT as it
-// is, so that an upstream takes it for further requests; and an upstream that
-// grants an upgrade to HTTP/2 gets requests that Caddy does not see.
+// TestNoRequestCarriesOthers sends CONNECT and upgrades. reverse_proxy would send the body
+// of a CONNECT unchanged, so that an upstream takes it for further requests. An upstream
+// that accepts an upgrade to HTTP/2 would get requests that Caddy does not see.
 func TestNoRequestCarriesOthers(t *testing.T) {
 	const inner = "DELETE /private HTTP/1.1\r\nHost: localhost\r\nX-User: root\r\nContent-Length: 0\r\n\r\n"
 	for _, layout := range []struct {
 		name       string
-		errorRoute bool // which says what the status is
+		errorRoute bool // which responds with the status
 		directives string
 	}{
 		{"an exempt path", false, "htpasswd {\nfile {dir}/users\nuser_header X-User\nexempt /open\n}\nreverse_proxy {app}"},
@@ -180,7 +179,7 @@ func TestNoRequestCarriesOthers(t *testing.T) {
 	}
 }
 
-// rawStatus sends bytes over plain HTTP and returns the status of the answer.
+// rawStatus sends bytes over plain HTTP and returns the status of the response.
 func rawStatus(t *testing.T, port int, text string) int {
 	t.Helper()
 	c, err := net.Dial("tcp", fmt.Sprintf("localhost:%d", port))
@@ -195,7 +194,7 @@ func rawStatus(t *testing.T, port int, text string) int {
 	return resp.StatusCode
 }
 
-// TestGateLeavesForwardProxies: CONNECT is what a forward proxy is there for.
+// TestGateLeavesForwardProxies checks that a forward proxy still gets CONNECT.
 func TestGateLeavesForwardProxies(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -228,14 +227,14 @@ func TestGateLeavesForwardProxies(t *testing.T) {
 	})
 }
 
-// TestGateChangesNoRoute: with the gate, a request takes the route that it takes
-// without.
+// TestGateChangesNoRoute checks that a request takes the same route with and without the
+// gate.
 func TestGateChangesNoRoute(t *testing.T) {
 	get, head := caddyhttp.MatchMethod{"GET"}, caddyhttp.MatchMethod{"HEAD"}
 	for _, test := range []struct {
 		name     string
 		sets     caddyhttp.MatcherSets
-		isLoaded bool // all routes are
+		isLoaded bool // all routes are loaded
 		want     map[string]bool
 	}{
 		{"no matcher", nil, false, map[string]bool{"GET": true, "PUT": true}},

@@ -16,7 +16,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// What the application is told about the user comes from here alone.
+// TestForgedUserHeader checks that the application gets the user only from htpasswd.
 func TestForgedUserHeader(t *testing.T) {
 	app := testkit.NewWitness(t)
 	caddyfile := `{
@@ -73,7 +73,7 @@ https://localhost:{https} {
 				}{
 					{"good", "/", good, []string{"alice"}},
 					{"exempt", "/exempt/x", "", nil},
-					{"exempt, good", "/exempt/x", good, nil},
+					{"exempt, valid", "/exempt/x", good, nil},
 					{"failing", "/", "", nil},
 				} {
 					if options != "" && kind.name != "good" && kind.name != "exempt" {
@@ -125,8 +125,8 @@ https://localhost:{https} {
 	}
 }
 
-// checkIdentity checks that the application was told of these users, and of
-// nobody else in any other spelling or place.
+// checkIdentity checks that the application got these users, and no other user in any
+// other spelling or place.
 func checkIdentity(t *testing.T, got testkit.Witnessed, field string, want []string) {
 	t.Helper()
 	for name, values := range got.Header {
@@ -150,7 +150,7 @@ func checkIdentity(t *testing.T, got testkit.Witnessed, field string, want []str
 	}
 }
 
-// squash is how a careless application looks at the name of a field.
+// squash returns the name of a header as a careless application compares it.
 func squash(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' {
@@ -160,7 +160,7 @@ func squash(name string) string {
 	}, strings.ToLower(name))
 }
 
-// trailing is a body that does something at its end.
+// trailing is a body that calls a function at its end.
 type trailing struct {
 	io.Reader
 	atEOF func()
@@ -174,7 +174,7 @@ func (r *trailing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// No password is asked for, or looked at, where others can read it.
+// TestEncryption checks that no password is requested or checked where others can read it.
 func TestEncryption(t *testing.T) {
 	app := testkit.NewWitness(t)
 	files := map[string]string{"users": alice}
@@ -314,15 +314,15 @@ func TestIsEncrypted(t *testing.T) {
 	}
 }
 
-// What is taken out of a request, and what stays, for one handler
-// and for those further down.
+// TestTakeCredentials checks what is removed from a request and what stays, for one handler
+// and for later handlers.
 func TestTakeCredentials(t *testing.T) {
 	for _, row := range []struct {
 		name          string
 		first         []string // what the client sent
 		left          []string // after the first handler
-		between       []string // what stands there when the second one comes, if not nil
-		sent, further []string // what the second one checks, and leaves
+		between       []string // the header that the second handler gets, if not nil
+		sent, further []string // what the second handler checks, and what it leaves
 	}{
 		{"nothing", nil, nil, nil, nil, nil},
 		{"Basic", []string{"Basic a"}, nil, nil, []string{"Basic a"}, nil},
@@ -359,7 +359,7 @@ func TestTakeCredentials(t *testing.T) {
 			if _, ok := r.Header["Authorization"]; ok && row.further == nil {
 				t.Error("got a header without values, want none")
 			}
-			// Nothing of it is printed.
+			// No part of the credentials is printed.
 			for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 				if got := fmt.Sprintf(format, one); got != "" {
 					t.Errorf("%s: got %q, want nothing", format, got)
@@ -375,8 +375,8 @@ func TestTakeCredentials(t *testing.T) {
 	}
 }
 
-// HTTP takes the whitespace around a value off, so a user "alice " must not
-// become the user "alice" on the way to the application.
+// TestUserWithSpaces checks that a user "alice " does not become "alice" on the way to the
+// application, because HTTP removes whitespace around a value.
 func TestUserWithSpaces(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{"users": aliceOther + "alice " + alice[len("alice"):] + "bob\t" + bob[len("bob"):]}, httpsSite(`

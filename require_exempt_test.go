@@ -9,8 +9,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestRequireAndExempt has a row for each status that require can lead to, and
-// for the ways round the password.
+// TestRequireAndExempt has a row for each status that require can lead to, and for
+// attempts to bypass the password.
 func TestRequireAndExempt(t *testing.T) {
 	app := testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{
@@ -92,7 +92,7 @@ func TestRequireAndExempt(t *testing.T) {
 		{"require user: named", "/user", "alice", "secret", 200, "application"},
 		{"require user: another", "/user", "bob", "hunter2", 403, ""},
 		{"require user: another, wrong password", "/user", "bob", "no", 401, ""},
-		{"require user: nobody", "/user", "", "", 401, ""},
+		{"require user: no such user", "/user", "", "", 401, ""},
 		{"require group: member", "/group", "alice", "secret", 200, "alice|admins,staff"},
 		{"require group: member by the second file", "/group", "carol", "carols", 200, "carol|audit"},
 		{"require group: of another one", "/group", "bob", "hunter2", 403, ""},
@@ -102,7 +102,7 @@ func TestRequireAndExempt(t *testing.T) {
 		{"no require: groups are told", "/any", "bob", "hunter2", 200, "bob|staff"},
 		{"no group files: an empty placeholder", "/nogroups", "bob", "hunter2", 200, "bob|"},
 		{"no exempt matches", "/", "", "", 401, ""},
-		{"no exempt matches, good user", "/", "alice", "secret", 200, "application"},
+		{"no exempt matches, valid user", "/", "alice", "secret", 200, "application"},
 		{"exempt: named", "/health", "", "", 200, "application"},
 		{"exempt: named, wrong password", "/health", "alice", "no", 200, "application"},
 		{"exempt: path", "/public/x", "", "", 200, "application"},
@@ -197,9 +197,8 @@ func TestRequireAndExempt(t *testing.T) {
 	})
 }
 
-// TestExemptPlaceholders: a request that passes without a password has no
-// name, also where one is filled in by a placeholder; unless another handler
-// has asked for one.
+// TestExemptPlaceholders checks that a request without a login has no user, not even in a
+// placeholder, unless another handler has verified one.
 func TestExemptPlaceholders(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", "bob:"+shaSecret1+"\n")

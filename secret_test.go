@@ -28,15 +28,15 @@ const (
 	secretB = "canary-secret-BBBBBBBBBBBBBBBBBB"
 )
 
-// fleetServer is one of several servers with the same files and limits: a
-// handler, and a guard that notes the class of each hash that is computed.
+// fleetServer is one of several servers with the same files and limits: a handler, and a
+// guard that records the class of each computed hash.
 type fleetServer struct {
 	*Handler
 	classes []string
 }
 
-// newFleetServer starts a server with this app, in a directory of its own, that
-// has the files users and guests in its working directory.
+// newFleetServer starts a server with this app, in its own directory, with the files users
+// and guests in its working directory.
 func newFleetServer(t *testing.T, storage, app string, users, guests string) *fleetServer {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -61,7 +61,7 @@ func newFleetServer(t *testing.T, storage, app string, users, guests string) *fl
 	return s
 }
 
-// contextWithStorage is the context of a configuration with a storage of its own.
+// contextWithStorage returns the context of a configuration with its own storage.
 func contextWithStorage(t testing.TB, dir string) caddy.Context {
 	t.Helper()
 	raw, err := json.Marshal(map[string]string{"module": "file_system", "root": dir})
@@ -71,8 +71,8 @@ func contextWithStorage(t testing.TB, dir string) caddy.Context {
 	return ctx
 }
 
-// TestFleetDecoys: servers that share a secret compute hashes of the same
-// class for an unknown name, wherever their files are.
+// TestFleetDecoys checks that servers that share a secret compute hashes of the same class
+// for an unknown user, even with different paths of the files.
 func TestFleetDecoys(t *testing.T) {
 	const names = 1000
 	digest86 := digest43[:42] + digest43[:42] + ".."
@@ -136,7 +136,7 @@ func TestFleetDecoys(t *testing.T) {
 	}
 }
 
-// TestSourceName is about a file that several configurations name.
+// TestSourceName has several configurations name a file.
 func TestSourceName(t *testing.T) {
 	keyOf := func(name string) uint64 {
 		var n sourceName
@@ -148,15 +148,15 @@ func TestSourceName(t *testing.T) {
 		do   func(n *sourceName)
 		want string
 	}{
-		{"nobody names it", func(*sourceName) {}, "/path"},
+		{"no configuration names it", func(*sourceName) {}, "/path"},
 		{"one site", func(n *sourceName) { n.add("users") }, "users"},
-		{"two sites with the same name, and one goes", func(n *sourceName) { n.add("users"); n.add("users"); n.remove("users") }, "users"},
+		{"two sites with the same name, one is removed", func(n *sourceName) { n.add("users"); n.add("users"); n.remove("users") }, "users"},
 		{"two sites with different names", func(n *sourceName) { n.add("users"); n.add("./users") }, "./users"},
 		{"in another order", func(n *sourceName) { n.add("./users"); n.add("users") }, "./users"},
 		{"a reload with another name", func(n *sourceName) { n.add("a"); n.add("b"); n.remove("a") }, "b"},
 		{"a refused reload with another name", func(n *sourceName) { n.add("b"); n.add("a"); n.remove("a") }, "b"},
 		{"all sites are gone", func(n *sourceName) { n.add("a"); n.remove("a") }, "a"},
-		{"one that was never there goes", func(n *sourceName) { n.add("a"); n.remove("b") }, "a"},
+		{"an unknown name is removed", func(n *sourceName) { n.add("a"); n.remove("b") }, "a"},
 	} {
 		var n sourceName
 		n.init("/path")
@@ -166,8 +166,8 @@ func TestSourceName(t *testing.T) {
 	}
 }
 
-// TestSourceNameOfHandler has one file in two handlers, by different names: its
-// decoys are the same for both, and so are its limits.
+// TestSourceNameOfHandler has two handlers with the same file and different names for it.
+// The decoys and limits are the same for both.
 func TestSourceNameOfHandler(t *testing.T) {
 	t.Chdir(t.TempDir())
 	must(t, os.WriteFile("users", []byte("alice:"+shaSecret1+"\nbob:"+apr1Secret1), 0o600))
@@ -197,7 +197,7 @@ func TestSourceNameOfHandler(t *testing.T) {
 	}
 }
 
-// TestSecretRefused has secrets that are refused, none of which is shown.
+// TestSecretRefused has invalid secrets. No error shows them.
 func TestSecretRefused(t *testing.T) {
 	t.Setenv("TEST_SHORT", "canary")
 	for _, test := range []struct{ name, json, caddyfile, want string }{
@@ -244,8 +244,8 @@ func TestSecretRefused(t *testing.T) {
 	}
 }
 
-// TestValidateMakesNoSecret: "caddy validate", often run as root, leaves nothing
-// in the storage, and a start makes the secret.
+// TestValidateMakesNoSecret checks that "caddy validate", which often runs as root, does
+// not change the storage, and that a start creates the secret.
 func TestValidateMakesNoSecret(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
@@ -275,9 +275,9 @@ func TestValidateMakesNoSecret(t *testing.T) {
 	}
 }
 
-// TestSecretAcrossReloads: what is configured holds from the start of its
-// configuration, a refused configuration changes nothing, and a secret stays
-// while the storage is down.
+// TestSecretAcrossReloads checks that the configured secret takes effect at the start of
+// its configuration, that a refused configuration changes nothing, and that a secret stays
+// in use while the storage is down.
 func TestSecretAcrossReloads(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice)
@@ -328,8 +328,8 @@ func TestSecretAcrossReloads(t *testing.T) {
 	}
 }
 
-// faultyStorage is a storage of Caddy's that does not give the secret away: fault
-// says what each call comes to.
+// faultyStorage is a storage that does not return the secret. fault returns the result of
+// each call.
 type faultyStorage struct {
 	certmagic.Storage
 	fault func(ctx context.Context) error
@@ -378,8 +378,8 @@ var faults = map[string]func(ctx context.Context) error{
 	"hangs and does not even stop": func(context.Context) error { select {} },
 }
 
-// TestStorageFault starts servers whose storage has a fault: people log in, and
-// one line says what is wrong.
+// TestStorageFault starts servers whose storage has a fault. Users can log in, and one
+// line says what is wrong.
 func TestStorageFault(t *testing.T) {
 	for fault := range faults {
 		t.Run(fault, func(t *testing.T) {
@@ -419,7 +419,7 @@ func TestStorageFault(t *testing.T) {
 	}
 }
 
-// TestFirstStartsAgree starts servers at once that share a storage of Caddy's.
+// TestFirstStartsAgree starts several servers with a shared storage at the same time.
 func TestFirstStartsAgree(t *testing.T) {
 	const servers = 4
 	dir := t.TempDir()

@@ -28,7 +28,7 @@ func TestServedPasswordFileWarning(t *testing.T) {
 		{"root of the file server", tlsSite(login("site/.htpasswd") + "file_server {\nroot {dir}/site\n}"), "site/.htpasswd"},
 		{"file server in another handle", tlsSite("root {dir}/site\nhandle /x/* {\n" + login("site/.htpasswd") + "}\nhandle {\nfile_server\n}"), "site/.htpasswd"},
 		{"file server before", tlsSite("route {\nhandle_path /x/* {\nfile_server {\nroot {dir}/site\n}\n}\n" + login("site/.htpasswd") + "}"), "site/.htpasswd"},
-		{"file server for paths that lead elsewhere", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "file_server /static/*"), ""},
+		{"file server for other paths", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "file_server /static/*"), ""},
 		{"file server for other files", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "@a path /a /b/.htpasswd\nfile_server @a"), ""},
 		{"file server for paths that lead to it", tlsSite("root {dir}/site\n" + login("site/private/.htpasswd") + "file_server /Private/*"), "site/private/.htpasswd"},
 		{"file server after paths that are rewritten and answered", tlsSite("root {dir}/site\n" + login("site/.htpasswd") + "route {\nhandle_path /x/* {\nrespond x\n}\nroute /y/* {\nfile_server\n}\n}"), ""},
@@ -58,7 +58,8 @@ func TestServedPasswordFileWarning(t *testing.T) {
 	}
 }
 
-// TestHiddenAsCaddyHides asks Caddy for files that are taken for hidden, or not.
+// TestHiddenAsCaddyHides requests files that the check takes for hidden, or not, from
+// Caddy.
 func TestHiddenAsCaddyHides(t *testing.T) {
 	s := checkedServer(t)
 	must(t, os.MkdirAll(filepath.Join(s.dir, "site", "private"), 0o755))

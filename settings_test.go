@@ -16,7 +16,7 @@ func TestActiveSettings(t *testing.T) {
 		{"the last one started is active", func(s *activeSettings) { s.start(a); s.start(b) }, b},
 		{"a reload: the old one is stopped after the new one is started", func(s *activeSettings) { s.start(a); s.start(b); s.stop(a) }, b},
 		{"a refused reload: the new one is stopped", func(s *activeSettings) { s.start(a); s.start(b); s.stop(b) }, a},
-		{"a refused reload, then a good one", func(s *activeSettings) { s.start(a); s.start(b); s.stop(b); s.start(c); s.stop(a) }, c},
+		{"a refused reload, then a valid one", func(s *activeSettings) { s.start(a); s.start(b); s.stop(b); s.start(c); s.stop(a) }, c},
 		{"one that was never started is stopped", func(s *activeSettings) { s.start(a); s.stop(b) }, a},
 		{"stopped", func(s *activeSettings) { s.start(a); s.stop(a) }, nil},
 		{"all stopped, in any order", func(s *activeSettings) {
@@ -56,7 +56,7 @@ func TestActiveSettingsAreWatched(t *testing.T) {
 		func() { s.start(a) }, func() { s.start(b) }, func() { s.stop(a) }, func() { s.stop(b) },
 	} {
 		_, one := s.watch()
-		_, two := s.watch() // as many wait as there are files
+		_, two := s.watch() // each file waits
 		if isClosed(one) || isClosed(two) {
 			t.Errorf("change %d: got a notice before it, want it after", i)
 		}
@@ -65,7 +65,7 @@ func TestActiveSettingsAreWatched(t *testing.T) {
 			t.Errorf("change %d: got no notice, want one", i)
 		}
 	}
-	s.start(a) // nobody waits
+	s.start(a) // without a waiter
 	s.start(b)
 	if got, _ := s.watch(); got != b {
 		t.Error("got other settings than those started last")

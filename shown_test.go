@@ -12,8 +12,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestLoggedNameIsShown: no name that a client sends drives the terminal of who
-// reads the log.
+// TestLoggedNameIsShown checks that no user name from a client controls the terminal of an
+// administrator who reads the log.
 func TestLoggedNameIsShown(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.WarnLevel)

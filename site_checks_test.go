@@ -44,8 +44,8 @@ func TestProtectedIsLogged(t *testing.T) {
 	}
 }
 
-// TestUnreachedWarning: an htpasswd that stands behind a handler which always
-// answers protects nothing.
+// TestUnreachedWarning has an htpasswd after a handler that always responds, so that it
+// protects nothing.
 func TestUnreachedWarning(t *testing.T) {
 	s := checkedServer(t)
 	for _, test := range []struct {
@@ -98,7 +98,7 @@ func TestPlainHTTPWarning(t *testing.T) {
 		{"TLS on the port for plain HTTP", "{\nhttp_port {http}\n}\nhttp://localhost {\ntls internal\n{htpasswd}\n}\n", true},
 		{"allowed", ":{http} {\nhtpasswd {\nfile {dir}/users\nallow_http\n}\n}\n", false},
 		{"behind a proxy", "{\nservers {\ntrusted_proxies static 192.0.2.1\n}\n}\n:{http} {\n{htpasswd}\n}\n", false},
-		{"behind a proxy of this machine", "{\nservers {\ntrusted_proxies_unix\n}\n}\n:{http} {\n{htpasswd}\n}\n", false},
+		{"behind a proxy on this machine", "{\nservers {\ntrusted_proxies_unix\n}\n}\n:{http} {\n{htpasswd}\n}\n", false},
 		{"automatic HTTPS", tlsSite("{htpasswd}"), false},
 		{"automatic HTTPS with redirects", "{\nhttp_port {http}\nhttps_port {https}\n}\nlocalhost {\n{htpasswd}\n}\n", false},
 		{"port for HTTPS without a name", "{\nhttp_port {http}\nhttps_port {https}\n}\nhttps:// {\ntls internal {\non_demand\n}\n{htpasswd}\n}\n", false},

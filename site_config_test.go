@@ -18,8 +18,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
 
-// TestOddJSON has configurations that Caddy refuses by itself or that name nobody:
-// the checks must pass over them.
+// TestOddJSON has configurations that Caddy refuses, or that have no user. The checks must
+// ignore them.
 func TestOddJSON(t *testing.T) {
 	s := checkedServer(t)
 	login := `{"handler":"htpasswd","files":["` + s.dir + `/users"]}`
@@ -42,7 +42,7 @@ func TestOddJSON(t *testing.T) {
 	}
 }
 
-// guardingHandler is a loaded handler around another.
+// guardingHandler is a loaded handler that wraps another one.
 type guardingHandler struct{ inner any }
 
 func (g guardingHandler) guarded() any { return g.inner }
@@ -51,7 +51,7 @@ func (guardingHandler) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.H
 	return nil
 }
 
-// TestGuardedProxy looks through a handler around a reverse_proxy, loaded or not.
+// TestGuardedProxy finds a reverse_proxy inside of another handler, loaded or not.
 func TestGuardedProxy(t *testing.T) {
 	const (
 		proxy = `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-User":["{http.auth.user.id}"]}}}}`
@@ -75,8 +75,8 @@ func TestGuardedProxy(t *testing.T) {
 	}
 }
 
-// TestLargeConfigurationIsTranslated translates sites with many routes: the work
-// must not grow with the square of their number.
+// TestLargeConfigurationIsTranslated translates sites with many routes. The work must not
+// grow with the square of their number.
 func TestLargeConfigurationIsTranslated(t *testing.T) {
 	raw := caddyhttp.Route{HandlersRaw: []json.RawMessage{[]byte(`{"handler":"subroute","routes":[{"match":[{"path":["/a"]}],"handle":[{"handler":"htpasswd","files":["x"]},{"handler":"reverse_proxy"}]}]}`)}}
 	loaded := caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{&caddyhttp.Subroute{Routes: caddyhttp.RouteList{{
@@ -105,8 +105,8 @@ func TestLargeConfigurationIsTranslated(t *testing.T) {
 	}
 }
 
-// TestLoadedHandlersAreReadAsTheirJSON compares the translation of handlers that
-// Caddy has loaded with that of the JSON that they were made of.
+// TestLoadedHandlersAreReadAsTheirJSON compares the translation of loaded handlers with
+// the translation of their JSON.
 func TestLoadedHandlersAreReadAsTheirJSON(t *testing.T) {
 	const text = `{"match":[{"path":["/a"],"not":[{"host":["b"]}]}],"group":"g","terminal":true,"handle":[` +
 		`{"handler":"subroute","routes":[{"handle":[{"handler":"vars","root":"/srv"}]}],"errors":{"routes":[{"handle":[{"handler":"static_response","body":"x"}]}]}},` +
@@ -120,7 +120,7 @@ func TestLoadedHandlersAreReadAsTheirJSON(t *testing.T) {
 			must(t, route.Provision(ctx, nil))
 		}
 		result := routeOf(route)
-		for i := range result.Steps { // the struct does not have its own name in it
+		for i := range result.Steps { // the struct does not contain its own name
 			result.Steps[i].Config = laxjson.Without(result.Steps[i].Config, "handler")
 		}
 		inner := result.Steps[0]
@@ -134,7 +134,7 @@ func TestLoadedHandlersAreReadAsTheirJSON(t *testing.T) {
 	}
 }
 
-// FuzzWalkSites looks at routes that nobody would write.
+// FuzzWalkSites walks through unusual routes.
 func FuzzWalkSites(f *testing.F) {
 	for _, routes := range []string{
 		`[{"handle":[{"handler":"htpasswd","files":["x"]}]}]`,
@@ -162,7 +162,7 @@ func FuzzWalkSites(f *testing.F) {
 			}
 		}
 
-		// The same routes without Caddy's own types.
+		// The same routes without Caddy's types.
 		var direct []routes.Route
 		if err := json.Unmarshal(laxjson.Unescape(text), &direct); err != nil {
 			t.Fatalf("got error %v of routes that Caddy reads, want none", err)

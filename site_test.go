@@ -29,8 +29,8 @@ const (
 
 const restricted = `Basic realm="Restricted", charset="UTF-8"`
 
-// startSite starts a server with these files and this Caddyfile, in which {app}
-// stands for the address of the application.
+// startSite starts a server with these files and this Caddyfile, in which {app} stands for
+// the address of the application.
 func startSite(t testing.TB, app *testkit.Witness, files map[string]string, caddyfile string) *server {
 	t.Helper()
 	return startSiteWith(t, testkit.ServerOptions{}, app, files, caddyfile)
@@ -71,8 +71,8 @@ func hashes(f func()) int64 {
 	return process.guard.hashCount() - before
 }
 
-// checkStatus checks the status, and that there is exactly one challenge with
-// a 401, and none with anything else.
+// checkStatus checks the status, and that there is exactly one challenge with status 401
+// and none with any other.
 func checkStatus(t testing.TB, a answer, status int, challenge string) {
 	t.Helper()
 	var want []string

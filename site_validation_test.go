@@ -19,14 +19,14 @@ func (l logLine) String() string {
 	return string(text)
 }
 
-// validation is what "caddy validate" says about a configuration.
+// validation is the result of "caddy validate" for a configuration.
 type validation struct {
 	err   error
 	lines []logLine // of this module
 }
 
-// validated loads a configuration as "caddy validate" does. In a Caddyfile,
-// {htpasswd} is a whole directive; what begins with { is JSON.
+// validated loads a configuration as "caddy validate" does. In a Caddyfile, {htpasswd}
+// stands for a whole directive. A text that begins with { is JSON.
 func validated(t *testing.T, s *server, config string) validation {
 	t.Helper()
 	text, err := s.adapt(strings.ReplaceAll(config, "{htpasswd}", "htpasswd {\n\tfile {dir}/users\n}"))
@@ -52,7 +52,7 @@ func validatedJSON(t *testing.T, s *server, text []byte) validation {
 	return v
 }
 
-// warnings are the lines of level WARN but those about the test's own files.
+// warnings returns the lines at level WARN, except those about the test's own files.
 func (v validation) warnings() (found []string) {
 	for _, line := range v.lines {
 		if line["level"] == "warn" && !strings.Contains(fmt.Sprint(line["msg"]), "weak password") {
@@ -71,7 +71,7 @@ func (v validation) infos() (found []logLine) {
 	return found
 }
 
-// wantNothing is for configurations that load without a warning.
+// wantNothing fails unless the configuration loads without a warning.
 func (v validation) wantNothing(t *testing.T) {
 	t.Helper()
 	if v.err != nil {
@@ -82,7 +82,8 @@ func (v validation) wantNothing(t *testing.T) {
 	}
 }
 
-// wantWarning is for configurations that load with one warning, with all of texts in it.
+// wantWarning fails unless the configuration loads with one warning that contains all
+// texts.
 func (v validation) wantWarning(t *testing.T, texts ...string) {
 	t.Helper()
 	if v.err != nil {
@@ -100,7 +101,8 @@ func (v validation) wantWarning(t *testing.T, texts ...string) {
 	}
 }
 
-// wantRefusal is for configurations that do not load; all of texts are in the error.
+// wantRefusal fails unless the configuration is refused with an error that contains all
+// texts.
 func (v validation) wantRefusal(t *testing.T, texts ...string) {
 	t.Helper()
 	if v.err == nil {
@@ -113,8 +115,8 @@ func (v validation) wantRefusal(t *testing.T, texts ...string) {
 	}
 }
 
-// checkedServer is one in whose directory is a file users with alice and bob, both
-// with the password secret1.
+// checkedServer returns a server with a file users in its directory, with alice and bob,
+// both with the password secret1.
 func checkedServer(t *testing.T) *server {
 	t.Helper()
 	s := startServer(t, "")

@@ -3,6 +3,7 @@ package caddyhtpasswd
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -119,7 +120,7 @@ type acquired[S store] struct {
 func acquire[S store](s *sources, name string, newStore func(path string) S, logger *zap.Logger) (acquired[S], error) {
 	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
 	if err != nil {
-		return acquired[S]{}, err
+		return acquired[S]{}, fmt.Errorf("path: %w", err)
 	}
 	a, err := acquirePath(s, name, newStore, logger)
 	if err != nil && htfile.IsTextNotPath(name) {
@@ -151,10 +152,12 @@ func acquirePath[S store](s *sources, name string, newStore func(path string) S,
 // errTextAsPath is the error for a path that looks like a line of a password file.
 var errTextAsPath = errors.New("value looks like the text of a password file (not shown here); expected the path of a file with this text, such as /etc/caddy/.htpasswd")
 
-// howToCreate returns what to do if the error is a missing password file, or "".
-func howToCreate(err error) string {
-	if errors.Is(err, fs.ErrNotExist) {
-		return "; create it with: caddy htpasswd -c <file> <user>"
+// howToCreate returns what to do if the error is a missing password file, or "". The text
+// has no angle brackets, which "caddy reload" would print as \u003c and \u003e.
+func (a *acquired[S]) howToCreate(err error) string {
+	path, absErr := filepath.Abs(a.name)
+	if absErr != nil || !errors.Is(err, fs.ErrNotExist) {
+		return ""
 	}
-	return ""
+	return "; create it with: caddy htpasswd -c " + path + " USER"
 }

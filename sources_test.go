@@ -21,7 +21,7 @@ const (
 	fileB = "alice:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n"
 )
 
-// activate makes settings active until the end of a test.
+// activate activates settings until the end of a test.
 func activate(t *testing.T, poll time.Duration) *settings {
 	t.Helper()
 	active := &settings{poll: poll, keys: keyring.NewRing(&process.keys), logger: zap.NewNop()}
@@ -30,7 +30,7 @@ func activate(t *testing.T, poll time.Duration) *settings {
 	return active
 }
 
-// TestFollowSettings makes other settings active: who follows a file learns of it.
+// TestFollowSettings activates other settings. Followers of a file get them.
 func TestFollowSettings(t *testing.T) {
 	one := activate(t, time.Hour)
 	settings, changed := process.sources.followSettings()
@@ -56,18 +56,18 @@ func followers() int {
 	return strings.Count(stacks.String(), "follow.(*Follower).run(") + strings.Count(stacks.String(), "(*inotify).await(") + strings.Count(stacks.String(), "(*notifier).forward(")
 }
 
-// nobodyFollows waits until no goroutine follows a file: one that has said that
-// it is done may still be on its way out.
+// nobodyFollows waits until no goroutine follows a file. A goroutine that has signaled its
+// end may still be running.
 func nobodyFollows(t *testing.T) {
 	t.Helper()
 	eventually(t, "no goroutine follows a file", func() bool { return followers() == 0 })
 }
 
-// awaitKnows waits until a handler knows a user, or doesn't any more.
+// awaitKnows waits until a handler has, or no longer has, a user.
 func awaitKnows(t *testing.T, h *Handler, user string, want result) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
-		f := h.users.find([]byte(user)) // a login would have the file looked at
+		f := h.users.find([]byte(user)) // a login would check the file
 		if f.isUsable() {
 			return want == resultPassed && f.class().Verify(f.entry.Hash, []byte("secret1"))
 		}
@@ -75,11 +75,11 @@ func awaitKnows(t *testing.T, h *Handler, user string, want result) {
 	})
 }
 
-// TestFilesAreShared is what handlers of one path have in common, and that
-// nothing is left when the last one is gone.
+// TestFilesAreShared checks what handlers of one path share, and that nothing is left when
+// the last handler is gone.
 func TestFilesAreShared(t *testing.T) {
 	activate(t, time.Hour)
-	nobodyFollows(t) // anything for another test
+	nobodyFollows(t) // no file of another test
 	path := writeFile(t, fileA)
 	groups := writeFile(t, "admins: alice\n")
 	one, two := &Handler{Files: []string{path, path}, GroupFiles: []string{groups}}, &Handler{Files: []string{path}}
@@ -88,10 +88,10 @@ func TestFilesAreShared(t *testing.T) {
 	if one.users[0] != two.users[0] || one.users[0] != one.users[1] {
 		t.Error("got two stores of the same file, want one")
 	}
-	eventually(t, "two files are followed", func() bool { return followers() == 4 }) // each with its notices
+	eventually(t, "two files are followed", func() bool { return followers() == 4 }) // each with its notifications
 
 	replace(t, path, "rubbish")
-	three := &Handler{Files: []string{path}} // invalid, though already in use
+	three := &Handler{Files: []string{path}} // invalid, although the file is in use
 	if err := three.Provision(configContext(t)); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
@@ -100,7 +100,7 @@ func TestFilesAreShared(t *testing.T) {
 		t.Errorf("a user of the previous version: got %s, want %s", got, resultPassed)
 	}
 
-	// A path read as users and as groups is two.
+	// A path used as a password file and as a group file counts as two files.
 	mixed := &Handler{Files: []string{path}, GroupFiles: []string{path}}
 	replace(t, path, fileA)
 	must(t, mixed.Provision(configContext(t)))
@@ -108,13 +108,13 @@ func TestFilesAreShared(t *testing.T) {
 	must(t, mixed.Cleanup())
 
 	must(t, one.Cleanup())
-	must(t, one.Cleanup()) // once more takes nothing from others
+	must(t, one.Cleanup()) // a second call does not affect others
 	replace(t, path, fileB)
 	awaitKnows(t, two, "bob", resultPassed)
 	must(t, two.Cleanup())
 	nobodyFollows(t)
 
-	// One that can't be read leaves nothing either.
+	// A file that cannot be read leaves nothing either.
 	four := &Handler{Files: []string{path, path + ".none"}}
 	if err := four.Provision(configContext(t)); err == nil {
 		t.Error("got no error for a file that is missing, want one")

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// TestTextAsPath: a value of 'file' that is the text of a password file is not
-// shown, in whatever way it is written.
+// TestTextAsPath checks that a value of 'file' that is the text of a password file is
+// never shown, however it is written.
 func TestTextAsPath(t *testing.T) {
 	const hash = "$2y$04$bQ5GWxJ6bzCjZ3Ra1nSg9./FyxwgOMNCNm2YjVGyXwJdSrNYBZ0Su"
 	for name, text := range map[string]string{
@@ -33,7 +33,7 @@ func TestTextAsPath(t *testing.T) {
 		"a name with a slash, a bad one": "corp/alice:$5$canary",
 		"a name of one letter":           "a:" + hash,
 		"a comment behind the hash":      "alice:" + shaSecret1 + ":first",
-		"blanks in front":                "  alice:" + hash,
+		"whitespace before it":           "  alice:" + hash,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("HTPASSWD_TEST_USERS", text)
@@ -54,7 +54,8 @@ func TestTextAsPath(t *testing.T) {
 	}
 }
 
-// TestNobodyCanLogIn: there is one warning for a file with which nobody can log in.
+// TestNobodyCanLogIn checks that there is one warning about a file with which no user can
+// log in.
 func TestNobodyCanLogIn(t *testing.T) {
 	t.Parallel()
 	const empty, locked = "file contains no users", "no user in the file can log in"

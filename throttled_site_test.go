@@ -22,7 +22,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// These tests are about rate limits as a client sees them, through a real Caddy.
+// These tests check rate limits from the view of a client, with a real Caddy.
 
 // throttleSite is a Caddyfile of one site with settings in global options.
 func throttleSite(global, rest string) string {
@@ -35,7 +35,7 @@ const (
 	behindProxies = "servers {\n\ttrusted_proxies static private_ranges\n\ttrusted_proxies_strict\n}\n"
 )
 
-// guess sends wrong passwords, always others, and returns the last answer.
+// guess sends different wrong passwords, and returns the last response.
 func (s *server) guess(n int, user string, header http.Header) (a answer) {
 	s.t.Helper()
 	for range n {
@@ -108,8 +108,8 @@ func TestThrottledAnswers(t *testing.T) {
 	}
 }
 
-// TestForwardedFor has clients name other addresses than their own. The address
-// that a trusted proxy has seen counts.
+// TestForwardedFor has clients send addresses in X-Forwarded-For. The address that a
+// trusted proxy has seen counts.
 func TestForwardedFor(t *testing.T) {
 	from := func(addresses ...string) http.Header {
 		return http.Header{"X-Forwarded-For": {strings.Join(addresses, ", ")}}
@@ -119,7 +119,7 @@ func TestForwardedFor(t *testing.T) {
 		global string
 		test   func(t *testing.T, s *server)
 	}{
-		{"an untrusted client can't choose its address", threePerHour, func(t *testing.T, s *server) {
+		{"an untrusted client cannot choose its address", threePerHour, func(t *testing.T, s *server) {
 			for i := range 3 {
 				checkStatus(t, s.guess(1, "alice", from(fmt.Sprint("192.0.2.", i))), 401, restricted)
 			}
@@ -130,12 +130,12 @@ func TestForwardedFor(t *testing.T) {
 			checkStatus(t, s.guess(1, "alice", from("192.0.2.2")), 401, restricted)
 			checkStatus(t, s.send("/", http.Header{"X-Forwarded-For": {"192.0.2.2"}, "Authorization": {basic("alice", "secret")}}), 200, "")
 		}},
-		{"what the client adds on the left is nothing", behindProxies + threePerHour, func(t *testing.T, s *server) {
+		{"what the client adds on the left does not count", behindProxies + threePerHour, func(t *testing.T, s *server) {
 			for i := range 3 {
 				checkStatus(t, s.guess(1, "alice", from(fmt.Sprint("198.51.100.", i), "192.0.2.1")), 401, restricted)
 			}
 			checkThrottled(t, s.guess(1, "alice", from("198.51.100.9", "192.0.2.1")), time.Hour)
-			// The victim whose address the attacker has sent is not locked out.
+			// The client whose address the attacker has sent is not locked out.
 			checkThrottled(t, s.guess(5, "alice", from("203.0.113.7", "192.0.2.1")), time.Hour)
 			checkStatus(t, s.send("/", http.Header{"X-Forwarded-For": {"203.0.113.7"}, "Authorization": {basic("alice", "secret")}}), 200, "")
 		}},
@@ -175,8 +175,8 @@ func TestForwardedFor(t *testing.T) {
 	}
 }
 
-// TestForwardedForWarning is about Caddy's default, by which a client can choose
-// its address.
+// TestForwardedForWarning uses Caddy's default, with which a client can choose its
+// address.
 func TestForwardedForWarning(t *testing.T) {
 	const warning = "trusted_proxies without trusted_proxies_strict"
 	for global, want := range map[string]int{
@@ -194,8 +194,8 @@ func TestForwardedForWarning(t *testing.T) {
 	}
 }
 
-// TestThrottleAcrossReloads: what limits have counted outlives a reload, and the
-// settings of the new configuration hold at once.
+// TestThrottleAcrossReloads checks that failed logins stay counted across a reload, and
+// that the new limits apply immediately.
 func TestThrottleAcrossReloads(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice + bob}, throttleSite(threePerHour, ""))
 	checkThrottled(t, s.guess(4, "alice", nil), time.Hour)
@@ -214,34 +214,34 @@ func TestThrottleAcrossReloads(t *testing.T) {
 		checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
 		checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
 	}
-	// One that Caddy gives up after it was started, and does not stop.
+	// A configuration that Caddy abandons after the start without stopping it.
 	config, err := s.adapt(throttleSite("htpasswd {\n\tthrottle off\n}", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	missing := httptest.NewServer(http.NotFoundHandler()) // to one that is down Caddy comes back for seconds
+	missing := httptest.NewServer(http.NotFoundHandler()) // Caddy retries a server that is down for seconds
 	t.Cleanup(missing.Close)
 	config = []byte(strings.Replace(string(config), `"config":{"persist"`, `"config":{"load":{"module":"http","url":"`+missing.URL+`"},"persist"`, 1))
 	if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "HTTP 404") {
 		t.Fatalf("got error %v, want one about HTTP 404", err)
 	}
 	checkThrottled(t, s.get("/", "alice", "secret"), time.Hour)
-	checkThrottled(t, s.guess(1, "bob", nil), time.Hour) // his fourth
+	checkThrottled(t, s.guess(1, "bob", nil), time.Hour) // the fourth
 	if err := s.reload(throttleSite("htpasswd {\n\tthrottle login 4 1h\n}", "")); err != nil {
 		t.Fatal(err)
 	}
 	checkStatus(t, s.get("/", "alice", "secret"), 200, "")
 	checkStatus(t, s.guess(1, "bob", nil), 401, restricted)
 	checkThrottled(t, s.get("/", "bob", "hunter2"), time.Hour)
-	// The file says otherwise, and that is that.
+	// A change of the line resets the limit.
 	s.write("users", alice+"bob:"+shaSecret1+"\n")
 	eventually(t, "bob has another password", func() bool {
 		return s.get("/", "bob", "secret1").status == 200
 	})
 }
 
-// TestMoreWorkers starts a configuration with more slots while somebody waits for
-// one: they are used at once.
+// TestMoreWorkers starts a configuration with more worker slots while a login waits for
+// one. The new slots are used immediately.
 func TestMoreWorkers(t *testing.T) {
 	config := func(n int) string {
 		return throttleSite(fmt.Sprintf("htpasswd {\n\tmax_hashes %d\n\tthrottle off\n}", n), "")
@@ -267,7 +267,7 @@ func TestMoreWorkers(t *testing.T) {
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "the second one has its turn", func() { <-held })
+	within(t, "the hash of the second login starts", func() { <-held })
 	close(end)
 	for range 2 {
 		if got := <-statuses; got != 401 {
@@ -279,7 +279,7 @@ func TestMoreWorkers(t *testing.T) {
 	}
 }
 
-// TestUnixSocket is a site without addresses: only names can be told apart.
+// TestUnixSocket has a site without client addresses. Only user names can be told apart.
 func TestUnixSocket(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", alice+bob)
@@ -313,8 +313,8 @@ func TestUnixSocket(t *testing.T) {
 	checkStatus(t, get("bob", "hunter2"), 200, "")
 }
 
-// TestNothingSpent is about what is no failed login: malformed credentials, those
-// sent over plain HTTP, and a good user who may not pass.
+// TestNothingSpent checks what is no failed login: malformed credentials, credentials over
+// plain HTTP, and a user who is not authorized.
 func TestNothingSpent(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"users": alice + bob}, "{\n"+threePerHour+"\n}\n"+httpsSite(`
 	htpasswd {
@@ -334,7 +334,7 @@ func TestNothingSpent(t *testing.T) {
 		{"control character", authorization(basic("bob", "x\r\n")), 401},
 		{"NUL", authorization(basic("bob", "hunter2\x00hunter2")), 401},
 		{"too long", authorization(basic("bob", long)), 401},
-		{"not among those required", authorization(basic("alice", "secret")), 403},
+		{"not authorized", authorization(basic("alice", "secret")), 403},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)

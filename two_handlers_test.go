@@ -9,7 +9,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// TestTwoHandlers has more than one htpasswd on the way of a request.
+// TestTwoHandlers sends requests through more than one htpasswd.
 func TestTwoHandlers(t *testing.T) {
 	app, auth := testkit.NewWitness(t), testkit.NewWitness(t)
 	s := startSite(t, app, map[string]string{
@@ -129,16 +129,16 @@ func TestTwoHandlers(t *testing.T) {
 		name, path, user, password string
 		status                     int
 		realm                      string
-		want                       http.Header // of these fields, what the application gets
+		want                       http.Header // these headers, as the application gets them
 	}{
 		{"site only", "/", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
 		{"nobody", "/admin/x", "", "", 401, "Site", nil},
-		{"good for both", "/admin/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
-		{"good for the site only", "/admin/x", "carol", "carols", 401, "Admins", nil},
+		{"valid for both", "/admin/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
+		{"valid for the site only", "/admin/x", "carol", "carols", 401, "Admins", nil},
 		{"same name, password of the site", "/admin/x", "alice", "secret", 401, "Admins", nil},
 		{"same name, password of the admins", "/admin/x", "alice", "other", 401, "Site", nil},
-		{"overlapping: good for both", "/overlap/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
-		{"overlapping: good for one only", "/overlap/x", "alice", "other", 401, "", nil},
+		{"overlapping: valid for both", "/overlap/x", "bob", "secret", 200, "", http.Header{"X-User": {"bob"}}},
+		{"overlapping: valid for one only", "/overlap/x", "alice", "other", 401, "", nil},
 		{"same file twice, required", "/samefile/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}}},
 		{"same file twice, not required", "/samefile/x", "bob", "secret", 403, "", nil},
 		{"keep_authorization in the inner one only", "/keepinner/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
@@ -146,9 +146,9 @@ func TestTwoHandlers(t *testing.T) {
 		{"the inner one exempt, with a field of its own", "/exemptother/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
 		{"one without user_header between", "/three/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
 		{"credentials for the application set between", "/between/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}, "X-Admin": {"alice"}, "Authorization": {"Basic dXA6c3RyZWFt"}}},
-		{"forged between: the inner one still says who it is", "/changed/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"forged between: the inner handler sets the user again", "/changed/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
 		{"variable overwritten: fails closed", "/vars/x", "bob", "secret", 401, "Admins", nil},
-		{"forward_auth behind", "/forward/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
+		{"forward_auth after htpasswd", "/forward/x", "alice", "secret", 200, "", http.Header{"X-User": {"alice"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.in(t)
@@ -164,7 +164,7 @@ func TestTwoHandlers(t *testing.T) {
 				r.SetBasicAuth(row.user, row.password)
 			}
 			a := s.do(r)
-			got := app.One(t) // of an error, too, since handle_errors leads there
+			got := app.One(t) // for errors, too, because of handle_errors
 			if row.status == 200 {
 				checkStatus(t, a, 200, "")
 			}
@@ -226,7 +226,7 @@ func TestTwoHandlers(t *testing.T) {
 	})
 }
 
-// TestTwoFiles: a user in two files is two users.
+// TestTwoFiles checks that a user in two files counts as two users.
 func TestTwoFiles(t *testing.T) {
 	s := startSite(t, nil, map[string]string{"one": alice, "two": aliceOther + carol}, httpsSite(`
 	handle /one {

@@ -151,7 +151,7 @@ func (g *UpstreamGroup) Validate() error {
 	}
 	for _, dial := range slices.Sorted(maps.Keys(g.Servers)) {
 		if w := g.Servers[dial].Weight; w < 0 || w > maxServerWeight {
-			return fmt.Errorf("server %s: weight: expected 1 to %d, or none for 1, found %d", dial, maxServerWeight, w)
+			return fmt.Errorf("server %s: weight: expected 1 to %d, found %d", dial, maxServerWeight, w)
 		}
 	}
 	return nil

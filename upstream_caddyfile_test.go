@@ -13,15 +13,15 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// adaptCaddyfile turns a Caddyfile that lies in a directory into JSON.
+// adaptCaddyfile adapts a Caddyfile in a directory to JSON.
 func adaptCaddyfile(dir, text string) ([]byte, error) {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text),
 		map[string]any{"filename": filepath.Join(dir, "Caddyfile")})
 	return config, err
 }
 
-// adaptedProxies returns the reverse_proxy handlers of a Caddyfile as JSON,
-// one a line, from the first site to the last. Other files are in files.
+// adaptedProxies returns the reverse_proxy handlers of a Caddyfile as JSON, one per line,
+// from the first site to the last. Other files are in files.
 func adaptedProxies(t *testing.T, text string, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -61,7 +61,7 @@ func adaptedProxies(t *testing.T, text string, files map[string]string) string {
 	return strings.Join(proxies, "\n")
 }
 
-// sameJSON compares the values that two lists of JSON texts, one a line, have.
+// sameJSON compares the values of two lists of JSON texts, one per line.
 func sameJSON(t *testing.T, got, want string) {
 	t.Helper()
 	values := func(text string) (all []any) {
@@ -151,7 +151,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 	}]}}}}}`)
 }
 
-// What nginx does when nothing is said, and what may be said.
+// TestAdaptFailDefaults checks the defaults of nginx, and the lines that change them.
 func TestAdaptFailDefaults(t *testing.T) {
 	t.Parallel()
 	const both = "server a\nserver b\n"
@@ -199,7 +199,7 @@ func TestAdaptFailDefaults(t *testing.T) {
 
 const plainWeb = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
 
-// Lines from different places stay lines, whatever their numbers are.
+// TestAdaptPlaces checks that lines from different places stay lines, whatever their numbers.
 func TestAdaptPlaces(t *testing.T) {
 	t.Parallel()
 	block := `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["g"],"X-S":["s"]}}},"rewrite":{"method":"PUT"},"handle_response":[{"routes":[{"handle":[{"handler":"static_response","body":"x"}]}]}],` + plainWeb + `}`
@@ -302,7 +302,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"server a max_fails=3":                     {"unexpected parameter 'max_fails=3': write 'max_fails <n>'", "line of its own", ":3"},
 		"server a fail_timeout=3":                  {"unexpected parameter 'fail_timeout=3': write 'fail_duration <duration>'", "line of its own", ":3"},
 		"server a slow_start=3":                    {"unexpected parameter 'slow_start=3': write 'slow_start <duration>'", "line of its own", ":3"},
-		"server a resolve":                         {"unexpected parameter 'resolve': leave it out", ":3"},
+		"server a resolve":                         {"unexpected parameter 'resolve': remove it", ":3"},
 		"server a;":                                {"unexpected semicolon in 'a;'", "write 'a'", ":3"},
 		"server a weight=5;":                       {"write 'weight=5'", ":3"},
 		"server http://a/x":                        {"server http://a/x: expected an address without a path, found '/x': write 'server http://a'", "handle_path", ":3"},
@@ -342,7 +342,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"balance hash {uri":                        {"balance hash: expected a key with a placeholder", "found '{uri'", ":3"},
 		"server a service=http":                    {"dynamic srv", ":3"},
 		"server a drain":                           {"mark the server 'down'", ":3"},
-		"resolver 127.0.0.1;":                      {"unexpected subdirective 'resolver': leave it out", ":3"},
+		"resolver 127.0.0.1;":                      {"unexpected subdirective 'resolver': remove it", ":3"},
 		"slow_start 1s 2s":                         {"slow_start: unexpected argument '2s': expected a duration", ":3"},
 		"slow_start 1s\nslow_start 2s":             {"duplicate subdirective 'slow_start' (first used on line 3)", ":4"},
 		"server a\nserver b\nslow_start 1s\nbalance ip_hash": {"slow_start: expected balance least_conn or round_robin, found balance ip_hash", ":5"},
@@ -429,8 +429,8 @@ func TestUpstreamGroupValidate(t *testing.T) {
 		`{"slow_start": "30s"}`:                     "",
 		`{"slow_start": "-1s"}`:                     "slow_start: expected 0 or more, found -1s",
 		`{"slow_start": "1s", "balance": "random"}`: "slow_start: expected balance least_conn or round_robin, found balance random",
-		`{"servers": {"a:80": {"weight": -1}}}`:     "server a:80: weight: expected 1 to 65535, or none for 1, found -1",
-		`{"servers": {"a:80": {"weight": 65536}}}`:  "server a:80: weight: expected 1 to 65535, or none for 1, found 65536",
+		`{"servers": {"a:80": {"weight": -1}}}`:     "server a:80: weight: expected 1 to 65535, found -1",
+		`{"servers": {"a:80": {"weight": 65536}}}`:  "server a:80: weight: expected 1 to 65535, found 65536",
 		`{"servers": {"a:80": {"weight": 65535}}}`:  "",
 	} {
 		g := new(UpstreamGroup)
@@ -446,8 +446,8 @@ func TestUpstreamGroupValidate(t *testing.T) {
 	}
 }
 
-// checkError checks that the error says all that is wanted; a text that
-// begins with a colon is a line of the Caddyfile.
+// checkError checks that the error contains all texts. A text that begins with a colon is
+// a line of the Caddyfile.
 func checkError(t *testing.T, text string, err error, want []string) {
 	t.Helper()
 	if err == nil {
@@ -474,7 +474,7 @@ func checkError(t *testing.T, text string, err error, want []string) {
 	}
 }
 
-// TestServerAddresses are addresses with a slash that is no path.
+// TestServerAddresses has addresses with a slash that is not part of a path.
 func TestServerAddresses(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{

@@ -29,8 +29,8 @@ func init() {
 	caddy.RegisterModule(new(upstreamSwitch))
 }
 
-// upstreamSwitch is a circuit breaker that a test opens and closes: the one
-// public way to make an upstream unavailable.
+// upstreamSwitch is a circuit breaker that a test opens and closes. It is the only
+// exported way to make an upstream unavailable.
 type upstreamSwitch struct {
 	Server string `json:"server"`
 	off    atomic.Bool
@@ -46,8 +46,8 @@ func (*upstreamSwitch) CaddyModule() caddy.ModuleInfo {
 func (s *upstreamSwitch) OK() bool                      { return !s.off.Load() }
 func (*upstreamSwitch) RecordMetric(int, time.Duration) {}
 
-// switchedPool makes upstreams that can be switched off, each in a handler of
-// its own, since a handler has one circuit breaker.
+// switchedPool returns upstreams that can be made unavailable, each in its own handler,
+// because a handler has one circuit breaker.
 func switchedPool(t testing.TB, names ...string) (reverseproxy.UpstreamPool, map[string]*upstreamSwitch) {
 	t.Helper()
 	base, err := caddy.ProvisionContext(&caddy.Config{Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
@@ -74,7 +74,7 @@ func switchedPool(t testing.TB, names ...string) (reverseproxy.UpstreamPool, map
 	return pool, switches
 }
 
-// plainPool makes upstreams that are always available.
+// plainPool returns upstreams that are always available.
 func plainPool(names ...string) reverseproxy.UpstreamPool {
 	var pool reverseproxy.UpstreamPool
 	for _, name := range names {
@@ -83,7 +83,7 @@ func plainPool(names ...string) reverseproxy.UpstreamPool {
 	return pool
 }
 
-// testGroup makes a policy of servers written as "a:5 b c:1:backup d:1:down".
+// testGroup returns a policy for servers written as "a:5 b c:1:backup d:1:down".
 func testGroup(t testing.TB, servers string) (*UpstreamGroup, []string) {
 	t.Helper()
 	g := &UpstreamGroup{Servers: make(map[string]UpstreamServer)}
@@ -104,7 +104,7 @@ func testGroup(t testing.TB, servers string) (*UpstreamGroup, []string) {
 	return g, names
 }
 
-// groupOf makes a policy as testGroup does, with a method.
+// groupOf is like testGroup, with a method.
 func groupOf(t testing.TB, balance, servers string) (*UpstreamGroup, []string) {
 	t.Helper()
 	g, names := testGroup(t, servers)
@@ -118,7 +118,7 @@ func groupOf(t testing.TB, balance, servers string) (*UpstreamGroup, []string) {
 	return g, names
 }
 
-// proxied is a request as Caddy hands it to a policy.
+// proxied returns a request as Caddy passes it to a policy.
 func proxied(path, clientIP string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "http://example.com"+path, nil)
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
@@ -126,14 +126,14 @@ func proxied(path, clientIP string) *http.Request {
 	return r
 }
 
-// setRequests sets how many requests a host has at the moment. Only Caddy's
-// handler can count them otherwise.
+// setRequests sets how many active requests a host has. Otherwise only Caddy's handler can
+// count them.
 func setRequests(host *reverseproxy.Host, n int) {
 	field := reflect.ValueOf(host).Elem().FieldByName("numRequests")
 	(*atomic.Int64)(field.Addr().UnsafePointer()).Store(int64(n))
 }
 
-// selected names the servers of n requests in their order; "-" is none.
+// selected returns the names of the servers for n requests, in order; "-" stands for none.
 func selected(g *UpstreamGroup, pool reverseproxy.UpstreamPool, n int) []string {
 	order := make([]string, n)
 	for i := range order {
@@ -145,7 +145,7 @@ func selected(g *UpstreamGroup, pool reverseproxy.UpstreamPool, n int) []string 
 	return order
 }
 
-// counted says how often each server is in the order, as in "a=5 b=1".
+// counted returns how often each server is in the order, as in "a=5 b=1".
 func counted(order []string, names ...string) string {
 	counts := make(map[string]int)
 	for _, name := range order {
@@ -160,8 +160,8 @@ func counted(order []string, names ...string) string {
 	return strings.Join(out, " ")
 }
 
-// TestSelectFailsOver holds for every method: only upstreams that Caddy finds
-// available get requests, backups only while there is no other, and down ones never.
+// TestSelectFailsOver checks for every method that only available upstreams get requests,
+// backups only while no other is available, and down servers never.
 func TestSelectFailsOver(t *testing.T) {
 	for _, method := range balance.Methods() {
 		t.Run(string(method), func(t *testing.T) {
@@ -194,8 +194,8 @@ func TestSelectFailsOver(t *testing.T) {
 	}
 }
 
-// TestSelectRetries holds for every method: a request that is tried again goes to
-// each server once, then to the backups, and then nowhere or once more.
+// TestSelectRetries checks for every method that a request that is retried is sent to each
+// server once, then to the backups, and then to no server or to all again.
 func TestSelectRetries(t *testing.T) {
 	for _, method := range balance.Methods() {
 		for _, once := range []bool{false, true} {
@@ -216,7 +216,7 @@ func TestSelectRetries(t *testing.T) {
 					first := slices.Sorted(slices.Values(order[:3]))
 					rest := strings.Join(order[3:], "")
 					if strings.Join(first, "") != "abc" || once && rest != "d----" || !once && (rest[0] != 'd' || strings.Contains(rest, "-") || rest[4] != 'd') {
-						t.Fatalf("request %d: got %v, want each of a, b, c, then d and whoever is next", i, order)
+						t.Fatalf("request %d: got %v, want each of a, b, c, then d and the next server", i, order)
 					}
 				}
 			})
@@ -224,9 +224,9 @@ func TestSelectRetries(t *testing.T) {
 	}
 }
 
-// TestTriedServersOfOnePass is a request that goes through the same handler twice, as
-// with a named route: Caddy hands over another copy of it, and what was tried for
-// the first is nothing for the second.
+// TestTriedServersOfOnePass sends a request through the same handler twice, as with a
+// named route. Caddy passes another copy of it, and the servers that the first pass has
+// tried do not count in the second.
 func TestTriedServersOfOnePass(t *testing.T) {
 	g, names := groupOf(t, "ip_hash", "a b")
 	pool := plainPool(names...)
@@ -241,7 +241,7 @@ func TestTriedServersOfOnePass(t *testing.T) {
 	}
 }
 
-// TestTriedByAddress is a source that makes upstreams anew at each try.
+// TestTriedByAddress has a source that makes new upstreams for each try.
 func TestTriedByAddress(t *testing.T) {
 	g, names := groupOf(t, "ip_hash", "a b c")
 	r := proxied("/", "192.0.2.1")
@@ -254,8 +254,8 @@ func TestTriedByAddress(t *testing.T) {
 	}
 }
 
-// TestTriedServersOfOneHandler is a request that goes through two handlers with the
-// same servers: what the first one tried is nothing for the second.
+// TestTriedServersOfOneHandler sends a request through two handlers with the same servers.
+// The servers that the first one has tried do not count in the second.
 func TestTriedServersOfOneHandler(t *testing.T) {
 	one, names := groupOf(t, "round_robin", "a b")
 	two, _ := groupOf(t, "round_robin", "a b")
@@ -263,7 +263,7 @@ func TestTriedServersOfOneHandler(t *testing.T) {
 	for range 10 {
 		r := proxied("/", "")
 		first := one.Select(pools[0], r, nil)
-		copied := *r // as each handler makes one
+		copied := *r // as each handler does
 		second := two.Select(pools[1], &copied, nil)
 		again := two.Select(pools[1], &copied, nil)
 		if first.Dial != second.Dial || again.Dial == second.Dial {
@@ -297,8 +297,8 @@ func TestHashKeys(t *testing.T) {
 	}
 }
 
-// TestHashWithoutKey is about requests that have none, such as those without the
-// cookie: they go to each server in turn, not all to one.
+// TestHashWithoutKey sends requests without a key, such as requests without the cookie.
+// They go to all servers in turn, not to one.
 func TestHashWithoutKey(t *testing.T) {
 	g, names := groupOf(t, "hash", "a:2 b c")
 	g.HashKey = "{http.request.cookie.session}"
@@ -312,8 +312,8 @@ func TestHashWithoutKey(t *testing.T) {
 	}
 }
 
-// TestSelectUsesTheClientAddress has the clients of ip_hash: by their addresses as Caddy
-// finds them, of which there may be none.
+// TestSelectUsesTheClientAddress has clients of ip_hash. Caddy determines their addresses,
+// and there may be none.
 func TestSelectUsesTheClientAddress(t *testing.T) {
 	g, names := groupOf(t, "ip_hash", "a b c d")
 	pool := plainPool(names...)
@@ -327,8 +327,8 @@ func TestSelectUsesTheClientAddress(t *testing.T) {
 	}
 }
 
-// TestSlowStartOutlivesReload has a server come back, and then a reload: what is
-// known of it is kept while some configuration has it.
+// TestSlowStartOutlivesReload has a server come back, and then a reload. The state of the
+// server stays while a configuration uses it.
 func TestSlowStartOutlivesReload(t *testing.T) {
 	for _, method := range balance.Methods() {
 		if !method.HasSlowStart() {
@@ -377,8 +377,8 @@ func TestSlowStartOutlivesReload(t *testing.T) {
 	}
 }
 
-// TestSlowStartOfOneHandler has two handlers with the same servers, of which
-// one finds a server unhealthy: the other one goes on with it.
+// TestSlowStartOfOneHandler has two handlers with the same servers. One of them finds a
+// server unhealthy, and the other continues to use it.
 func TestSlowStartOfOneHandler(t *testing.T) {
 	var groups [2]*UpstreamGroup
 	var pools [2]reverseproxy.UpstreamPool
@@ -405,7 +405,7 @@ func TestSlowStartOfOneHandler(t *testing.T) {
 	}
 }
 
-// Dynamic upstreams are new values at every call.
+// TestSelectPools has dynamic upstreams, which are new values in every call.
 func TestSelectPools(t *testing.T) {
 	g, names := testGroup(t, "a:5 b:1 c:1")
 	var order []string
@@ -419,7 +419,7 @@ func TestSelectPools(t *testing.T) {
 		t.Errorf("an empty pool: got %v, want none", u)
 	}
 
-	// Other addresses at every call: nobody is always the first.
+	// Other addresses in every call: no server is always the first.
 	counts := make(map[string]int)
 	for i := range 4000 {
 		pool := plainPool("d", "e")
@@ -484,17 +484,17 @@ func TestSelectAllocates(t *testing.T) {
 	}
 }
 
-// bareRequest is a request without a body, for policies that don't look at it.
+// bareRequest is a request without a body, for policies that ignore it.
 var bareRequest = httptest.NewRequest(http.MethodGet, "/", nil)
 
-// namedBackend is a server that answers with its name.
+// namedBackend is a server that responds with its name.
 func namedBackend(t testing.TB, name string) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, name) }))
 	t.Cleanup(s.Close)
 	return s
 }
 
-// brokenBackend is a server that closes every connection, and counts them.
+// brokenBackend is a server that closes and counts every connection.
 func brokenBackend(t testing.TB) (address string, tried *atomic.Int64) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -516,9 +516,8 @@ func brokenBackend(t testing.TB) (address string, tried *atomic.Int64) {
 	return ln.Addr().String(), tried
 }
 
-// runProxy runs Caddy with the group and the proxy_pass directive that uses
-// it, and returns a function that sends a GET request and gives its answer. Its
-// address is written to where.
+// runProxy runs Caddy with the group and a proxy_pass for it, and returns a function that
+// sends a GET request and returns the response. where gets the address.
 func runProxy(t *testing.T, group string, where ...*string) func() string {
 	t.Helper()
 	var site string
@@ -530,7 +529,7 @@ func runProxy(t *testing.T, group string, where ...*string) func() string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Another process may have taken the port in between.
+		// Another process may have taken the port.
 		if err = caddy.Load(config, true); err == nil {
 			break
 		} else if attempt == 4 {
@@ -561,7 +560,7 @@ func runProxy(t *testing.T, group string, where ...*string) func() string {
 	}
 }
 
-// answers gives the answers to n requests, one after the other.
+// answers returns the responses to n requests, one after the other.
 func answers(get func() string, n int) (all []string) {
 	for range n {
 		all = append(all, get())
@@ -569,8 +568,8 @@ func answers(get func() string, n int) (all []string) {
 	return all
 }
 
-// TestProxyBrokenUploads has clients break off their uploads, and send bodies
-// that are none: no server is to blame for it, and none is left out.
+// TestProxyBrokenUploads has clients abort uploads and send invalid bodies. No server
+// counts a failure.
 func TestProxyBrokenUploads(t *testing.T) {
 	reader := func(name string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -593,7 +592,7 @@ func TestProxyBrokenUploads(t *testing.T) {
 			}
 			fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\n%s", strings.TrimPrefix(site, "http://"), body)
 			conn.(*net.TCPConn).CloseWrite()
-			io.Copy(io.Discard, conn) // until the server has given up on it
+			io.Copy(io.Discard, conn) // until the server closes it
 			conn.Close()
 		}
 		if got := counted(answers(get, 4), "a", "b"); got != "a=2 b=2" {
@@ -602,8 +601,8 @@ func TestProxyBrokenUploads(t *testing.T) {
 	}
 }
 
-// TestProxyBodyBegun has a server break off in the middle of a request's body:
-// what it has read can't be sent to the next one, which is not to blame either.
+// TestProxyBodyBegun has a server close the connection in the middle of a request body.
+// The body cannot be sent to the next server, which counts no failure.
 func TestProxyBodyBegun(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -702,7 +701,7 @@ func TestProxyMaxConns(t *testing.T) {
 	}
 }
 
-// BenchmarkSelect is the choice of a server for a request as Caddy hands it over.
+// BenchmarkSelect selects a server for a request as Caddy passes it.
 func BenchmarkSelect(b *testing.B) {
 	for _, method := range balance.Methods() {
 		for _, n := range []int{3, 10, 1000} {
@@ -714,7 +713,7 @@ func BenchmarkSelect(b *testing.B) {
 			pool := plainPool(names...)
 			b.Run(fmt.Sprintf("%s/servers=%d", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
 			if method == balance.MethodRoundRobin {
-				// One is not available, so that it is done with the lock.
+				// One server is not available, which needs the lock.
 				pool[0].MaxRequests = 1
 				setRequests(pool[0].Host, 1)
 				b.Run(fmt.Sprintf("%s/servers=%d/locked", method, n), func(b *testing.B) { benchmarkSelect(b, g, pool) })
@@ -728,7 +727,7 @@ func benchmarkSelect(b *testing.B, g *UpstreamGroup, pool reverseproxy.UpstreamP
 		r := proxied("/some/path", "192.0.2.1")
 		vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 		return func() {
-			delete(vars, triedForVar) // the request is new each time
+			delete(vars, triedForVar) // each request is new
 			g.Select(pool, r, nil)
 		}
 	}

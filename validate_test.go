@@ -7,9 +7,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// TestWrongSettingsOfHandler provisions handlers whose settings make no sense,
-// with files that cannot be read: the error is about the settings, since
-// no file is looked at, and Caddy's prefix is there once.
+// TestWrongSettingsOfHandler provisions handlers with invalid settings, and with files
+// that cannot be read. The error is about the settings, because no file is read, and
+// contains Caddy's prefix once.
 func TestWrongSettingsOfHandler(t *testing.T) {
 	ctx := emptyContext(t)
 	missing := t.TempDir() + "/missing"
@@ -23,7 +23,9 @@ func TestWrongSettingsOfHandler(t *testing.T) {
 		"cache off and with a max_age":   {`{"files": ["MISSING"], "cache": {"off": true, "max_age": "1m"}}`, "cache: expected either 'off' or a max_age, found both"},
 		"cache off and below zero":       {`{"files": ["MISSING"], "cache": {"off": true, "max_age": "-1m"}}`, "cache: expected either 'off' or a max_age, found both"},
 		"cache with a max_age below 0":   {`{"files": ["MISSING"], "cache": {"max_age": "-1m"}}`, "cache: max_age: expected a duration above zero, found -1m0s"},
-		"right settings, a file missing": {`{"files": ["MISSING"]}`, "file " + missing + ": no such file or directory; create it with: caddy htpasswd -c <file> <user>"},
+		"right settings, a file missing": {`{"files": ["MISSING"]}`, "file " + missing + ": no such file or directory; create it with: caddy htpasswd -c " + missing + " USER"},
+		"a placeholder without a value":  {`{"files": ["{env.HTPASSWD_UNSET}"]}`, "file path: evaluated placeholder {env.HTPASSWD_UNSET} is empty"},
+		"an unknown placeholder":         {`{"files": ["{http.request.host}"]}`, "file path: unrecognized placeholder {http.request.host}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ctx.LoadModuleByID("http.handlers.htpasswd", []byte(strings.ReplaceAll(row.json, "MISSING", missing)))
@@ -37,7 +39,8 @@ func TestWrongSettingsOfHandler(t *testing.T) {
 	}
 }
 
-// TestValidateAfterProvision is what Caddy does: what Provision fills in is valid.
+// TestValidateAfterProvision calls Validate after Provision, as Caddy does. The defaults
+// are valid.
 func TestValidateAfterProvision(t *testing.T) {
 	h := &Handler{Files: []string{"users"}, UserHeader: "x-user", Cache: &Cache{Off: true}, Require: &Require{Users: []string{"alice"}}}
 	for range 2 {

@@ -18,7 +18,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
-// storeOf returns the store of a file with a path of its own.
+// storeOf returns the store of a file with its own path.
 func storeOf(t testing.TB, text string) *userStore {
 	t.Helper()
 	s := newUserStore(fmt.Sprintf("/%s/%d", t.Name(), storeCount.Add(1)))
@@ -56,8 +56,8 @@ func handlerOf(stores userStores, m *cachePolicy) *Handler {
 	return &Handler{users: stores, cache: *m, guard: unlimitedGuard, logger: zap.NewNop(), Realm: defaultRealm}
 }
 
-// checkLogin has a handler for stores check credentials, and returns the result
-// and, if the login passes, the user.
+// checkLogin has a handler for stores check credentials. It returns the result and, if the
+// login passes, the user.
 func checkLogin(t testing.TB, stores userStores, user, password string, m *cachePolicy) (result, string) {
 	t.Helper()
 	return checkLoginWith(t, t.Context(), stores, user, password, m)
@@ -76,7 +76,7 @@ func checkLoginWith(t testing.TB, ctx context.Context, stores userStores, user, 
 	return v.result, user
 }
 
-// hashCount is how many hashes were computed so far.
+// hashCount returns how many hashes were computed.
 func (g *guard) hashCount() (n int64) {
 	for _, count := range g.hashesByFormat() {
 		n += count
@@ -84,7 +84,7 @@ func (g *guard) hashCount() (n int64) {
 	return n
 }
 
-// hashesByFormat is how many hashes of each format were computed so far.
+// hashesByFormat returns how many hashes of each format were computed.
 func (g *guard) hashesByFormat() map[string]int64 {
 	metrics := make(chan prometheus.Metric, 100)
 	g.hashTimes.Collect(metrics)
@@ -115,9 +115,8 @@ func hashesIn(f func()) int64 {
 	return unlimitedGuard.hashCount() - before
 }
 
-// waiting is a context that calls a function when, for the first time,
-// someone is about to wait for it: in the hash queue, that is when the computation
-// has been started or joined.
+// waiting is a context that calls a function when a login is about to wait for it for the
+// first time. In the hash queue, the hash has then been started or joined.
 type waiting struct {
 	context.Context
 	once sync.Once
@@ -148,7 +147,7 @@ func within(t testing.TB, what string, f func()) {
 	}
 }
 
-// step is one check and what it comes to.
+// step is a check with its result.
 type step struct {
 	user, password string
 	want           result
@@ -248,7 +247,7 @@ func TestMaxAge(t *testing.T) {
 		{"max_age after the second computation", 2*age + 1, 0},
 		{"the clock jumps back", -age, 0},
 		{"the clock jumps ahead", 1000 * age, 1},
-		{"the clock jumps back once more", 0, 0},
+		{"the clock jumps back again", 0, 0},
 	} {
 		now = start.Add(test.at)
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, test.hashes}})
@@ -256,12 +255,12 @@ func TestMaxAge(t *testing.T) {
 			t.Fatalf("that was: %s", test.name)
 		}
 	}
-	// Who asks for less is served from the same entry, and who asks for more.
+	// Handlers with a smaller and a larger max_age use the same entry.
 	now = start.Add(2000 * age)
 	runSteps(t, stores, &cachePolicy{now: m.now}, []step{{"alice", "secret1", resultPassed, 0}})
 	runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 	runSteps(t, stores, &cachePolicy{now: m.now, off: true}, []step{{"alice", "secret1", resultPassed, 1}})
-	// A wrong password is wrong however old the right one is.
+	// A wrong password stays wrong, even if the right one has expired.
 	runSteps(t, stores, m, []step{{"alice", "secret2", resultWrongPassword, 1}, {"alice", "secret1", resultPassed, 0}})
 }
 
@@ -274,7 +273,7 @@ func TestMaxAgeAcrossVersions(t *testing.T) {
 	now = now.Add(time.Minute)
 	reloadStore(t, store, "alice:"+bcrypt4Secret1+"\nbob:!")
 	runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 0}})
-	now = now.Add(1) // the new version makes nothing younger
+	now = now.Add(1) // a new version does not extend the time
 	runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
 }
 
@@ -325,8 +324,7 @@ func TestMemoryAcrossVersions(t *testing.T) {
 	})
 }
 
-// TestSwapWhileHashing changes the file when the hash of what it said before
-// is being computed.
+// TestSwapWhileHashing changes the file while a hash of the previous version is computed.
 func TestSwapWhileHashing(t *testing.T) {
 	for _, test := range []struct {
 		name, before, after string
@@ -363,7 +361,7 @@ func TestSwapWhileHashing(t *testing.T) {
 				if got != test.want || n != test.hashes || (user != "") != (got == resultPassed) {
 					t.Errorf("got %v for user %q with %d hashes, want %v with %d", got, user, n, test.want, test.hashes)
 				}
-				// What was verified on the way is cached where it still holds, and nowhere else.
+				// A verified password is cached only for lines that it matches.
 				again := int64(1)
 				if got != resultPassed || !off {
 					again = 0
@@ -372,7 +370,7 @@ func TestSwapWhileHashing(t *testing.T) {
 			})
 		}
 	}
-	t.Run("a file further up begins to name the user", func(t *testing.T) {
+	t.Run("an earlier file gets an entry for the user", func(t *testing.T) {
 		first, second := storeOf(t, ""), storeOf(t, "alice:"+bcrypt6Secret1)
 		stores, m := userStores{first, second}, &cachePolicy{now: clock}
 		ctx := whenWaiting(t.Context(), func() { reloadStore(t, first, "alice:!") })
@@ -380,7 +378,7 @@ func TestSwapWhileHashing(t *testing.T) {
 			t.Errorf("got %v, want %v", got, resultLockedUser)
 		}
 	})
-	t.Run("password changed while cached", func(t *testing.T) { // no hash, and so no moment in between
+	t.Run("password changed while cached", func(t *testing.T) { // no hash, so no change during it
 		store := storeOf(t, "alice:"+bcrypt4Secret1)
 		stores, m := userStores{store}, &cachePolicy{now: clock}
 		runSteps(t, stores, m, []step{{"alice", "secret1", resultPassed, 1}})
@@ -389,8 +387,8 @@ func TestSwapWhileHashing(t *testing.T) {
 	})
 }
 
-// TestSwapsUnderLoad loads two versions of a file, alternating, while clients
-// log in: alice is in both, bob's password is another in each, carol is in one.
+// TestSwapsUnderLoad loads two versions of a file, alternating, while clients log in.
+// alice is in both, bob has a different password in each, and carol is in one.
 func TestSwapsUnderLoad(t *testing.T) {
 	versions := [2]string{
 		"alice:" + shaSecret1 + "\nbob:" + apr1Secret1 + "\ncarol:" + shaSecret1,
@@ -436,14 +434,17 @@ func TestSwapsUnderLoad(t *testing.T) {
 	}
 	for i := range 1000 {
 		reloadStore(t, store, versions[(i+1)%2])
+		if i%10 == 0 { // a login that never finds a version that lasts is answered as overloaded
+			time.Sleep(10 * time.Millisecond)
+		}
 	}
 	close(stop)
 	group.Wait()
 	runSteps(t, stores, &cachePolicy{now: clock}, []step{{"bob", "secret4", resultWrongPassword, 1}, {"carol", "secret4", resultWrongPassword, 1}})
 }
 
-// TestNothingShared has the same user in two files, down to the same line: a
-// password verified with one file says nothing about the other.
+// TestNothingShared has the same user in two files, with the same line. A password that
+// was verified with one file is not cached for the other.
 func TestNothingShared(t *testing.T) {
 	m := &cachePolicy{now: clock}
 	t.Run("other passwords", func(t *testing.T) {
@@ -467,8 +468,8 @@ func TestNothingShared(t *testing.T) {
 	})
 }
 
-// hold starts a computation for a user, as a check does, that lasts until the
-// function it returns is called, and then comes to the password being right.
+// hold starts a hash for a user, as a check does. It lasts until the returned function is
+// called, and then the password matches.
 func hold(t testing.TB, stores userStores, user, password string) (release func()) {
 	t.Helper()
 	c := credentialsOf(user, password)
@@ -526,8 +527,8 @@ func TestOneComputationForAll(t *testing.T) {
 	}
 }
 
-// TestWaitersShareTheirOwnOnly holds a computation: who asks the same waits
-// for it, who asks anything else doesn't.
+// TestWaitersShareTheirOwnOnly keeps a hash from ending. Logins with an equal key wait for
+// it, others do not.
 func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	m := &cachePolicy{now: clock}
 	store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+bcrypt4Secret1)
@@ -537,7 +538,7 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 		runSteps(t, stores, m, []step{
 			{"alice", "secret2", resultWrongPassword, 1},
 			{"bob", "secret1", resultPassed, 1},
-			{"mallory", "secret1", resultUnknownUser, 1}, // though the decoy is alice's hash
+			{"mallory", "secret1", resultUnknownUser, 1}, // although the decoy has alice's hash
 		})
 	})
 	got := make(chan result)
@@ -558,9 +559,8 @@ func TestWaitersShareTheirOwnOnly(t *testing.T) {
 	}
 }
 
-// TestUnknownNames has unknown and invalid users send the very password of
-// their decoy: they get nothing from what is cached for it, and leave nothing
-// there.
+// TestUnknownNames has unknown and invalid users send the password of their decoy. They do
+// not use its cached password, and cache nothing for it.
 func TestUnknownNames(t *testing.T) {
 	for _, m := range []cachePolicy{{now: clock}, {now: clock, off: true}} {
 		store := storeOf(t, "alice:"+bcrypt4Secret1+"\nbob:"+apr1Secret1+"\nlocked:!\nbad:rubbish")
@@ -586,8 +586,8 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
-// TestResultTexts: each result has a text of its own, and the zero value lets
-// nobody pass.
+// TestResultTexts checks that each result has its own text, and that the zero value does
+// not pass.
 func TestResultTexts(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -603,8 +603,8 @@ func TestResultTexts(t *testing.T) {
 	}
 }
 
-// TestVerifiedHoldsNoFile reloads a file often, with a login each time: what
-// is cached is passed on, and must not keep the text of old versions.
+// TestVerifiedHoldsNoFile reloads a file many times, with a login each time. The cached
+// password is passed on, and must not keep the text of old versions in memory.
 func TestVerifiedHoldsNoFile(t *testing.T) {
 	const size = 1 << 20
 	store, m := storeOf(t, "alice:"+bcrypt4Secret1), &cachePolicy{now: clock}
@@ -627,8 +627,7 @@ func TestVerifiedHoldsNoFile(t *testing.T) {
 	}
 }
 
-// TestWarnOfShadowed has users whose lines in the second file are without
-// effect, since an earlier file has them.
+// TestWarnOfShadowed has users in the second file who are already in the first.
 func TestWarnOfShadowed(t *testing.T) {
 	t.Parallel()
 	logger, logs := observed()

@@ -78,9 +78,6 @@ var (
 	_ = ranBy("TestDocsConsole",
 		"find /srv/site -name .htaccess -o -name '.htpasswd*'",
 		`perl -MDB_File -e 'tie my %h, "DB_File", "users", O_RDONLY or die $!; print "$_:$h{$_}\n" for sort keys %h' > .htpasswd`)
-	_ = ranBy("TestFailureLog",
-		`{"level":"warn","logger":"http.handlers.htpasswd","msg":"log-in failed","client_ip":"192.0.2.7","user":"alice","reason":"wrong password","realm":"Restricted"}`,
-		`{"level":"warn","logger":"http.handlers.htpasswd","msg":"too many failed log-ins: this budget is used up, and the answer 429 until its window ends","client_ip":"192.0.2.7","user":"alice","budget":"login","failures":10,"window":"1m0s","realm":"Restricted"}`)
 	_ = ranBy("TestAdminExceeded",
 		`{"limit":"login","client_ip":"192.0.2.7","user":"alice","file":"/etc/caddy/.htpasswd","until":"2026-03-01T09:41:00Z"}`)
 	_ = ranBy("TestProtectedIsLogged",

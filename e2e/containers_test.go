@@ -37,6 +37,10 @@ var (
 	_ = ranBy("TestContainerCommands", containerCommands...)
 	_ = ranBy("TestContainerFiles", "FROM caddy:2.11.9-builder AS builder", "services:")
 	_ = ranBy("TestContainerDollarSigns", "configs:")
+	_ = ranBy("TestExampleDocker",
+		"curl -k -i https://localhost/",
+		"curl -k -u alice https://localhost/",
+		"docker compose exec caddy caddy reload --config /etc/caddy/Caddyfile --force")
 )
 
 // TestContainerFiles looks that the image is built from the versions that this project

@@ -542,6 +542,7 @@ func TestDocsNginx(t *testing.T) {
 			{path: "/api/moved", login: asAlice, want: 302},
 			{path: "/api/moved", want: 401},
 		},
+		"Upstream servers with HTTPS": nil, // TestDocsNginxOthers
 		"$remote_user": {
 			{path: "/", want: 401},
 			{path: "/", header: "X-Remote-User: root", want: 401},
@@ -702,7 +703,10 @@ func TestDocsNginxOthers(t *testing.T) {
 		ca := filepath.Join(t.TempDir(), "ca.pem")
 		must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: app.Certificate().Raw}), 0o600))
 		const trust, insecure = "tls_trust_pool file ", "tls_insecure_skip_verify"
-		row := tableRowOf(t, page, "proxy_ssl_verify")
+		const heading = "Upstream servers with HTTPS"
+		_, ours, theirs := docsTwins(t, sectionBlocks(t, page, heading, "caddyfile")[0], nginxWith(sectionBlocks(t, page, heading, "nginx")[0]),
+			"127.0.0.1:9443", address, "/etc/ssl/ca.pem", ca, "app.internal", "example.com")
+		compare(t, ours, theirs, []asked{{path: "/", want: 200}})
 		for _, test := range []struct {
 			transport, nginx string
 			want, theirs     int
@@ -712,8 +716,8 @@ func TestDocsNginxOthers(t *testing.T) {
 			{insecure, "", 200, 0},
 		} {
 			name, _, _ := strings.Cut(test.transport, " ")
-			if !strings.Contains(row, name) {
-				t.Errorf("got %s, want %s in it", row, name)
+			if text := section(t, page, heading); !strings.Contains(text, name) {
+				t.Errorf("got %s, want %s in it", text, name)
 			}
 			_, ours, theirs := docsTwins(t, "example.com {\nreverse_proxy https://"+address+" {\ntransport http {\n"+test.transport+"\n}\n}\n}\n",
 				nginxWith("location / {\nproxy_pass https://"+address+";\n"+test.nginx+"\n}\n"))
@@ -776,6 +780,21 @@ func TestDocsNginxOthers(t *testing.T) {
 			{path: "/off", want: 401, theirs: 200},
 			{path: "/missing", login: asAlice, want: 200, theirs: 403},
 		})
+	})
+	t.Run("return, redir and headers", func(t *testing.T) {
+		_, ours, theirs := docsTwins(t, "example.com {\nhtpasswd {\nfile /etc/nginx/.htpasswd\n}\nheader X-Added yes\nredir /moved https://example.org/ 301\nrespond 200\n}\n",
+			nginxWith(`auth_basic "Restricted"; auth_basic_user_file /etc/nginx/.htpasswd; add_header X-Added yes;
+				location /file { root /srv/site; } location /always { add_header X-Added yes always; root /srv/site; }
+				location /moved { return 301 https://example.org/; } location /text { return 200; }`))
+		compare(t, ours, theirs, []asked{{path: "/file", want: 401}, {path: "/moved", want: 301}, {path: "/text", want: 401, theirs: 200}})
+		for path, want := range map[string]string{"/file": "", "/always": "yes"} {
+			if a := theirs.must(asked{path: path}); a.Header.Get("X-Added") != want {
+				t.Errorf("nginx, %s: got the header %q in the answer %d, want %q", path, a.Header.Get("X-Added"), a.Status, want)
+			}
+		}
+		if a := ours.must(asked{path: "/file"}); a.Header.Get("X-Added") != "yes" {
+			t.Errorf("got no header in the answer %d, want it", a.Status)
+		}
 	})
 	t.Run("remote_user without auth_basic", func(t *testing.T) {
 		open := strings.Replace(sectionBlocks(t, page, "$remote_user", "caddyfile")[0], "realm ", "exempt /*x\nrealm ", 1)
@@ -842,18 +861,6 @@ func TestDocsNginxOthers(t *testing.T) {
 			})
 		}
 	})
-}
-
-// tableRowOf returns the row of a page's tables that has a text in its first cell.
-func tableRowOf(t *testing.T, page, text string) string {
-	t.Helper()
-	for line := range strings.Lines(readText(t, page)) {
-		if first, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | "); strings.HasPrefix(line, "| ") && strings.Contains(first, text) {
-			return line
-		}
-	}
-	t.Fatalf("%s has no row about %s", page, text)
-	return ""
 }
 
 // TestDocsClientCertificates runs the pair in docs/from-nginx.md with a client

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"strings"
 	"syscall"
 )
@@ -87,7 +88,10 @@ func unreadable(path string) error {
 		return fmt.Errorf("%w: let the user that the server runs as read it", fs.ErrPermission)
 	}
 	advice := "run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"
-	if IsGroupReadable(info.Mode(), group) {
+	switch self, err := user.Current(); {
+	case err == nil && (owner == self.Username || owner == self.Uid):
+		advice = "run chmod u+r on it"
+	case IsGroupReadable(info.Mode(), group):
 		advice = "add the user that the server runs as to this group, or run setfacl -m u:USER:r on the file for it"
 	}
 	return fmt.Errorf("%w (owner '%s', group '%s', mode %04o): %s", fs.ErrPermission, owner, group, info.Mode().Perm(), advice)

@@ -41,16 +41,17 @@ func TestUnreadable(t *testing.T) {
 	}
 	path := writeFile(t, "x")
 	for _, test := range []struct {
-		name string
-		mode os.FileMode
-		gid  int
-		want string
+		name     string
+		mode     os.FileMode
+		uid, gid int
+		want     string
 	}{
-		{"its group can read it", 0o640, 54321, "permission denied (owner 'root', group '54321', mode 0640): add the user that the server runs as to this group, or run setfacl -m u:USER:r on the file for it"},
-		{"its group cannot read it", 0o600, 54321, "permission denied (owner 'root', group '54321', mode 0600): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
-		{"its group is root's", 0o640, 0, "permission denied (owner 'root', group 'root', mode 0640): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
+		{"its group can read it", 0o640, 54320, 54321, "permission denied (owner '54320', group '54321', mode 0640): add the user that the server runs as to this group, or run setfacl -m u:USER:r on the file for it"},
+		{"its group cannot read it", 0o600, 54320, 54321, "permission denied (owner '54320', group '54321', mode 0600): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
+		{"its group is root's", 0o640, 54320, 0, "permission denied (owner '54320', group 'root', mode 0640): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
+		{"its owner cannot read it", 0o040, 0, 54321, "permission denied (owner 'root', group '54321', mode 0040): run chmod u+r on it"},
 	} {
-		must(t, os.Chown(path, 0, test.gid))
+		must(t, os.Chown(path, test.uid, test.gid))
 		must(t, os.Chmod(path, test.mode))
 		if got := unreadable(path); got.Error() != test.want || !errors.Is(got, fs.ErrPermission) {
 			t.Errorf("%s: got\n%v\nwant\n%s", test.name, got, test.want)

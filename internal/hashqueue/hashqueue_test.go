@@ -494,7 +494,7 @@ func TestStartRefuses(t *testing.T) {
 func TestPanicIsAnErrorOfOneTask(t *testing.T) {
 	const canary = "CANARY"
 	for name, panics := range map[string]func(password []byte){
-		"a text":  func(p []byte) { panic("can't hash " + string(p)) },
+		"a text":  func(p []byte) { panic("cannot hash " + string(p)) },
 		"bytes":   func(p []byte) { panic(p) },
 		"error":   func(p []byte) { panic(fmt.Errorf("cannot hash %s", p)) },
 		"runtime": func(p []byte) { _ = p[len(p)] }, //nolint:staticcheck // is to panic

@@ -15,7 +15,7 @@ type Groups struct {
 
 // ParseGroups parses the text of a group file. Lines have the form
 // "group: user user ..."; a group can have more than one line. Invalid lines are
-// skipped. A non-empty file without a valid line is an error.
+// skipped. A file that has lines other than comments, but no valid one, is an error.
 func ParseGroups(text string) (*Groups, error) {
 	g := &Groups{Of: make(map[string][]string)}
 	for number, line := range lines(text) {

@@ -13,8 +13,8 @@
 //   - The first line of a user wins. Later lines are duplicates and are ignored.
 //   - An invalid line never falls back to a later one: its user is in the table
 //     with [StateInvalid], and cannot log in.
-//   - A non-empty file without a valid line is an error: most likely it is not an
-//     htpasswd file.
+//   - A file that has lines other than comments, but no valid one, is an error:
+//     most likely it is not an htpasswd file.
 //   - [Findings] and errors never contain a hash, or a name that could be one.
 //
 // [Users] and [Groups] are immutable and safe for concurrent use. Their strings are

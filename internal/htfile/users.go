@@ -54,9 +54,9 @@ type Class struct {
 	Sample uint32 // position of one of them in Users.All
 }
 
-// Parse parses the text of an htpasswd file. A non-empty file without a valid line
-// is an error. Even then it returns the users, of which none can log in, with the
-// findings.
+// Parse parses the text of an htpasswd file. A file that has lines other than comments,
+// but no valid one, is an error. Even then it returns the users, of which none can log
+// in, with the findings.
 func Parse(text string) (*Users, error) {
 	return ParseLines(text, func(*Line) {})
 }

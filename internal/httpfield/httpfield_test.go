@@ -120,7 +120,7 @@ func FuzzBasicChallenge(f *testing.F) {
 				t.Fatalf("the quoted string ends early: %q", got)
 			case '\\':
 				if i++; i == len(inner) {
-					t.Fatalf("the quoted string doesn't end: %q", got)
+					t.Fatalf("the quoted string does not end: %q", got)
 				}
 			}
 			unquoted.WriteByte(inner[i])

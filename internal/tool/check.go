@@ -17,7 +17,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// fileReport is what a server would make of an htpasswd file.
+// fileReport is the report of --check on a file.
 type fileReport struct {
 	// Path is the path of the file, as it was given.
 	Path string `json:"path"`
@@ -263,7 +263,7 @@ func (r *fileReport) String() string {
 }
 
 // advice returns what to do about the permissions of the file: a text with
-// commands and placeholders for the path. Where somebody else could replace the
+// commands and placeholders for the path. Where another user could replace the
 // file before root runs such a command, it contains none.
 func (r *fileReport) advice(text string) string {
 	if r.isTamperProof {
