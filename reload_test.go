@@ -186,8 +186,8 @@ func TestRefusedReload(t *testing.T) {
 		{"missing second file", "", next + handler("new", "{dir}/other {dir}/users {dir}/missing"), "missing", alice},
 		{"missing group file", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users {dir}/other\n\t\tgroup_file {dir}/groups {dir}/missing\n\t}"), "missing", alice},
 		{"port in use", "", next + handler("new", "{dir}/users") + busy, "address already in use", alice},
-		{"broken file that is in use", "", next + handler("new", "{dir}/users"), "none of its 1 lines", "<html>\n"},
-		{"broken file, another site valid", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "none of its 1 lines", "<html>\n"},
+		{"broken file that is in use", "", next + handler("new", "{dir}/users"), "no valid user:hash line (invalid lines: 1)", "<html>\n"},
+		{"broken file, another site valid", "", next + handler("new", "{dir}/other") + "http://localhost:{http} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t}\n}\n", "no valid user:hash line (invalid lines: 1)", "<html>\n"},
 		{"settings of the app", "", "{\n\thtpasswd {\n\t\tpoll 1ms\n\t}\n}\n" + handler("new", "{dir}/users"), "poll", alice},
 		{"user_header", "", next + httpsSite("\thtpasswd {\n\t\tfile {dir}/users\n\t\tuser_header Host\n\t}"), "user_header", alice},
 	} {
@@ -238,8 +238,8 @@ func TestRefusedReload(t *testing.T) {
 func TestRefusedStart(t *testing.T) {
 	for _, row := range []struct{ name, users, block, want string }{
 		{"missing", "", "file {dir}/missing", "no such file"},
-		{"broken", "<html>\n", "file {dir}/users", "none of its 1 lines"},
-		{"only invalid lines", "alice:nonsense\nbob\n", "file {dir}/users", "none of its 2 lines"},
+		{"broken", "<html>\n", "file {dir}/users", "no valid user:hash line (invalid lines: 1)"},
+		{"only invalid lines", "alice:nonsense\nbob\n", "file {dir}/users", "no valid user:hash line (invalid lines: 2)"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := startServer(t, "")

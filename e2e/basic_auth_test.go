@@ -79,7 +79,7 @@ func basicAuthSite(t *testing.T, caddyfile, file string) docsClient {
 func TestFromBasicAuth(t *testing.T) {
 	parallel(t)
 	before, after := basicAuthSites(t)
-	file := convertBasicAuth(t, basicAuthUsers(t, before)+"\n")
+	file := convertBasicAuth(t, "\t\t# staff\n\n"+basicAuthUsers(t, before)+"\n")
 	for line := range strings.Lines(readText(t, file)) {
 		if user, hash, _ := strings.Cut(line, ":"); user != "alice" && user != "bob" || !strings.HasPrefix(hash, "$2a$10$") {
 			t.Errorf("got a line of the user %q that is not bcrypt, want alice and bob with bcrypt", user)

@@ -69,6 +69,7 @@ var (
 		"xcaddy build --with github.com/seed10b5b978/caddy-htpasswd")
 	_ = ranBy("TestPrompts",
 		"sudo caddy htpasswd -c /etc/caddy/.htpasswd alice",
+		"sudo caddy htpasswd /etc/caddy/.htpasswd alice",
 		"caddy htpasswd /etc/caddy/.htpasswd alice")
 	_ = ranBy("TestExampleCertificates", certificateCommands...)
 	_ = ranBy("TestReadmeGrammar",

@@ -398,3 +398,43 @@ func TestBrowser(t *testing.T) {
 		requests(t)
 	})
 }
+
+// TestBrowserLogout runs the configuration and the script for a logout of
+// docs/browsers.md in a real browser.
+func TestBrowserLogout(t *testing.T) {
+	parallel(t)
+	program(t, "chromium")
+	const page = "../docs/browsers.md"
+	dir := t.TempDir()
+	htpasswdIn(t, dir, "-cbC4", "users", "alice", "secret")
+	s := startIn(t, dir, "", strings.NewReplacer("example.com {", "https://localhost:{https} {", "/etc/caddy/.htpasswd", "{dir}/users",
+		"reverse_proxy 127.0.0.1:9001", "header Content-Type text/html\nrespond `<p id=\"done\">Members</p>`").Replace(block(t, page, "caddyfile", "/logout")))
+	p := newPerson(t, browser(t, s))
+	visit := func(when, path string, status, dialogs int, answers ...login) {
+		t.Helper()
+		if got, asked := p.visit(s.URL(path), answers...); got != status || len(asked) != dialogs {
+			t.Errorf("%s, %s: got %d and the dialogs %q, want %d and %d dialogs", when, path, got, asked, status, dialogs)
+		}
+	}
+	alice := login{"alice", "secret"}
+	visit("at first", "/", 200, 1, alice)
+	visit("logged in", "/", 200, 0)
+
+	before := len(p.asked())
+	run(p, chromedp.Evaluate[int](block(t, page, "js", "logOut")+"logOut(); 1"))
+	eventually(t, "the script leads to the last page", func() bool {
+		return run(p, chromedp.Evaluate[string](`location.pathname`)) == "/goodbye"
+	})
+	if got := len(p.asked()); got != before {
+		t.Errorf("got %d dialogs by the script, want none", got-before)
+	}
+	visit("after the script", "/", 0, 1) // a 401 without a body
+	visit("after the script", "/", 200, 1, alice)
+
+	visit("by a link", "/logout", 401, 1)
+	visit("after the link", "/", 0, 1)
+	visit("after the link", "/", 200, 1, alice)
+	if said := s.process.Said(); strings.Count(said, `"reason":"unknown user"`)-strings.Count(said, `"repeated":true`) > 1 {
+		t.Errorf("got several failed logins that count, want one at most: %s", said)
+	}
+}

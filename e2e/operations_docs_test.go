@@ -411,7 +411,7 @@ func TestDocsLogLines(t *testing.T) {
 
 var (
 	_ = ranBy("TestOperationsPageReload",
-		"caddy validate --config /etc/caddy/Caddyfile",
+		"sudo -u caddy caddy validate --config /etc/caddy/Caddyfile",
 		"caddy reload --config /etc/caddy/Caddyfile --force")
 	_ = ranBy("TestOperationsPageAdmin",
 		"curl localhost:2019/htpasswd",
@@ -440,7 +440,7 @@ func TestOperationsPageReload(t *testing.T) {
 	}
 	run := func(command string, wantCode int, want string) {
 		t.Helper()
-		args := strings.Fields(strings.Replace(command, "/etc/caddy/Caddyfile", "Caddyfile", 1))
+		args := strings.Fields(strings.Replace(strings.TrimPrefix(command, "sudo -u caddy "), "/etc/caddy/Caddyfile", "Caddyfile", 1))
 		if out, code := s.caddy(args[1:]...); code != wantCode || !strings.Contains(out, want) {
 			t.Errorf("%s: got exit code %d and %s, want %d and %q", command, code, out, wantCode, want)
 		}
@@ -746,8 +746,11 @@ func TestRateLimitingPage(t *testing.T) {
 const troubleshootingPage = "../docs/troubleshooting.md"
 
 var _ = ranBy("TestTroubleshootingPage",
-	"caddy htpasswd --check /etc/caddy/.htpasswd",
-	"caddy htpasswd -v /etc/caddy/.htpasswd alice",
+	`journalctl -u caddy --since -1h | grep '"user":"alice"'`,
+	"curl localhost:2019/htpasswd",
+	"curl localhost:2019/htpasswd/throttle",
+	"sudo caddy htpasswd --check /etc/caddy/.htpasswd",
+	"sudo caddy htpasswd -v /etc/caddy/.htpasswd alice",
 	"curl -i https://example.com/",
 	"curl -i -u alice https://example.com/")
 
@@ -929,12 +932,12 @@ http://localhost:{http} {
 		if !strings.Contains(console, line+"\n") {
 			t.Errorf("not on the page: %s", line)
 		}
-		return strings.Fields(strings.Replace(strings.TrimPrefix(line, "caddy "), "/etc/caddy/.htpasswd", "users", 1))
+		return strings.Fields(strings.Replace(strings.TrimPrefix(line, "sudo caddy "), "/etc/caddy/.htpasswd", "users", 1))
 	}
-	if out, code := s.caddy(command("caddy htpasswd --check /etc/caddy/.htpasswd")...); code != 0 || !strings.Contains(out, "users:5: locked: user eve") {
+	if out, code := s.caddy(command("sudo caddy htpasswd --check /etc/caddy/.htpasswd")...); code != 0 || !strings.Contains(out, "users:5: locked: user eve") {
 		t.Errorf("got exit code %d and %s, want the locked account", code, out)
 	}
-	verify := command("caddy htpasswd -v /etc/caddy/.htpasswd alice")
+	verify := command("sudo caddy htpasswd -v /etc/caddy/.htpasswd alice")
 	for _, row := range []struct {
 		user, password string
 		want           int
@@ -948,15 +951,27 @@ http://localhost:{http} {
 			t.Errorf("%s with %s: got exit code %d and %s, want %d", row.user, row.password, got, out, row.want)
 		}
 	}
-	curl := func(line string) string {
+	if a := s.get("/", "alice", "wrong"); a.Status != 401 {
+		t.Errorf("a wrong password: got %d, want 401", a.Status)
+	}
+	eventually(t, "the log has the failed login", func() bool { return strings.Contains(s.process.Said(), `"user":"alice"`) })
+	must(t, os.WriteFile(filepath.Join(dir, "journal"), []byte(s.process.Said()), 0o600))
+	run := func(line string) string {
 		t.Helper()
 		if !strings.Contains(console, line+"\n") {
 			t.Errorf("not on the page: %s", line)
 		}
-		return testkit.Run(t, "sh", "-c", strings.NewReplacer("curl ", program(t, "curl")+" -s -k ", "-u alice", "-u alice:secret", "https://example.com", s.URL("")).Replace(line))
+		return testkit.Run(t, "sh", "-c", strings.NewReplacer("curl ", program(t, "curl")+" -s -k ", "-u alice", "-u alice:secret", "https://example.com", s.URL(""),
+			"localhost:2019", fmt.Sprintf("localhost:%d", s.Admin), "journalctl -u caddy --since -1h", "cat "+filepath.Join(dir, "journal")).Replace(line))
 	}
-	for line, want := range map[string]string{"curl -i https://example.com/": "HTTP/2 401", "curl -i -u alice https://example.com/": "HTTP/2 200"} {
-		if out := curl(line); !strings.HasPrefix(out, want) {
+	for line, want := range map[string]string{
+		`journalctl -u caddy --since -1h | grep '"user":"alice"'`: `"reason":"wrong password"`,
+		"curl localhost:2019/htpasswd":                            `"path":"` + single + `"`,
+		"curl localhost:2019/htpasswd/throttle":                   `"user":"bob"`,
+		"curl -i https://example.com/":                            "HTTP/2 401",
+		"curl -i -u alice https://example.com/":                   "HTTP/2 200",
+	} {
+		if out := run(line); !strings.Contains(out, want) {
 			t.Errorf("%s: got %s, want %s", line, out, want)
 		}
 	}
@@ -978,15 +993,17 @@ func TestTroubleshootingStart(t *testing.T) {
 		"no such file":                          htpasswd("file {dir}/none"),
 		"permission denied":                     elsewhere, // root may read all files
 		"is not a regular file":                 htpasswd("file /dev/null"),
-		"none of its":                           htpasswd("file {dir}/bad"),
+		"is a directory":                        htpasswd("file {dir}"),
+		"no valid user:hash line":               htpasswd("file {dir}/bad"),
 		"0 links":                               elsewhere, // TestOrphanedSite
-		"file":                                  in("\thtpasswd {dir}/users"),
-		"matches every request":                 htpasswd("file {dir}/users\n\t\texempt *"),
+		"expected at least one password file":   in("\thtpasswd {dir}/users"),
+		"put the file inside the block":         in("\thtpasswd users"),
+		"would leave nothing protected":         htpasswd("file {dir}/users\n\t\texempt *"),
 		"before 'htpasswd' has verified a user": in("\troot /srv/{http.auth.user.id}\n\thtpasswd {\n\t\tfile {dir}/users\n\t}"),
 		"address already in use":                elsewhere, // Caddy's
 	}
 	listed := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| (?:that )?`([^`]+)`.*$").FindAllStringSubmatch(section(t, troubleshootingPage, "Caddy does not start, or refuses to reload"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`.*$").FindAllStringSubmatch(section(t, troubleshootingPage, "Caddy does not start, or refuses to reload"), -1) {
 		listed[row[1]] = true
 		sites, ok := cases[row[1]]
 		if !ok {

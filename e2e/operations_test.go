@@ -83,7 +83,7 @@ func TestValidate(t *testing.T) {
 			true, []string{"Valid configuration", `{dir}/groups","line":2`}},
 		{"good, one bad line", "", fmt.Sprintf(handler, "file {dir}/half"), true, []string{"Valid configuration", "invalid line skipped", `{dir}/half","line":1`}},
 		{"good, empty", "", fmt.Sprintf(handler, "file {dir}/empty"), true, []string{"Valid configuration", "{dir}/empty"}},
-		{"no line is good", "", fmt.Sprintf(handler, "file {dir}/bad"), false, []string{"{dir}/bad: none of its 1 lines", "line 2"}},
+		{"no line is good", "", fmt.Sprintf(handler, "file {dir}/bad"), false, []string{"{dir}/bad: no valid user:hash line (invalid lines: 1)", "line 2"}},
 		{"missing file", "", fmt.Sprintf(handler, "file {dir}/users {dir}/missing"), false, []string{"{dir}/missing: no such file"}},
 		{"directory", "", fmt.Sprintf(handler, "file {dir}/folder"), false, []string{"{dir}/folder: is a directory, not a file"}},
 		{"FIFO", "", fmt.Sprintf(handler, "file {dir}/fifo"), false, []string{"{dir}/fifo: is not a regular file"}},
@@ -123,7 +123,7 @@ func TestValidate(t *testing.T) {
 	t.Run("start", func(t *testing.T) {
 		s := newServerIn(t, dir)
 		s.configure("", fmt.Sprintf(handler, "file {dir}/bad"))
-		if out, code := s.caddy("run", "--config", "Caddyfile"); code != 1 || !strings.Contains(out, "/bad: none of its 1 lines") {
+		if out, code := s.caddy("run", "--config", "Caddyfile"); code != 1 || !strings.Contains(out, "/bad: no valid user:hash line (invalid lines: 1)") {
 			t.Errorf("exit code %d: %s", code, out)
 		}
 	})

@@ -22,7 +22,7 @@ var permissionCommands = map[string][]string{
 	"TestPermissionsGroup": {
 		"sudo -u caddy test -r /etc/nginx/.htpasswd && echo readable",
 		"namei -l /etc/nginx/.htpasswd",
-		"caddy htpasswd --check /etc/nginx/.htpasswd",
+		"sudo caddy htpasswd --check /etc/nginx/.htpasswd",
 		"sudo usermod -aG www-data caddy",
 		"sudo usermod -aG ssl-cert caddy",
 		"sudo systemctl restart caddy", // instead of which the test starts another process
@@ -176,11 +176,28 @@ func TestPermissionsGroup(t *testing.T) {
 	} {
 		must(t, os.WriteFile(filepath.Join(etc, name), []byte(text), 0o600))
 	}
+	// check runs --check with that user database, and reports whether it says that caddy cannot read the file.
+	check := func() bool {
+		t.Helper()
+		mounts := fmt.Sprintf("mount --bind %[1]s/passwd /etc/passwd && mount --bind %[1]s/group /etc/group && ", etc)
+		out, err := exec.Command("unshare", "-m", "sh", "-c", mounts+p.binary+" htpasswd --check "+p.users).CombinedOutput()
+		if err != nil {
+			t.Errorf("--check: %v: %s", err, out)
+		}
+		return strings.Contains(string(out), "the user caddy cannot read it")
+	}
+	mayMount := exec.Command("unshare", "-m", "mount", "--bind", etc, etc).Run() == nil
+	if mayMount && !check() {
+		t.Error("--check: got nothing about a file that caddy cannot read")
+	}
 	for _, line := range commands[3:5] {
 		p.run(line, "sudo usermod", program(t, "usermod")+" -P "+filepath.Dir(etc))
 	}
 	if got := readText(t, filepath.Join(etc, "group")); got != "caddy:x:999:\nwww-data:x:33:caddy\nssl-cert:x:110:caddy\n" {
 		t.Errorf("got the groups\n%s", got)
+	}
+	if mayMount && check() {
+		t.Error("--check: got that caddy cannot read a file of another group that it is in")
 	}
 
 	if !isIn(p.start(s, wwwDataID)) {

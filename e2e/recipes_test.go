@@ -178,7 +178,11 @@ func TestRecipePHPFile(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(root, name), []byte(name), 0o600))
 	}
 	change := []string{"/srv/site", root, "127.0.0.1:9000", address}
-	_, c := recipe(t, heading, 0, change...)
+	const warning = "htpasswd protects only this exact path"
+	s, c := recipe(t, heading, 0, change...)
+	if strings.Contains(s.Log(), warning) {
+		t.Error("got a warning of an exact path, want none")
+	}
 	c.expect([]asked{
 		{path: "/", want: 200, sees: "runs index.php"},
 		{path: "/style.css", want: 200, sees: "style.css"},
@@ -199,7 +203,10 @@ func TestRecipePHPFile(t *testing.T) {
 			t.Errorf("%s: got %d %q without a password", path, got.Status, got.Body)
 		}
 	}
-	_, c = recipe(t, heading, 0, append(change, " /wp-login.php/*", "")...)
+	s, c = recipe(t, heading, 0, append(change, "/wp-login.php*", "/wp-login.php")...)
+	if !strings.Contains(s.Log(), warning) {
+		t.Error("got no warning of an exact path, as the text says")
+	}
 	c.expect([]asked{{path: "/wp-login.php", want: 401}, {path: "/wp-login.php/x", want: 200, sees: "runs wp-login.php"}}) // as the text warns
 }
 
@@ -240,7 +247,7 @@ func askWith(t *testing.T, port int, path, fields string) string {
 // TestRecipeTokens runs the recipes for applications that read Authorization themselves.
 func TestRecipeTokens(t *testing.T) {
 	parallel(t)
-	const bearer, basic = "An application with Bearer tokens", "An application with a Basic login of its own"
+	const bearer, basic = "An application with Bearer tokens", "An application with its own Basic login"
 	app := tokenApplication(t)
 	good, wrong := "Authorization: Bearer good", "Authorization: Bearer wrong"
 	const warning = "exempt may match every request"

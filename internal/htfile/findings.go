@@ -42,6 +42,6 @@ func (f *Findings) err(expected string) error {
 	if f.Valid > 0 || f.InvalidCount == 0 {
 		return nil
 	}
-	return fmt.Errorf("none of its %d lines is a valid %s line; line %d: %s",
-		f.InvalidCount, expected, f.Invalid[0].Line, f.Invalid[0].Reason)
+	return fmt.Errorf("no valid %s line (invalid lines: %d); line %d: %s",
+		expected, f.InvalidCount, f.Invalid[0].Line, f.Invalid[0].Reason)
 }

@@ -23,7 +23,7 @@ func TestParseGroups(t *testing.T) {
 		{name: "colons in names of users", text: "admins: a:b", want: "a:b=admins"},
 		{name: "commas do not separate users", text: "admins: alice,bob", want: "alice,bob=admins"},
 		{name: "invalid lines", text: "admins\n: alice\na b: alice\na,b: alice\na\tb: alice\na\x00b: alice\nok: alice", want: "alice=ok", invalid: 6},
-		{name: "no valid line", text: "admins alice\n", problem: "none of its 1 lines is a valid group: user user ... line; line 1: no colon"},
+		{name: "no valid line", text: "admins alice\n", problem: "no valid group: user user ... line (invalid lines: 1); line 1: no colon"},
 		{name: "an htpasswd file has no users in common", text: "alice:" + shaSecret1, want: shaSecret1 + "=alice"},
 		{name: "a no-break space is part of a name", text: "admins: al\u00a0ice al\u2003ice", want: "al\u00a0ice=admins al\u2003ice=admins"},
 		{name: "not UTF-8", text: "admins: \xe9 \xa0x", want: "\xa0x=admins \xe9=admins"},

@@ -80,7 +80,7 @@ func TestParse(t *testing.T) {
 		{name: "a line of 300 kB, then others", text: strings.Repeat("x", long) + "\nalice:" + h + "\ncarol:" + h + strings.Repeat(":", long) + "\nbob:" + h, want: "alice+ carol- bob+", invalid: 2},
 		{name: "the longest line", text: "alice:" + h + ":" + strings.Repeat("x", MaxLineLen-len("alice:"+h+":")), want: "alice+"},
 		{name: "a byte more", text: "bob:" + h + "\nalice:" + h + ":" + strings.Repeat("x", MaxLineLen-len("alice:"+h+":")+1), want: "bob+ alice-", invalid: 1},
-		{name: "an HTML page", text: "<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>\n<body style=\"margin: 0\">\n<a href=\"https://example.com/\">back</a>\n</body></html>\n", problem: "none of its 5 lines is a valid user:hash line; line 1: no colon between user name and hash"},
+		{name: "an HTML page", text: "<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>\n<body style=\"margin: 0\">\n<a href=\"https://example.com/\">back</a>\n</body></html>\n", problem: "no valid user:hash line (invalid lines: 5); line 1: no colon between user name and hash"},
 		{name: "an HTML page with a line that looks like a locked account", text: "<html><body>\n<p>The request was rejected. Your support ID is:\n<b>42</b></body></html>\n", problem: "valid user:hash line"},
 		{name: "NUL bytes", text: strings.Repeat("\x00", 4096), problem: "user name longer than 255 bytes"},
 		{name: "UTF-16", text: "\xff\xfea\x00:\x00!\x00\n\x00", problem: "user name contains a control character"},

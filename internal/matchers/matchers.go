@@ -59,15 +59,36 @@ func (s Sets) Paths() []string {
 	return paths
 }
 
-// ExactPath returns the path if the sets match exactly one path. It returns "" if they
-// match others, too, or if the path ends in a file name.
+// ExactPath returns a path that the sets match without the paths below it: the only
+// path of the sets, or the path of a PHP file, since "/login.php/x" runs the same file.
+// It returns "" if there is none. For other file names it returns "", too: nothing is
+// below a file.
 func (s Sets) ExactPath() string {
 	if len(s) != 1 {
 		return ""
 	}
 	paths := laxjson.Strings(s[0]["path"])
-	if len(paths) != 1 || strings.ContainsAny(paths[0], "*?[{%") || strings.Contains(paths[0][strings.LastIndexByte(paths[0], '/')+1:], ".") {
-		return ""
+	if len(paths) == 1 && !isPattern(paths[0]) && !strings.Contains(paths[0][strings.LastIndexByte(paths[0], '/')+1:], ".") {
+		return paths[0]
 	}
-	return paths[0]
+	for _, file := range paths {
+		if !isPattern(file) && strings.HasSuffix(strings.ToLower(file), ".php") && !matchBelow(paths, file) {
+			return file
+		}
+	}
+	return ""
+}
+
+// isPattern reports whether a path of a matcher may match more than one path.
+func isPattern(path string) bool { return strings.ContainsAny(path, "*?[{%") }
+
+// matchBelow reports whether patterns may match a path below file.
+func matchBelow(patterns []string, file string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		prefix, isPrefix := strings.CutSuffix(pattern, "*")
+		if !isPrefix || isPattern(prefix) {
+			return isPattern(pattern)
+		}
+		return strings.HasPrefix(strings.ToLower(file+"/"), strings.ToLower(prefix))
+	})
 }

@@ -56,8 +56,8 @@ func (l *listWalk) positionOf(route *Route) position {
 	return at
 }
 
-// exactPath returns the path if the route protects exactly one path. It returns "" if
-// another handler is for the same path: then the exact path is intended.
+// exactPath returns a path that the route protects without the paths below it. It
+// returns "" if another handler is for the same path: then the exact path is intended.
 func (l *listWalk) exactPath(route *Route) string {
 	path := route.Matchers.ExactPath()
 	if l.exactPaths[path] > 1 || slices.ContainsFunc(route.Steps, func(s Step) bool { return s.Name != "htpasswd" }) {

@@ -21,8 +21,9 @@ type Login struct {
 	Place
 	Config json.RawMessage // of the handler
 
-	// ExactPath is the path if the handler protects exactly one path, otherwise "".
-	// It is also "" if other handlers are for the same path.
+	// ExactPath is a path that the handler protects without the paths below it, see
+	// [matchers.Sets.ExactPath]. It is "" if there is none, or if other handlers are
+	// for the same path.
 	ExactPath string
 }
 

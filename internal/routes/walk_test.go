@@ -142,6 +142,8 @@ func TestExactPathOfALogin(t *testing.T) {
 		{"another handler for the path, in the route", list(routeFor(path("/a"), login, answer)), ""},
 		{"another route for the path", list(routeFor(path("/a"), login), routeFor(path("/a"), answer)), ""},
 		{"a pattern", list(routeFor(path("/a*"), login)), ""},
+		{"a PHP file", list(routeFor(path("/a.php"), login), route(answer)), "/a.php"},
+		{"another file", list(routeFor(path("/a.png"), login), route(answer)), ""},
 		{"all paths", list(route(login)), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -556,7 +556,7 @@ users:4: duplicate user; the first line wins
 	if got := runTool(t, "", "--check", "users"); got != (run{0, text, ""}) {
 		t.Errorf("%d, %q\n%s", got.code, got.err, got.out)
 	}
-	text += fmt.Sprintf(`page: a server would refuse this file: none of its 1 lines is a valid user:hash line; line 1: no colon between user name and hash
+	text += fmt.Sprintf(`page: a server would refuse this file: no valid user:hash line (invalid lines: 1); line 1: no colon between user name and hash
 page: users who can log in: 0; -rw----r-- %s %s
 page:1: invalid line (user cannot log in): no colon between user name and hash
 none: a server would refuse this file: no such file or directory
