@@ -21,7 +21,7 @@ import (
 
 const containersPage = "../docs/containers.md"
 
-// containerCommands are what the page has people type.
+// containerCommands are the commands of the page.
 var containerCommands = []string{
 	"docker compose build",
 	"docker compose run --rm caddy caddy htpasswd -c /etc/htpasswd/.htpasswd alice",
@@ -43,9 +43,8 @@ var (
 		"docker compose exec caddy caddy reload --config /etc/caddy/Caddyfile --force")
 )
 
-// TestContainerFiles looks that the image is built from the versions that this project
-// is, as users build it, and that the services fit the Caddyfile. Docker itself need
-// not be here.
+// TestContainerFiles checks that the image is built with the versions of this project,
+// and that the services match the Caddyfile. It does not need Docker.
 func TestContainerFiles(t *testing.T) {
 	parallel(t)
 	dockerfile, compose := readText(t, "../examples/docker/Dockerfile"), readText(t, "../examples/docker/compose.yaml")
@@ -145,8 +144,8 @@ func TestContainerFiles(t *testing.T) {
 	})
 }
 
-// inContainer is a command of the tool in a container, run here: in a directory that
-// stands for the one that is mounted, and with a password.
+// inContainer runs a command of the tool as in a container, with a password. dir stands
+// for the mounted directory.
 func inContainer(t *testing.T, dir, line string) (string, error) {
 	t.Helper()
 	m := regexp.MustCompile(`^docker compose (?:run --rm|exec)(?: -T)?(?: --user (\d+):(\d+))? caddy caddy htpasswd (.*)$`).FindStringSubmatch(line)
@@ -314,8 +313,8 @@ func relay(t *testing.T, port int, withProxyProtocol bool) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// TestContainerNAT has clients whose addresses a relay replaces, with the limits that the
-// page speaks of, and the settings that it recommends.
+// TestContainerNAT has a relay replace the addresses of clients, and checks the effect on
+// the limits, without and with the settings that the page recommends.
 func TestContainerNAT(t *testing.T) {
 	parallel(t)
 	needsLoopback(t)

@@ -369,7 +369,7 @@ func TestOperationsPageLogMessages(t *testing.T) {
 	}
 }
 
-// TestDocsLogLines looks that the code can write each log line that the docs show.
+// TestDocsLogLines checks that the code can write each log line that the docs show.
 func TestDocsLogLines(t *testing.T) {
 	parallel(t)
 	code, lines := messagesInCode(t), 0
@@ -754,8 +754,8 @@ var _ = ranBy("TestTroubleshootingPage",
 	"curl -i https://example.com/",
 	"curl -i -u alice https://example.com/")
 
-// TestTroubleshootingPage causes symptoms of the page on a real server, and looks
-// for what is to show their causes.
+// TestTroubleshootingPage causes symptoms of the page on a real server, and looks for
+// their causes where the page says to look.
 func TestTroubleshootingPage(t *testing.T) {
 	parallel(t)
 	dir := t.TempDir()

@@ -47,8 +47,8 @@ var _ = func() bool {
 	return ranBy("TestPermissionsDeployHook", "#!/bin/sh")
 }()
 
-// The users that stand for caddy and for the one who writes files, and the group that
-// nginx has.
+// The users that stand for caddy and for the user who writes files, and the group of
+// nginx.
 const caddyID, panelID, wwwDataID = 65534, 12345, 33
 
 // permissions is a machine with files of several users.
@@ -83,7 +83,7 @@ func (p *permissions) as(user uint32, groups []uint32, name string, args ...stri
 	return cmd
 }
 
-// run runs a command of the page, with what stands for its users and files.
+// run runs a command of the page, with the users and files of the test.
 func (p *permissions) run(line string, names ...string) string {
 	p.t.Helper()
 	if !strings.Contains("\n"+strings.Join(blocks(p.t, permissionsPage, "console"), ""), "\n"+line+"\n") {
@@ -116,7 +116,7 @@ func (p *permissions) site() string {
 	return "https://localhost:{https} {\n\thtpasswd {\n\t\tfile " + p.users + "\n\t}\n\trespond ok\n}\n"
 }
 
-// refused returns what caddy says when it does not start.
+// refused returns the error of a caddy that does not start.
 func (p *permissions) refused(s *server, groups ...uint32) string {
 	p.t.Helper()
 	cmd := p.as(caddyID, groups, p.binary, "validate", "--config", "Caddyfile")

@@ -231,7 +231,7 @@ func TestDirectiveOrder(t *testing.T) {
 	}
 }
 
-// validate adapts a Caddyfile and validates what becomes of it.
+// validate adapts a Caddyfile and validates the result.
 func (s *server) validate(caddyfile string) {
 	s.T.Helper()
 	config, err := s.Adapt(caddyfile)
@@ -252,7 +252,7 @@ func (s *server) validateJSON(config string) {
 	}
 }
 
-// TestSecurityPage looks that the tests which docs/security.md names are there.
+// TestSecurityPage checks that the tests that docs/security.md names exist.
 func TestSecurityPage(t *testing.T) {
 	parallel(t)
 	page, tests := readText(t, "../docs/security.md"), testSources(t)
@@ -277,8 +277,8 @@ func TestReadmeConfigurations(t *testing.T) {
 	}
 }
 
-// TestBlocksAreFormatted looks that "caddy fmt" would change no Caddyfile of the README and
-// the reference: who pastes one that it would change is warned.
+// TestBlocksAreFormatted checks that "caddy fmt" would change no Caddyfile of the README
+// and the reference. Caddy logs a warning for a Caddyfile that it would change.
 func TestBlocksAreFormatted(t *testing.T) {
 	parallel(t)
 	s := startServer(t, "")
@@ -294,7 +294,7 @@ func TestBlocksAreFormatted(t *testing.T) {
 	}
 }
 
-// TestReadmeInstall looks that the commands build what the Makefile builds, and
+// TestReadmeInstall checks that the commands build what the Makefile builds, and
 // that versions in the README are those of the tests. It runs the last command.
 func TestReadmeInstall(t *testing.T) {
 	parallel(t)

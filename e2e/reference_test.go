@@ -354,8 +354,8 @@ func TestReferenceFlags(t *testing.T) {
 	}
 }
 
-// TestPerformanceCommands looks whether the benchmarks that docs/performance.md names can
-// be built, and what make would run. They take an hour.
+// TestPerformanceCommands checks that the benchmarks that docs/performance.md names can
+// be built, and what make would run. It does not run them, because they take an hour.
 func TestPerformanceCommands(t *testing.T) {
 	parallel(t)
 	packages := regexp.MustCompile(`\./(bench|speed|flood)\b`)

@@ -1,10 +1,10 @@
-// Command docscheck prints the length of each page of the documentation, and fails if a
-// page or a sentence is too long, a link is broken, or a word stands somewhere
-// that the glossary replaces. It is run by "make docs-check".
+// Command docscheck prints the length of each page of the documentation. It fails if a
+// page or a sentence is too long, if a link is broken, or if a page, the code or an
+// example contains a word that the glossary replaces. "make docs-check" runs it.
 //
 //	docscheck [-tests] [<root of the repository> [<page>...]]
 //
-// With pages, it looks at nothing but these.
+// With pages, it checks only these pages.
 package main
 
 import (

@@ -37,7 +37,7 @@ func TestReplaceGenerated(t *testing.T) {
 	}
 }
 
-// TestPageHasMarkers looks whether the page can be written to.
+// TestPageHasMarkers checks that the page has the markers between which it is written.
 func TestPageHasMarkers(t *testing.T) {
 	page, err := os.ReadFile("../../docs/performance.md")
 	if err != nil {

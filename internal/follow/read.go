@@ -97,7 +97,7 @@ func (f *Follower) read(now time.Time, want wanted, logger *zap.Logger) error {
 		}
 	}
 	if warner, ok := f.source.(Warner); ok {
-		warner.Warn(logger)
+		defer warner.Warn(logger) // after Load: a warning can wait for a slow directory service
 	}
 	if isEmpty {
 		if f.emptySince.IsZero() {

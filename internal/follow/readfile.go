@@ -75,9 +75,9 @@ func checkRegular(info fs.FileInfo, err error) error {
 	return nil
 }
 
-// unreadable returns the error for a file that this process may not open. It
-// names the group that the file has, and keeps that group's access: another server
-// may read the file by it.
+// unreadable returns the error for a file that this process may not open. It names
+// owner and group. What it advises leaves the group its access, because another server
+// may read the file as a member of the group.
 func unreadable(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -87,12 +87,16 @@ func unreadable(path string) error {
 	if owner == "" {
 		return fmt.Errorf("%w: let the user that the server runs as read it", fs.ErrPermission)
 	}
+	self, err := user.Current()
+	isOwner := err == nil && (owner == self.Username || owner == self.Uid)
 	advice := "run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"
-	switch self, err := user.Current(); {
-	case err == nil && (owner == self.Username || owner == self.Uid):
+	switch mode := info.Mode(); {
+	case isOwner && mode&0o400 == 0:
 		advice = "run chmod u+r on it"
-	case IsGroupReadable(info.Mode(), group):
-		advice = "add the user that the server runs as to this group, or run setfacl -m u:USER:r on the file for it"
+	case isOwner || mode&0o044 == 0o044:
+		advice = "its mode lets the server read it; check access control lists (getfacl), SELinux and AppArmor"
+	case IsGroupReadable(mode, group):
+		advice = "add the user that the server runs as to this group and restart the server, or run setfacl -m u:USER:r on the file for it"
 	}
 	return fmt.Errorf("%w (owner '%s', group '%s', mode %04o): %s", fs.ErrPermission, owner, group, info.Mode().Perm(), advice)
 }

@@ -46,9 +46,11 @@ func TestUnreadable(t *testing.T) {
 		uid, gid int
 		want     string
 	}{
-		{"its group can read it", 0o640, 54320, 54321, "permission denied (owner '54320', group '54321', mode 0640): add the user that the server runs as to this group, or run setfacl -m u:USER:r on the file for it"},
+		{"its group can read it", 0o640, 54320, 54321, "permission denied (owner '54320', group '54321', mode 0640): add the user that the server runs as to this group and restart the server, or run setfacl -m u:USER:r on the file for it"},
 		{"its group cannot read it", 0o600, 54320, 54321, "permission denied (owner '54320', group '54321', mode 0600): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
 		{"its group is root's", 0o640, 54320, 0, "permission denied (owner '54320', group 'root', mode 0640): run chgrp to the server's group and chmod g+r on it, or setfacl -m u:USER:r for the user that the server runs as"},
+		{"its mode lets the owner read it", 0o600, 0, 54321, "permission denied (owner 'root', group '54321', mode 0600): its mode lets the server read it; check access control lists (getfacl), SELinux and AppArmor"},
+		{"its mode lets everybody read it", 0o644, 54320, 54321, "permission denied (owner '54320', group '54321', mode 0644): its mode lets the server read it; check access control lists (getfacl), SELinux and AppArmor"},
 		{"its owner cannot read it", 0o040, 0, 54321, "permission denied (owner 'root', group '54321', mode 0040): run chmod u+r on it"},
 	} {
 		must(t, os.Chown(path, test.uid, test.gid))

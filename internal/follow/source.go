@@ -88,7 +88,7 @@ type Validator interface {
 // A Warner is a Source that can log warnings.
 type Warner interface {
 	// Warn logs warnings about the version that Fetch has returned last. It does
-	// not repeat a warning for each version.
+	// not repeat a warning for each version. It is called after Load, and may block.
 	Warn(logger *zap.Logger)
 }
 

@@ -178,14 +178,11 @@ func mayRead(u *user.User, owner, group string, mode fs.FileMode) bool {
 // isMember reports whether a user is in a group, which is given as by
 // [follow.OwnerOf].
 func isMember(u *user.User, group string) bool {
+	if g, err := user.LookupGroup(group); err == nil {
+		group = g.Gid
+	}
 	ids, _ := u.GroupIds()
-	return slices.ContainsFunc(append(ids, u.Gid), func(id string) bool {
-		if id == group {
-			return true
-		}
-		g, err := user.LookupGroupId(id)
-		return err == nil && g.Name == group
-	})
+	return group == u.Gid || slices.Contains(ids, group)
 }
 
 // add adds a line to the report. The name of an invalid line can be a hash, if the

@@ -77,7 +77,7 @@ func (t *tool) hashCost() (int, error) {
 func (t *tool) checkPassword(password []byte) error {
 	switch {
 	case len(password) > crypt.MaxPasswordLen:
-		return failed(ExitTooLong, "the password is longer than %d bytes; a server accepts no longer one", crypt.MaxPasswordLen)
+		return failed(ExitTooLong, "the password is longer than %d bytes, the most that a server accepts", crypt.MaxPasswordLen)
 	case htfile.HasControl(password):
 		return failed(ExitIllegal, "the password contains a control character, such as a line break; clients cannot send it")
 	case t.format == "plain" && (strings.Contains(string(password), ":") || strings.Trim(string(password), htfile.Whitespace) != string(password)):

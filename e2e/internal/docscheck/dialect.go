@@ -15,15 +15,15 @@ import (
 	"unicode/utf8"
 )
 
-// A term is what the glossary replaces.
+// A term is a word, or several, that the glossary replaces.
 type term struct {
 	pattern *regexp.Regexp
 	say     string
-	except  []string // what may come behind it
+	except  []string // words after it with which it is allowed
 }
 
-// not returns a term of the glossary. Words are separated by single spaces; in a text,
-// line ends and the marks of comments may stand between them.
+// not returns a term of the glossary. A space in the pattern also matches line ends
+// and comment markers in a text.
 func not(pattern, say string, except ...string) term {
 	return term{regexp.MustCompile(`(?i)` + strings.ReplaceAll(pattern, " ", `[\s#/*_-]+`)), say, except}
 }
@@ -91,7 +91,8 @@ func findWords(file, text string, first int) []Fault {
 // Dialect searches a page, code blocks included.
 func (p *Page) Dialect() []Fault { return findWords(p.Name, string(p.source), 1) }
 
-// own is the directory of the only files that may have the words: these.
+// own is the directory of this package, the only one whose files may contain the
+// words.
 const own = "e2e/internal/docscheck/"
 
 // Dialect searches comments and string literals of Go files, all files of
@@ -131,7 +132,7 @@ func Dialect(root string, tests bool) ([]Fault, error) {
 	return faults, err
 }
 
-// isSearched tells whether all of a file that is neither Go nor a page is searched.
+// isSearched reports whether a file that is neither Go nor a page is searched.
 func isSearched(name string) bool {
 	if strings.HasPrefix(name, "examples/") {
 		return path.Ext(name) != ".pem" && path.Base(name) != ".htpasswd"
@@ -160,7 +161,7 @@ func goWords(root, name string) ([]Fault, error) {
 		from, to := fset.Position(group.Pos()).Offset, fset.Position(group.End()).Offset
 		search(group.Pos(), string(source[from:to]))
 	}
-	joined := make(map[ast.Node]bool) // literals that are part of a sum
+	joined := make(map[ast.Node]bool) // operands of a concatenation
 	ast.Inspect(file, func(node ast.Node) bool {
 		switch node := node.(type) {
 		case *ast.ImportSpec:
@@ -182,8 +183,8 @@ func goWords(root, name string) ([]Fault, error) {
 	return faults, nil
 }
 
-// literals returns the text of a sum of strings, so that no words are missed at
-// the seams. What is no literal stands as '%'.
+// literals returns the text of a concatenation, in which terms can span several
+// literals. Each operand that is not a literal becomes '%'.
 func literals(node ast.Expr, joined map[ast.Node]bool) string {
 	switch node := node.(type) {
 	case *ast.BinaryExpr:

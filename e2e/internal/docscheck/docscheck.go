@@ -3,15 +3,15 @@
 //
 // How a page is measured:
 //
-//   - Lines and words are those of wc: all of the file, code blocks included.
+//   - Lines and words are counted as by wc: in the whole file, code blocks included.
 //   - Paragraphs and list items are split into sentences. A sentence ends with
 //     '.', '!' or '?' before whitespace, or with its block. A heading, a table
-//     cell and the text of an image are sentences of their own. No code block,
-//     no row that separates a table's head, and no address of a link counts.
-//   - A word has a letter or digit. A code span is one word, however long,
-//     and so is an address. Neither ends a sentence.
-//   - Every sentence is held to MaxSentence. The average is that of paragraphs
-//     and list items: headings and cells of one word would hide long sentences.
+//     cell and the text of an image are sentences of their own. Code blocks, the
+//     delimiter rows of tables, and addresses of links are not counted.
+//   - A word contains a letter or digit. A code span is one word, and so is an
+//     address. Neither ends a sentence.
+//   - MaxSentence applies to every sentence. The average is that of paragraphs and
+//     list items only: headings and cells of one word would hide long sentences.
 package docscheck
 
 import (
@@ -46,7 +46,7 @@ func (f Fault) String() string { return fmt.Sprintf("%s:%d: %s", f.File, f.Line,
 // topPages are the pages outside docs.
 var topPages = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"}
 
-// docsIndex is the page that has to link to each page in docs.
+// docsIndex is the page that must link to each page in docs.
 const docsIndex = "docs/README.md"
 
 // Pages returns the names of all pages, relative to root.
@@ -66,7 +66,7 @@ func Pages(root string) ([]string, error) {
 	return pages, err
 }
 
-// Check reads pages, and returns them with all that is wrong with them.
+// Check reads pages, and returns them with their faults.
 func Check(root string, names []string) ([]*Page, []Fault, error) {
 	var pages []*Page
 	var faults []Fault
@@ -86,7 +86,7 @@ func Check(root string, names []string) ([]*Page, []Fault, error) {
 	return pages, append(faults, Links(root, pages)...), nil
 }
 
-// lengths returns the faults of a page that is too long, or has sentences that are.
+// lengths returns a fault for each length of the page that exceeds its limit.
 func (p *Page) lengths() []Fault {
 	var faults []Fault
 	report := func(line int, format string, args ...any) {

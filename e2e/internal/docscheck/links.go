@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Links follows the links of pages, and looks whether the index of docs links to
-// each page in docs.
+// Links follows the links of pages, and checks that the index of docs links to each
+// page in docs.
 func Links(root string, pages []*Page) []Fault {
 	var faults []Fault
 	targets := make(map[string]*Page) // pages that were read, by name
@@ -47,8 +47,8 @@ var (
 	lineAnchor = regexp.MustCompile(`^L\d+(-L\d+)?$`)
 )
 
-// follow returns an error if a link of a page leads nowhere. Addresses of other
-// sites are not looked at.
+// follow returns an error if a link of a page is broken. Links to other sites are
+// not checked.
 func follow(root string, from *Page, to string, targets map[string]*Page) error {
 	if scheme.MatchString(to) || strings.HasPrefix(to, "//") {
 		return nil

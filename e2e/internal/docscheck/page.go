@@ -15,7 +15,7 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// A Page is a Markdown file, with what is measured of it.
+// A Page is a Markdown file with its measurements.
 type Page struct {
 	Name         string // relative to the root of the repository
 	Lines, Words int
@@ -109,7 +109,7 @@ type char struct {
 // addInline adds the sentences and links of a block, and returns its text.
 func (p *Page) addInline(block ast.Node, prose bool) string {
 	var chars []char
-	at := 0 // of the last text that was found
+	at := 0 // offset of the last text that was found
 	add := func(segment text.Segment, code bool) {
 		at = segment.Start
 		for i, r := range string(segment.Value(p.source)) {
@@ -153,7 +153,7 @@ func (p *Page) addInline(block ast.Node, prose bool) string {
 			if entering {
 				p.links = append(p.links, link{p.lineOf(node, at), string(node.Destination)})
 				var alt []char
-				alt, chars = chars, alt // the text of an image is no part of the sentence around it
+				alt, chars = chars, alt // the text of an image is not part of the sentence around it
 				for child := node.FirstChild(); child != nil; child = child.NextSibling() {
 					if t, isText := child.(*ast.Text); isText {
 						add(t.Segment, false)
@@ -182,7 +182,7 @@ func (p *Page) lineOf(node ast.Node, at int) int {
 	return lineAt(string(p.source), at)
 }
 
-// repositoryPath is what a code span is that names an example or a page.
+// repositoryPath matches a code span that names an example or a page.
 var repositoryPath = regexp.MustCompile(`^(examples|docs)/[\w./-]*$`)
 
 func (p *Page) addPath(code *ast.CodeSpan) {

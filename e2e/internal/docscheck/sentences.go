@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// abbreviations end with a full stop that ends no sentence.
+// abbreviations end with a full stop that does not end a sentence.
 var abbreviations = []string{"e.g.", "i.e.", "cf.", "vs.", "approx.", "no.", "a.m.", "p.m."}
 
 // addSentences splits the text of a block into sentences, and returns the text.
@@ -54,8 +54,8 @@ func textOf(word []char) string {
 	return text.String()
 }
 
-// endsSentence tells whether a word ends with '.', '!' or '?', perhaps within
-// quotes or brackets.
+// endsSentence reports whether a word ends a sentence: with '.', '!' or '?', which
+// closing quotes or brackets may follow.
 func endsSentence(word []char) bool {
 	for len(word) > 0 && !word[len(word)-1].code && strings.ContainsRune(`)]}'"’”*_`, word[len(word)-1].r) {
 		word = word[:len(word)-1]
