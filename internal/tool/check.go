@@ -51,7 +51,10 @@ type fileReport struct {
 	// isTamperProof reports whether nobody else can replace the file before a
 	// command that names it is run.
 	isTamperProof bool
-	mode          fs.FileMode
+	// needsOthers reports whether the user caddy can read the file only because all
+	// other users can.
+	needsOthers bool
+	mode        fs.FileMode
 }
 
 type reportedUser struct {
@@ -155,6 +158,7 @@ func newFileReport(path string) *fileReport {
 	r.isTamperProof = atomicfile.IsTamperProof(path)
 	if server, err := user.Lookup(serverUser); err == nil && !hasACL(path) {
 		r.Unreadable = !mayRead(server, r.Owner, r.Group, mode)
+		r.needsOthers = !r.Unreadable && !mayRead(server, r.Owner, r.Group, mode&^0o004)
 	}
 	users, err := htfile.ParseLines(text, r.add)
 	if err != nil {
@@ -224,7 +228,14 @@ func (r *fileReport) String() string {
 		fmt.Fprintf(&b, "  %s: %d\n", f, f.Users)
 	}
 	if r.WorldReadable {
-		fmt.Fprintf(&b, "%s: is world-readable; %s\n", path, r.advice("run: chmod o= %s"))
+		advice := "run: chmod o= %[1]s"
+		switch {
+		case r.needsOthers && follow.IsGroupReadable(r.mode, r.Group):
+			advice = "run: setfacl -m u:caddy:r %[1]s && chmod o= %[1]s"
+		case r.needsOthers:
+			advice = "run: chgrp caddy %[1]s && chmod g=r,o= %[1]s"
+		}
+		fmt.Fprintf(&b, "%s: is world-readable; %s\n", path, r.advice(advice))
 	}
 	if r.Unreadable {
 		// Not chgrp where another server may read the file by its group.

@@ -4,6 +4,7 @@ package tool
 
 import (
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,7 +107,11 @@ func TestCheckAdvice(t *testing.T) {
 		t.Chdir(dir)
 		must(t, os.WriteFile(name, []byte("bob:"+toolSHA+"\n"), 0o600))
 		must(t, os.Chmod(name, 0o644))
-		if got, want := runTool(t, "", "--check", "--", name), shown.Text(name)+": is world-readable; run: chmod o= "+argument+"\n"; !strings.Contains(got.out, want) {
+		command := "chmod o= " + argument
+		if _, err := user.Lookup(serverUser); err == nil {
+			command = "chgrp caddy " + argument + " && chmod g=r,o= " + argument
+		}
+		if got, want := runTool(t, "", "--check", "--", name), shown.Text(name)+": is world-readable; run: "+command+"\n"; !strings.Contains(got.out, want) {
 			t.Errorf("got %q, want %q in it", got.out, want)
 		}
 		must(t, os.Chown(dir, 65534, 65534))
@@ -129,6 +134,23 @@ func TestCheckAdvice(t *testing.T) {
 			report.isTamperProof = false
 			if got := report.String(); strings.Contains(got, "chgrp") || strings.Contains(got, "setfacl") || !strings.Contains(got, "its owner has to") {
 				t.Errorf("where others can replace the file: got %q", got)
+			}
+		}
+		for _, test := range []struct {
+			group, want string
+			needsOthers bool
+		}{
+			{"caddy", "chmod o= " + argument, false},
+			{"root", "chgrp caddy " + argument + " && chmod g=r,o= " + argument, true},
+			{"www-data", "setfacl -m u:caddy:r " + argument + " && chmod o= " + argument, true},
+		} {
+			report := fileReport{Path: name, Group: test.group, mode: 0o644, WorldReadable: true, needsOthers: test.needsOthers, isTamperProof: true}
+			if got, want := report.String(), shown.Text(name)+": is world-readable; run: "+test.want+"\n"; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			report.isTamperProof = false
+			if got := report.String(); strings.Contains(got, "chmod") || !strings.Contains(got, "its owner has to") {
+				t.Errorf("world-readable, where others can replace the file: got %q", got)
 			}
 		}
 	}
