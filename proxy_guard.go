@@ -50,6 +50,7 @@ type ProxyPass struct {
 	canWebSocket bool // the transport uses HTTP/1.1 for WebSockets
 	isFastCGI    bool
 	needsLength  bool // every body needs a Content-Length
+	isDown       bool // all servers are marked as down
 
 	// When a client goes away, the transports for FastCGI and HTTP/3 return an error
 	// that Caddy takes for a failure of the server. So their requests continue.
@@ -85,6 +86,9 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	p.proxy = proxy
 	p.changes = newRequestChanges(proxy)
 	p.inspectTransport()
+	if p.isDown = areAllDown(proxy); p.isDown {
+		p.shared.downGroups.warn(ctx, p.Group)
+	}
 	return nil
 }
 
@@ -110,6 +114,9 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 	out, err := p.prepare(r)
 	if err != nil {
 		return p.fail(w, r, err)
+	}
+	if p.isDown {
+		return p.fail(w, r, caddyhttp.Error(http.StatusBadGateway, errAllDown))
 	}
 	if p.staysWhenGone && r.Context().Err() != nil {
 		w.WriteHeader(statusClientClosed)
