@@ -48,6 +48,7 @@ type ProxyPass struct {
 
 	canUpgrade   bool // the transport uses only HTTP/1.1
 	canWebSocket bool // the transport uses HTTP/1.1 for WebSockets
+	canGRPC      bool // the transport uses HTTP/2
 	isFastCGI    bool
 	needsLength  bool // every body needs a Content-Length
 	isDown       bool // all servers are marked as down
@@ -99,6 +100,7 @@ func (p *ProxyPass) inspectTransport() {
 	switch t := p.proxy.Transport.(type) {
 	case *reverseproxy.HTTPTransport:
 		p.canWebSocket = !slices.Contains(t.Versions, "h2c") && !slices.Contains(t.Versions, "3")
+		p.canGRPC = speaksGRPC(t)
 		p.staysWhenGone = slices.Contains(t.Versions, "3")
 		p.canUpgrade = p.canWebSocket && (!t.TLSEnabled() || !slices.Contains(t.Versions, "2"))
 	case *fastcgi.Transport:
@@ -123,7 +125,7 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 		return nil
 	}
 	if !hasBody(out) {
-		if err := p.proxy.ServeHTTP(w, out, next); err != nil {
+		if err := p.send(w, out, next); err != nil {
 			return p.fail(w, r, err)
 		}
 		return nil
