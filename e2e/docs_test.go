@@ -461,7 +461,7 @@ func TestDocsNginx(t *testing.T) {
 			{path: "/wp-login.php?x=y", login: asAlice, method: "POST", body: "some text", want: 200, serves: "wp-login.php"},
 			{path: "/blog/wp-login.php", login: asAlice, want: 200, serves: "wp-login.php"},
 			{path: "/wp-login.php/x", want: 401},
-			{path: "/wp-login.php/x", login: asAlice, want: 200, serves: "index.php"},
+			{path: "/wp-login.php/x", login: asAlice, want: 200, serves: "wp-login.php"},
 			{path: "/no/such/page", login: asAlice, want: 200, serves: "index.php"},
 			{path: "/private/index.html", login: asAlice, want: 200, serves: "the private page"},
 			{path: "/private/index.html", want: 401},

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -217,7 +219,7 @@ func (c grpcClient) check(login string) {
 		}
 	}
 
-	long := strings.Repeat("0123456789", 200_000)
+	long := strings.Repeat("0123456789", 90_000) // nginx takes 1 MB by default
 	for _, message := range []string{"x", "", long} {
 		for name, options := range map[string][]grpc.CallOption{"plain": nil, "gzip": {grpc.UseCompressor(gzip.Name)}} {
 			if _, got := c.say(ctx, message, options...); got != message {
@@ -339,6 +341,54 @@ func TestGRPCGroups(t *testing.T) {
 		}
 	})
 
+	t.Run("deadlines that a client makes up blame no server", func(t *testing.T) {
+		c := load(t, fmt.Sprintf("server h2c://%s\nserver h2c://%s backup\nfail_duration 1h\n", a, b))
+		call := func(message string, timeouts ...string) (status string) {
+			t.Helper()
+			body := append([]byte{0, 0, 0, 0, byte(len(message) + 2), 10, byte(len(message))}, message...)
+			r := s.Request(http.MethodPost, "/test.Echo/Say", bytes.NewReader(body))
+			r.SetBasicAuth("alice", "secret")
+			r.Header["Content-Type"], r.Header["Te"], r.Header["Grpc-Timeout"] = []string{"application/grpc"}, []string{"trailers"}, timeouts
+			resp, err := s.Clients()["HTTP/2"].Do(r)
+			must(t, err)
+			defer resp.Body.Close()
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+				return err.Error()
+			}
+			if resp.StatusCode != http.StatusOK {
+				return resp.Status
+			}
+			return resp.Header.Get("Grpc-Status") + resp.Trailer.Get("Grpc-Status")
+		}
+		for range 5 {
+			for _, row := range []struct {
+				message  string
+				timeouts []string
+				want     string
+			}{
+				{"x", nil, "0"},
+				{"x", []string{"20S"}, "0"},
+				{"x", []string{"99999999H"}, "0"},
+				{"wait", []string{"1n"}, "4"},
+				{"wait", []string{"0n"}, "4"},
+				{"wait", []string{"1000u"}, "4"},
+				{"wait", []string{"20m"}, "4"},
+				{"wait", []string{"20m", "20S"}, "4"},
+				{"wait", []string{"20S", "20m"}, "4"},
+				{"wait", []string{"x", "20m"}, "4"},
+				{"x", []string{"x"}, "400 Bad Request"},
+				{"x", []string{"-1S"}, "400 Bad Request"},
+			} {
+				if got := call(row.message, row.timeouts...); got != row.want {
+					t.Errorf("timeouts %q: got %s, want %s", row.timeouts, got, row.want)
+				}
+			}
+			if got := c.order(withLogin(t, "alice:secret"), 3); got != "aaa" {
+				t.Fatalf("afterwards: got the order %s, want aaa", got)
+			}
+		}
+	})
+
 	t.Run("max_conns counts open streams", func(t *testing.T) {
 		c := load(t, fmt.Sprintf("server h2c://%s max_conns=2\nserver h2c://%s backup\n", a, b))
 		ctx := withLogin(t, "alice:secret")
@@ -376,7 +426,7 @@ func TestDocsGRPC(t *testing.T) {
 	a, _, stopA := startGRPC(t, "a")
 	b, _, _ := startGRPC(t, "b")
 	// "http2 on" came with nginx 1.25.1, and older ones do not know it.
-	conf := strings.NewReplacer("    http2               on;\n", "", "listen              443 ssl;", "listen 443 ssl http2;").Replace(sectionBlocks(t, page, "gRPC servers", "nginx")[0])
+	conf := strings.NewReplacer("    http2 on;\n", "", "listen 443 ssl;", "listen 443 ssl http2;").Replace(sectionBlocks(t, page, "gRPC servers", "nginx")[0])
 	_, ours, theirs := docsTwins(t, sectionBlocks(t, page, "gRPC servers", "caddyfile")[0], nginxWith(conf), "127.0.0.1:50051", a, "127.0.0.1:50052", b)
 	clients := map[string]grpcClient{"Caddy": newGRPCClient(t, "example.com", ours.port), "nginx": newGRPCClient(t, "example.com", theirs.port)}
 	for _, c := range clients {
