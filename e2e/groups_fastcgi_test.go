@@ -159,6 +159,9 @@ func TestFastCGIGroups(t *testing.T) {
 					t.Errorf("%s %s: got the order %s, want %s", row.method, row.path, got, row.want)
 				}
 			}
+			if got := order("POST", "/closing/page.php", "text=x", 6); strings.Count(got, "[502]") != 3 || strings.Count(got, "b") != 3 {
+				t.Errorf("POST to a server that closes connections: got %s, want 502 for each second one", got)
+			}
 			keyed := order("GET", "/hash/page.php?text=1", "", 6)
 			if strings.Trim(keyed, keyed[:1]) != "" || strings.Contains(keyed, "[") {
 				t.Errorf("by hash: got the order %s, want the same server each time", keyed)

@@ -310,6 +310,13 @@ func TestGRPCGroups(t *testing.T) {
 		})
 	}
 
+	t.Run("response_header_timeout", func(t *testing.T) {
+		c := load(t, fmt.Sprintf("server h2c://%s\ntransport http {\nresponse_header_timeout 50ms\n}\n", a))
+		if _, got := c.say(withLogin(t, "alice:secret"), "wait"); got != codes.Unavailable.String() {
+			t.Errorf("got %s, want Unavailable", got)
+		}
+	})
+
 	t.Run("the password stays here", func(t *testing.T) {
 		trailer, out := metadata.MD{}, new(text)
 		must(t, load(t, both).conn.Invoke(withLogin(t, "alice:secret"), "/test.Echo/Say", wrapperspb.String("x"), out, grpc.Trailer(&trailer)))
