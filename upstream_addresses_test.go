@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
 )
 
 // adaptedServers returns the servers of a group, in order, with the settings that a
@@ -28,10 +31,8 @@ func adaptedServers(t *testing.T, group string) string {
 	var all []string
 	for _, u := range proxy.Upstreams {
 		text, s := u.Dial, proxy.LoadBalancing.SelectionPolicy.Servers[u.Dial]
-		for name, n := range map[string]int{"weight": s.Weight} {
-			if n != 0 {
-				text += fmt.Sprintf(" %s=%d", name, n)
-			}
+		if s.Weight != 0 {
+			text += fmt.Sprintf(" weight=%d", s.Weight)
 		}
 		if u.MaxRequests != 0 {
 			text += fmt.Sprintf(" max_conns=%d", u.MaxRequests)
@@ -84,6 +85,51 @@ func TestServerOnSeveralLines(t *testing.T) {
 	} {
 		_, err := adaptCaddyfile("", "{\nupstream web {\n"+group+"\n}\n}\n")
 		checkError(t, group, err, want)
+	}
+}
+
+// TestServersByModel compares groups of random lines with sums that are computed server by
+// server.
+func TestServersByModel(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(16, 7))
+	for range 300 {
+		var group, want []string
+		weights, limits := make(map[string]int), make(map[string]int)
+		for range 1 + random.IntN(6) {
+			first, weight, limit := 1+random.IntN(4), 1+random.IntN(4), random.IntN(3)
+			last := min(first+random.IntN(3), 4)
+			line := fmt.Sprintf("server a:%d-%d", first, last)
+			if first == last {
+				line = fmt.Sprintf("server a:%d", first)
+			}
+			line += fmt.Sprintf(" weight=%d", weight)
+			if limit > 0 || random.IntN(2) == 0 {
+				line += fmt.Sprintf(" max_conns=%d", limit)
+			}
+			for port := first; port <= last; port++ {
+				dial := fmt.Sprintf("a:%d", port)
+				if weights[dial] == 0 {
+					want = append(want, dial)
+				}
+				weights[dial] += weight
+				if limit == 0 {
+					limits[dial] = -1000 // no limit, whatever comes
+				}
+				limits[dial] += limit
+			}
+			group = append(group, line)
+		}
+		retries := len(want) - 1
+		for i, dial := range want {
+			want[i] += fmt.Sprintf(" weight=%d", weights[dial])
+			if limits[dial] > 0 {
+				want[i] += fmt.Sprintf(" max_conns=%d", limits[dial])
+			}
+		}
+		if got, want := adaptedServers(t, strings.Join(group, "\n")), fmt.Sprintf("%s; retries %d", strings.Join(want, ", "), retries); got != want {
+			t.Fatalf("%s: got %s, want %s", strings.Join(group, "\n"), got, want)
+		}
 	}
 }
 
@@ -212,6 +258,20 @@ func TestGroupsOfOneServer(t *testing.T) {
 				add("with a sum of at most 65535, found ", first, second)
 			default:
 				add(usual(marksOf(first)), first, second)
+			}
+		}
+	}
+
+	for _, method := range balance.Methods() {
+		name := string(method)
+		if method == balance.MethodHash {
+			name += " {uri}"
+		}
+		for _, line := range []string{"", " weight=65535", " max_conns=1", " down"} {
+			rows["balance "+name+"\nserver "+address+line+"\n"] = usual(marksOf(line))
+			rows["balance "+name+"\nserver "+address+line+"\nlb_retries 3\n"] = usual(marksOf(line))
+			if method.HasSlowStart() {
+				rows["balance "+name+"\nslow_start 1s\nserver "+address+line+"\n"] = usual(marksOf(line))
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package caddyhtpasswd
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -90,6 +91,35 @@ func TestSomeServerUp(t *testing.T) {
 		}
 		if strings.Contains(s.log(), allDownWarning) {
 			t.Errorf("%s: got the warning, want none", lines)
+		}
+	}
+}
+
+// TestServerTwiceInJSON has upstreams with the same address. The weight of the address
+// counts for each.
+func TestServerTwiceInJSON(t *testing.T) {
+	a, b := strings.TrimPrefix(namedBackend(t, "a").URL, "http://"), strings.TrimPrefix(namedBackend(t, "b").URL, "http://")
+	for method, want := range map[string]string{"round_robin": "a=8 b=2", "least_conn": "a=8 b=2", "ip_hash": "", "random": "", "hash": ""} {
+		key := ""
+		if method == "hash" {
+			key = `"hash_key": "{http.request.uri}",`
+		}
+		s := startServer(t, "")
+		must(t, s.load(fmt.Appendf(nil, `{"admin": {"disabled": true}, "apps": {"http": {"servers": {"s": {"listen": ["127.0.0.1:%d"], "routes": [{"handle": [
+			{"handler": "proxy_pass", "proxy": {"handler": "reverse_proxy", "upstreams": [{"dial": %q}, {"dial": %q}, {"dial": %q}],
+				"load_balancing": {"selection_policy": {"policy": "upstream_group", "balance": %q, %s "servers": {%q: {"weight": 2}}}}}}]}]}}}}}`,
+			s.http, a, b, a, method, key, a), false))
+		var order []string
+		for range 10 {
+			resp, err := s.client.Get(fmt.Sprintf("http://127.0.0.1:%d/", s.http))
+			must(t, err)
+			name, err := io.ReadAll(resp.Body)
+			must(t, err)
+			resp.Body.Close()
+			order = append(order, string(name))
+		}
+		if got := counted(order, "a", "b"); want != "" && got != want || len(strings.Trim(strings.Join(order, ""), "ab")) > 0 {
+			t.Errorf("%s: got answers %s, want %s", method, got, want)
 		}
 	}
 }

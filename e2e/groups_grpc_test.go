@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -124,13 +125,13 @@ func grpcChat(server any, stream grpc.ServerStream) (err error) {
 	}
 }
 
-// startGRPC runs a gRPC server without TLS.
-func startGRPC(t *testing.T, name string) (address string, service *grpcServer, stop func()) {
+// startGRPC runs a gRPC server, by default without TLS.
+func startGRPC(t *testing.T, name string, options ...grpc.ServerOption) (address string, service *grpcServer, stop func()) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	service = &grpcServer{name: name, cancelled: make(chan error, 100)}
-	server := grpc.NewServer()
+	server := grpc.NewServer(options...)
 	server.RegisterService(&grpcService, service)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
@@ -293,6 +294,21 @@ func TestGRPCGroups(t *testing.T) {
 	t.Run("versions h2c", func(t *testing.T) {
 		c := load(t, strings.ReplaceAll(both, "h2c://", "")+"transport http {\nversions h2c\n}")
 		c.check("alice:secret")
+	})
+	t.Run("https in the address", func(t *testing.T) {
+		lend := httptest.NewTLSServer(nil) // for its certificate
+		lend.Close()
+		secure, _, _ := startGRPC(t, "s", grpc.Creds(credentials.NewServerTLSFromCert(&lend.TLS.Certificates[0])))
+		c := load(t, fmt.Sprintf("server https://%s\nserver https://%s\nfail_duration 1h\ntransport http {\ntls_insecure_skip_verify\n}\n", secure, refused))
+		c.check("alice:secret")
+		ctx, cancel := context.WithTimeout(withLogin(t, "alice:secret"), 50*time.Millisecond)
+		if _, got := c.say(ctx, "wait"); got != codes.DeadlineExceeded.String() {
+			t.Errorf("got %s, want DeadlineExceeded", got)
+		}
+		cancel()
+		if got := c.order(withLogin(t, "alice:secret"), 3); got != "sss" {
+			t.Errorf("after a deadline: got the order %s, want sss", got)
+		}
 	})
 	for _, test := range []struct{ name, group, want string }{
 		{"weights", both, "abaaba"},
