@@ -86,7 +86,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive htpasswd", "htpasswd {\nrealm x\n}", 2, "expected at least one password file, found none: write 'file <path>' inside the block; an argument of htpasswd that begins with '/' is a path matcher, not a file"},
 			{"directive htpasswd", "htpasswd {\nfile x\nrequire group a\n}", 3, "expected a 'group_file' that defines the groups of 'require group', found none"},
 			{"option upstream", "upstream web {\n}", 0, "upstream web: expected at least one line 'server <address>', found none"},
-			{"option upstream", "upstream web {\nserver a down\n}", 0, "upstream web: expected at least one server without 'down', found none"},
+			{"option upstream", "upstream web {\nserver a backup\n}", 0, "upstream web: expected at least one server without 'backup', found none"},
 		}},
 		{"the same twice", `duplicate .+ '[^']+' \(first used on line \d+\)`, []mistake{
 			{"directive htpasswd", "htpasswd {\nfile x\nrealm a\nrealm b\n}", 3, "duplicate subdirective 'realm' (first used on line 4)"},
@@ -94,7 +94,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option htpasswd", "htpasswd {\nthrottle login 3 1m\nthrottle off\n}", 2, "throttle: duplicate limit 'login' (first used on line 3)"},
 			{"option upstream", "upstream web {\nserver a\n}\nupstream web {\nserver b\n}", 3, "duplicate upstream group 'web' (first used on line 2)"},
 			{"option upstream", "upstream web {\nserver a\nbalance random\nbalance random\n}", 3, "upstream web: duplicate subdirective 'balance' (first used on line 4)"},
-			{"option upstream", "upstream web {\nserver a\nserver http://a:80\n}", 2, "upstream web: server http://a:80: duplicate server 'a:80' (first used on line 3)"},
+			{"option upstream", "upstream web {\nserver a weight=1 weight=2\n}", 1, "upstream web: server a: duplicate parameter 'weight' (first used on line 3)"},
 			{"option upstream", "upstream web {\nserver a backup backup\n}", 1, "upstream web: server a: duplicate parameter 'backup' (first used on line 3)"},
 			{"directive proxy_pass", "proxy_pass web {\ntransport http\n}", 1, "duplicate subdirective 'transport' (first used on line 4)"},
 		}},

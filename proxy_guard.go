@@ -48,8 +48,10 @@ type ProxyPass struct {
 
 	canUpgrade   bool // the transport uses only HTTP/1.1
 	canWebSocket bool // the transport uses HTTP/1.1 for WebSockets
+	canGRPC      bool // the transport uses HTTP/2
 	isFastCGI    bool
 	needsLength  bool // every body needs a Content-Length
+	isDown       bool // all servers are marked as down
 
 	// When a client goes away, the transports for FastCGI and HTTP/3 return an error
 	// that Caddy takes for a failure of the server. So their requests continue.
@@ -85,6 +87,9 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	p.proxy = proxy
 	p.changes = newRequestChanges(proxy)
 	p.inspectTransport()
+	if p.isDown = areAllDown(proxy); p.isDown {
+		p.shared.downGroups.warn(ctx, p.Group)
+	}
 	return nil
 }
 
@@ -95,6 +100,7 @@ func (p *ProxyPass) inspectTransport() {
 	switch t := p.proxy.Transport.(type) {
 	case *reverseproxy.HTTPTransport:
 		p.canWebSocket = !slices.Contains(t.Versions, "h2c") && !slices.Contains(t.Versions, "3")
+		p.canGRPC = speaksGRPC(t)
 		p.staysWhenGone = slices.Contains(t.Versions, "3")
 		p.canUpgrade = p.canWebSocket && (!t.TLSEnabled() || !slices.Contains(t.Versions, "2"))
 	case *fastcgi.Transport:
@@ -111,12 +117,15 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 	if err != nil {
 		return p.fail(w, r, err)
 	}
+	if p.isDown {
+		return p.fail(w, r, caddyhttp.Error(http.StatusBadGateway, errAllDown))
+	}
 	if p.staysWhenGone && r.Context().Err() != nil {
 		w.WriteHeader(statusClientClosed)
 		return nil
 	}
 	if !hasBody(out) {
-		if err := p.proxy.ServeHTTP(w, out, next); err != nil {
+		if err := p.send(w, out, next); err != nil {
 			return p.fail(w, r, err)
 		}
 		return nil

@@ -19,6 +19,8 @@ type shared struct {
 	sources sources
 	servers *caddy.UsagePool // state of upstream servers for slow_start, by address
 	metrics *metrics
+
+	downGroups downGroups
 }
 
 // process is the shared state of this process.

@@ -26,6 +26,7 @@ type groupDefinition struct {
 	policy    UpstreamGroup   // balance and slow_start
 	slowStart caddyfile.Token // where it was set
 	servers   []*groupServer
+	addresses groupAddresses
 	lines     []caddyfile.Segment // for reverse_proxy, with `to` for each server
 }
 
@@ -125,19 +126,18 @@ func (g *groupDefinition) addServer(name caddyfile.Token, args caddyfile.Segment
 		return err
 	}
 	c := g.context().in("server " + server.address.Text)
-	for _, other := range g.servers {
-		for _, dial := range server.dials {
-			if slices.Contains(other.dials, dial) {
-				return c.duplicate(server.address, "server", dial, other.address)
-			}
-		}
-	}
 	// The check of reverse_proxy depends on the order, and lets TLS for one server
 	// become TLS for the servers before it.
 	if len(g.servers) > 0 {
 		if first := g.servers[0].address; addressScheme(first) != addressScheme(server.address) {
 			return c.expected(server.address, fmt.Sprintf("the same scheme (scheme:// or none) as server %s %s", first.Text, lineOf(first, server.address)), schemeFound(server.address), "")
 		}
+	}
+	if g.addresses == nil {
+		g.addresses = make(groupAddresses)
+	}
+	if err := g.addresses.add(c, server); err != nil {
+		return err
 	}
 	g.servers = append(g.servers, server)
 
@@ -213,9 +213,6 @@ func (g *groupDefinition) checkServers() error {
 	if len(g.servers) == 0 {
 		return c.expected(g.name, "at least one line 'server <address>'", "none", "")
 	}
-	if !slices.ContainsFunc(g.servers, func(s *groupServer) bool { return !s.Down }) {
-		return c.expected(g.name, "at least one server without 'down'", "none", "")
-	}
 	if method := g.policy.Balance; g.policy.SlowStart > 0 && method != "" && !balance.Method(method).HasSlowStart() {
 		return c.in("slow_start").expected(g.slowStart, "balance "+slowStartMethodNames(), "balance "+method, "")
 	}
@@ -273,14 +270,13 @@ func (g *groupDefinition) applyServers(h *reverseproxy.Handler, eachOnce bool) {
 		Servers:   make(map[string]UpstreamServer),
 	}
 	maxConns := make(map[string]int)
-	for _, server := range g.servers {
-		for _, dial := range server.dials {
-			maxConns[dial] = server.maxConns
-			if server.UpstreamServer != (UpstreamServer{}) || policy.SlowStart > 0 {
-				policy.Servers[dial] = server.UpstreamServer
-			}
+	for dial, server := range g.addresses {
+		maxConns[dial] = server.maxConns
+		if server.UpstreamServer != (UpstreamServer{}) || policy.SlowStart > 0 {
+			policy.Servers[dial] = server.UpstreamServer
 		}
 	}
+	h.Upstreams = withoutRepeated(h.Upstreams)
 	for _, upstream := range h.Upstreams {
 		upstream.MaxRequests = maxConns[upstream.Dial]
 	}
@@ -355,9 +351,9 @@ var idempotentMethods = []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELE
 // usable returns the number of servers that may get requests, including backups.
 func (g *groupDefinition) usable() int {
 	n := 0
-	for _, server := range g.servers {
+	for _, server := range g.addresses {
 		if !server.Down {
-			n += len(server.dials)
+			n++
 		}
 	}
 	return n

@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,12 @@ type groupServer struct {
 	address  caddyfile.Token
 	dials    []string // more than one for a port range
 	maxConns int
+	marks    []string // the parameters that add up to nothing, such as backup; sorted
 }
+
+// maxServerConns is the maximum of max_conns. A number much higher is not preserved when
+// Caddy adapts a Caddyfile.
+const maxServerConns = math.MaxInt32
 
 // serverParameters is the syntax of the parameters after a server's address.
 const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down]"
@@ -51,7 +57,11 @@ func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segme
 		if err := server.setParameter(c, param, name, value, hasValue); err != nil {
 			return nil, err
 		}
+		if !slices.Contains(addedParameters, name) {
+			server.marks = append(server.marks, param.Text)
+		}
 	}
+	slices.Sort(server.marks)
 	return server, nil
 }
 
@@ -116,8 +126,8 @@ func (s *groupServer) setParameter(c errorContext, param caddyfile.Token, name, 
 		}
 		s.Weight = n
 	case name == "max_conns":
-		if numErr != nil || n < 0 {
-			return c.expected(param, "max_conns=<n> with n 0 (no limit) or more", quoted(param.Text), "")
+		if numErr != nil || n < 0 || n > maxServerConns {
+			return c.expected(param, fmt.Sprintf("max_conns=<n> with n from 0 (no limit) to %d", maxServerConns), quoted(param.Text), "")
 		}
 		s.maxConns = n
 	case name == "backup" && !hasValue:

@@ -3,11 +3,13 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -165,6 +167,8 @@ func TestOrderAsNginx(t *testing.T) {
 		{"weights 5, 1 and 1", "abc", "server {a} weight=5\nserver {b}\nserver {c}", "server {a} weight=5; server {b}; server {c};"},
 		{"weights 3 and 2", "ab", "server {a} weight=3\nserver {b} weight=2", "server {a} weight=3; server {b} weight=2;"},
 		{"one server is a backup and one is down", "abcd", "server {a}\nserver {b} backup\nserver {c} down\nserver {d} weight=2", "server {a}; server {b} backup; server {c} down; server {d} weight=2;"},
+		{"a server twice", "ab", "server {a} weight=2\nserver {a}\nserver {b}", "server {a} weight=2; server {a}; server {b};"},
+		{"a server three times, and a backup twice", "abc", "server {a}\nserver {a}\nserver {b}\nserver {a}\nserver {c} backup\nserver {c} backup", "server {a}; server {a}; server {b}; server {a}; server {c} backup; server {c} backup;"},
 		{"least_conn while all servers are idle", "abc", "balance least_conn\nserver {a} weight=2\nserver {b}\nserver {c}", "least_conn; server {a} weight=2; server {b}; server {c};"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -181,6 +185,57 @@ func TestOrderAsNginx(t *testing.T) {
 	}
 }
 
+// TestSharesAsNginx counts the requests of servers on several lines. The order may differ
+// from nginx's, to which each line is a server.
+func TestSharesAsNginx(t *testing.T) {
+	parallel(t)
+	tw := newGroupTwins(t, "abc", "server {a} weight=2\nserver {b}\nserver {a}\nserver {c} weight=2", "server {a} weight=2; server {b}; server {a}; server {c} weight=2;")
+	ours, theirs := make(map[string]int), make(map[string]int)
+	for range 24 { // four rounds
+		ours[tw.ask(tw.caddy, "GET", "")]++
+		theirs[tw.ask(tw.nginx, "GET", "")]++
+	}
+	if want := map[string]int{"a": 12, "b": 4, "c": 8}; !maps.Equal(ours, want) || !maps.Equal(theirs, want) {
+		t.Errorf("got %v from Caddy and %v from nginx, want %v", ours, theirs, want)
+	}
+}
+
+// TestAllDownAsNginx has groups whose servers are all down, or nearly.
+func TestAllDownAsNginx(t *testing.T) {
+	parallel(t)
+	for _, test := range []struct{ name, caddy, nginx, want string }{
+		{"one server", "server {a} down", "server {a} down;", "502 Bad Gateway"},
+		{"two servers", "server {a} down\nserver {b} down", "server {a} down; server {b} down;", "502 Bad Gateway"},
+		{"a backup too", "server {a} down\nserver {b} backup down", "server {a} down; server {b} backup down;", "502 Bad Gateway"},
+		{"not the backup", "server {a} down\nserver {b} backup", "server {a} down; server {b} backup;", "b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tw := newGroupTwins(t, "ab", test.caddy, test.nginx)
+			for _, method := range []string{"GET", "HEAD", "POST"} {
+				if ours, theirs := tw.ask(tw.caddy, method, ""), tw.ask(tw.nginx, method, ""); ours != test.want || theirs != test.want {
+					t.Errorf("%s: got %s from Caddy and %s from nginx, want %s", method, ours, theirs, test.want)
+				}
+			}
+		})
+	}
+}
+
+// TestGroupsThatNginxRefuses checks that both refuse a group with backups only.
+func TestGroupsThatNginxRefuses(t *testing.T) {
+	parallel(t)
+	program(t, "nginx")
+	for _, servers := range []string{"server 127.0.0.1:1 backup", "server 127.0.0.1:1 backup\nserver 127.0.0.1:2 backup", "server 127.0.0.1:1 backup down"} {
+		if _, err := startServer(t, "").Adapt("{\nupstream web {\n" + servers + "\n}\n}\n"); err == nil {
+			t.Errorf("%s: got no error, want one, as nginx", servers)
+		}
+		conf := filepath.Join(t.TempDir(), "nginx.conf")
+		must(t, os.WriteFile(conf, []byte("pid "+conf+".pid; error_log stderr; events {} http { upstream web { "+strings.ReplaceAll(servers, "\n", "; ")+"; } }"), 0o600))
+		if out, err := exec.Command("nginx", "-t", "-c", conf).CombinedOutput(); err == nil || !strings.Contains(string(out), "no servers in upstream") {
+			t.Errorf("%s: got %v from nginx, want no servers in upstream: %s", servers, err, out)
+		}
+	}
+}
+
 // TestIPHashAsNginx checks that each client gets the server that nginx chooses, so
 // that sessions survive a migration.
 func TestIPHashAsNginx(t *testing.T) {
@@ -188,6 +243,7 @@ func TestIPHashAsNginx(t *testing.T) {
 	for _, test := range []struct{ name, names, caddy, nginx string }{
 		{"three servers", "abc", "server {a}\nserver {b}\nserver {c}", "server {a}; server {b}; server {c};"},
 		{"servers with weights", "abc", "server {a} weight=5\nserver {b}\nserver {c} weight=2", "server {a} weight=5; server {b}; server {c} weight=2;"},
+		{"a server twice", "abc", "server {a}\nserver {b} weight=2\nserver {b}\nserver {c}", "server {a}; server {b} weight=2; server {b}; server {c};"},
 		{"one server is down", "abc", "server {a}\nserver {b} down\nserver {c}", "server {a}; server {b} down; server {c};"},
 		{"the server with the most weight is down", "abc", "server {a} weight=60 down\nserver {b}\nserver {c}", "server {a} weight=60 down; server {b}; server {c};"},
 	} {

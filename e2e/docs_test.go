@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -115,7 +114,7 @@ func docsNames(t *testing.T, s *server) map[string]string {
 		s.Write(name, text)
 		must(t, os.Chmod(filepath.Join(s.Dir, name), 0o644))
 	}
-	names["127.0.0.1:9000"] = docsFastCGI(t)
+	names["127.0.0.1:9000"], names["127.0.0.1:9005"] = docsFastCGI(t), docsFastCGI(t)
 	names["fastcgi_params;"] = "/etc/nginx/fastcgi_params;" // a relative path begins at the test's own nginx.conf
 	for _, name := range []string{".htpasswd", "groups"} {
 		if err := os.Chmod(filepath.Join(s.Dir, name), 0o644); err != nil {
@@ -158,24 +157,7 @@ func docsFastCGI(t *testing.T) string {
 // phpFPM runs a real PHP-FPM, and returns its address.
 func phpFPM(t *testing.T) string {
 	t.Helper()
-	found, err := filepath.Glob("/usr/sbin/php-fpm*")
-	must(t, err)
-	if len(found) == 0 {
-		t.Skip("PHP-FPM is not installed; a server in Go takes its place in the other tests")
-	}
-	dir, address := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
-	conf := filepath.Join(dir, "fpm.conf")
-	must(t, os.WriteFile(conf, fmt.Appendf(nil, "[global]\nerror_log = %s/log\ndaemonize = no\n[www]\nlisten = %s\npm = static\npm.max_children = 1\n", dir, address), 0o600))
-	args := []string{"-n", "-F", "-y", conf}
-	if os.Getuid() == 0 {
-		must(t, os.WriteFile(conf, append(bytes.TrimSpace([]byte(readText(t, conf))), "\nuser = root\ngroup = root\n"...), 0o600))
-		args = append(args, "-R")
-	}
-	start(t, dir, os.Environ(), found[0], args...)
-	eventually(t, "PHP-FPM listens", func() bool {
-		c, err := net.Dial("tcp", address)
-		return err == nil && c.Close() == nil
-	})
+	address, _ := namedPHP(t, "")
 	return address
 }
 
@@ -471,6 +453,20 @@ func TestDocsNginx(t *testing.T) {
 			{path: "/WP-LOGIN.PHP", want: 401, theirs: 200},
 			{path: "/blog/wp-login.php", want: 200},
 		},
+		"FastCGI servers": {
+			{path: "/", want: 401},
+			{path: "/", login: asAlice, want: 200, serves: "index.php"},
+			{path: "/wp-login.php", want: 401},
+			{path: "/wp-login.php", login: asAlice, want: 200, serves: "wp-login.php"},
+			{path: "/wp-login.php?x=y", login: asAlice, method: "POST", body: "some text", want: 200, serves: "wp-login.php"},
+			{path: "/blog/wp-login.php", login: asAlice, want: 200, serves: "wp-login.php"},
+			{path: "/wp-login.php/x", want: 401},
+			{path: "/wp-login.php/x", login: asAlice, want: 200, serves: "wp-login.php"},
+			{path: "/no/such/page", login: asAlice, want: 200, serves: "index.php"},
+			{path: "/private/index.html", login: asAlice, want: 200, serves: "the private page"},
+			{path: "/private/index.html", want: 401},
+		},
+		"gRPC servers": nil, // TestDocsGRPC
 		"auth_basic off": {
 			{path: "/", want: 401},
 			{path: "/", login: asAlice, want: 200},

@@ -203,4 +203,7 @@ func TestExampleUpstream(t *testing.T) {
 	if got := count("/random", 100); !strings.Contains(got, "a=") || !strings.Contains(got, "b=") || strings.Contains(got, "c=") {
 		t.Errorf("random: got %s, want a and b, and no c", got)
 	}
+	if got := count("/h2c", 30); got != "a=20 b=10" {
+		t.Errorf("h2c: got %s, want a=20 b=10", got)
+	}
 }

@@ -1,0 +1,61 @@
+package caddyhtpasswd
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// headerHook is a ResponseWriter that calls a function once, before the header of
+// the final response is written: not before one of 1xx, but before 101. The function
+// can still change the header. If no header is ever written, it is not called.
+type headerHook struct {
+	*caddyhttp.ResponseWriterWrapper
+	before func(status int)
+	called bool
+}
+
+func newHeaderHook(w http.ResponseWriter, before func(status int)) *headerHook {
+	return &headerHook{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, before: before}
+}
+
+func (h *headerHook) call(status int) {
+	if !h.called {
+		h.called = true
+		h.before(status)
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (h *headerHook) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		h.call(status)
+	}
+	h.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (h *headerHook) Write(p []byte) (int, error) {
+	h.call(http.StatusOK)
+	return h.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (h *headerHook) ReadFrom(r io.Reader) (int64, error) {
+	h.call(http.StatusOK)
+	return h.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError is what http.ResponseController calls. Without it, Unwrap would go past
+// the hook.
+func (h *headerHook) FlushError() error {
+	h.call(http.StatusOK)
+	return http.NewResponseController(h.ResponseWriter).Flush()
+}
+
+// Interface guards
+var (
+	_ http.ResponseWriter = (*headerHook)(nil)
+	_ io.ReaderFrom       = (*headerHook)(nil)
+)
