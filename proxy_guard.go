@@ -56,6 +56,7 @@ type ProxyPass struct {
 	staysWhenGone bool
 
 	maxFieldSize int
+	times        *UpstreamGroup  // nil unless the group needs the times of responses
 	changes      *requestChanges // nil if no change depends on the request
 }
 
@@ -84,6 +85,7 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	}
 	p.proxy = proxy
 	p.changes = newRequestChanges(proxy)
+	p.times = timesFor(proxy)
 	p.inspectTransport()
 	return nil
 }
@@ -116,7 +118,7 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 		return nil
 	}
 	if !hasBody(out) {
-		if err := p.proxy.ServeHTTP(w, out, next); err != nil {
+		if err := p.proxy.ServeHTTP(p.timed(w), out, next); err != nil {
 			return p.fail(w, r, err)
 		}
 		return nil

@@ -168,6 +168,9 @@ func (g *groupDefinition) setBalance(args caddyfile.Segment) error {
 		}
 		g.policy.HashKey, args = args[0].Text, args[1:]
 	}
+	if method.Text == string(balance.MethodLeastTime) && len(args) > 0 && isLeastTimeMode(args[0].Text) {
+		return c.unexpected(args[0], "argument", "the time to the first byte counts, as with 'header' in nginx, and requests under way always count; write 'balance least_time'")
+	}
 	if len(args) > 0 {
 		return c.unexpected(args[0], "argument", "expected none; the methods are: "+balanceMethodNames())
 	}
@@ -276,7 +279,7 @@ func (g *groupDefinition) applyServers(h *reverseproxy.Handler, eachOnce bool) {
 	for _, server := range g.servers {
 		for _, dial := range server.dials {
 			maxConns[dial] = server.maxConns
-			if server.UpstreamServer != (UpstreamServer{}) || policy.SlowStart > 0 {
+			if server.UpstreamServer != (UpstreamServer{}) || policy.needsState() {
 				policy.Servers[dial] = server.UpstreamServer
 			}
 		}
