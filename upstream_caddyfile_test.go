@@ -118,6 +118,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 				{"dial":"backup.internal:8080"},
 				{"dial":"backup.internal:8081"}
 			],
+			"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":256}},
 			"load_balancing":{
 				"retries":1,
 				"selection_policy":{
@@ -197,7 +198,10 @@ func TestAdaptFailDefaults(t *testing.T) {
 	}
 }
 
-const plainWeb = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
+const (
+	webWithTransport = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
+	plainWeb         = `"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":256}},` + webWithTransport
+)
 
 // TestAdaptPlaces checks that lines from different places stay lines, whatever their numbers.
 func TestAdaptPlaces(t *testing.T) {
@@ -238,8 +242,8 @@ func TestAdaptPlaces(t *testing.T) {
 		},
 		"transport in either place": {
 			text: "{\n\tupstream web {\n\t\tserver https://a\n\t\ttransport http {\n\t\t\ttls_server_name x\n\t\t}\n\t}\n\tupstream other {\n\t\tserver unix+h2c//a\n\t}\n}\n:80 {\n\tproxy_pass web\n}\n:81 {\n\tproxy_pass other {\n\t\ttransport http {\n\t\t\tdial_timeout 1s\n\t\t}\n\t}\n}\n",
-			want: `{"handler":"reverse_proxy","transport":{"protocol":"http","tls":{"server_name":"x"}},` + strings.Replace(plainWeb, "a:80", "a:443", 1) + `}
-				{"handler":"reverse_proxy","transport":{"protocol":"http","dial_timeout":1000000000,"versions":["h2c","2"]},` + strings.Replace(plainWeb, "a:80", "unix//a", 1) + `}`,
+			want: `{"handler":"reverse_proxy","transport":{"protocol":"http","tls":{"server_name":"x"}},` + strings.Replace(webWithTransport, "a:80", "a:443", 1) + `}
+				{"handler":"reverse_proxy","transport":{"protocol":"http","dial_timeout":1000000000,"versions":["h2c","2"]},` + strings.Replace(webWithTransport, "a:80", "unix//a", 1) + `}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) { sameJSON(t, adaptedProxies(t, tt.text, tt.files), tt.want) })

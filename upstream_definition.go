@@ -247,6 +247,9 @@ func (g *groupDefinition) expand(c errorContext, known []string, directive caddy
 	if err := h.UnmarshalCaddyfile(d); err != nil {
 		return nil, nil, explain(c, d.Token(), known, err)
 	}
+	if err := applyIdleDefault(h, all); err != nil {
+		return nil, nil, err
+	}
 	g.applyServers(h, g.applyRetryDefault(h, all))
 	if err := g.applyFailDefaults(c, h, all); err != nil {
 		return nil, nil, err
