@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/balance"
@@ -52,6 +53,7 @@ func (g *UpstreamGroup) newAttempt(w http.ResponseWriter) (int64, *timedWriter) 
 // have no trace hooks.
 type timedWriter struct {
 	headerHook
+	inner  caddyhttp.ResponseWriterWrapper // of headerHook; here, to save an allocation
 	group  *UpstreamGroup
 	begun  time.Time             // of the last attempt
 	server *balance.ResponseTime // nil if there is none
@@ -77,8 +79,8 @@ func (p *ProxyPass) timed(w http.ResponseWriter) http.ResponseWriter {
 	if p.times == nil {
 		return w
 	}
-	t := &timedWriter{group: p.times}
-	t.headerHook = *newHeaderHook(w, t.responded)
+	t := &timedWriter{group: p.times, inner: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	t.headerHook = headerHook{ResponseWriterWrapper: &t.inner, before: t.responded}
 	return t
 }
 

@@ -410,3 +410,35 @@ func TestLeastTimeConcurrently(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkSelectAndRespond selects one of three servers and writes the header of a
+// response, as the guard does: with least_time it is measured, with least_conn it is not.
+func BenchmarkSelectAndRespond(b *testing.B) {
+	for _, method := range []string{"least_conn", "least_time"} {
+		b.Run(method, func(b *testing.B) {
+			g, names := groupOf(b, method, "a b c")
+			pool := plainPool(names...)
+			p := new(ProxyPass)
+			if g.measuresTime() {
+				p.times = g
+			}
+			r := proxied("/some/path", "192.0.2.1")
+			vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+			under := new(discardingWriter)
+			b.ReportAllocs()
+			for b.Loop() {
+				delete(vars, triedForVar) // each request is new
+				w := p.timed(under)
+				g.Select(pool, r, w)
+				w.WriteHeader(http.StatusOK)
+			}
+		})
+	}
+}
+
+// discardingWriter is a ResponseWriter that does nothing.
+type discardingWriter struct{}
+
+func (*discardingWriter) Header() http.Header         { return nil }
+func (*discardingWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (*discardingWriter) WriteHeader(int)             {}
