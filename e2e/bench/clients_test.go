@@ -34,9 +34,16 @@ func BenchmarkProxyPassClients(b *testing.B) {
 	}
 }
 
+// applicationTime is how long the server takes for a response, as an application does.
+// Without it, few requests are at the server at the same time.
+const applicationTime = 2 * time.Millisecond
+
 func benchmarkClients(b *testing.B, clients int) {
 	var opened atomic.Int64
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(applicationTime)
+		_, _ = io.WriteString(w, "ok")
+	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			opened.Add(1)
