@@ -21,13 +21,22 @@ func isLeastTimeMode(arg string) bool {
 }
 
 // newTimes returns the average times of the members, or nil if the group does not need
-// them. Members without one get a new one.
+// them. Members without one get that of the previous pool, or a new one.
 func (g *UpstreamGroup) newTimes(members []balance.Member) []*balance.ResponseTime {
 	if !g.measuresTime() {
 		return nil
 	}
+	known := make(map[string]*balance.ResponseTime)
+	if old := g.plan.Load(); old != nil {
+		for i, upstream := range old.pool {
+			known[upstream.Dial] = old.times[i]
+		}
+	}
 	times := make([]*balance.ResponseTime, len(members))
 	for i := range members {
+		if members[i].Time == nil {
+			members[i].Time = known[members[i].Address]
+		}
 		if members[i].Time == nil {
 			members[i].Time = new(balance.ResponseTime)
 		}

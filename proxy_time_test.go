@@ -227,6 +227,36 @@ func TestLeastTimeOfGroups(t *testing.T) {
 	}
 }
 
+// TestLeastTimeOfChangingPools has dynamic servers, of which some go and others come. Those
+// that stay keep their times.
+func TestLeastTimeOfChangingPools(t *testing.T) {
+	newSlowClock()
+	g, _ := groupOf(t, "least_time", "")
+	timeIn := func(name string) time.Duration {
+		plan := g.plan.Load()
+		for i, u := range plan.pool {
+			if u.Dial == name {
+				return plan.times[i].Average(process.guard.now().UnixNano())
+			}
+		}
+		t.Fatalf("%s: got no server, want one", name)
+		return 0
+	}
+	g.Select(plainPool("a", "b"), proxied("/", ""), nil)
+	for i, took := range []time.Duration{time.Second, 2 * time.Second} {
+		g.plan.Load().times[i].Add(took, process.guard.now().UnixNano())
+	}
+	g.Select(plainPool("c", "b", "a"), proxied("/", ""), nil)
+	if got := []time.Duration{timeIn("a"), timeIn("b"), timeIn("c")}; got[0] != time.Second || got[1] != 2*time.Second || got[2] != 0 {
+		t.Errorf("got times %v, want 1s, 2s and none", got)
+	}
+	g.Select(plainPool("b"), proxied("/", ""), nil)
+	g.Select(plainPool("b", "a"), proxied("/", ""), nil)
+	if got := []time.Duration{timeIn("a"), timeIn("b")}; got[0] != 0 || got[1] != 2*time.Second {
+		t.Errorf("after a was gone: got times %v, want none and 2s", got)
+	}
+}
+
 // TestLeastTimeOfUploads has a client that is slow to send its body. Its time is not the
 // server's.
 func TestLeastTimeOfUploads(t *testing.T) {

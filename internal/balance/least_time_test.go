@@ -3,6 +3,8 @@ package balance
 import (
 	"container/heap"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -188,10 +190,12 @@ func TestLeastTimeSequential(t *testing.T) {
 func TestLeastTimeConcurrent(t *testing.T) {
 	t.Parallel()
 	for _, clients := range []int{1, 4, 16, 64, 256} {
-		g := newTimedGroup(t, "a b", "a=1ms b=151ms")
-		g.concurrent(clients, 10*clients)
-		order := g.concurrent(clients, 5000)
-		checkShare(t, fmt.Sprint(clients, " clients"), order, "b", 0, 125)
+		g := newTimedGroup(t, "a b", "a=10ms b=160ms")
+		for begin := g.now; g.now.Sub(begin) < time.Second; {
+			g.concurrent(clients, clients)
+		}
+		order := g.concurrent(clients, 3000)
+		checkShare(t, fmt.Sprint(clients, " clients"), order, "b", 0, 160)
 		if held, most := g.byName["b"].requests.Load(), int64(1+2*clients/9); held > most {
 			t.Errorf("%d clients: got %d requests under way at b, want at most %d", clients, held, most)
 		}
@@ -268,6 +272,47 @@ func TestLeastTimeStaysBounded(t *testing.T) {
 	for _, server := range []string{"a", "b", "c"} {
 		if strings.Count(got, server) < 2 {
 			t.Errorf("got %s, want each server at least twice", got)
+		}
+	}
+}
+
+// TestLeastTimeChoosesWell compares choices with the rule, for random states: the server
+// is available, and it has the least cost or no requests under way.
+func TestLeastTimeChoosesWell(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		var servers []string
+		for i := range 1 + random.IntN(5) {
+			servers = append(servers, fmt.Sprintf("s%d:%d:%s", i, 1+random.IntN(9), []string{"", "", "", "down"}[random.IntN(4)]))
+		}
+		g := newTimedGroup(t, strings.Join(servers, " "), "")
+		for step := range 60 {
+			s := g.byName[g.names[random.IntN(len(g.names))]]
+			s.requests.Store(int64(random.IntN(4)))
+			s.off.Store(random.IntN(4) == 0)
+			g.now = g.now.Add(time.Duration(random.IntN(3000)) * time.Millisecond)
+			m := g.members[random.IntN(len(g.members))]
+			m.Time.Add(time.Duration(random.ExpFloat64()*float64(100*time.Millisecond)), g.now.UnixNano())
+
+			least := math.Inf(1)
+			costs := make(map[string]float64)
+			for _, m := range g.members {
+				s := g.byName[m.Address]
+				if !m.Down && s.Available() {
+					cost := float64(m.Time.Average(g.now.UnixNano())+20*time.Millisecond) * float64(s.NumRequests()+1) / float64(m.Weight)
+					costs[m.Address], least = cost, min(least, cost)
+				}
+			}
+			got := g.chooseFor("", nil)
+			cost, may := costs[got]
+			switch {
+			case got == "-" && len(costs) == 0:
+			case !may:
+				t.Fatalf("step %d of %v: got %s, want one of %v", step, servers, got, costs)
+			case cost != least && g.byName[got].NumRequests() > 0:
+				t.Fatalf("step %d of %v: got %s, which is in use, want the least of %v", step, servers, got, costs)
+			}
 		}
 	}
 }
