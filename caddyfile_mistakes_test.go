@@ -61,7 +61,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive htpasswd", "htpasswd {\nfile \"\"\n}", 1, "file: expected one or more paths, found ''"},
 			{"option htpasswd", "htpasswd {\npoll ``\n}", 1, "poll: expected an interval such as 5s, found ''"},
 			{"option upstream", "upstream \"\"", 0, "expected a name of letters, digits, '.', '-' and '_', found ''"},
-			{"option upstream", "upstream web {\nserver a\nbalance \"\"\n}", 2, "upstream web: balance: expected a method: hash <key>, ip_hash, least_conn, random, round_robin, found ''"},
+			{"option upstream", "upstream web {\nserver a\nbalance \"\"\n}", 2, "upstream web: balance: expected a method: hash <key>, ip_hash, least_conn, least_time, random, round_robin, found ''"},
 			{"directive proxy_pass", "proxy_pass \"\"", 0, "expected the name of an upstream group, found ''"},
 		}},
 		{"an invalid argument", `expected .+, found '[^']+'`, []mistake{
@@ -114,7 +114,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option htpasswd", "htpasswd {\nmax_hash 3\n}", 1, "unrecognized subdirective 'max_hash'; expected one of: throttle, max_hashes, poll, secret; did you mean 'max_hashes'?"},
 			{"option upstream", "upstream web {\nsever a\n}", 1, "upstream web: unrecognized subdirective 'sever'; expected one of: server, balance, slow_start, " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'server'?"},
 			{"option upstream", "upstream web {\nserver a wieght=2\n}", 1, "upstream web: server a: unrecognized parameter 'wieght=2'; expected one of: weight=<n>, max_conns=<n>, backup, down; did you mean 'weight'?"},
-			{"option upstream", "upstream web {\nserver a\nbalance leastconn\n}", 2, "upstream web: balance: unrecognized method 'leastconn'; expected one of: hash <key>, ip_hash, least_conn, random, round_robin; did you mean 'least_conn'?"},
+			{"option upstream", "upstream web {\nserver a\nbalance leastconn\n}", 2, "upstream web: balance: unrecognized method 'leastconn'; expected one of: hash <key>, ip_hash, least_conn, least_time, random, round_robin; did you mean 'least_conn'?"},
 			{"directive proxy_pass", "proxy_pass wbe", 0, "unrecognized upstream group 'wbe'; expected one of: web; did you mean 'web'?"},
 			{"directive proxy_pass", "proxy_pass web {\nheaders_up X y\n}", 1, "unrecognized subdirective 'headers_up'; expected one of: " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'header_up'?"},
 		}},

@@ -24,7 +24,7 @@ type nginxDirective struct {
 // blocks of htpasswd, upstream and proxy_pass, without those that work unchanged.
 var nginxDirectives = []nginxDirective{
 	{nginxUpstream, "least_conn", "write 'balance least_conn' in the group"},
-	{nginxUpstream, "least_time", "not supported; write 'balance least_conn' in the group"},
+	{nginxUpstream, "least_time", "write 'balance least_time' in the group"},
 	{nginxUpstream, "ip_hash", "write 'balance ip_hash' in the group"},
 	{nginxUpstream, "hash", "write 'balance hash <key>' in the group"},
 	{nginxUpstream, "random", "write 'balance random' in the group"},

@@ -47,7 +47,7 @@ func (p *ProxyPass) serveUpload(w http.ResponseWriter, r, out *http.Request, nex
 		}
 		out = buffered
 	}
-	guarded := &uploadWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, body: body}
+	guarded := &uploadWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: p.timed(w)}, body: body}
 	err := p.send(guarded, out, next)
 	if guarded.held {
 		err = body.err()

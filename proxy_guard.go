@@ -58,6 +58,7 @@ type ProxyPass struct {
 	staysWhenGone bool
 
 	maxFieldSize int
+	times        *UpstreamGroup  // nil unless the group needs the times of responses
 	changes      *requestChanges // nil if no change depends on the request
 }
 
@@ -86,6 +87,7 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	}
 	p.proxy = proxy
 	p.changes = newRequestChanges(proxy)
+	p.times = timesFor(proxy)
 	p.inspectTransport()
 	if p.isDown = areAllDown(proxy); p.isDown {
 		p.shared.downGroups.warn(ctx, p.Group)
@@ -125,7 +127,7 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 		return nil
 	}
 	if !hasBody(out) {
-		if err := p.send(w, out, next); err != nil {
+		if err := p.send(p.timed(w), out, next); err != nil {
 			return p.fail(w, r, err)
 		}
 		return nil

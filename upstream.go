@@ -37,6 +37,8 @@ type UpstreamGroup struct {
 	// - `round_robin`: in turn, smooth and weighted, so that weights 5, 1 and 1
 	//   give the order a a b a c a a;
 	// - `least_conn`: the server with the fewest active requests;
+	// - `least_time`: the server with the shortest time to the first byte, with regard to
+	//   its active requests; only with the handler `proxy_pass`, which measures the times;
 	// - `ip_hash`: by the client's address, the same server as nginx chooses;
 	// - `hash`: by `hash_key`, with consistent hashing: adding or removing one of n
 	//   servers moves about 1/n of the keys;
@@ -50,8 +52,8 @@ type UpstreamGroup struct {
 	HashKey string `json:"hash_key,omitempty"`
 
 	// The time in which a server that was unhealthy returns to its full share of the
-	// requests. Only for `round_robin` and `least_conn`. Default: 0, which means
-	// immediately.
+	// requests. Only for `round_robin`, `least_conn` and `least_time`. Default: 0, which
+	// means immediately.
 	SlowStart caddy.Duration `json:"slow_start,omitempty"`
 
 	// Whether a request is sent to each server at most once, even if more retries are
@@ -59,8 +61,9 @@ type UpstreamGroup struct {
 	EachOnce bool `json:"each_once,omitempty"`
 
 	// Per-server settings, by the exact `dial` address of the upstream. A server that is
-	// not listed has weight 1, and is neither a backup nor down. With `slow_start`, list
-	// every server: the state of the others is lost at a reload. Default: none.
+	// not listed has weight 1, and is neither a backup nor down. With `slow_start` or
+	// `least_time`, list every server: the state of the others is lost at a reload.
+	// Default: none.
 	Servers map[string]UpstreamServer `json:"servers,omitempty"`
 
 	shared     *shared
@@ -94,9 +97,13 @@ func (*UpstreamGroup) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// serverRecovery is the state of a server for slow_start. All configurations share it,
-// because a reload must not bring a server back immediately.
-type serverRecovery struct{ balance.Recovery }
+// serverRecovery is the state of a server for slow_start and least_time. All
+// configurations share it, because a reload must not bring a server back immediately, nor
+// forget which servers are slow.
+type serverRecovery struct {
+	balance.Recovery
+	time balance.ResponseTime
+}
 
 // Destruct implements caddy.Destructor.
 func (*serverRecovery) Destruct() error { return nil }
@@ -106,10 +113,10 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	if g.Balance == "" {
 		g.Balance = defaultBalance
 	}
-	if g.SlowStart == 0 {
+	g.shared = g.shared.orProcess()
+	if !g.needsState() {
 		return nil
 	}
-	g.shared = g.shared.orProcess()
 	g.recoveries = make(map[string]*serverRecovery)
 	for dial := range g.Servers {
 		recovery, _, err := g.shared.servers.LoadOrNew(dial, func() (caddy.Destructor, error) { return new(serverRecovery), nil })
@@ -121,7 +128,10 @@ func (g *UpstreamGroup) Provision(_ caddy.Context) error {
 	return nil
 }
 
-// Cleanup releases the state of the servers for slow_start.
+// needsState reports whether the group keeps a state of its servers.
+func (g *UpstreamGroup) needsState() bool { return g.SlowStart != 0 || g.measuresTime() }
+
+// Cleanup releases the state of the servers.
 func (g *UpstreamGroup) Cleanup() error {
 	var errs []error
 	for dial := range g.recoveries {
@@ -179,7 +189,9 @@ func balanceMethodNames() string {
 // slowStartMethodNames lists the methods that support slow_start.
 func slowStartMethodNames() string {
 	methods := slices.DeleteFunc(balance.Methods(), func(m balance.Method) bool { return !m.HasSlowStart() })
-	return strings.Join(methodNames(methods), " or ")
+	names := methodNames(methods)
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // UnmarshalCaddyfile refuses the policy after lb_policy, where the servers could have no

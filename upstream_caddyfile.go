@@ -22,7 +22,7 @@ func init() {
 //
 //	upstream <group> {
 //	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down]
-//	    balance    round_robin | least_conn | ip_hash | hash <key> | random
+//	    balance    round_robin | least_conn | least_time | ip_hash | hash <key> | random
 //	    slow_start <duration>
 //	    <any other subdirective of reverse_proxy>
 //	}

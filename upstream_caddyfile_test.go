@@ -118,6 +118,7 @@ func TestAdaptWholeGroup(t *testing.T) {
 				{"dial":"backup.internal:8080"},
 				{"dial":"backup.internal:8081"}
 			],
+			"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":256}},
 			"load_balancing":{
 				"retries":1,
 				"selection_policy":{
@@ -197,7 +198,10 @@ func TestAdaptFailDefaults(t *testing.T) {
 	}
 }
 
-const plainWeb = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
+const (
+	webWithTransport = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
+	plainWeb         = `"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":256}},` + webWithTransport
+)
 
 // TestAdaptPlaces checks that lines from different places stay lines, whatever their numbers.
 func TestAdaptPlaces(t *testing.T) {
@@ -238,8 +242,8 @@ func TestAdaptPlaces(t *testing.T) {
 		},
 		"transport in either place": {
 			text: "{\n\tupstream web {\n\t\tserver https://a\n\t\ttransport http {\n\t\t\ttls_server_name x\n\t\t}\n\t}\n\tupstream other {\n\t\tserver unix+h2c//a\n\t}\n}\n:80 {\n\tproxy_pass web\n}\n:81 {\n\tproxy_pass other {\n\t\ttransport http {\n\t\t\tdial_timeout 1s\n\t\t}\n\t}\n}\n",
-			want: `{"handler":"reverse_proxy","transport":{"protocol":"http","tls":{"server_name":"x"}},` + strings.Replace(plainWeb, "a:80", "a:443", 1) + `}
-				{"handler":"reverse_proxy","transport":{"protocol":"http","dial_timeout":1000000000,"versions":["h2c","2"]},` + strings.Replace(plainWeb, "a:80", "unix//a", 1) + `}`,
+			want: `{"handler":"reverse_proxy","transport":{"protocol":"http","tls":{"server_name":"x"}},` + strings.Replace(webWithTransport, "a:80", "a:443", 1) + `}
+				{"handler":"reverse_proxy","transport":{"protocol":"http","dial_timeout":1000000000,"versions":["h2c","2"]},` + strings.Replace(webWithTransport, "a:80", "unix//a", 1) + `}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) { sameJSON(t, adaptedProxies(t, tt.text, tt.files), tt.want) })
@@ -328,8 +332,8 @@ func TestUpstreamErrors(t *testing.T) {
 		"server http://a\nserver b":                {"server b: expected the same scheme", "server http://a on line 3, found none", ":4"},
 		"server a\nserver https://b":               {"server https://b: expected the same scheme", "on line 3, found 'https://'", ":4"},
 		"balance round_robin\nbalance round_robin": {"duplicate subdirective 'balance' (first used on line 3)", ":4"},
-		"balance":                                  {"balance: expected a method: hash <key>, ip_hash, least_conn, random, round_robin", ":3"},
-		"balance least_time":                       {"balance: unrecognized method 'least_time'; expected one of: hash <key>, ip_hash, least_conn, random, round_robin", ":3"},
+		"balance":                                  {"balance: expected a method: hash <key>, ip_hash, least_conn, least_time, random, round_robin", ":3"},
+		"balance fair":                             {"balance: unrecognized method 'fair'; expected one of: hash <key>, ip_hash, least_conn, least_time, random, round_robin", ":3"},
 		"balance hash":                             {"balance hash: expected a key, such as {uri}", ":3"},
 		"balance hash consistent":                  {"balance hash: unexpected argument 'consistent': the hash is always consistent", ":3"},
 		"balance hash {uri} consistent":            {"balance hash: unexpected argument 'consistent': the hash is always consistent", ":3"},
@@ -345,7 +349,11 @@ func TestUpstreamErrors(t *testing.T) {
 		"resolver 127.0.0.1;":                      {"unexpected subdirective 'resolver': remove it", ":3"},
 		"slow_start 1s 2s":                         {"slow_start: unexpected argument '2s': expected a duration", ":3"},
 		"slow_start 1s\nslow_start 2s":             {"duplicate subdirective 'slow_start' (first used on line 3)", ":4"},
-		"server a\nserver b\nslow_start 1s\nbalance ip_hash": {"slow_start: expected balance least_conn or round_robin, found balance ip_hash", ":5"},
+		"server a\nserver b\nslow_start 1s\nbalance ip_hash": {"slow_start: expected balance least_conn, least_time or round_robin, found balance ip_hash", ":5"},
+		"balance least_time last_byte":                       {"balance least_time: unexpected argument 'last_byte': the time to the first byte counts, as with 'header' in nginx", "write 'balance least_time'", ":3"},
+		"balance least_time header inflight":                 {"balance least_time: unexpected argument 'header': ", "write 'balance least_time'", ":3"},
+		"balance least_time fast":                            {"balance least_time: unexpected argument 'fast': expected none", ":3"},
+		"least_time header;":                                 {"unexpected subdirective 'least_time': write 'balance least_time'", ":3"},
 		"balance round_robin 2":                              {"balance round_robin: unexpected argument '2'", ":3"},
 		"balance round_robin;":                               {"semicolon", ":3"},
 		"ip_hash;":                                           {"unexpected subdirective 'ip_hash;': write 'balance ip_hash'", ":3"},
@@ -425,10 +433,11 @@ func TestUpstreamGroupValidate(t *testing.T) {
 		`{"balance": "hash"}`:                       "hash_key: expected a key for balance hash, found none",
 		`{"balance": "hash", "hash_key": "x"}`:      "hash_key: expected a key with a placeholder such as {http.request.uri}, found 'x'",
 		`{"hash_key": "x"}`:                         "hash_key: expected none for balance round_robin, found 'x'",
-		`{"balance": "least_time"}`:                 `balance: unrecognized method 'least_time'; expected one of: hash, ip_hash, least_conn, random, round_robin`,
+		`{"balance": "least_time"}`:                 "",
+		`{"balance": "fair"}`:                       `balance: unrecognized method 'fair'; expected one of: hash, ip_hash, least_conn, least_time, random, round_robin`,
 		`{"slow_start": "30s"}`:                     "",
 		`{"slow_start": "-1s"}`:                     "slow_start: expected 0 or more, found -1s",
-		`{"slow_start": "1s", "balance": "random"}`: "slow_start: expected balance least_conn or round_robin, found balance random",
+		`{"slow_start": "1s", "balance": "random"}`: "slow_start: expected balance least_conn, least_time or round_robin, found balance random",
 		`{"servers": {"a:80": {"weight": -1}}}`:     "server a:80: weight: expected 1 to 65535, found -1",
 		`{"servers": {"a:80": {"weight": 65536}}}`:  "server a:80: weight: expected 1 to 65535, found 65536",
 		`{"servers": {"a:80": {"weight": 65535}}}`:  "",

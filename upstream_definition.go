@@ -168,6 +168,9 @@ func (g *groupDefinition) setBalance(args caddyfile.Segment) error {
 		}
 		g.policy.HashKey, args = args[0].Text, args[1:]
 	}
+	if method.Text == string(balance.MethodLeastTime) && len(args) > 0 && isLeastTimeMode(args[0].Text) {
+		return c.unexpected(args[0], "argument", "the time to the first byte counts, as with 'header' in nginx, and requests under way always count; write 'balance least_time'")
+	}
 	if len(args) > 0 {
 		return c.unexpected(args[0], "argument", "expected none; the methods are: "+balanceMethodNames())
 	}
@@ -241,6 +244,9 @@ func (g *groupDefinition) expand(c errorContext, known []string, directive caddy
 	if err := h.UnmarshalCaddyfile(d); err != nil {
 		return nil, nil, explain(c, d.Token(), known, err)
 	}
+	if err := applyIdleDefault(h, all); err != nil {
+		return nil, nil, err
+	}
 	g.applyServers(h, g.applyRetryDefault(h, all))
 	if err := g.applyFailDefaults(c, h, all); err != nil {
 		return nil, nil, err
@@ -272,7 +278,7 @@ func (g *groupDefinition) applyServers(h *reverseproxy.Handler, eachOnce bool) {
 	maxConns := make(map[string]int)
 	for dial, server := range g.addresses {
 		maxConns[dial] = server.maxConns
-		if server.UpstreamServer != (UpstreamServer{}) || policy.SlowStart > 0 {
+		if server.UpstreamServer != (UpstreamServer{}) || policy.needsState() {
 			policy.Servers[dial] = server.UpstreamServer
 		}
 	}

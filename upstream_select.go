@@ -14,7 +14,7 @@ import (
 )
 
 // Select returns the server for the request, or nil if no server is available.
-func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
+func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	if len(pool) == 0 {
 		return nil
 	}
@@ -32,15 +32,23 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if g.SlowStart > 0 {
 		request.Now = time.Now().UnixNano()
 	}
+	var timed *timedWriter
+	if plan.times != nil {
+		request.Now, timed = g.newAttempt(w)
+	}
 	if len(pool) == 1 {
-		return chosenOf(pool, plan.group.Choose(request))
+		index := plan.group.Choose(request)
+		timed.begin(plan.times, index, r)
+		return chosenOf(pool, index)
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	before, _ := vars[triedForVar].(*http.Request)
 	if before == r {
 		request.Tried = triedFor(r, vars)
 	}
-	upstream := chosenOf(pool, plan.group.Choose(request))
+	index := plan.group.Choose(request)
+	timed.begin(plan.times, index, r)
+	upstream := chosenOf(pool, index)
 	if vars != nil && upstream != nil {
 		vars[lastTriedVar] = upstream
 		if before != r {
@@ -114,10 +122,11 @@ func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *u
 		server := g.Servers[upstream.Dial]
 		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down}
 		if known := g.recoveries[upstream.Dial]; known != nil {
-			members[i].Recovery = &known.Recovery
+			members[i].Recovery, members[i].Time = &known.Recovery, &known.time
 		}
 	}
-	plan := &upstreamPlan{pool: pool, servers: balanceServers(pool), group: balance.New(balance.Settings{
+	times := g.newTimes(members)
+	plan := &upstreamPlan{pool: pool, servers: balanceServers(pool), times: times, group: balance.New(balance.Settings{
 		Method:    balance.Method(g.Balance),
 		SlowStart: time.Duration(g.SlowStart),
 		EachOnce:  g.EachOnce,
@@ -138,6 +147,7 @@ type upstreamPlan struct {
 	pool    reverseproxy.UpstreamPool
 	servers []balance.Server // of pool
 	group   *balance.Group
+	times   []*balance.ResponseTime    // of pool; nil unless the group measures them
 	keyOf   func(*http.Request) string // returns the hash key of a request; nil for methods without one
 }
 

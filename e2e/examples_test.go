@@ -195,6 +195,9 @@ func TestExampleUpstream(t *testing.T) {
 	if got := count("/least_conn", 30); got != "a=10 b=10 c=10" {
 		t.Errorf("least_conn, one request at a time: got %s, want a=10 b=10 c=10", got)
 	}
+	if got := count("/least_time", 60); !strings.Contains(got, "a=") || !strings.Contains(got, "b=") || !strings.Contains(got, "c=") {
+		t.Errorf("least_time: got %s, want all servers", got)
+	}
 	for _, path := range []string{"/ip_hash", "/hash?user=alice", "/hash?user=bob"} {
 		if got := count(path, 10); !strings.HasSuffix(got, "=10") {
 			t.Errorf("%s: got %s, want one server for all 10", path, got)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	_ "embed"
@@ -25,8 +26,11 @@ import (
 type load struct {
 	url  string
 	user string // "": without credentials
+
+	connections int // 0: the default
 }
 
+// connections is the default number of connections of a load.
 const connections = 16
 
 // sample is the result of a load.
@@ -72,7 +76,7 @@ var (
 )
 
 // wrk runs wrk for some time and returns its output.
-func wrk(ctx context.Context, length time.Duration, args ...string) ([]byte, error) {
+func wrk(ctx context.Context, length time.Duration, connections int, args ...string) ([]byte, error) {
 	args = append([]string{"-t1", "-c" + strconv.Itoa(connections), fmt.Sprintf("-d%.0fs", length.Seconds()), "--timeout", "30s", "--latency"}, args...)
 	text, err := exec.CommandContext(ctx, "wrk", args...).CombinedOutput() //nolint:gosec // a program of this benchmark
 	if err != nil {
@@ -90,7 +94,7 @@ func (l load) run(ctx context.Context, length time.Duration) (s sample, err erro
 	if l.user != "" {
 		args = []string{"-H", "Authorization: " + l.authorization(), l.url}
 	}
-	text, err := wrk(ctx, length, args...)
+	text, err := wrk(ctx, length, cmp.Or(l.connections, connections), args...)
 	if err != nil {
 		return s, err
 	}
@@ -137,7 +141,7 @@ func alternate(ctx context.Context, dir string, loads [kinds]load, length time.D
 		}
 		args = append(args, u.Path, authorization)
 	}
-	text, err := wrk(ctx, length, args...)
+	text, err := wrk(ctx, length, connections, args...)
 	if err != nil {
 		return nil, err
 	}

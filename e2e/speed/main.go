@@ -116,11 +116,15 @@ func run(ctx context.Context) error {
 			}
 		}
 	}
+	more, err := b.measureConnections()
+	if err != nil {
+		return err
+	}
 	m, err := b.measureMillion()
 	if err != nil {
 		return err
 	}
-	return write(rows, m, conditionsHere())
+	return write(rows, more, m, conditionsHere())
 }
 
 // bench is shared by all measurements.

@@ -20,8 +20,8 @@ const (
 )
 
 // write replaces the generated part of the page, and the chart.
-func write(rows []row, m *million, c conditions) error {
-	text := report(rows, m, c)
+func write(rows []row, more *byConnections, m *million, c conditions) error {
+	text := report(rows, more, m, c)
 	fmt.Print(text)
 	if *out == "" {
 		return nil
@@ -74,7 +74,7 @@ func conditionsHere() conditions {
 }
 
 // report is the generated part of the page.
-func report(rows []row, m *million, c conditions) string {
+func report(rows []row, more *byConnections, m *million, c conditions) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `Measured on %s: %s, %d cores, one run with %d s for each figure.
 Versions: %s.
@@ -102,6 +102,7 @@ brackets, the middle half of them.
 	}))
 	b.WriteString("### Processor time per request, HTTP\n\nProtected requests; all processes of the server.\n\n")
 	b.WriteString(serverTable(rows, false, func(r *row) string { return short(r.samples[protected].cpu) }))
+	b.WriteString(more.report())
 	if m != nil {
 		fmt.Fprintf(&b, `### A million users
 

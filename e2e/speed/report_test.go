@@ -65,7 +65,14 @@ func TestReport(t *testing.T) {
 			row{server: plugin, format: formats[0], users: n, samples: fast(12_345), toIgnored: ratios(rounds, ignored), toOpen: ratios(rounds, open)},
 			row{server: "nginx", format: formats[0], users: n, samples: fast(567)})
 	}
-	text := report(rows, &million{baseline: sample{p99: time.Millisecond}, reload: sample{p99: 2 * time.Millisecond}, start: time.Second, newUser: time.Second},
+	more := &byConnections{
+		samples: map[string]map[int]sample{
+			plugin:  {16: {rate: 15_000, p99: 5 * time.Millisecond}, 256: {rate: 13_000, p99: 50 * time.Millisecond}},
+			"nginx": {16: {rate: 40_000, p99: time.Millisecond}},
+		},
+		ratios: map[int]*spread{256: spreadOf([]float64{1.4, 1.2, 1.5})},
+	}
+	text := report(rows, more, &million{baseline: sample{p99: time.Millisecond}, reload: sample{p99: 2 * time.Millisecond}, start: time.Second, newUser: time.Second},
 		conditions{date: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), cpu: "a processor", cores: 2, length: 2, alternating: 30})
 	for _, want := range []string{
 		"Measured on 24 November 2026: a processor, 2 cores",
@@ -74,6 +81,8 @@ func TestReport(t *testing.T) {
 		"| {SHA} | 100,000 | 12,345 (1.00) | - | 567 (0.50) | - | - | - |\n",
 		"Over all 3 combinations", "the range 1.000 to 1.000", "2.0 ms while a new version of the file is read (2.0 times)",
 		"| {SHA} | 1 | 80 µs | - | 80 µs | - | - | - |\n",
+		"| 16 | 15,000 (5.0 ms) | - | 40,000 (1.0 ms) | - | - | - | - |\n",
+		"| 256 | 13,000 (50.0 ms) | - | - | - | - | - | 1.40 (1.20 to 1.50) |\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("got no %q in:\n%s", want, text)

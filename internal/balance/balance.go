@@ -66,6 +66,10 @@ type Member struct {
 	// Recovery is the server's state of slow start. Groups can share it. Nil
 	// means a new one.
 	Recovery *Recovery
+
+	// Time is the server's average time to the first byte, for least_time. Groups
+	// can share it. Nil means a new one.
+	Time *ResponseTime
 }
 
 // Settings are the settings of a group.
@@ -111,12 +115,13 @@ type chooser interface {
 // member is one server of a tier.
 type member struct {
 	address  string
-	index    int          // in the group
-	weight   int          // at least 1
-	hash     uint64       // of the address; the same in every process and version
-	recovery *Recovery    // for slow start
-	wasAway  *atomic.Bool // was unhealthy when this group last checked
-	down     bool         // gets no requests, but keeps its place for ip_hash
+	index    int           // in the group
+	weight   int           // at least 1
+	hash     uint64        // of the address; the same in every process and version
+	recovery *Recovery     // for slow start
+	time     *ResponseTime // for least_time
+	wasAway  *atomic.Bool  // was unhealthy when this group last checked
+	down     bool          // gets no requests, but keeps its place for ip_hash
 }
 
 // New returns a group of the members. It panics if the method is unknown.
@@ -129,11 +134,15 @@ func New(s Settings, members []Member) *Group {
 			weight:   max(m.Weight, 1),
 			hash:     xxhash.Sum64String(m.Address),
 			recovery: m.Recovery,
+			time:     m.Time,
 			wasAway:  new(atomic.Bool),
 			down:     m.Down,
 		}
 		if own.recovery == nil {
 			own.recovery = new(Recovery)
+		}
+		if own.time == nil {
+			own.time = new(ResponseTime)
 		}
 		if m.Backup {
 			backups = append(backups, own)

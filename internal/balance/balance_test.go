@@ -42,7 +42,7 @@ func newTestGroup(s Settings, servers string) *testGroup {
 		name, params, _ := strings.Cut(text, ":")
 		weight, mark, _ := strings.Cut(params, ":")
 		n, _ := strconv.Atoi(weight)
-		g.members = append(g.members, Member{Address: name, Weight: n, Backup: mark == "backup", Down: mark == "down", Recovery: new(Recovery)})
+		g.members = append(g.members, Member{Address: name, Weight: n, Backup: mark == "backup", Down: mark == "down", Recovery: new(Recovery), Time: new(ResponseTime)})
 		g.byName[name] = &fakeServer{name: name}
 		g.servers = append(g.servers, g.byName[name])
 		g.names = append(g.names, name)

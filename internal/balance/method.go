@@ -15,6 +15,9 @@ const (
 	MethodRoundRobin Method = "round_robin"
 	// MethodLeastConn chooses the server with the fewest requests, as nginx does.
 	MethodLeastConn Method = "least_conn"
+	// MethodLeastTime chooses the server that responds fastest, with regard to the
+	// requests under way. The caller measures the times: see [ResponseTime.Add].
+	MethodLeastTime Method = "least_time"
 	// MethodIPHash chooses by the client's address, as nginx does.
 	MethodIPHash Method = "ip_hash"
 	// MethodHash chooses by consistent hashing of a key.
@@ -37,6 +40,9 @@ var methods = map[Method]struct {
 	}},
 	MethodLeastConn: {slowStart: true, newChooser: func(s Settings, members []member) chooser {
 		return newLeastConn(members, s.SlowStart)
+	}},
+	MethodLeastTime: {slowStart: true, newChooser: func(s Settings, members []member) chooser {
+		return newLeastTime(members, s.SlowStart)
 	}},
 	MethodIPHash: {newChooser: func(s Settings, members []member) chooser {
 		return newIPHash(members, s.Start)

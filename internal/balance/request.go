@@ -15,8 +15,8 @@ type Request struct {
 	// Tried are the servers to which the request was sent already. Nil means none.
 	Tried *Tried
 
-	// Now is the current time for slow start, as returned by time.Time.UnixNano.
-	// Without slow start it is ignored.
+	// Now is the current time for slow start and least_time, as returned by
+	// time.Time.UnixNano. Otherwise it is ignored.
 	Now int64
 }
 
