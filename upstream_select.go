@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,14 +34,14 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		request.Now = time.Now().UnixNano()
 	}
 	if len(pool) == 1 {
-		return chosenOf(pool, plan.group.Choose(request))
+		return chosenOf(pool, g.choose(plan, request, r))
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	before, _ := vars[triedForVar].(*http.Request)
 	if before == r {
 		request.Tried = triedFor(r, vars)
 	}
-	upstream := chosenOf(pool, plan.group.Choose(request))
+	upstream := chosenOf(pool, g.choose(plan, request, r))
 	if vars != nil && upstream != nil {
 		vars[lastTriedVar] = upstream
 		if before != r {
@@ -48,6 +49,14 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		}
 	}
 	return upstream
+}
+
+// choose returns the index of the server, or -1.
+func (g *UpstreamGroup) choose(plan *upstreamPlan, request balance.Request, r *http.Request) int {
+	if g.sessions != nil {
+		return g.sessions.choose(plan, request, r)
+	}
+	return plan.group.Choose(request)
 }
 
 // chosenOf returns the upstream at an index, or nil for -1.
@@ -109,15 +118,16 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 
 // newPlan makes a group of the pool's servers.
 func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *upstreamPlan {
-	members := make([]balance.Member, len(pool))
+	members, routes := make([]balance.Member, len(pool)), make([]string, len(pool))
 	for i, upstream := range pool {
 		server := g.Servers[upstream.Dial]
-		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down}
+		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down, Drain: server.Drain}
+		routes[i] = server.Route
 		if known := g.recoveries[upstream.Dial]; known != nil {
 			members[i].Recovery = &known.Recovery
 		}
 	}
-	plan := &upstreamPlan{pool: pool, servers: balanceServers(pool), group: balance.New(balance.Settings{
+	plan := &upstreamPlan{pool: pool, routes: routes, servers: balanceServers(pool), group: balance.New(balance.Settings{
 		Method:    balance.Method(g.Balance),
 		SlowStart: time.Duration(g.SlowStart),
 		EachOnce:  g.EachOnce,
@@ -139,6 +149,9 @@ type upstreamPlan struct {
 	servers []balance.Server // of pool
 	group   *balance.Group
 	keyOf   func(*http.Request) string // returns the hash key of a request; nil for methods without one
+
+	routes []string                  // of the servers; "" for none
+	ids    atomic.Pointer[stickyIDs] // computed when they are used
 }
 
 // serversOf returns the servers of a pool that the plan fits.
