@@ -23,9 +23,7 @@ func init() {
 //	upstream <group> {
 //	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>]
 //	    balance    round_robin | least_conn | ip_hash | hash <key> | random
-//	    sticky     cookie <name> [expires=<duration>|max] [domain=<domain>] [path=<path>]
-//	                      [httponly=on|off] [secure=auto|on|off] [samesite=strict|lax|none|off]
-//	    sticky     route <placeholder>...
+//	    sticky     cookie <name> [<attribute>=<value>]... | route <placeholder>...
 //	    slow_start <duration>
 //	    <any other subdirective of reverse_proxy>
 //	}

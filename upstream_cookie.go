@@ -19,8 +19,8 @@ type StickyCookie struct {
 	// The name of the cookie. Required.
 	Name string `json:"name,omitempty"`
 
-	// The lifetime of the cookie, which begins anew with each response. At least 1s.
-	// Default: until the browser is closed.
+	// The lifetime of the cookie, which each response renews. At least 1s. Default:
+	// until the browser is closed.
 	Expires caddy.Duration `json:"expires,omitempty"`
 
 	// The domain of the cookie. Placeholders are allowed. If it is empty or invalid
