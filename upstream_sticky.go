@@ -68,6 +68,9 @@ func (s *Sticky) validate(servers map[string]UpstreamServer) error {
 	return errors.New("route: expected at least one server with a route, found none")
 }
 
+// errNoGuard is for a cookie of a group that is not inside a ProxyPass.
+var errNoGuard = errors.New("sticky: cookie: expected a proxy_pass handler with the reverse_proxy handler in it, found none; reverse_proxy cannot set the cookie")
+
 // provisionSticky sets up sticky sessions. The cookie needs a ProxyPass around the group,
 // and the secret of the app.
 func (g *UpstreamGroup) provisionSticky(ctx caddy.Context) error {
@@ -78,15 +81,15 @@ func (g *UpstreamGroup) provisionSticky(ctx caddy.Context) error {
 	if g.Sticky.Cookie == nil {
 		return nil
 	}
-	named := false
-	for _, module := range ctx.Modules() {
-		if guard, ok := module.(interface{ groupName() string }); ok {
-			g.sessions.group, named = guard.groupName(), true
-		}
+	modules, around := ctx.Modules(), 3 // the guard, its proxy, and this policy
+	if len(modules) < around {
+		return errNoGuard
 	}
-	if !named {
-		return errors.New("sticky: cookie: expected a proxy_pass handler with the reverse_proxy handler in it, found none; reverse_proxy cannot set the cookie")
+	guard, ok := modules[len(modules)-around].(interface{ groupName() string })
+	if !ok {
+		return errNoGuard
 	}
+	g.sessions.group = guard.groupName()
 	app, err := ctx.App(appName)
 	if err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -255,6 +257,82 @@ func TestStickyResponses(t *testing.T) {
 		if a.status < 500 || a.header["Set-Cookie"] != nil {
 			t.Errorf("while all are down: got %d with %q, want an error without a cookie", a.status, a.header["Set-Cookie"])
 		}
+	}
+}
+
+// TestStickyTransports has servers of each kind.
+func TestStickyTransports(t *testing.T) {
+	for _, kind := range serverKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			kind.lines += "\nsticky cookie srv"
+			g := newGuardedGroup(t, kind, "1m", "")
+			first := g.plain("/", nil)
+			cookie, _, _ := strings.Cut(first.header.Get("Set-Cookie"), ";")
+			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead} {
+				for range 3 {
+					text := ""
+					if method == http.MethodPost {
+						text = "hello"
+					}
+					r, err := http.NewRequest(method, fmt.Sprintf("http://localhost:%d/", g.http), strings.NewReader(text))
+					must(t, err)
+					r.Header.Set("Cookie", cookie)
+					a := g.do(r)
+					if got := a.header["Set-Cookie"]; a.header.Get("X-Server") != first.header.Get("X-Server") || len(got) != 1 || !strings.HasPrefix(got[0], cookie+";") {
+						t.Errorf("%s: got %s with %q, want %s with %s", method, a.header.Get("X-Server"), got, first.header.Get("X-Server"), cookie)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestStickySecureBehindProxy has X-Forwarded-Proto from a trusted proxy, and from others.
+func TestStickySecureBehindProxy(t *testing.T) {
+	site := newStickySite(t, "server @a\nsticky cookie srv")
+	proto := http.Header{"X-Forwarded-Proto": {"https"}}
+	isSecure := func() bool {
+		return strings.Contains(strings.Join(site.plain("/", proto).header["Set-Cookie"], "\n"), "; Secure")
+	}
+	if isSecure() {
+		t.Error("of anybody: got Secure, want none")
+	}
+	must(t, site.reload(strings.Replace(site.file, "\tupstream app", "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/8 ::1\n\t}\n\tupstream app", 1)))
+	if !isSecure() {
+		t.Error("of a trusted proxy: got no Secure, want it")
+	}
+}
+
+// TestStickyWithoutStorage has a storage that is down. Sessions stay through a reload of
+// this process, and through the moment when the secret can be loaded.
+func TestStickyWithoutStorage(t *testing.T) {
+	site := newStickySite(t, "server @a\nserver @b\nserver @c\nsticky cookie srv")
+	must(t, caddy.Stop())
+	process = newShared(time.Now)
+	without := strings.Replace(site.file, "\thtpasswd {\n\t\tsecret "+string(stickySecret)+"\n\t}\n", "", 1)
+	storage := filepath.Join(site.dir, "storage", "htpasswd")
+	must(t, os.RemoveAll(storage))
+	must(t, os.WriteFile(storage, nil, 0o600)) // no directory, so the secret cannot be loaded
+	must(t, site.reload(without))
+	sessions := make([]stickySession, 9)
+	for range 2 {
+		for i := range sessions {
+			if !sessions[i].next(t, site) {
+				t.Errorf("session %d moved while the storage is down", i)
+			}
+		}
+		must(t, site.reload(without))
+	}
+	local := sessions[0].cookie
+	must(t, os.Remove(storage))
+	must(t, site.reload(without))
+	for i := range sessions {
+		if !sessions[i].next(t, site) {
+			t.Errorf("session %d moved when the storage came back", i)
+		}
+	}
+	if sessions[0].cookie == local {
+		t.Error("got the same cookie with the secret of the storage, want another")
 	}
 }
 
