@@ -560,3 +560,18 @@ func benchmarkSticky(b *testing.B, g *UpstreamGroup, pool reverseproxy.UpstreamP
 		g.Select(pool, r, nil)
 	}
 }
+
+// BenchmarkStickyResponse observes a response and sets the cookie.
+func BenchmarkStickyResponse(b *testing.B) {
+	s := newStickyTest(b, "round_robin", "a b c", keyring.NewKeys(stickySecret, ""))
+	r := proxied("/", "192.0.2.1")
+	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, false)
+	answer := httptest.NewRecorder()
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(answer.Header())
+		w, done := s.observeResponse(answer, r)
+		w.(*headerHook).before(http.StatusOK)
+		done()
+	}
+}
