@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -167,7 +168,7 @@ func (ids *stickyIDs) areCurrent(s *stickySessions) bool {
 	return s.cookie == nil || ids.keys == s.keys.Keys()
 }
 
-// idSeparator is between the two digests in a cookie, while there is an old secret.
+// idSeparator is between the parts of a cookie's value.
 const idSeparator = "."
 
 // newIDs returns the IDs of the plan's servers with the current keys.
@@ -176,33 +177,46 @@ const idSeparator = "."
 // the digest by the old one, because servers with one of the two secrets must find the
 // server, too. The digest by local keys is accepted: this process has set such cookies
 // until the secret was loaded.
+//
+// A cookie has the route instead. If several servers share it, such as the addresses of a
+// name, the digests follow. If the server that they name has gone or fails, another one
+// of the route is found.
 func (s *stickySessions) newIDs(plan *upstreamPlan) *stickyIDs {
 	ids := &stickyIDs{values: make([]string, len(plan.pool)), wanted: make(map[string][]int)}
-	if s.cookie != nil {
-		ids.keys, ids.local = s.keys.Keys(), s.keys.Local()
+	for i, route := range plan.routes {
+		if route != "" {
+			ids.wanted[route] = append(ids.wanted[route], i)
+		}
 	}
+	if s.cookie == nil {
+		return ids
+	}
+	ids.keys, ids.local = s.keys.Keys(), s.keys.Local()
 	for i, upstream := range plan.pool {
-		if ids.keys != nil {
-			ids.values[i] = s.digest(ids.keys.Sticky, upstream.Dial)
-			ids.add(ids.values[i], i)
-			if old := ids.keys.OldSticky; old != nil {
-				digest := s.digest(old, upstream.Dial)
-				ids.add(digest, i)
-				ids.values[i] += idSeparator + digest
-			}
-			if ids.local != nil && ids.local != ids.keys {
-				ids.add(s.digest(ids.local.Sticky, upstream.Dial), i)
-			}
+		sharing := ids.wanted[plan.routes[i]]
+		wanted := append([]int{i}, slices.DeleteFunc(slices.Clone(sharing), func(other int) bool { return other == i })...)
+		add := func(key []byte) string {
+			digest := s.digest(key, upstream.Dial)
+			ids.wanted[digest] = wanted
+			return digest
 		}
-		if route := plan.routes[i]; route != "" {
-			ids.values[i] = route
-			ids.add(route, i)
+		value := add(ids.keys.Sticky)
+		if ids.keys.OldSticky != nil {
+			value += idSeparator + add(ids.keys.OldSticky)
 		}
+		if ids.local != nil {
+			add(ids.local.Sticky)
+		}
+		switch {
+		case len(sharing) > 1:
+			value = plan.routes[i] + idSeparator + value
+		case len(sharing) == 1:
+			value = plan.routes[i]
+		}
+		ids.values[i] = value
 	}
 	return ids
 }
-
-func (ids *stickyIDs) add(id string, index int) { ids.wanted[id] = append(ids.wanted[id], index) }
 
 // digestLen is the length of a digest: 128 bits in base64.
 const digestLen = 22
@@ -215,22 +229,28 @@ func (s *stickySessions) digest(key []byte, address string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
 }
 
-// named returns the servers that the value of a cookie names, or nil.
+// maxValueLen is the maximum length of a cookie's value.
+const maxValueLen = maxRouteLen + 2*(digestLen+len(idSeparator))
+
+// named returns the servers that the value of a cookie names, or nil. Of several parts,
+// the last one that is known counts.
 func (ids *stickyIDs) named(value string) []int {
-	if len(value) > max(maxRouteLen, 2*digestLen+len(idSeparator)) {
+	if len(value) > maxValueLen {
 		return nil
 	}
-	if wanted := ids.wanted[value]; wanted != nil {
-		return wanted
+	for {
+		if wanted := ids.wanted[value]; wanted != nil {
+			return wanted
+		}
+		end := strings.LastIndex(value, idSeparator)
+		if end < 0 || len(value)-end-len(idSeparator) != digestLen {
+			return nil
+		}
+		if wanted := ids.wanted[value[end+len(idSeparator):]]; wanted != nil {
+			return wanted
+		}
+		value = value[:end]
 	}
-	first, second, both := strings.Cut(value, idSeparator)
-	if !both || len(first) != digestLen || len(second) != digestLen {
-		return nil
-	}
-	if wanted := ids.wanted[first]; wanted != nil {
-		return wanted
-	}
-	return ids.wanted[second]
 }
 
 // inCookies returns the servers that the Cookie fields of a request name: by the first

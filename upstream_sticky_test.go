@@ -172,6 +172,45 @@ func TestStickyAcceptsDigestsBesideRoutes(t *testing.T) {
 	}
 }
 
+// TestStickySharedRoute has servers that share a route, such as the addresses of a name.
+// Each session stays at its server, and goes to another one of the route if its server is
+// gone or has another address.
+func TestStickySharedRoute(t *testing.T) {
+	keys := keyring.NewKeys(otherSecret, stickySecret)
+	group := func(servers string) *stickyTest {
+		s := newStickyTest(t, "round_robin", servers, keys)
+		for name := range s.Servers {
+			s.Servers[name] = UpstreamServer{Route: "app.1"}
+		}
+		s.Servers["z"] = UpstreamServer{Route: "last"}
+		return s
+	}
+	s := group("a b c z")
+	for range 8 {
+		server, cookie := s.send()
+		for range 3 {
+			if got, renewed := s.send("srv=" + cookie); got != server || renewed != cookie {
+				t.Errorf("got %s with %s, want %s with %s", got, renewed, server, cookie)
+			}
+		}
+		for range 3 {
+			got, _ := group("d e z").send("srv=" + cookie)
+			if (got == "z") != (server == "z") {
+				t.Errorf("a session of %s after all addresses have changed: got %s", server, got)
+			}
+		}
+		if got, renewed := group("d z").send("srv=" + cookie); server != "z" && (got != "d" || renewed != "app.1") {
+			t.Errorf("a session of %s after one address is left: got %s with %s, want d with app.1", server, got, renewed)
+		}
+	}
+	if got, _ := s.send("srv=app.1"); got != "a" {
+		t.Errorf("from a time with one address: got %s, want a", got)
+	}
+	if got := len("app.1." + strings.Repeat("x", 45)); got > maxValueLen {
+		t.Errorf("got a value of %d bytes, want at most %d", got, maxValueLen)
+	}
+}
+
 // TestStickyCookieFields has cookies that are not one valid cookie.
 func TestStickyCookieFields(t *testing.T) {
 	s := newStickyTest(t, "round_robin", "a b c", keyring.NewKeys(stickySecret, ""))
@@ -243,7 +282,7 @@ func FuzzStickyCookie(f *testing.F) {
 			value, found := strings.CutPrefix(strings.Trim(pair, " \t"), "srv=")
 			if found && len(wanted) > 0 {
 				for id, servers := range ids.wanted {
-					named = named || slices.Equal(servers, wanted) && (value == id || strings.Contains(value, id) && len(value) == 45)
+					named = named || slices.Equal(servers, wanted) && strings.Contains("."+value+".", "."+id+".")
 				}
 			}
 		}

@@ -29,11 +29,8 @@ func (g *Group) ChooseSticky(r Request, wanted []int) (chosen, session int) {
 						g.observe(&r, g.tiers[i+1:])
 					}
 				}
-			} else {
-				session = found
-				if g.slowStart > 0 {
-					g.observe(&r, g.tiers)
-				}
+			} else if g.slowStart > 0 {
+				g.observe(&r, g.tiers)
 			}
 			switch {
 			case found < 0:

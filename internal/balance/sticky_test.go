@@ -62,7 +62,7 @@ func TestStickyRules(t *testing.T) {
 		{"a full backup, and another backup", "a b:1:backup c:1:backup", "a", "b", "", "b", "c", "b"},
 		{"two servers with the route, both available", "a b c", "", "", "", "b c", "b", "b"},
 		{"two servers with the route, the first unhealthy", "a b c", "b", "", "", "b c", "c", "c"},
-		{"two servers with the route, the first full", "a b c", "", "b", "", "b c", "c", "c"},
+		{"two servers with the route, the first full", "a b c", "", "b", "", "b c", "c", "b"},
 		{"two servers with the route, both full", "a b c", "", "b c", "", "b c", "a", "b"},
 		{"nothing is available", "a b", "a b", "", "", "a", "-", "-"},
 		{"everything is full", "a b", "", "a b", "", "a", "-", "-"},
@@ -216,7 +216,7 @@ func (m *stickyModel) want(wanted, tried []string) (may []string, session string
 				continue
 			}
 			if s.Available() {
-				return []string{name}, name
+				return []string{name}, session
 			}
 			if session == "" {
 				session = name
