@@ -80,7 +80,7 @@ bench: bench-code bench-servers
 
 bench-code:
 	cd e2e && $(GO) test -run '^$$' -bench 'Verified|Users' -benchtime 0.3s -count 20 ./bench
-	$(GO) test -run '^$$' -bench 'Parse|Select' ./...
+	$(GO) test -run '^$$' -bench 'Parse|Select|Sticky' ./...
 	cd e2e && $(GO) test -run '^$$' -bench ProxyPass -benchtime 1x ./bench
 	$(GO) test -run '^$$' -bench . ./internal/crypt
 

@@ -39,13 +39,15 @@ type App struct {
 
 	// A random text of at least 32 characters, which must be the same on all servers of
 	// a fleet. The secret and the configured names of the files determine which hashes
-	// are computed for unknown users. The secret appears in no log and no error. Global
+	// are computed for unknown users. The secret also determines the values of sticky
+	// cookies. The secret appears in no log and no error. Global
 	// placeholders such as `{env.*}` and `{file.*}` are allowed. Default: a key in
 	// Caddy's storage, created by the first server that starts.
 	Secret string `json:"secret,omitempty"`
 
 	// The previous secret, for a change of the secret. While it is set, unknown users
-	// keep the hashes that it determined. Requires `secret`. Default: none.
+	// keep the hashes that it determined, and sticky cookies name a server by both
+	// secrets. Requires `secret`. Default: none.
 	OldSecret string `json:"old_secret,omitempty"`
 
 	shared   *shared

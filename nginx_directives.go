@@ -28,7 +28,6 @@ var nginxDirectives = []nginxDirective{
 	{nginxUpstream, "ip_hash", "write 'balance ip_hash' in the group"},
 	{nginxUpstream, "hash", "write 'balance hash <key>' in the group"},
 	{nginxUpstream, "random", "write 'balance random' in the group"},
-	{nginxUpstream, "sticky", "write 'balance ip_hash' in the group, which keeps each client address on one server"},
 	{nginxUpstream, "queue", "write 'lb_try_duration <duration>': how long a request waits for an available server"},
 	{nginxUpstream, "fail_timeout", "write 'fail_duration <duration>'"},
 	{nginxUpstream, "keepalive", "remove it; connections are kept alive by default, 'transport http { keepalive_idle_conns_per_host <n> }' limits the idle ones, and 'transport http { keepalive off }' closes them"},
@@ -46,8 +45,6 @@ var nginxDirectives = []nginxDirective{
 	{nginxServer, "slow_start", "write 'slow_start <duration>' on a line of its own in the group, for all its servers"},
 	{nginxServer, "resolve", "remove it; the name is looked up for each new connection"},
 	{nginxServer, "service", "not supported in a group; for SRV records use reverse_proxy with 'dynamic srv'"},
-	{nginxServer, "route", "remove it; to keep each client address on one server, write 'balance ip_hash' in the group"},
-	{nginxServer, "drain", "remove it; mark the server 'down' and run 'caddy reload', which lets active requests finish"},
 
 	{nginxProxy, "proxy_set_header", "write 'header_up <field> <value>'; Host and X-Forwarded-For are set by default"},
 	{nginxProxy, "proxy_redirect", "write 'header_down Location <old> <new>'"},

@@ -35,7 +35,7 @@ func init() {
 // removes fields that must not be trailers (RFC 9110, section 6.5.1), and limits the log
 // lines that clients can cause.
 type ProxyPass struct {
-	// The name of the upstream group, for the log. Default: none.
+	// The name of the upstream group, for the log and for sticky cookies. Default: none.
 	Group string `json:"group,omitempty"`
 
 	// The reverse_proxy handler. Any other handler is an error. Required.
@@ -60,6 +60,8 @@ type ProxyPass struct {
 	maxFieldSize int
 	times        *UpstreamGroup  // nil unless the group needs the times of responses
 	changes      *requestChanges // nil if no change depends on the request
+
+	observer responseObserver // nil for none
 }
 
 // CaddyModule returns the Caddy module information.
@@ -88,6 +90,9 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	p.proxy = proxy
 	p.changes = newRequestChanges(proxy)
 	p.times = timesFor(proxy)
+	if observer, ok := proxy.LoadBalancing.SelectionPolicy.(responseObserver); ok && observer.observesResponses() {
+		p.observer = observer
+	}
 	p.inspectTransport()
 	if p.isDown = areAllDown(proxy); p.isDown {
 		p.shared.downGroups.warn(ctx, p.Group)
@@ -125,6 +130,11 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 	if p.staysWhenGone && r.Context().Err() != nil {
 		w.WriteHeader(statusClientClosed)
 		return nil
+	}
+	if p.observer != nil {
+		var done func()
+		w, done = p.observer.observeResponse(w, r)
+		defer done()
 	}
 	if !hasBody(out) {
 		if err := p.send(p.timed(w), out, next); err != nil {
@@ -186,8 +196,11 @@ func (p *ProxyPass) fail(w http.ResponseWriter, r *http.Request, err error) erro
 			zap.Int("status", status), zap.String("error", plainError(err)), zap.String("group", p.Group),
 			zap.String("client_ip", clientIP(r.Context())), zap.String("host", shown.Short(r.Host)), zap.String("method", shown.Short(r.Method)), zap.String("uri", shown.Short(r.RequestURI)))
 	}
-	return p.answer.write(w, r, err)
+	return p.answer.write(withoutHook(w), r, err)
 }
+
+// groupName returns the name of the group, for its selection policy.
+func (p *ProxyPass) groupName() string { return p.Group }
 
 // Interface guards
 var (

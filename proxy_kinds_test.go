@@ -71,6 +71,11 @@ func TestProxyKinds(t *testing.T) {
 // TestProxyWebSocket upgrades a connection through a group whose first server is down, and
 // sends in both directions.
 func TestProxyWebSocket(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { testProxyWebSocket(t, "") })
+	t.Run("sticky", func(t *testing.T) { testProxyWebSocket(t, "\nsticky cookie srv") })
+}
+
+func testProxyWebSocket(t *testing.T, sticky string) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" {
 			http.Error(w, "no upgrade", http.StatusBadRequest)
@@ -94,7 +99,7 @@ func TestProxyWebSocket(t *testing.T) {
 	t.Cleanup(app.Close)
 	dead, _ := brokenBackend(t)
 	var site string
-	runProxy(t, "server "+dead+"\nserver "+app.Listener.Addr().String(), &site)
+	runProxy(t, "server "+dead+"\nserver "+app.Listener.Addr().String()+sticky, &site)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(site, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +114,9 @@ func TestProxyWebSocket(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("got %v, error %v, want status 101", resp, err)
 	}
+	if got := resp.Header["Set-Cookie"]; (len(got) == 1) != (sticky != "") {
+		t.Errorf("got the cookies %q, want one if it is sticky", got)
+	}
 	for _, line := range []string{"hello\n", "again\n"} {
 		fmt.Fprint(conn, line)
 		if got, err := r.ReadString('\n'); err != nil || got != strings.ToUpper(line) {
@@ -120,6 +128,11 @@ func TestProxyWebSocket(t *testing.T) {
 // TestProxyStreams has a server send the second part of its response after the client has
 // got the first one, and the same with the request body.
 func TestProxyStreams(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { testProxyStreams(t, "") })
+	t.Run("sticky", func(t *testing.T) { testProxyStreams(t, "\nsticky cookie srv") })
+}
+
+func testProxyStreams(t *testing.T, sticky string) {
 	came, read := make(chan string), make(chan struct{})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		controller := http.NewResponseController(w)
@@ -143,7 +156,7 @@ func TestProxyStreams(t *testing.T) {
 	}))
 	t.Cleanup(app.Close)
 	var site string
-	runProxy(t, "server "+app.Listener.Addr().String()+"\nserver "+namedBackend(t, "b").Listener.Addr().String()+" backup", &site)
+	runProxy(t, "server "+app.Listener.Addr().String()+"\nserver "+namedBackend(t, "b").Listener.Addr().String()+" backup"+sticky, &site)
 	body, send := io.Pipe()
 	r, err := http.NewRequest(http.MethodPost, site, body)
 	if err != nil {

@@ -7,6 +7,24 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
+// responseObserver is a selection policy that can observe or change the responses of the
+// servers.
+type responseObserver interface {
+	// observesResponses reports whether it does so with its settings.
+	observesResponses() bool
+	// observeResponse returns the ResponseWriter for the response to a request, and
+	// a function to call at the end.
+	observeResponse(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, func())
+}
+
+// withoutHook returns the ResponseWriter for a response that no server gave.
+func withoutHook(w http.ResponseWriter) http.ResponseWriter {
+	if hook, ok := w.(*headerHook); ok {
+		return withoutHook(hook.ResponseWriter)
+	}
+	return w
+}
+
 // headerHook is a ResponseWriter that calls a function once, before the header of
 // the final response is written: not before one of 1xx, but before 101. The function
 // can still change the header. If no header is ever written, it is not called.

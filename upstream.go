@@ -66,7 +66,12 @@ type UpstreamGroup struct {
 	// Default: none.
 	Servers map[string]UpstreamServer `json:"servers,omitempty"`
 
+	// How the requests of a session reach the same server. Default: none, so that each
+	// request is distributed for itself.
+	Sticky *Sticky `json:"sticky,omitempty"`
+
 	shared     *shared
+	sessions   *stickySessions            // nil without Sticky
 	recoveries map[string]*serverRecovery // acquired from shared.servers
 	planning   sync.Mutex
 	plan       atomic.Pointer[upstreamPlan]
@@ -84,6 +89,14 @@ type UpstreamServer struct {
 
 	// Whether the server is marked as down and gets no requests. Default: false.
 	Down bool `json:"down,omitempty"`
+
+	// Whether the server gets only requests of sessions that are stuck to it. Not
+	// allowed together with `down`. Default: false.
+	Drain bool `json:"drain,omitempty"`
+
+	// The name of the server for `sticky`, 1 to 32 characters. Default: none. The cookie
+	// then has a digest of the server's address.
+	Route string `json:"route,omitempty"`
 }
 
 // maxServerWeight is the maximum weight of a server, as in nginx.
@@ -109,11 +122,14 @@ type serverRecovery struct {
 func (*serverRecovery) Destruct() error { return nil }
 
 // Provision sets up the policy.
-func (g *UpstreamGroup) Provision(_ caddy.Context) error {
+func (g *UpstreamGroup) Provision(ctx caddy.Context) error {
 	if g.Balance == "" {
 		g.Balance = defaultBalance
 	}
 	g.shared = g.shared.orProcess()
+	if err := g.provisionSticky(ctx); err != nil {
+		return err
+	}
 	if !g.needsState() {
 		return nil
 	}
@@ -160,9 +176,21 @@ func (g *UpstreamGroup) Validate() error {
 		return fmt.Errorf("slow_start: expected balance %s, found balance %s", slowStartMethodNames(), g.Balance)
 	}
 	for _, dial := range slices.Sorted(maps.Keys(g.Servers)) {
-		if w := g.Servers[dial].Weight; w < 0 || w > maxServerWeight {
+		server := g.Servers[dial]
+		if w := server.Weight; w < 0 || w > maxServerWeight {
 			return fmt.Errorf("server %s: weight: expected 1 to %d, found %d", dial, maxServerWeight, w)
 		}
+		if server.Drain && server.Down {
+			return fmt.Errorf("server %s: expected either drain or down, found both", dial)
+		}
+		if server.Route != "" {
+			if err := checkRoute(server.Route); err != nil {
+				return fmt.Errorf("server %s: route: %w", dial, err)
+			}
+		}
+	}
+	if err := g.Sticky.validate(g.Servers); err != nil {
+		return fmt.Errorf("sticky: %w", err)
 	}
 	return nil
 }

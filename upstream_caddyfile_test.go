@@ -299,7 +299,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"server a weight":                          {"expected weight=<n>", "found 'weight'", ":3"},
 		"server a max_conns=-1":                    {"expected max_conns=<n>", "found 'max_conns=-1'", ":3"},
 		"server a max_conns=x":                     {"expected max_conns=<n>", "found 'max_conns=x'", ":3"},
-		"server a down=1":                          {"unrecognized parameter 'down=1'; expected one of: weight=<n>, max_conns=<n>, backup, down; did you mean 'down'?", ":3"},
+		"server a down=1":                          {"unrecognized parameter 'down=1'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>; did you mean 'down'?", ":3"},
 		"server a b":                               {"server a: unrecognized parameter 'b'; expected one of: weight=<n>", ":3"},
 		"server a weight=1 weight=2":               {"duplicate parameter 'weight' (first used on line 3)", ":3"},
 		"server a backup backup":                   {"duplicate parameter 'backup' (first used on line 3)", ":3"},
@@ -345,7 +345,6 @@ func TestUpstreamErrors(t *testing.T) {
 		"balance hash $request_uri":                {"balance hash: expected a key with a placeholder, such as {uri} (nginx: $request_uri)", "found '$request_uri'", ":3"},
 		"balance hash {uri":                        {"balance hash: expected a key with a placeholder", "found '{uri'", ":3"},
 		"server a service=http":                    {"dynamic srv", ":3"},
-		"server a drain":                           {"mark the server 'down'", ":3"},
 		"resolver 127.0.0.1;":                      {"unexpected subdirective 'resolver': remove it", ":3"},
 		"slow_start 1s 2s":                         {"slow_start: unexpected argument '2s': expected a duration", ":3"},
 		"slow_start 1s\nslow_start 2s":             {"duplicate subdirective 'slow_start' (first used on line 3)", ":4"},
@@ -365,7 +364,7 @@ func TestUpstreamErrors(t *testing.T) {
 		"server a\ndynamic a b":                              {"upstream web: unexpected subdirective 'dynamic': ", "server <address>", ":4"},
 		"server a\nmax_fails -1":                             {"max_fails: expected 0 or more, found -1", ":4"},
 		"server a\nmax_fails x":                              {"upstream web: invalid maximum fail count", ":4"},
-		"server a\n\nfoo":                                    {"upstream web: unrecognized subdirective 'foo'; expected one of: server, balance, slow_start, lb_retries", ":5"},
+		"server a\n\nfoo":                                    {"upstream web: unrecognized subdirective 'foo'; expected one of: server, balance, sticky, slow_start, lb_retries", ":5"},
 		"server a\ntransport foo":                            {"http.reverse_proxy.transport.foo", ":4"},
 	} {
 		_, err := adaptCaddyfile("", "{\nupstream web {\n"+block+"\n}\n}\n")

@@ -22,16 +22,17 @@ import (
 // groupDefinition is one `upstream` global option. Any number of directives use it, so it
 // does not change once it is complete.
 type groupDefinition struct {
-	name      caddyfile.Token
-	policy    UpstreamGroup   // balance and slow_start
-	slowStart caddyfile.Token // where it was set
-	servers   []*groupServer
-	addresses groupAddresses
-	lines     []caddyfile.Segment // for reverse_proxy, with `to` for each server
+	name       caddyfile.Token
+	policy     UpstreamGroup   // balance, sticky and slow_start
+	slowStart  caddyfile.Token // where it was set
+	servers    []*groupServer
+	addresses  groupAddresses
+	stickyLine caddyfile.Token
+	lines      []caddyfile.Segment // for reverse_proxy, with `to` for each server
 }
 
 // groupSubdirectives are the subdirectives of a group that reverse_proxy does not have.
-var groupSubdirectives = []string{"server", "balance", "slow_start"}
+var groupSubdirectives = []string{"server", "balance", "sticky", "slow_start"}
 
 // proxySubdirectives are the subdirectives of reverse_proxy that are useful in a group.
 // They are only for errors: a group accepts any other subdirective that Caddy has.
@@ -104,8 +105,11 @@ func (g *groupDefinition) readLine(s *subdirectives, shorthands httpcaddyfile.Sh
 		return err
 	}
 	expected := "an address: server <address> " + serverParameters
-	if s.name.Text == "balance" {
+	switch s.name.Text {
+	case "balance":
 		expected = "a method: " + balanceMethodNames()
+	case "sticky":
+		expected = stickySyntax
 	}
 	tokens, err := s.tokens(expected)
 	if err != nil {
@@ -113,8 +117,11 @@ func (g *groupDefinition) readLine(s *subdirectives, shorthands httpcaddyfile.Sh
 	}
 	args := caddyfile.Segment(tokens)
 	shorthands.ApplyToSegment(&args)
-	if s.name.Text == "balance" {
+	switch s.name.Text {
+	case "balance":
 		return g.setBalance(args)
+	case "sticky":
+		return g.setSticky(s.name, args)
 	}
 	return g.addServer(s.name, args)
 }
@@ -222,7 +229,7 @@ func (g *groupDefinition) checkServers() error {
 	if !slices.ContainsFunc(g.servers, func(s *groupServer) bool { return !s.Backup }) {
 		return c.expected(g.name, "at least one server without 'backup'", "none", "")
 	}
-	return nil
+	return g.checkSticky(c)
 }
 
 // expand makes a handler from the lines of the group, followed by those of the directive.
@@ -272,6 +279,7 @@ func (g *groupDefinition) applyServers(h *reverseproxy.Handler, eachOnce bool) {
 		Balance:   g.policy.Balance,
 		HashKey:   g.policy.HashKey,
 		SlowStart: g.policy.SlowStart,
+		Sticky:    g.policy.Sticky,
 		EachOnce:  eachOnce,
 		Servers:   make(map[string]UpstreamServer),
 	}
@@ -308,7 +316,7 @@ func (g *groupDefinition) applyFailDefaults(c errorContext, h *reverseproxy.Hand
 		return c.in("max_fails").expected(maxFails, "0 or more", strconv.Itoa(passive.MaxFails), "")
 	case hasMaxFails && passive.MaxFails == 0:
 		passive.FailDuration = 0
-	case g.usable() < 2:
+	case g.usable(false) < 2:
 	default:
 		if !hasMaxFails && !hasFailDuration {
 			passive.MaxFails = 1
@@ -339,10 +347,10 @@ func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []cad
 	}
 	_, hasRetries := lastOf("lb_retries", lines)
 	_, hasDuration := lastOf("lb_try_duration", lines)
-	if hasRetries || hasDuration || g.usable() < 2 {
+	if hasRetries || hasDuration || g.usable(true) < 2 {
 		return false
 	}
-	h.LoadBalancing.Retries = g.usable() - 1
+	h.LoadBalancing.Retries = g.usable(true) - 1
 	if _, hasMatch := lastOf("lb_retry_match", lines); !hasMatch {
 		h.LoadBalancing.RetryMatchRaw = caddyhttp.RawMatcherSets{{"method": caddyconfig.JSON(idempotentMethods, nil)}}
 	}
@@ -354,11 +362,12 @@ func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []cad
 // only GET.
 var idempotentMethods = []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 
-// usable returns the number of servers that may get requests, including backups.
-func (g *groupDefinition) usable() int {
+// usable returns the number of servers that may get requests, including backups. Those
+// that drain get only requests that are stuck to them.
+func (g *groupDefinition) usable(withDrain bool) int {
 	n := 0
 	for _, server := range g.addresses {
-		if !server.Down {
+		if !server.Down && (withDrain || !server.Drain) {
 			n++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -37,7 +38,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		request.Now, timed = g.newAttempt(w)
 	}
 	if len(pool) == 1 {
-		index := plan.group.Choose(request)
+		index := g.choose(plan, request, r)
 		timed.begin(plan.times, index, r)
 		return chosenOf(pool, index)
 	}
@@ -46,7 +47,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if before == r {
 		request.Tried = triedFor(r, vars)
 	}
-	index := plan.group.Choose(request)
+	index := g.choose(plan, request, r)
 	timed.begin(plan.times, index, r)
 	upstream := chosenOf(pool, index)
 	if vars != nil && upstream != nil {
@@ -56,6 +57,14 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 		}
 	}
 	return upstream
+}
+
+// choose returns the index of the server, or -1.
+func (g *UpstreamGroup) choose(plan *upstreamPlan, request balance.Request, r *http.Request) int {
+	if g.sessions != nil {
+		return g.sessions.choose(plan, request, r)
+	}
+	return plan.group.Choose(request)
 }
 
 // chosenOf returns the upstream at an index, or nil for -1.
@@ -117,16 +126,17 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 
 // newPlan makes a group of the pool's servers.
 func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *upstreamPlan {
-	members := make([]balance.Member, len(pool))
+	members, routes := make([]balance.Member, len(pool)), make([]string, len(pool))
 	for i, upstream := range pool {
 		server := g.Servers[upstream.Dial]
-		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down}
+		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down, Drain: server.Drain}
+		routes[i] = server.Route
 		if known := g.recoveries[upstream.Dial]; known != nil {
 			members[i].Recovery, members[i].Time = &known.Recovery, &known.time
 		}
 	}
 	times := g.newTimes(members)
-	plan := &upstreamPlan{pool: pool, servers: balanceServers(pool), times: times, group: balance.New(balance.Settings{
+	plan := &upstreamPlan{pool: pool, routes: routes, servers: balanceServers(pool), times: times, group: balance.New(balance.Settings{
 		Method:    balance.Method(g.Balance),
 		SlowStart: time.Duration(g.SlowStart),
 		EachOnce:  g.EachOnce,
@@ -149,6 +159,9 @@ type upstreamPlan struct {
 	group   *balance.Group
 	times   []*balance.ResponseTime    // of pool; nil unless the group measures them
 	keyOf   func(*http.Request) string // returns the hash key of a request; nil for methods without one
+
+	routes []string                  // of the servers; "" for none
+	ids    atomic.Pointer[stickyIDs] // computed when they are used
 }
 
 // serversOf returns the servers of a pool that the plan fits.

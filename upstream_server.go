@@ -26,7 +26,7 @@ type groupServer struct {
 const maxServerConns = math.MaxInt32
 
 // serverParameters is the syntax of the parameters after a server's address.
-const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down]"
+const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>]"
 
 // parseGroupServer parses the arguments of a `server` line.
 func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segment) (*groupServer, error) {
@@ -62,6 +62,9 @@ func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segme
 		}
 	}
 	slices.Sort(server.marks)
+	if server.Down && server.Drain {
+		return nil, c.expected(given["drain"], "either 'down' or 'drain'", "both", "'drain' lets requests that are stuck to the server through")
+	}
 	return server, nil
 }
 
@@ -134,8 +137,15 @@ func (s *groupServer) setParameter(c errorContext, param caddyfile.Token, name, 
 		s.Backup = true
 	case name == "down" && !hasValue:
 		s.Down = true
+	case name == "drain" && !hasValue:
+		s.Drain = true
+	case name == "route" && hasValue:
+		if err := checkRoute(value); err != nil {
+			return c.in("route").at(param, "%w", err)
+		}
+		s.Route = value
 	default:
-		return c.unrecognized(param, "parameter", param.Text, "weight=<n>", "max_conns=<n>", "backup", "down")
+		return c.unrecognized(param, "parameter", param.Text, "weight=<n>", "max_conns=<n>", "backup", "down", "drain", "route=<name>")
 	}
 	return nil
 }

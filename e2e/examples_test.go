@@ -203,6 +203,15 @@ func TestExampleUpstream(t *testing.T) {
 			t.Errorf("%s: got %s, want one server for all 10", path, got)
 		}
 	}
+	if got := count("/sticky", 10); got != "a=5 b=5" {
+		t.Errorf("sticky, new sessions: got %s, want a=5 b=5", got)
+	}
+	for route, want := range map[string]int{"a": first, "b": first + 1, "c": first + 2} {
+		a := s.Plain("/sticky", http.Header{"Cookie": {"srv=" + route}})
+		if got := strings.TrimSpace(a.Body); got != fmt.Sprint("server ", want) || cookiesIn(a) != "srv="+route {
+			t.Errorf("sticky, a session of %s: got %s with the cookie %s, want server %d", route, got, cookiesIn(a), want)
+		}
+	}
 	if got := count("/random", 100); !strings.Contains(got, "a=") || !strings.Contains(got, "b=") || strings.Contains(got, "c=") {
 		t.Errorf("random: got %s, want a and b, and no c", got)
 	}

@@ -30,6 +30,8 @@ var jsonHeadings = map[string]string{
 	"ProxyPass":      "proxy_pass",
 	"UpstreamGroup":  "Policy",
 	"UpstreamServer": "server",
+	"Sticky":         "sticky",
+	"StickyCookie":   "cookie",
 	"UpstreamNames":  "upstream_groups",
 }
 

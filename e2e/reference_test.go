@@ -134,8 +134,19 @@ func TestReferenceRetryOnStatus(t *testing.T) {
 	}
 }
 
+// cookiesIn returns the Cookie field of the next request after a response.
+func cookiesIn(a answer) string {
+	var pairs []string
+	for _, text := range a.Header["Set-Cookie"] {
+		pair, _, _ := strings.Cut(text, ";")
+		pairs = append(pairs, pair)
+	}
+	return strings.Join(pairs, "; ")
+}
+
 // TestReferenceSessions has sessions begin without a cookie, as they do: by a
-// hash of the cookie some move to another server, by the address none does.
+// hash of the cookie some move to another server, with a sticky cookie or by the
+// address none does.
 func TestReferenceSessions(t *testing.T) {
 	parallel(t)
 	const sessions = 30
@@ -157,7 +168,7 @@ func TestReferenceSessions(t *testing.T) {
 		for i := range sessions {
 			number := fmt.Sprint("number", i)
 			first := s.Send("/", http.Header{"X-Number": {number}})
-			next := s.Send("/", http.Header{"Cookie": {"session=" + number}})
+			next := s.Send("/", http.Header{"Cookie": {cookiesIn(first)}})
 			if first.Status != http.StatusOK || next.Status != http.StatusOK {
 				t.Fatalf("got %d and %d, want 200", first.Status, next.Status)
 			}
@@ -169,6 +180,9 @@ func TestReferenceSessions(t *testing.T) {
 	}
 	if n := stayed("hash {cookie.session}"); n > sessions*3/4 {
 		t.Errorf("by a hash of the cookie %d of %d sessions stay, want about a third, as %s says", n, sessions, upstreamPage)
+	}
+	if n := stayed("random\n\t\tsticky cookie srv"); n != sessions {
+		t.Errorf("with a sticky cookie %d of %d sessions stay, want all", n, sessions)
 	}
 	if n := stayed("ip_hash"); n != sessions {
 		t.Errorf("by ip_hash %d of %d sessions stay, want all", n, sessions)

@@ -20,8 +20,8 @@
 // can temporarily have a part of their weight, the type embeds weights. Then add a
 // constant and a row in method.go: the tests of all methods and the benchmarks use
 // these rows. If the method needs more information about a server, add a method to
-// [Server]; about a request, add a field to [Request]. Features of all methods, such
-// as a cookie that selects the server, belong in [Group.Choose] and canTake.
+// [Server]; about a request, add a field to [Request]. Features of all methods belong
+// in [Group.Choose] and canTake. [Group.ChooseSticky] is such a feature.
 package balance
 
 import (
@@ -63,6 +63,10 @@ type Member struct {
 	// so that clients of other servers do not move.
 	Down bool
 
+	// Drain servers get only requests that [Group.ChooseSticky] is told to send
+	// there. For all others they are down.
+	Drain bool
+
 	// Recovery is the server's state of slow start. Groups can share it. Nil
 	// means a new one.
 	Recovery *Recovery
@@ -91,7 +95,8 @@ type Settings struct {
 
 // Group chooses among servers. It is safe for concurrent use.
 type Group struct {
-	tiers     []tier // primaries, then backups; none is empty
+	tiers     []tier  // primaries, then backups; none is empty
+	places    []place // of the members, by their index in the group
 	slowStart time.Duration
 	eachOnce  bool
 }
@@ -121,7 +126,8 @@ type member struct {
 	recovery *Recovery     // for slow start
 	time     *ResponseTime // for least_time
 	wasAway  *atomic.Bool  // was unhealthy when this group last checked
-	down     bool          // gets no requests, but keeps its place for ip_hash
+	down     bool          // the method does not choose it, but it keeps its place for ip_hash
+	drain    bool          // and it gets the requests that are stuck to it
 }
 
 // New returns a group of the members. It panics if the method is unknown.
@@ -136,7 +142,8 @@ func New(s Settings, members []Member) *Group {
 			recovery: m.Recovery,
 			time:     m.Time,
 			wasAway:  new(atomic.Bool),
-			down:     m.Down,
+			down:     m.Down || m.Drain,
+			drain:    m.Drain && !m.Down,
 		}
 		if own.recovery == nil {
 			own.recovery = new(Recovery)
@@ -157,9 +164,12 @@ func New(s Settings, members []Member) *Group {
 	if !row.slowStart {
 		s.SlowStart = 0
 	}
-	g := &Group{slowStart: s.SlowStart, eachOnce: s.EachOnce}
+	g := &Group{slowStart: s.SlowStart, eachOnce: s.EachOnce, places: make([]place, len(members))}
 	for _, members := range [][]member{primaries, backups} {
 		if len(members) > 0 {
+			for i, m := range members {
+				g.places[m.index] = place{int32(len(g.tiers)), int32(i)} //nolint:gosec // indexes of members
+			}
 			g.tiers = append(g.tiers, tier{members, row.newChooser(s, members)})
 		}
 	}

@@ -8,8 +8,8 @@
 // A configuration has a [Ring], which always has keys: logins must work even if the
 // storage is down. Until the keys of the configuration are loaded, the keys of the
 // [Fallback] are used, which differ between servers. So no key may decide whether a
-// login succeeds. Keys are only for choices such as the decoy hash of an unknown
-// user.
+// login succeeds. Keys are only for choices: the decoy hash of an unknown user, and
+// the server that a sticky cookie names.
 //
 // # How to add a purpose
 //
@@ -30,7 +30,9 @@ import (
 
 // Keys are the subkeys of a secret, one for each purpose. They are immutable.
 type Keys struct {
-	Decoys []byte // for DecoysPurpose
+	Decoys    []byte // for DecoysPurpose
+	Sticky    []byte // for StickyPurpose
+	OldSticky []byte // for StickyPurpose, of the old secret; nil without one
 }
 
 // NewKeys derives the keys from the current secret and the old secret that it
@@ -38,12 +40,17 @@ type Keys struct {
 //
 // While there is an old secret, decoys are chosen by it. So servers with the new
 // secret agree with servers that do not have it yet, and the decoys change only once,
-// when the old secret is removed.
+// when the old secret is removed. Sticky cookies have a digest by each of the two keys:
+// servers with only one of the secrets know one of the digests.
 func NewKeys(current, old Secret) *Keys {
+	k := &Keys{Sticky: current.Subkey(StickyPurpose)}
 	if old == "" {
 		old = current
+	} else {
+		k.OldSticky = old.Subkey(StickyPurpose)
 	}
-	return &Keys{Decoys: old.Subkey(DecoysPurpose)}
+	k.Decoys = old.Subkey(DecoysPurpose)
+	return k
 }
 
 // Ring holds the keys of a configuration. If the secret is in a storage, they may be
@@ -67,6 +74,10 @@ func (r *Ring) Keys() *Keys {
 	return r.fallback.Keys()
 }
 
+// Local returns the random keys that rings of this process have used while no secret
+// was loaded, or nil if none has. What was made with them stays valid in this process.
+func (r *Ring) Local() *Keys { return r.fallback.local.Load() }
+
 // Fallback has the keys that are used while a ring has none of its own. There is one
 // per process. It outlives configurations, so a reload while the storage is down does
 // not change keys. The zero value is ready to use. It is safe for concurrent use, and
@@ -75,7 +86,7 @@ type Fallback struct {
 	stored atomic.Pointer[Keys] // of the last secret loaded from a storage; nil for none
 
 	makeLocal sync.Once
-	local     *Keys // of a random secret, which changes with a restart
+	local     atomic.Pointer[Keys] // of a random secret, which changes with a restart
 }
 
 // Keys returns the keys of the last secret loaded from a storage. If there was none,
@@ -84,6 +95,6 @@ func (f *Fallback) Keys() *Keys {
 	if stored := f.stored.Load(); stored != nil {
 		return stored
 	}
-	f.makeLocal.Do(func() { f.local = NewKeys(NewSecret(), "") })
-	return f.local
+	f.makeLocal.Do(func() { f.local.Store(NewKeys(NewSecret(), "")) })
+	return f.local.Load()
 }

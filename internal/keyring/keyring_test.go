@@ -23,6 +23,7 @@ const (
 func TestSubkey(t *testing.T) {
 	t.Parallel()
 	for purpose, want := range map[Purpose]string{
+		StickyPurpose: "3c1f0e0c106cff3d651889d3b7f5ab2846cacbd867fe9da4b7c235f5a7c0bd1f",
 		DecoysPurpose: "06e9d6754b44812fef0fd3ce262bede8fe82734af2e60022ef60c888507eeaf0",
 	} {
 		if got := hex.EncodeToString(secretA.Subkey(purpose)); got != want {
@@ -103,6 +104,33 @@ func TestDecoysFollowTheOldSecret(t *testing.T) {
 		if got, want := NewKeys(row.current, row.old).Decoys, row.want.Subkey(DecoysPurpose); !bytes.Equal(got, want) {
 			t.Errorf("%s: got the key of another secret", row.name)
 		}
+	}
+}
+
+// TestStickyKeysOfBothSecrets checks that servers with only one of two secrets share a
+// key with servers that have both.
+func TestStickyKeysOfBothSecrets(t *testing.T) {
+	t.Parallel()
+	both := NewKeys(secretB, secretA)
+	if before := NewKeys(secretA, ""); !bytes.Equal(both.OldSticky, before.Sticky) || before.OldSticky != nil {
+		t.Error("got no key of the old secret")
+	}
+	if after := NewKeys(secretB, ""); !bytes.Equal(both.Sticky, after.Sticky) {
+		t.Error("got no key of the new secret")
+	}
+}
+
+// TestLocalKeys checks that the random keys stay known after a secret was loaded.
+func TestLocalKeys(t *testing.T) {
+	t.Parallel()
+	ring := NewRing(new(Fallback))
+	if ring.Local() != nil {
+		t.Error("got local keys before their use")
+	}
+	local := ring.Keys()
+	ring.Set(NewKeys(secretA, ""))
+	if ring.Local() != local {
+		t.Error("got no local keys after a secret was loaded")
 	}
 }
 

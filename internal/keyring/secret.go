@@ -21,8 +21,12 @@ const MinSecretLen = 32
 // changes and is never reused. The package comment says how to add one.
 type Purpose string
 
-// DecoysPurpose is for choosing the hash that is computed for an unknown user.
-const DecoysPurpose Purpose = "decoys"
+const (
+	// DecoysPurpose is for choosing the hash that is computed for an unknown user.
+	DecoysPurpose Purpose = "decoys"
+	// StickyPurpose is for naming an upstream server in a cookie.
+	StickyPurpose Purpose = "sticky cookies"
+)
 
 // subkeyLen is the length of subkeys in bytes.
 const subkeyLen = 32
