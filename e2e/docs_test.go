@@ -157,7 +157,7 @@ func docsFastCGI(t *testing.T) string {
 // phpFPM runs a real PHP-FPM, and returns its address.
 func phpFPM(t *testing.T) string {
 	t.Helper()
-	address, _ := namedPHP(t, "")
+	address, _ := namedPHP(t, "php")
 	return address
 }
 
