@@ -21,7 +21,7 @@ func init() {
 // parseUpstream sets up an upstream group from the tokens of the global option. Syntax:
 //
 //	upstream <group> {
-//	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down]
+//	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down] [resolve]
 //	    balance    round_robin | least_conn | ip_hash | hash <key> | random
 //	    slow_start <duration>
 //	    <any other subdirective of reverse_proxy>

@@ -352,13 +352,19 @@ func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []cad
 // only GET.
 var idempotentMethods = []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 
-// usable returns the number of servers that may get requests, including backups.
+// usable returns the number of servers that may get requests, including backups. A single
+// name counts as two, because it can have several addresses.
 func (g *groupDefinition) usable() int {
-	n := 0
+	n, hasName := 0, false
 	for _, server := range g.servers {
 		if !server.Down {
 			n += len(server.dials)
+			_, isName := serverNameOf(server.dials[0])
+			hasName = hasName || isName
 		}
+	}
+	if hasName {
+		n = max(n, 2)
 	}
 	return n
 }

@@ -32,7 +32,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if g.SlowStart > 0 {
 		request.Now = time.Now().UnixNano()
 	}
-	if len(pool) == 1 {
+	if len(pool) == 1 && g.names == nil {
 		return chosenOf(pool, plan.group.Choose(request))
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
@@ -111,9 +111,9 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *upstreamPlan {
 	members := make([]balance.Member, len(pool))
 	for i, upstream := range pool {
-		server := g.Servers[upstream.Dial]
+		server, known := g.settingsOf(pool, i)
 		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down}
-		if known := g.recoveries[upstream.Dial]; known != nil {
+		if known != nil {
 			members[i].Recovery = &known.Recovery
 		}
 	}

@@ -20,7 +20,7 @@ type groupServer struct {
 }
 
 // serverParameters is the syntax of the parameters after a server's address.
-const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down]"
+const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down] [resolve]"
 
 // parseGroupServer parses the arguments of a `server` line.
 func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segment) (*groupServer, error) {
@@ -124,8 +124,9 @@ func (s *groupServer) setParameter(c errorContext, param caddyfile.Token, name, 
 		s.Backup = true
 	case name == "down" && !hasValue:
 		s.Down = true
+	case name == "resolve" && !hasValue: // names are always followed
 	default:
-		return c.unrecognized(param, "parameter", param.Text, "weight=<n>", "max_conns=<n>", "backup", "down")
+		return c.unrecognized(param, "parameter", param.Text, "weight=<n>", "max_conns=<n>", "backup", "down", "resolve")
 	}
 	return nil
 }

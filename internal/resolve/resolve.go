@@ -76,6 +76,7 @@ type Report struct {
 type Name struct {
 	settings  Settings
 	addresses atomic.Pointer[[]netip.Addr]
+	err       atomic.Pointer[error] // of the last lookup
 	looked    chan struct{}
 	cancel    context.CancelFunc
 	stopped   chan struct{}
@@ -111,6 +112,14 @@ func (n *Name) Addresses() []netip.Addr {
 	return nil
 }
 
+// Err returns the error of the last lookup, or nil.
+func (n *Name) Err() error {
+	if err := n.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Looked is closed after the first lookup, whatever its result.
 func (n *Name) Looked() <-chan struct{} { return n.looked }
 
@@ -142,6 +151,7 @@ func (n *Name) look(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return Period // closed; says nothing about the name
 	}
+	n.err.Store(&err)
 	addresses := Unique(slices.Concat(found...))
 	report := Report{Failures: n.failures, Found: len(addresses)}
 	if len(addresses) == 0 {

@@ -114,6 +114,9 @@ func TestAddressesFollowTheLookups(t *testing.T) {
 		changes := c.changes
 		report, _ := c.next(step.answer)
 		c.want(step.want)
+		if err := c.Err(); err != step.report.Err { //nolint:errorlint // the same error
+			t.Errorf("%s: got error %v, want %v", step.name, err, step.report.Err)
+		}
 		if report != step.report {
 			t.Errorf("%s: got %+v, want %+v", step.name, report, step.report)
 		}
@@ -183,8 +186,8 @@ func TestCloseEndsALookup(t *testing.T) {
 	<-started
 	n.Close()
 	<-n.Looked()
-	if got := n.Addresses(); got != nil {
-		t.Errorf("got %v, want none", got)
+	if got, err := n.Addresses(), n.Err(); got != nil || err != nil {
+		t.Errorf("got %v, %v, want none", got, err)
 	}
 }
 
