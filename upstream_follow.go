@@ -117,6 +117,7 @@ func (f *followedGroup) start(ctx caddy.Context, proxy *reverseproxy.Handler) er
 			proxy.LoadBalancing.Retries += triesPerName - 1 // by default, other servers are tried
 		}
 	}
+	f.nameTLSServers() // before health checks use the transport
 	f.awaitNames()
 	f.updating.Lock()
 	defer f.updating.Unlock()
@@ -125,7 +126,6 @@ func (f *followedGroup) start(ctx caddy.Context, proxy *reverseproxy.Handler) er
 	}
 	f.group.names = f
 	proxy.LoadBalancing.SelectionPolicy = f
-	f.nameTLSServers()
 	return nil
 }
 
