@@ -80,11 +80,11 @@ func (p *ProxyPass) takeNames() *followedGroup {
 	slices.Sort(hosts)
 	switch isOne := len(slices.Compact(hosts)) == 1; {
 	case isHTTP && (transport.Proxy != nil || transport.ProxyURL != "" || p.shared.names.usesProxy()):
-		p.logger.Warn("addresses of upstream names are not followed: the HTTP proxy looks the names up", zap.String("group", p.Group))
+		p.warnNotFollowed("the HTTP proxy looks the names up")
 		return nil
 	case f.isTLS && slices.Contains(transport.Versions, "3") && transport.TLS.ServerName == "":
 		if !isOne {
-			p.logger.Warn("addresses of upstream names are not followed: with HTTP/3, several names need tls_server_name", zap.String("group", p.Group))
+			p.warnNotFollowed("with HTTP/3, several names need tls_server_name")
 			return nil
 		}
 		setField(fields, hosts[0], "transport", "tls", "server_name")
@@ -98,6 +98,11 @@ func (p *ProxyPass) takeNames() *followedGroup {
 	removeField(fields, "health_checks", "active")
 	p.ProxyRaw, _ = json.Marshal(fields) // text that was decoded can be encoded
 	return f
+}
+
+// warnNotFollowed logs why the names of a group stay as they are.
+func (p *ProxyPass) warnNotFollowed(reason string) {
+	p.logger.Warn("addresses of upstream names are not followed", zap.String("reason", reason), zap.String("group", p.Group))
 }
 
 // nameHost makes the Host field, where it depends on the server, have the host in the
