@@ -31,13 +31,14 @@ type fleet struct {
 	hosts   map[string]bool // values of Host that were seen, without health checks
 	checks  map[string]bool // "address host" of health checks
 	sick    atomic.Pointer[string]
-	block   atomic.Pointer[chan struct{}] // requests to /block wait for it
+	block   chan struct{} // requests to /block wait until it is closed
+	blocked atomic.Int64  // requests that wait
 }
 
 // startFleet starts applications on addresses, separated by spaces.
 func startFleet(t *testing.T, addresses string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, servers: make(map[string]*httptest.Server), hosts: make(map[string]bool), checks: make(map[string]bool)}
+	f := &fleet{t: t, servers: make(map[string]*httptest.Server), hosts: make(map[string]bool), checks: make(map[string]bool), block: make(chan struct{})}
 	none := ""
 	f.sick.Store(&none)
 	for address := range strings.FieldsSeq(addresses) {
@@ -69,8 +70,9 @@ func (f *fleet) add(address string) {
 		if r.URL.Path == "/health" && *f.sick.Load() == address {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
-		if block := f.block.Load(); r.URL.Path == "/block" && block != nil {
-			<-*block
+		if r.URL.Path == "/block" {
+			f.blocked.Add(1)
+			<-f.block
 		}
 		io.WriteString(w, address)
 	})}}
@@ -330,13 +332,16 @@ func TestLimitsCountForEachAddress(t *testing.T) {
 	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 127.0.1.2")
 	dns.set("app.test", "127.0.1.1 127.0.1.2")
 	s := startNames(t, dns, "server app.test:"+apps.port+" max_conns=1")
-	block := make(chan struct{})
-	apps.block.Store(&block)
+	unblock := sync.OnceFunc(func() { close(apps.block) })
+	t.Cleanup(unblock) // before the applications are closed
 	var blocked sync.WaitGroup
-	for range 2 {
+	for i := range int64(2) {
 		blocked.Go(func() { s.plain("/block", nil) })
+		testkit.Eventually(t, "a request waits", func() bool { return apps.blocked.Load() == i+1 })
 	}
-	testkit.Eventually(t, "both are full", func() bool { return s.plain("/", nil).status == http.StatusServiceUnavailable })
+	if got := s.plain("/", nil).status; got != http.StatusServiceUnavailable {
+		t.Errorf("both are full: got status %d, want 503", got)
+	}
 
 	apps.add("127.0.1.3")
 	dns.set("app.test", "127.0.1.1 127.0.1.3")
@@ -347,7 +352,7 @@ func TestLimitsCountForEachAddress(t *testing.T) {
 	if got := s.plain("/", nil).status; got != http.StatusServiceUnavailable {
 		t.Errorf("an address that left and came back with its request: got status %d, want 503", got)
 	}
-	close(block)
+	unblock()
 	blocked.Wait()
 	testkit.Eventually(t, "both are free", func() bool { return s.share(2) == "127.0.1.1=1 127.0.1.2=1" })
 }
