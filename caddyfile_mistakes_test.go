@@ -54,7 +54,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option htpasswd", "htpasswd {\nthrottle login\n}", 1, "throttle: expected a number of failures and a window such as 1m, or 'off', found nothing"},
 			{"option htpasswd", "htpasswd {\nsecret\n}", 1, "secret: expected a random text of at least 32 characters, and optionally the previous secret after it, found nothing"},
 			{"option upstream", "upstream", 0, "expected the name of a group, found nothing: write 'upstream <group> { server <address> ... }'"},
-			{"option upstream", "upstream web {\nserver\n}", 1, "upstream web: server: expected an address: server <address> [weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>], found nothing"},
+			{"option upstream", "upstream web {\nserver\n}", 1, "upstream web: server: expected an address: server <address> [weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>] [resolve], found nothing"},
 			{"directive proxy_pass", "proxy_pass", 0, "expected the name of an upstream group, found nothing: write 'proxy_pass [<matcher>] <group>'"},
 		}},
 		{"an empty argument", `expected .+, found ''`, []mistake{
@@ -113,7 +113,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive htpasswd", "htpasswd {\nrelam x\n}", 1, "unrecognized subdirective 'relam'; expected one of: file, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache; did you mean 'realm'?"},
 			{"option htpasswd", "htpasswd {\nmax_hash 3\n}", 1, "unrecognized subdirective 'max_hash'; expected one of: throttle, max_hashes, poll, secret; did you mean 'max_hashes'?"},
 			{"option upstream", "upstream web {\nsever a\n}", 1, "upstream web: unrecognized subdirective 'sever'; expected one of: server, balance, sticky, slow_start, " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'server'?"},
-			{"option upstream", "upstream web {\nserver a wieght=2\n}", 1, "upstream web: server a: unrecognized parameter 'wieght=2'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>; did you mean 'weight'?"},
+			{"option upstream", "upstream web {\nserver a wieght=2\n}", 1, "upstream web: server a: unrecognized parameter 'wieght=2'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>, resolve; did you mean 'weight'?"},
 			{"option upstream", "upstream web {\nserver a\nbalance leastconn\n}", 2, "upstream web: balance: unrecognized method 'leastconn'; expected one of: hash <key>, ip_hash, least_conn, least_time, random, round_robin; did you mean 'least_conn'?"},
 			{"directive proxy_pass", "proxy_pass wbe", 0, "unrecognized upstream group 'wbe'; expected one of: web; did you mean 'web'?"},
 			{"directive proxy_pass", "proxy_pass web {\nheaders_up X y\n}", 1, "unrecognized subdirective 'headers_up'; expected one of: " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'header_up'?"},
@@ -121,7 +121,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 		{"an unknown name", `unrecognized .+ '[^']+'; expected one of: [^;]+$`, []mistake{
 			{"directive htpasswd", "htpasswd {\nalice x\n}", 1, "unrecognized subdirective 'alice'; expected one of: file, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache"},
 			{"option htpasswd", "htpasswd {\nfile x\n}", 1, "unrecognized subdirective 'file'; expected one of: throttle, max_hashes, poll, secret"},
-			{"option upstream", "upstream web {\nserver a b\n}", 1, "upstream web: server a: unrecognized parameter 'b'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>"},
+			{"option upstream", "upstream web {\nserver a b\n}", 1, "upstream web: server a: unrecognized parameter 'b'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>, resolve"},
 			{"directive proxy_pass", "proxy_pass elsewhere", 0, "unrecognized upstream group 'elsewhere'; expected one of: web"},
 		}},
 		{"nginx's semicolon", `unexpected semicolon in '([^']+);': lines end without a semicolon; write '`, []mistake{

@@ -34,8 +34,8 @@ var nginxDirectives = []nginxDirective{
 	{nginxUpstream, "keepalive_timeout", "write 'transport http { keepalive <duration> }'"},
 	{nginxUpstream, "keepalive_requests", "remove it; there is no such limit"},
 	{nginxUpstream, "keepalive_time", "remove it; there is no such limit"},
-	{nginxUpstream, "resolver", "remove it; the system's resolver looks up names for each new connection"},
-	{nginxUpstream, "resolver_timeout", "write 'transport http { dial_timeout <duration> }', which includes the lookup"},
+	{nginxUpstream, "resolver", "remove it, because the system's resolver follows all names, or write 'transport http { resolvers <address> }'"},
+	{nginxUpstream, "resolver_timeout", "remove it; a lookup that fails takes no server away"},
 	{nginxUpstream, "state", "write the servers in the group, and run 'caddy reload' after a change"},
 	{nginxUpstream, "ntlm", "not supported"},
 	{nginxUpstream, "zone", "remove it; Caddy is one process, so no shared memory is needed"},
@@ -43,7 +43,6 @@ var nginxDirectives = []nginxDirective{
 	{nginxServer, "max_fails", "write 'max_fails <n>' on a line of its own in the group, for all its servers"},
 	{nginxServer, "fail_timeout", "write 'fail_duration <duration>' on a line of its own in the group, for all its servers"},
 	{nginxServer, "slow_start", "write 'slow_start <duration>' on a line of its own in the group, for all its servers"},
-	{nginxServer, "resolve", "remove it; the name is looked up for each new connection"},
 	{nginxServer, "service", "not supported in a group; for SRV records use reverse_proxy with 'dynamic srv'"},
 
 	{nginxProxy, "proxy_set_header", "write 'header_up <field> <value>'; Host and X-Forwarded-For are set by default"},

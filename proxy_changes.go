@@ -52,6 +52,7 @@ func dependOnRequest(ops *headers.HeaderOps) bool {
 // harmlessPlaceholders always have values that a header field can have.
 var harmlessPlaceholders = strings.NewReplacer(
 	"{http.reverse_proxy.upstream.hostport}", "", "{http.reverse_proxy.upstream.host}", "", "{http.reverse_proxy.upstream.port}", "",
+	"{"+configuredHostPort+"}", "", "{"+configuredHost+"}", "",
 	"{http.request.remote}", "", "{http.request.remote.host}", "", "{http.request.remote.port}", "", "{http.vars.client_ip}", "",
 	"{http.request.scheme}", "", "{http.request.host}", "", "{http.request.hostport}", "", "{http.request.port}", "", "{http.request.uuid}", "",
 )

@@ -57,6 +57,8 @@ type ProxyPass struct {
 	// that Caddy takes for a failure of the server. So their requests continue.
 	staysWhenGone bool
 
+	names *followedGroup // nil if no server has a name
+
 	maxFieldSize int
 	times        *UpstreamGroup  // nil unless the group needs the times of responses
 	changes      *requestChanges // nil if no change depends on the request
@@ -79,6 +81,7 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	if p.ProxyRaw == nil {
 		return errors.New("proxy: expected a reverse_proxy handler, found none")
 	}
+	names := p.takeNames()
 	module, err := ctx.LoadModule(p, "ProxyRaw")
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
@@ -97,7 +100,19 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	if p.isDown = areAllDown(proxy); p.isDown {
 		p.shared.downGroups.warn(ctx, p.Group)
 	}
-	return nil
+	if names == nil {
+		return nil
+	}
+	p.names = names
+	return names.start(ctx, proxy)
+}
+
+// Cleanup stops following the names of the servers.
+func (p *ProxyPass) Cleanup() error {
+	if p.names == nil {
+		return nil
+	}
+	return p.names.close()
 }
 
 // inspectTransport records what the transport supports.
@@ -205,6 +220,7 @@ func (p *ProxyPass) groupName() string { return p.Group }
 // Interface guards
 var (
 	_ caddy.Provisioner           = (*ProxyPass)(nil)
+	_ caddy.CleanerUpper          = (*ProxyPass)(nil)
 	_ caddyhttp.MiddlewareHandler = (*ProxyPass)(nil)
 	_ handlerGuard                = (*ProxyPass)(nil)
 )

@@ -18,6 +18,7 @@ type shared struct {
 	guard   *guard
 	sources sources
 	servers *caddy.UsagePool // state of upstream servers for slow_start, by address
+	names   *serverNames
 	metrics *metrics
 
 	downGroups downGroups
@@ -35,7 +36,7 @@ func (s *shared) orProcess() *shared {
 }
 
 func newShared(now func() time.Time) *shared {
-	s := &shared{servers: caddy.NewUsagePool()}
+	s := &shared{servers: caddy.NewUsagePool(), names: newServerNames()}
 	s.sources = sources{caddy.NewUsagePool(), &s.active}
 	s.active.fallback = sync.OnceValue(func() *settings { return defaultSettings(&s.keys) })
 	s.guard = newGuard(s.active.get, now)

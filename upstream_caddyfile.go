@@ -21,7 +21,7 @@ func init() {
 // parseUpstream sets up an upstream group from the tokens of the global option. Syntax:
 //
 //	upstream <group> {
-//	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>]
+//	    server     <address> [weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>] [resolve]
 //	    balance    round_robin | least_conn | least_time | ip_hash | hash <key> | random
 //	    sticky     cookie <name> [<attribute>=<value>]... | route <placeholder>...
 //	    slow_start <duration>

@@ -157,10 +157,15 @@ func TestAdaptFailDefaults(t *testing.T) {
 	t.Parallel()
 	const both = "server a\nserver b\n"
 	for _, tt := range []struct{ group, directive, want string }{
-		{"server a", "", ``},
-		{"server a\nserver b down", "", ``},
-		{"server a\nmax_fails 0", "", ``},
-		{"server a\nmax_fails 3", "", `"health_checks":{"passive":{"max_fails":3}}`},
+		{"server 10.0.0.1", "", ``},
+		{"server 10.0.0.1\nserver b down", "", ``},
+		{"server 10.0.0.1\nmax_fails 0", "", ``},
+		{"server 10.0.0.1\nmax_fails 3", "", `"health_checks":{"passive":{"max_fails":3}}`},
+		{"server localhost", "", ``},
+		{"server a", "", `"retries":1,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
+		{"server a\nserver b down", "", `"retries":1,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
+		{"server a down\nserver 10.0.0.1", "", ``},
+		{"server a\nmax_fails 0", "", `"retries":1`},
 		{both, "", `"retries":1,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
 		{"server a\nserver b backup", "", `"retries":1,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
 		{"server a:1-3", "", `"retries":2,"health_checks":{"passive":{"max_fails":1,"fail_duration":10000000000}}`},
@@ -199,7 +204,7 @@ func TestAdaptFailDefaults(t *testing.T) {
 }
 
 const (
-	webWithTransport = `"upstreams":[{"dial":"a:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
+	webWithTransport = `"upstreams":[{"dial":"10.0.0.1:80"}],"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
 	plainWeb         = `"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":256}},` + webWithTransport
 )
 
@@ -213,37 +218,37 @@ func TestAdaptPlaces(t *testing.T) {
 		files      map[string]string
 	}{
 		"two sites": {
-			text: "{\n\tupstream web {\n\t\tserver a\n\t\theader_up X-G {host}\n\t}\n}\n:80 {\n\tproxy_pass web {\n\t\theader_up X-S s\n\t}\n}\n:81 {\n\tproxy_pass http://web\n}\n",
+			text: "{\n\tupstream web {\n\t\tserver 10.0.0.1\n\t\theader_up X-G {host}\n\t}\n}\n:80 {\n\tproxy_pass web {\n\t\theader_up X-S s\n\t}\n}\n:81 {\n\tproxy_pass http://web\n}\n",
 			want: `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["{http.request.host}"],"X-S":["s"]}}},` + plainWeb + `}
 				{"handler":"reverse_proxy","headers":{"request":{"set":{"X-G":["{http.request.host}"]}}},` + plainWeb + `}`,
 		},
 		"group in another file, on higher lines": {
 			text:  "{\n\timport groups\n}\n:80 {\n\tproxy_pass web {\n\t\theader_up X-S s\n\t\tmethod PUT\n\t}\n}\n",
-			files: map[string]string{"groups": strings.Repeat("# line\n", 9) + "upstream web {\n\t\tserver a\n\t\t" + groupLines + "}\n"},
+			files: map[string]string{"groups": strings.Repeat("# line\n", 9) + "upstream web {\n\t\tserver 10.0.0.1\n\t\t" + groupLines + "}\n"},
 			want:  block,
 		},
 		"group in another file, last brace on the number of the next line": {
 			text:  "{\n\timport groups\n}\n\n:80 {\n\tproxy_pass web {\n\t\theader_up X-S s\n\t\tmethod PUT\n\t}\n}\n",
-			files: map[string]string{"groups": "#\nupstream web {\n\t\tserver a\n\t\t" + groupLines + "}\n"},
+			files: map[string]string{"groups": "#\nupstream web {\n\t\tserver 10.0.0.1\n\t\t" + groupLines + "}\n"},
 			want:  block,
 		},
 		"snippets with arguments": {
 			text: "(group) {\n\tupstream {args[0]} {\n\t\timport lines {args[1]}\n\t}\n}\n(lines) {\n\tserver {args[0]}\n\tbalance round_robin\n\t" + groupLines + "}\n(pass) {\n\tproxy_pass {args[0]} {\n\t\t{block}\n\t}\n}\n" +
-				"{\n\timport group web a\n}\n:80 {\n\timport pass web {\n\t\theader_up X-S s\n\t\tmethod PUT\n\t}\n}\n",
+				"{\n\timport group web 10.0.0.1\n}\n:80 {\n\timport pass web {\n\t\theader_up X-S s\n\t\tmethod PUT\n\t}\n}\n",
 			want: strings.Replace(block, `"policy":`, `"balance":"round_robin","policy":`, 1),
 		},
 		"no block, empty block": {
-			text: "{\n\tupstream web {\n\t\tserver a\n\t}\n}\n:80 {\n\tproxy_pass web\n\thandle /x {\n\t\tproxy_pass web {\n\t\t}\n\t}\n}\n",
+			text: "{\n\tupstream web {\n\t\tserver 10.0.0.1\n\t}\n}\n:80 {\n\tproxy_pass web\n\thandle /x {\n\t\tproxy_pass web {\n\t\t}\n\t}\n}\n",
 			want: `{"handler":"reverse_proxy",` + plainWeb + `} {"handler":"reverse_proxy",` + plainWeb + `}`,
 		},
 		"matcher of the site in the group": {
 			text: "{\n\tupstream web {\n\t\tserver {env.WEB}:80\n\t\theader_up X-Q {query.q}\n\t\theader_up X-H `{header.X}`\n\t}\n}\n:80 {\n\t@get method GET\n\tproxy_pass @get web\n}\n",
-			want: `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-Q":["{http.request.uri.query.q}"],"X-H":["{http.request.header.X}"]}}},` + strings.Replace(plainWeb, "a:80", "{env.WEB}:80", 1) + `}`,
+			want: `{"handler":"reverse_proxy","headers":{"request":{"set":{"X-Q":["{http.request.uri.query.q}"],"X-H":["{http.request.header.X}"]}}},` + strings.Replace(plainWeb, "10.0.0.1:80", "{env.WEB}:80", 1) + `}`,
 		},
 		"transport in either place": {
-			text: "{\n\tupstream web {\n\t\tserver https://a\n\t\ttransport http {\n\t\t\ttls_server_name x\n\t\t}\n\t}\n\tupstream other {\n\t\tserver unix+h2c//a\n\t}\n}\n:80 {\n\tproxy_pass web\n}\n:81 {\n\tproxy_pass other {\n\t\ttransport http {\n\t\t\tdial_timeout 1s\n\t\t}\n\t}\n}\n",
-			want: `{"handler":"reverse_proxy","transport":{"protocol":"http","tls":{"server_name":"x"}},` + strings.Replace(webWithTransport, "a:80", "a:443", 1) + `}
-				{"handler":"reverse_proxy","transport":{"protocol":"http","dial_timeout":1000000000,"versions":["h2c","2"]},` + strings.Replace(webWithTransport, "a:80", "unix//a", 1) + `}`,
+			text: "{\n\tupstream web {\n\t\tserver https://10.0.0.1\n\t\ttransport http {\n\t\t\ttls_server_name x\n\t\t}\n\t}\n\tupstream other {\n\t\tserver unix+h2c//a\n\t}\n}\n:80 {\n\tproxy_pass web\n}\n:81 {\n\tproxy_pass other {\n\t\ttransport http {\n\t\t\tdial_timeout 1s\n\t\t}\n\t}\n}\n",
+			want: `{"handler":"reverse_proxy","transport":{"protocol":"http","tls":{"server_name":"x"}},` + strings.Replace(webWithTransport, "10.0.0.1:80", "10.0.0.1:443", 1) + `}
+				{"handler":"reverse_proxy","transport":{"protocol":"http","dial_timeout":1000000000,"versions":["h2c","2"]},` + strings.Replace(webWithTransport, "10.0.0.1:80", "unix//a", 1) + `}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) { sameJSON(t, adaptedProxies(t, tt.text, tt.files), tt.want) })
@@ -299,14 +304,14 @@ func TestUpstreamErrors(t *testing.T) {
 		"server a weight":                          {"expected weight=<n>", "found 'weight'", ":3"},
 		"server a max_conns=-1":                    {"expected max_conns=<n>", "found 'max_conns=-1'", ":3"},
 		"server a max_conns=x":                     {"expected max_conns=<n>", "found 'max_conns=x'", ":3"},
-		"server a down=1":                          {"unrecognized parameter 'down=1'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>; did you mean 'down'?", ":3"},
+		"server a down=1":                          {"unrecognized parameter 'down=1'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>, resolve; did you mean 'down'?", ":3"},
 		"server a b":                               {"server a: unrecognized parameter 'b'; expected one of: weight=<n>", ":3"},
 		"server a weight=1 weight=2":               {"duplicate parameter 'weight' (first used on line 3)", ":3"},
 		"server a backup backup":                   {"duplicate parameter 'backup' (first used on line 3)", ":3"},
 		"server a max_fails=3":                     {"unexpected parameter 'max_fails=3': write 'max_fails <n>'", "line of its own", ":3"},
 		"server a fail_timeout=3":                  {"unexpected parameter 'fail_timeout=3': write 'fail_duration <duration>'", "line of its own", ":3"},
 		"server a slow_start=3":                    {"unexpected parameter 'slow_start=3': write 'slow_start <duration>'", "line of its own", ":3"},
-		"server a resolve":                         {"unexpected parameter 'resolve': remove it", ":3"},
+		"server a resolve=1":                       {"unrecognized parameter 'resolve=1'", "did you mean 'resolve'?", ":3"},
 		"server a;":                                {"unexpected semicolon in 'a;'", "write 'a'", ":3"},
 		"server a weight=5;":                       {"write 'weight=5'", ":3"},
 		"server http://a/x":                        {"server http://a/x: expected an address without a path, found '/x': write 'server http://a'", "handle_path", ":3"},

@@ -363,13 +363,19 @@ func (g *groupDefinition) applyRetryDefault(h *reverseproxy.Handler, lines []cad
 var idempotentMethods = []string{"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 
 // usable returns the number of servers that may get requests, including backups. Those
-// that drain get only requests that are stuck to them.
+// that drain get only requests that are stuck to them. A single name counts as two,
+// because it can have several addresses.
 func (g *groupDefinition) usable(withDrain bool) int {
-	n := 0
-	for _, server := range g.addresses {
+	n, hasName := 0, false
+	for dial, server := range g.addresses {
 		if !server.Down && (withDrain || !server.Drain) {
 			n++
+			_, isName := serverNameOf(dial)
+			hasName = hasName || isName
 		}
+	}
+	if hasName {
+		n = max(n, 2)
 	}
 	return n
 }

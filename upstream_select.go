@@ -37,7 +37,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if plan.times != nil {
 		request.Now, timed = g.newAttempt(w)
 	}
-	if len(pool) == 1 {
+	if len(pool) == 1 && g.names == nil {
 		index := g.choose(plan, request, r)
 		timed.begin(plan.times, index, r)
 		return chosenOf(pool, index)
@@ -128,10 +128,10 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *upstreamPlan {
 	members, routes := make([]balance.Member, len(pool)), make([]string, len(pool))
 	for i, upstream := range pool {
-		server := g.Servers[upstream.Dial]
+		server, known := g.settingsOf(pool, i)
 		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down, Drain: server.Drain}
 		routes[i] = server.Route
-		if known := g.recoveries[upstream.Dial]; known != nil {
+		if known != nil {
 			members[i].Recovery, members[i].Time = &known.Recovery, &known.time
 		}
 	}

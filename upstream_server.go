@@ -26,7 +26,7 @@ type groupServer struct {
 const maxServerConns = math.MaxInt32
 
 // serverParameters is the syntax of the parameters after a server's address.
-const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>]"
+const serverParameters = "[weight=<n>] [max_conns=<n>] [backup] [down | drain] [route=<name>] [resolve]"
 
 // parseGroupServer parses the arguments of a `server` line.
 func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segment) (*groupServer, error) {
@@ -57,7 +57,7 @@ func parseGroupServer(c errorContext, name caddyfile.Token, args caddyfile.Segme
 		if err := server.setParameter(c, param, name, value, hasValue); err != nil {
 			return nil, err
 		}
-		if !slices.Contains(addedParameters, name) {
+		if !slices.Contains(addedParameters, name) && name != "resolve" {
 			server.marks = append(server.marks, param.Text)
 		}
 	}
@@ -144,8 +144,9 @@ func (s *groupServer) setParameter(c errorContext, param caddyfile.Token, name, 
 			return c.in("route").at(param, "%w", err)
 		}
 		s.Route = value
+	case name == "resolve" && !hasValue: // names are always followed
 	default:
-		return c.unrecognized(param, "parameter", param.Text, "weight=<n>", "max_conns=<n>", "backup", "down", "drain", "route=<name>")
+		return c.unrecognized(param, "parameter", param.Text, "weight=<n>", "max_conns=<n>", "backup", "down", "drain", "route=<name>", "resolve")
 	}
 	return nil
 }
