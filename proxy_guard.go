@@ -34,6 +34,9 @@ func init() {
 // with status 400, or a more specific one of 405, 408, 411, 413, 414, 431 and 501. It
 // removes fields that must not be trailers (RFC 9110, section 6.5.1), and limits the log
 // lines that clients can cause.
+//
+// If the reverse_proxy handler has the policy upstream_group, every address of a name in
+// its upstreams is a server of its own. The names are looked up every 10 seconds.
 type ProxyPass struct {
 	// The name of the upstream group, for the log. Default: none.
 	Group string `json:"group,omitempty"`

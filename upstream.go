@@ -55,7 +55,8 @@ type UpstreamGroup struct {
 	SlowStart caddy.Duration `json:"slow_start,omitempty"`
 
 	// Whether a request is sent to each server at most once, even if more retries are
-	// allowed. Default: false, which tries all servers again once all have been tried.
+	// allowed. Default: false, which tries all servers again once all have been tried. In
+	// proxy_pass, true also raises the retries by 7 for each upstream that has a name.
 	EachOnce bool `json:"each_once,omitempty"`
 
 	// Per-server settings, by the exact `dial` address of the upstream. A server that is

@@ -172,6 +172,25 @@ func TestEachAddressOfANameIsAServer(t *testing.T) {
 	s.wantShare("another one", 30, "127.0.1.2=30")
 }
 
+func TestIPv6AndIPv4AddressesOfAName(t *testing.T) {
+	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 ::1")
+	dns.set("app.test", "127.0.1.1 ::1")
+	p := ":" + apps.port
+	for _, tt := range []struct{ server, want string }{
+		{"app.test" + p, "127.0.1.1=4 ::1=4"},
+		{"tcp4/app.test" + p, "127.0.1.1=8"},
+		{"tcp6/app.test" + p, "::1=8"},
+		{"app.test" + p + "\nserver [::1]" + p, "127.0.1.1=3 ::1=6"},
+	} {
+		s := startNames(t, dns, "server "+tt.server)
+		n := 8
+		if strings.Contains(tt.server, "server") {
+			n = 9
+		}
+		s.wantShare(tt.server, n, tt.want)
+	}
+}
+
 func TestReloadKeepsTheAddresses(t *testing.T) {
 	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 127.0.1.2")
 	dns.set("app.test", "127.0.1.1 127.0.1.2")
