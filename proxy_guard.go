@@ -79,7 +79,9 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	if p.ProxyRaw == nil {
 		return errors.New("proxy: expected a reverse_proxy handler, found none")
 	}
-	names := p.takeNames()
+	names := takeNames(&p.ProxyRaw, p.shared.names, func(reason string) {
+		p.logger.Warn("addresses of upstream names are not followed", zap.String("reason", reason), zap.String("group", p.Group))
+	})
 	module, err := ctx.LoadModule(p, "ProxyRaw")
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)

@@ -205,12 +205,15 @@ func markClientBody(r *http.Request) bool {
 		return !body.begun.Load()
 	}
 	body := &clientBody{ReadCloser: r.Body, closer: r.Body}
-	if u, ok := r.Context().Value(uploadKey{}).(*upload); ok {
+	if u, ok := r.Context().Value(uploadKey{}).(io.Closer); ok {
 		body.closer = u
 	}
 	r.Body = body
 	return true
 }
+
+// uploadKey is the context key of a request's upload.
+type uploadKey struct{}
 
 // clientBody is a request body whose errors count as caused by the client.
 type clientBody struct {

@@ -209,15 +209,15 @@ func TestNamesInTheConfiguration(t *testing.T) {
 		"a wrong type":      {`{"upstreams":7,` + policy + `}`, ""},
 		"null":              {`null`, ""},
 	} {
-		p := &ProxyPass{ProxyRaw: json.RawMessage(tt.proxy), shared: newShared(time.Now)}
-		p.shared.names.getenv = func(string) string { return "" }
-		switch f := p.takeNames(); {
+		proxy, names := json.RawMessage(tt.proxy), newServerNames()
+		names.getenv = func(string) string { return "" }
+		switch f := takeNames(&proxy, names, func(reason string) { t.Errorf("%s: got warning %s, want none", name, reason) }); {
 		case (f != nil) != (tt.want != ""):
 			t.Errorf("%s: got names followed %v, want %v", name, f != nil, tt.want != "")
 		case f != nil:
-			sameJSON(t, string(p.ProxyRaw), tt.want)
-		case string(p.ProxyRaw) != tt.proxy:
-			t.Errorf("%s: got %s, want no change", name, p.ProxyRaw)
+			sameJSON(t, string(proxy), tt.want)
+		case string(proxy) != tt.proxy:
+			t.Errorf("%s: got %s, want no change", name, proxy)
 		}
 	}
 }
