@@ -56,7 +56,7 @@ type UpstreamGroup struct {
 
 	// Whether a request is sent to each server at most once, even if more retries are
 	// allowed. Default: false, which tries all servers again once all have been tried. In
-	// proxy_pass, true also raises the retries by 7 for each upstream that has a name.
+	// proxy_pass, true also raises the retries: an upstream with a name counts as eight.
 	EachOnce bool `json:"each_once,omitempty"`
 
 	// Per-server settings, by the exact `dial` address of the upstream. A server that is

@@ -101,10 +101,8 @@ func (f *followedGroup) start(ctx caddy.Context, proxy *reverseproxy.Handler) er
 			return fmt.Errorf("upstream %s: %w", line.dial, err)
 		}
 		line.name = name
-		if f.group.EachOnce && proxy.LoadBalancing.Retries > 0 {
-			proxy.LoadBalancing.Retries += triesPerName - 1 // by default, other servers are tried
-		}
 	}
+	f.raiseRetries()
 	f.nameTLSServers() // before health checks use the transport
 	f.awaitNames()
 	f.updating.Lock()
@@ -115,6 +113,25 @@ func (f *followedGroup) start(ctx caddy.Context, proxy *reverseproxy.Handler) er
 	f.group.names = f
 	proxy.LoadBalancing.SelectionPolicy = f
 	return nil
+}
+
+// raiseRetries makes room for the addresses of names in the default of the retries.
+func (f *followedGroup) raiseRetries() {
+	lb := f.proxy.LoadBalancing
+	if !f.group.EachOnce || lb.Retries == 0 {
+		return
+	}
+	servers := 0
+	for _, line := range f.lines {
+		switch {
+		case line.settings.Down:
+		case line.name != nil:
+			servers += triesPerName
+		default:
+			servers++
+		}
+	}
+	lb.Retries = max(lb.Retries, servers-1)
 }
 
 // awaitNames waits until each name was looked up, and warns about those without addresses.
