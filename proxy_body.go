@@ -125,9 +125,6 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// uploadKey is the context key of a request's upload.
-type uploadKey struct{}
-
 // in returns the request with u as its body. Over HTTP/1.1, u records the connection to
 // which the body is written.
 func (u *upload) in(r *http.Request, overHTTP1 bool) *http.Request {

@@ -34,6 +34,9 @@ func init() {
 // with status 400, or a more specific one of 405, 408, 411, 413, 414, 431 and 501. It
 // removes fields that must not be trailers (RFC 9110, section 6.5.1), and limits the log
 // lines that clients can cause.
+//
+// If the reverse_proxy handler has the policy upstream_group, every address of a name in
+// its upstreams is a server of its own. The names are looked up every 10 seconds.
 type ProxyPass struct {
 	// The name of the upstream group, for the log and for sticky cookies. Default: none.
 	Group string `json:"group,omitempty"`
@@ -81,7 +84,9 @@ func (p *ProxyPass) Provision(ctx caddy.Context) error {
 	if p.ProxyRaw == nil {
 		return errors.New("proxy: expected a reverse_proxy handler, found none")
 	}
-	names := p.takeNames()
+	names := takeNames(&p.ProxyRaw, p.shared.names, func(reason string) {
+		p.logger.Warn("addresses of upstream names are not followed", zap.String("reason", reason), zap.String("group", p.Group))
+	})
 	module, err := ctx.LoadModule(p, "ProxyRaw")
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)

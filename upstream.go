@@ -57,7 +57,8 @@ type UpstreamGroup struct {
 	SlowStart caddy.Duration `json:"slow_start,omitempty"`
 
 	// Whether a request is sent to each server at most once, even if more retries are
-	// allowed. Default: false, which tries all servers again once all have been tried.
+	// allowed. Default: false, which tries all servers again once all have been tried. In
+	// proxy_pass, true also raises the retries: an upstream with a name counts as eight.
 	EachOnce bool `json:"each_once,omitempty"`
 
 	// Per-server settings, by the exact `dial` address of the upstream. A server that is
@@ -244,12 +245,15 @@ func markClientBody(r *http.Request) bool {
 		return !body.begun.Load()
 	}
 	body := &clientBody{ReadCloser: r.Body, closer: r.Body}
-	if u, ok := r.Context().Value(uploadKey{}).(*upload); ok {
+	if u, ok := r.Context().Value(uploadKey{}).(io.Closer); ok {
 		body.closer = u
 	}
 	r.Body = body
 	return true
 }
+
+// uploadKey is the context key of a request's upload.
+type uploadKey struct{}
 
 // clientBody is a request body whose errors count as caused by the client.
 type clientBody struct {

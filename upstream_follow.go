@@ -15,8 +15,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-
-	"github.com/seed10b5b978/caddy-htpasswd/internal/resolve"
 )
 
 // followedGroup makes each address of the names in a group a server of its own. It
@@ -57,7 +55,7 @@ const triesPerName = 8
 type followedLine struct {
 	dial        string
 	serverName                // if name is set
-	name        *resolve.Name // nil if the address stays as it is
+	name        *followedName // nil if the address stays as it is
 	settings    UpstreamServer
 	maxRequests int
 }
@@ -103,10 +101,8 @@ func (f *followedGroup) start(ctx caddy.Context, proxy *reverseproxy.Handler) er
 			return fmt.Errorf("upstream %s: %w", line.dial, err)
 		}
 		line.name = name
-		if f.group.EachOnce && proxy.LoadBalancing.Retries > 0 {
-			proxy.LoadBalancing.Retries += triesPerName - 1 // by default, other servers are tried
-		}
 	}
+	f.raiseRetries()
 	f.nameTLSServers() // before health checks use the transport
 	f.awaitNames()
 	f.updating.Lock()
@@ -119,21 +115,39 @@ func (f *followedGroup) start(ctx caddy.Context, proxy *reverseproxy.Handler) er
 	return nil
 }
 
+// raiseRetries makes room for the addresses of names in the default of the retries.
+func (f *followedGroup) raiseRetries() {
+	lb := f.proxy.LoadBalancing
+	if !f.group.EachOnce || lb.Retries == 0 {
+		return
+	}
+	servers := 0
+	for _, line := range f.lines {
+		switch {
+		case line.settings.Down:
+		case line.name != nil:
+			servers += triesPerName
+		default:
+			servers++
+		}
+	}
+	lb.Retries = max(lb.Retries, servers-1)
+}
+
 // awaitNames waits until each name was looked up, and warns about those without addresses.
 func (f *followedGroup) awaitNames() {
-	patience := time.NewTimer(firstLookupTime)
-	defer patience.Stop()
 	warned := make(map[string]bool)
 	for _, line := range f.lines {
 		if line.name == nil {
 			continue
 		}
+		patience := time.NewTimer(time.Until(line.name.deadline))
 		select {
 		case <-line.name.Looked():
 		case <-patience.C:
-			patience.Reset(0)
 		case <-f.ctx.Done():
 		}
+		patience.Stop()
 		if len(line.name.Addresses()) == 0 && !warned[line.host] {
 			warned[line.host] = true
 			err := line.name.Err()

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"go.uber.org/zap"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -49,20 +48,21 @@ type proxyConfig struct {
 	} `json:"transport"`
 }
 
-// takeNames takes the servers out of the configuration of the handler if the addresses of
-// at least one of them are to be followed. It returns nil if there is none. Faults in the
-// configuration are left to Caddy.
-func (p *ProxyPass) takeNames() *followedGroup {
+// takeNames takes the servers out of the configuration of a reverse_proxy handler if the
+// addresses of at least one of them are to be followed. It returns nil if there is none.
+// If that needs a warning, warn is called with the reason. Faults in the configuration are
+// left to Caddy.
+func takeNames(proxy *json.RawMessage, names *serverNames, warn func(reason string)) *followedGroup {
 	var config proxyConfig
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(p.ProxyRaw, &config) != nil || json.Unmarshal(p.ProxyRaw, &fields) != nil {
+	if json.Unmarshal(*proxy, &config) != nil || json.Unmarshal(*proxy, &fields) != nil {
 		return nil
 	}
 	policy := new(UpstreamGroup).CaddyModule().ID.Name()
 	if config.Dynamic != nil || config.LoadBalancing.Policy.Name != policy {
 		return nil
 	}
-	f := &followedGroup{names: p.shared.names, health: config.HealthChecks}
+	f := &followedGroup{names: names, health: config.HealthChecks}
 	var hosts []string
 	for _, u := range config.Upstreams {
 		line := followedLine{dial: u.Dial, settings: config.LoadBalancing.Policy.Servers[u.Dial], maxRequests: u.MaxRequests}
@@ -79,12 +79,12 @@ func (p *ProxyPass) takeNames() *followedGroup {
 	f.isTLS = isHTTP && transport.TLS != nil
 	slices.Sort(hosts)
 	switch isOne := len(slices.Compact(hosts)) == 1; {
-	case isHTTP && (transport.Proxy != nil || transport.ProxyURL != "" || p.shared.names.usesProxy()):
-		p.warnNotFollowed("the HTTP proxy looks the names up")
+	case isHTTP && (transport.Proxy != nil || transport.ProxyURL != "" || names.usesProxy()):
+		warn("the HTTP proxy looks the names up")
 		return nil
 	case f.isTLS && slices.Contains(transport.Versions, "3") && transport.TLS.ServerName == "":
 		if !isOne {
-			p.warnNotFollowed("with HTTP/3, several names need tls_server_name")
+			warn("with HTTP/3, several names need tls_server_name")
 			return nil
 		}
 		setField(fields, hosts[0], "transport", "tls", "server_name")
@@ -96,13 +96,8 @@ func (p *ProxyPass) takeNames() *followedGroup {
 	delete(fields, "upstreams")
 	// The servers have their own active health checks. The handler counts the failures.
 	removeField(fields, "health_checks", "active")
-	p.ProxyRaw, _ = json.Marshal(fields) // text that was decoded can be encoded
+	*proxy, _ = json.Marshal(fields) // text that was decoded can be encoded
 	return f
-}
-
-// warnNotFollowed logs why the names of a group stay as they are.
-func (p *ProxyPass) warnNotFollowed(reason string) {
-	p.logger.Warn("addresses of upstream names are not followed", zap.String("reason", reason), zap.String("group", p.Group))
 }
 
 // nameHost makes the Host field, where it depends on the server, have the host in the

@@ -172,6 +172,25 @@ func TestEachAddressOfANameIsAServer(t *testing.T) {
 	s.wantShare("another one", 30, "127.0.1.2=30")
 }
 
+func TestIPv6AndIPv4AddressesOfAName(t *testing.T) {
+	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 ::1")
+	dns.set("app.test", "127.0.1.1 ::1")
+	p := ":" + apps.port
+	for _, tt := range []struct{ server, want string }{
+		{"app.test" + p, "127.0.1.1=4 ::1=4"},
+		{"tcp4/app.test" + p, "127.0.1.1=8"},
+		{"tcp6/app.test" + p, "::1=8"},
+		{"app.test" + p + "\nserver [::1]" + p, "127.0.1.1=3 ::1=6"},
+	} {
+		s := startNames(t, dns, "server "+tt.server)
+		n := 8
+		if strings.Contains(tt.server, "server") {
+			n = 9
+		}
+		s.wantShare(tt.server, n, tt.want)
+	}
+}
+
 func TestReloadKeepsTheAddresses(t *testing.T) {
 	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 127.0.1.2")
 	dns.set("app.test", "127.0.1.1 127.0.1.2")
@@ -313,6 +332,42 @@ func TestFailuresCountForEachAddress(t *testing.T) {
 	s.wantShare("one removed", 10, "127.0.1.1=10")
 }
 
+// TestRetriesAtTheAddressesOfAName has a name with twelve addresses, all without a server.
+func TestRetriesAtTheAddressesOfAName(t *testing.T) {
+	dns := startNameServer(t)
+	address, tried := brokenBackend(t)
+	_, port, _ := net.SplitHostPort(address)
+	var all []string
+	for i := range 12 {
+		all = append(all, fmt.Sprint("127.0.1.", i+1))
+	}
+	dns.set("app.test", strings.Join(all, " "))
+	for _, tt := range []struct {
+		group string
+		want  int
+	}{
+		{"server app.test:" + port, 8},
+		{"server app.test:" + port + "\nserver " + address, 9},
+		{"server app.test:" + port + "\nlb_retries 2", 3},
+		{"server app.test:" + port + "\nserver " + address + "\nlb_retries 0", 1},
+	} {
+		tried.Store(0)
+		s := startNames(t, dns, tt.group+"\nmax_fails 3")
+		s.plain("/", nil)
+		pool := &followedPool{}
+		for proxy := range activeProxies(t) {
+			pool = proxy.names.pool.Load()
+		}
+		failed := 0
+		for _, u := range pool.upstreams {
+			failed += u.Fails()
+		}
+		if failed != tt.want {
+			t.Errorf("%q: got %d servers tried, want %d", tt.group, failed, tt.want)
+		}
+	}
+}
+
 // TestOneAddressIgnoresFailures has a name with one address, as most names have. As in
 // nginx, its failures do not take it out.
 func TestOneAddressIgnoresFailures(t *testing.T) {
@@ -421,6 +476,33 @@ func activeProxies(t *testing.T) func(yield func(*ProxyPass) bool) {
 						}
 						lists = append(lists, listsIn(handler)...)
 					}
+				}
+			}
+		}
+	}
+}
+
+// TestReloadsWhileAddressesChange has two groups with the same name. No request fails.
+func TestReloadsWhileAddressesChange(t *testing.T) {
+	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 127.0.1.2 127.0.1.3")
+	dns.set("app.test", "127.0.1.1")
+	s := startNames(t, dns, "server app.test:"+apps.port)
+	group := s.config(dns, "server app.test:"+apps.port)
+	two := strings.Replace(group, "proxy_pass app", "handle /other* {\nproxy_pass app\n}\nhandle {\nproxy_pass app\n}", 1)
+	for i := range 12 {
+		dns.set("app.test", fmt.Sprintf("127.0.1.%d 127.0.1.%d", 1+i%3, 1+(i+1)%3))
+		dns.lookAgain(1)
+		config := two
+		if i%2 == 0 {
+			config = group
+		}
+		if err := s.reload(config); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{"/", "/other"} {
+			for range 4 {
+				if a := s.plain(path, nil); a.status != http.StatusOK {
+					t.Errorf("got status %d, want 200", a.status)
 				}
 			}
 		}

@@ -111,14 +111,17 @@ func newServerNames() *serverNames {
 }
 
 // firstLookupTime is the longest time that loading a configuration waits for the
-// addresses of the servers.
+// addresses of a name. All groups with the name share it.
 const firstLookupTime = 3 * time.Second
 
 // followedName is a name in serverNames. It implements caddy.Destructor.
-type followedName struct{ *resolve.Name }
+type followedName struct {
+	*resolve.Name
+	deadline time.Time // for the first lookup
+}
 
 // Destruct ends the lookups.
-func (n followedName) Destruct() error {
+func (n *followedName) Destruct() error {
 	n.Close()
 	return nil
 }
@@ -129,7 +132,7 @@ func (n serverName) key(resolvers []string) string {
 }
 
 // acquire follows a name until release is called with its key.
-func (s *serverNames) acquire(n serverName, resolvers []string) (*resolve.Name, error) {
+func (s *serverNames) acquire(n serverName, resolvers []string) (*followedName, error) {
 	servers := make([]caddy.NetworkAddress, 0, len(resolvers))
 	for _, text := range resolvers {
 		address, err := caddy.ParseNetworkAddressWithDefaults(text, "udp", 53)
@@ -139,7 +142,7 @@ func (s *serverNames) acquire(n serverName, resolvers []string) (*resolve.Name, 
 		servers = append(servers, address)
 	}
 	name, _, err := s.inUse.LoadOrNew(n.key(resolvers), func() (caddy.Destructor, error) {
-		return followedName{resolve.Follow(resolve.Settings{
+		return &followedName{deadline: time.Now().Add(firstLookupTime), Name: resolve.Follow(resolve.Settings{
 			Networks: n.networks(),
 			Lookup: func(ctx context.Context, network string) ([]netip.Addr, error) {
 				return s.lookup(ctx, servers, network, n.host)
@@ -152,7 +155,7 @@ func (s *serverNames) acquire(n serverName, resolvers []string) (*resolve.Name, 
 	if err != nil {
 		return nil, err
 	}
-	return name.(followedName).Name, nil
+	return name.(*followedName), nil
 }
 
 // release undoes acquire.
@@ -208,4 +211,4 @@ func lookupHost(ctx context.Context, resolvers []caddy.NetworkAddress, network, 
 var errNotResolved = errors.New("the lookup takes longer than " + firstLookupTime.String())
 
 // Interface guard
-var _ caddy.Destructor = followedName{}
+var _ caddy.Destructor = (*followedName)(nil)

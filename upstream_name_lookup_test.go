@@ -186,6 +186,42 @@ func countOf(pool *caddy.UsagePool) (n int) {
 	return n
 }
 
+// TestNamesInTheConfiguration checks what the reverse_proxy handler of a group with names
+// gets.
+func TestNamesInTheConfiguration(t *testing.T) {
+	const policy = `"load_balancing":{"selection_policy":{"policy":"upstream_group"}}`
+	for name, tt := range map[string]struct{ proxy, want string }{
+		"plain": {
+			`{"handler":"reverse_proxy","upstreams":[{"dial":"a.test:80"},{"dial":"10.0.0.1:80"}],` + policy + `}`,
+			`{"handler":"reverse_proxy",` + policy + `}`,
+		},
+		"health checks": {
+			`{"upstreams":[{"dial":"a.test:80"}],"health_checks":{"active":{"uri":"/"},"passive":{"max_fails":1}},` + policy + `}`,
+			`{"health_checks":{"passive":{"max_fails":1}},` + policy + `}`,
+		},
+		"HTTP/3": {
+			`{"upstreams":[{"dial":"a.test:80"},{"dial":"a.test:81"}],"transport":{"protocol":"http","versions":["3"],"tls":{"handshake_timeout":5}},` + policy + `}`,
+			`{"transport":{"protocol":"http","versions":["3"],"tls":{"handshake_timeout":5,"server_name":"a.test"}},"headers":{"request":{"set":{"Host":["{http.reverse_proxy.upstream_group.hostport}"]}}},` + policy + `}`,
+		},
+		"another policy":    {`{"upstreams":[{"dial":"a.test:80"}],"load_balancing":{"selection_policy":{"policy":"random"}}}`, ""},
+		"dynamic upstreams": {`{"upstreams":[{"dial":"a.test:80"}],"dynamic_upstreams":{"source":"a"},` + policy + `}`, ""},
+		"not an object":     {`7`, ""},
+		"a wrong type":      {`{"upstreams":7,` + policy + `}`, ""},
+		"null":              {`null`, ""},
+	} {
+		proxy, names := json.RawMessage(tt.proxy), newServerNames()
+		names.getenv = func(string) string { return "" }
+		switch f := takeNames(&proxy, names, func(reason string) { t.Errorf("%s: got warning %s, want none", name, reason) }); {
+		case (f != nil) != (tt.want != ""):
+			t.Errorf("%s: got names followed %v, want %v", name, f != nil, tt.want != "")
+		case f != nil:
+			sameJSON(t, string(proxy), tt.want)
+		case string(proxy) != tt.proxy:
+			t.Errorf("%s: got %s, want no change", name, proxy)
+		}
+	}
+}
+
 // TestServersAndNamesAreReleased loads other configurations, and checks that nothing
 // stays.
 func TestServersAndNamesAreReleased(t *testing.T) {
