@@ -136,8 +136,6 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 		{"a name with a replacement", `unexpected (subdirective|parameter) '[^']+': [a-z]`, []mistake{
 			{"directive htpasswd", "htpasswd {\nauth_basic_user_file x;\n}", 1, "unexpected subdirective 'auth_basic_user_file': write 'file <path>'"},
 			{"option upstream", "upstream web {\nserver a\nip_hash;\n}", 2, "upstream web: unexpected subdirective 'ip_hash;': write 'balance ip_hash' in the group"},
-			{"option upstream", "upstream web {\nserver a\nsticky cookie srv_id;\n}", 2, "upstream web: unexpected subdirective 'sticky': write 'balance ip_hash' in the group, which keeps each client address on one server"},
-			{"option upstream", "upstream web {\nserver a route=one\n}", 1, "upstream web: server a: unexpected parameter 'route=one': remove it; to keep each client address on one server, write 'balance ip_hash' in the group"},
 			{"option upstream", "upstream web {\nserver a max_fails=3\n}", 1, "upstream web: server a: unexpected parameter 'max_fails=3': write 'max_fails <n>' on a line of its own in the group, for all its servers"},
 			{"option upstream", "upstream web {\nto a\n}", 1, "upstream web: unexpected subdirective 'to': write 'server <address>' in the group"},
 			{"directive proxy_pass", "proxy_pass web {\nproxy_read_timeout 5s;\n}", 1, "unexpected subdirective 'proxy_read_timeout': write 'transport http { response_header_timeout <duration> }'"},

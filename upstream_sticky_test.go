@@ -435,29 +435,29 @@ func TestStickyJSON(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`:                                   "",
 		`{"sticky":{"cookie":{"name":"srv"}}}`: "",
-		`{"sticky":{"route":["{x}"]},"servers":{"a":{"route":"x"}}}`: "",
+		`{"sticky":{"route":["{x}"]},"servers":{"127.0.0.1:1":{"route":"x"}}}`: "",
 		`{"sticky":{}}`: "sticky: expected cookie or route, found none",
-		`{"sticky":{"cookie":{"name":"srv"},"route":["{x}"]}}`:                   "sticky: expected either cookie or route, found both",
-		`{"sticky":{"route":["{x}"]}}`:                                           "sticky: route: expected at least one server with a route, found none",
-		`{"sticky":{"route":["x{x}"]},"servers":{"a":{"route":"x"}}}`:            "sticky: route: expected a placeholder such as {http.request.cookie.route}, found 'x{x}'",
-		`{"sticky":{"cookie":{}}}`:                                               "sticky: cookie: name: expected letters, digits",
-		`{"sticky":{"cookie":{"name":"a b"}}}`:                                   "found 'a b'",
-		`{"sticky":{"cookie":{"name":"srv","expires":"1ms"}}}`:                   "expires: expected at least 1s, found 1ms",
-		`{"sticky":{"cookie":{"name":"srv","expires":-1}}}`:                      "expires: expected at least 1s",
-		`{"sticky":{"cookie":{"name":"srv","domain":"a;b"}}}`:                    "domain: expected a domain such as example.com, found 'a;b'",
-		`{"sticky":{"cookie":{"name":"srv","path":"x"}}}`:                        "path: expected a path that begins with '/'",
-		`{"sticky":{"cookie":{"name":"srv","path":"/;x"}}}`:                      "path: expected a path",
-		`{"sticky":{"cookie":{"name":"srv","http_only":"yes"}}}`:                 "http_only: unrecognized value 'yes'; expected one of: on, off",
-		`{"sticky":{"cookie":{"name":"srv","secure":"yes"}}}`:                    "secure: unrecognized value 'yes'; expected one of: on, off, auto",
-		`{"sticky":{"cookie":{"name":"srv","same_site":"yes"}}}`:                 "same_site: unrecognized value 'yes'; expected one of: strict, lax, none, off",
-		`{"sticky":{"cookie":{"name":"srv","same_site":"none","secure":"off"}}}`: "same_site: expected 'secure' with 'none'",
-		`{"sticky":{"cookie":{"name":"__Host-srv","path":"/x"}}}`:                "expected no domain and the path '/'",
-		`{"sticky":{"cookie":{"name":"__Secure-srv","secure":"off"}}}`:           "for the prefix of '__Secure-srv'",
-		`{"servers":{"a":{"drain":true,"down":true}}}`:                           "server a: expected either drain or down, found both",
-		`{"servers":{"a":{"route":"a b"}}}`:                                      "server a: route: expected 1 to 32 printable ASCII characters",
-		`{"servers":{"a":{"route":"` + strings.Repeat("x", 33) + `"}}}`:          "server a: route: expected 1 to 32",
+		`{"sticky":{"cookie":{"name":"srv"},"route":["{x}"]}}`:                    "sticky: expected either cookie or route, found both",
+		`{"sticky":{"route":["{x}"]}}`:                                            "sticky: route: expected at least one server with a route, found none",
+		`{"sticky":{"route":["x{x}"]},"servers":{"127.0.0.1:1":{"route":"x"}}}`:   "sticky: route: expected a placeholder such as {http.request.cookie.route}, found 'x{x}'",
+		`{"sticky":{"cookie":{}}}`:                                                "sticky: cookie: name: expected letters, digits",
+		`{"sticky":{"cookie":{"name":"a b"}}}`:                                    "found 'a b'",
+		`{"sticky":{"cookie":{"name":"srv","expires":"1ms"}}}`:                    "expires: expected at least 1s, found 1ms",
+		`{"sticky":{"cookie":{"name":"srv","expires":-1}}}`:                       "expires: expected at least 1s",
+		`{"sticky":{"cookie":{"name":"srv","domain":"a;b"}}}`:                     "domain: expected a domain such as example.com, found 'a;b'",
+		`{"sticky":{"cookie":{"name":"srv","path":"x"}}}`:                         "path: expected a path that begins with '/'",
+		`{"sticky":{"cookie":{"name":"srv","path":"/;x"}}}`:                       "path: expected a path",
+		`{"sticky":{"cookie":{"name":"srv","http_only":"yes"}}}`:                  "http_only: unrecognized value 'yes'; expected one of: on, off",
+		`{"sticky":{"cookie":{"name":"srv","secure":"yes"}}}`:                     "secure: unrecognized value 'yes'; expected one of: on, off, auto",
+		`{"sticky":{"cookie":{"name":"srv","same_site":"yes"}}}`:                  "same_site: unrecognized value 'yes'; expected one of: strict, lax, none, off",
+		`{"sticky":{"cookie":{"name":"srv","same_site":"none","secure":"off"}}}`:  "same_site: expected 'secure' with 'none'",
+		`{"sticky":{"cookie":{"name":"__Host-srv","path":"/x"}}}`:                 "expected no domain and the path '/'",
+		`{"sticky":{"cookie":{"name":"__Secure-srv","secure":"off"}}}`:            "for the prefix of '__Secure-srv'",
+		`{"servers":{"127.0.0.1:1":{"drain":true,"down":true}}}`:                  "server 127.0.0.1:1: expected either drain or down, found both",
+		`{"servers":{"127.0.0.1:1":{"route":"a b"}}}`:                             "server 127.0.0.1:1: route: expected 1 to 32 printable ASCII characters",
+		`{"servers":{"127.0.0.1:1":{"route":"` + strings.Repeat("x", 33) + `"}}}`: "server 127.0.0.1:1: route: expected 1 to 32",
 	} {
-		config := fmt.Sprintf(`{"group":"web","proxy":{"handler":"reverse_proxy","upstreams":[{"dial":"a"}],"load_balancing":{"selection_policy":%s}}}`,
+		config := fmt.Sprintf(`{"group":"web","proxy":{"handler":"reverse_proxy","upstreams":[{"dial":"127.0.0.1:1"}],"load_balancing":{"selection_policy":%s}}}`,
 			strings.Replace(strings.Replace(text, "{", `{"policy":"upstream_group",`, 1), ",}", "}", 1))
 		ctx := configContext(t)
 		module, err := ctx.LoadModuleByID("http.handlers.proxy_pass", json.RawMessage(config))
@@ -473,7 +473,7 @@ func TestStickyJSON(t *testing.T) {
 		}
 	}
 	_, err := configContext(t).LoadModuleByID("http.handlers.reverse_proxy", json.RawMessage(
-		`{"upstreams":[{"dial":"a"}],"load_balancing":{"selection_policy":{"policy":"upstream_group","sticky":{"cookie":{"name":"srv"}}}}}`))
+		`{"upstreams":[{"dial":"127.0.0.1:1"}],"load_balancing":{"selection_policy":{"policy":"upstream_group","sticky":{"cookie":{"name":"srv"}}}}}`))
 	if err == nil || !strings.Contains(err.Error(), "expected a proxy_pass handler") {
 		t.Errorf("without proxy_pass: got error %v, want one", err)
 	}
