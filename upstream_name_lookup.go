@@ -93,8 +93,9 @@ type serverNames struct {
 	inUse   *caddy.UsagePool // *followedName by its key
 	changes atomic.Uint64    // counts changes of the addresses of any name
 
-	// provisioning is held while a group makes servers: Caddy's handlers share a
-	// variable without a lock.
+	// provisioning is held while a group makes servers: each handler of Caddy sets the
+	// same logger of its metrics, without a lock. A reload sets it too; Caddy uses it only
+	// after a panic.
 	provisioning sync.Mutex
 
 	// Only tests set these.
