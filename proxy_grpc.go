@@ -69,10 +69,12 @@ type grpcCall struct {
 // whose client has gone away.
 func (c *grpcCall) WriteHeader(status int) {
 	if status >= http.StatusOK && !c.state.CompareAndSwap(callWaits, callBegun) && c.state.Load() == callExpired && status == statusClientClosed {
-		c.Header().Set("Content-Type", "application/grpc")
-		c.Header().Set("Grpc-Status", "4") // DEADLINE_EXCEEDED
-		c.Header().Set("Grpc-Message", "deadline exceeded")
-		status = http.StatusOK
+		w := withoutHook(c.ResponseWriter)
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", "4") // DEADLINE_EXCEEDED
+		w.Header().Set("Grpc-Message", "deadline exceeded")
+		w.WriteHeader(http.StatusOK)
+		return
 	}
 	c.ResponseWriterWrapper.WriteHeader(status)
 }
