@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -44,13 +45,7 @@ func TestFailuresBesideDrainingAddress(t *testing.T) {
 // responds. The end of the call sets no sticky cookie, and is no time of the server.
 func TestDeadlineIsNoAnswerOfAServer(t *testing.T) {
 	newSlowClock()
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
-	backend.Config.Protocols = protocols
-	backend.Start()
-	defer backend.Close()
-	address := backend.Listener.Addr().String()
+	address := startH2C(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	var site string
 	runProxy(t, "server h2c://"+address+"\nsticky cookie srv\nbalance least_time", &site)
 	for _, body := range []string{"", "message"} {
@@ -70,4 +65,53 @@ func TestDeadlineIsNoAnswerOfAServer(t *testing.T) {
 			t.Errorf("body %q: got time %v, want none", body, got)
 		}
 	}
+}
+
+// TestDeadlineOfOtherRequests has requests that a gRPC server could take for a call, and
+// that clients send only to harm. The server gets more time for all of them, and none has
+// an answer that a cache could store.
+func TestDeadlineOfOtherRequests(t *testing.T) {
+	var timeout atomic.Value
+	address := startH2C(t, func(_ http.ResponseWriter, r *http.Request) {
+		timeout.Store(r.Header.Get("Grpc-Timeout"))
+		<-r.Context().Done()
+	})
+	var site string
+	runProxy(t, "server h2c://"+address, &site)
+	for _, tt := range []struct {
+		method string
+		types  []string
+	}{
+		{http.MethodGet, []string{"application/grpc"}},
+		{http.MethodGet, nil},
+		{http.MethodPut, []string{"application/grpc"}},
+		{http.MethodPost, []string{"text/plain", "application/grpc"}},
+		{http.MethodPost, []string{"Application/GRPC"}},
+	} {
+		r, err := http.NewRequest(tt.method, site, nil)
+		must(t, err)
+		r.Header = http.Header{"Content-Type": tt.types, "Grpc-Timeout": {"300m"}}
+		timeout.Store("")
+		resp, err := http.DefaultClient.Do(r)
+		must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusGatewayTimeout {
+			t.Errorf("%s, %q: got status %d, want 504", tt.method, tt.types, resp.StatusCode)
+		}
+		if got := timeout.Load(); got != "1300000u" {
+			t.Errorf("%s, %q: got timeout %q at the server, want 1.3s", tt.method, tt.types, got)
+		}
+	}
+}
+
+// startH2C starts a server that speaks only HTTP/2 without TLS, and returns its address.
+func startH2C(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.Protocols = protocols
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
 }
