@@ -31,7 +31,7 @@ func speaksGRPC(t *reverseproxy.HTTPTransport) bool {
 
 // send passes a request to reverse_proxy, and ends gRPC calls when their time is over.
 func (p *ProxyPass) send(w http.ResponseWriter, out *http.Request, next caddyhttp.Handler) error {
-	if !p.canGRPC || out.Header[headerGRPCTimeout] == nil || !strings.HasPrefix(out.Header.Get("Content-Type"), "application/grpc") {
+	if !p.canGRPC || out.Header[headerGRPCTimeout] == nil {
 		return p.proxy.ServeHTTP(w, out, next)
 	}
 	timeout, ok := grpcTimeout(out.Header[headerGRPCTimeout])
@@ -40,7 +40,7 @@ func (p *ProxyPass) send(w http.ResponseWriter, out *http.Request, next caddyhtt
 	}
 	ctx, cancel := context.WithCancel(out.Context())
 	defer cancel()
-	call := &grpcCall{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	call := &grpcCall{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, isCall: isGRPC(out)}
 	defer time.AfterFunc(timeout, func() {
 		if call.state.CompareAndSwap(callWaits, callExpired) {
 			cancel()
@@ -50,6 +50,12 @@ func (p *ProxyPass) send(w http.ResponseWriter, out *http.Request, next caddyhtt
 	out.Header = out.Header.Clone()
 	out.Header[headerGRPCTimeout] = []string{formatGRPCTimeout(timeout + grpcSlack)}
 	return p.proxy.ServeHTTP(call, out, next)
+}
+
+// isGRPC reports whether a request is a gRPC call for its client. Servers can take others
+// for one, such as one with two values of Content-Type, so their time is limited as well.
+func isGRPC(r *http.Request) bool {
+	return r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
 // States of a grpcCall.
@@ -62,17 +68,25 @@ const (
 // grpcCall is the ResponseWriter of a call with a timeout.
 type grpcCall struct {
 	*caddyhttp.ResponseWriterWrapper
-	state atomic.Int32
+	state  atomic.Int32
+	isCall bool
 }
 
 // WriteHeader writes the status of gRPC in place of the 499 with which Caddy ends a request
-// whose client has gone away.
+// whose client has gone away. For other requests it writes 504, because a cache could store
+// 200 for all clients.
 func (c *grpcCall) WriteHeader(status int) {
 	if status >= http.StatusOK && !c.state.CompareAndSwap(callWaits, callBegun) && c.state.Load() == callExpired && status == statusClientClosed {
-		c.Header().Set("Content-Type", "application/grpc")
-		c.Header().Set("Grpc-Status", "4") // DEADLINE_EXCEEDED
-		c.Header().Set("Grpc-Message", "deadline exceeded")
-		status = http.StatusOK
+		w := withoutHook(c.ResponseWriter)
+		if !c.isCall {
+			w.WriteHeader(http.StatusGatewayTimeout)
+			return
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", "4") // DEADLINE_EXCEEDED
+		w.Header().Set("Grpc-Message", "deadline exceeded")
+		w.WriteHeader(http.StatusOK)
+		return
 	}
 	c.ResponseWriterWrapper.WriteHeader(status)
 }

@@ -17,10 +17,16 @@ type responseObserver interface {
 	observeResponse(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, func())
 }
 
-// withoutHook returns the ResponseWriter for a response that no server gave.
+// withoutHook returns the ResponseWriter for a response that no server gave: inside those
+// that ProxyPass puts around it.
 func withoutHook(w http.ResponseWriter) http.ResponseWriter {
-	if hook, ok := w.(*headerHook); ok {
-		return withoutHook(hook.ResponseWriter)
+	switch outer := w.(type) {
+	case *headerHook:
+		return withoutHook(outer.ResponseWriter)
+	case *timedWriter:
+		return withoutHook(outer.ResponseWriter)
+	case *uploadWriter:
+		return withoutHook(outer.ResponseWriter)
 	}
 	return w
 }

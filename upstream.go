@@ -74,7 +74,6 @@ type UpstreamGroup struct {
 	shared     *shared
 	sessions   *stickySessions            // nil without Sticky
 	recoveries map[string]*serverRecovery // acquired from shared.servers
-	names      *followedGroup             // nil if no server has a name
 	planning   sync.Mutex
 	plan       atomic.Pointer[upstreamPlan]
 }

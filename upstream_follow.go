@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -39,9 +40,8 @@ type followedGroup struct {
 	resolvers []string
 	hosts     sync.Map // host name by the IP address and by address and port, for TLS
 
-	seen     atomic.Uint64 // names.changes when the pool was made
-	pool     atomic.Pointer[followedPool]
-	previous atomic.Pointer[followedPool]
+	seen atomic.Uint64 // names.changes when the pool was made
+	pool atomic.Pointer[followedPool]
 
 	updating sync.Mutex
 	held     map[heldKey]*heldServer // with servers that have left, but still have requests
@@ -66,6 +66,10 @@ type followedPool struct {
 	upstreams  reverseproxy.UpstreamPool
 	recoveries []*serverRecovery
 	hosts      map[*reverseproxy.Upstream][2]any // host and port, host; for placeholders
+
+	// The plan for these servers only: the same addresses can get other settings, if an
+	// address moves from one name to another.
+	plan *upstreamPlan
 }
 
 // heldKey has what makes a server another one for Caddy.
@@ -110,7 +114,6 @@ func (f *followedGroup) start(ctx caddy.Context, proxy *reverseproxy.Handler) er
 	if err := f.update(); err != nil {
 		return err
 	}
-	f.group.names = f
 	proxy.LoadBalancing.SelectionPolicy = f
 	return nil
 }
@@ -163,7 +166,7 @@ func (f *followedGroup) awaitNames() {
 // Select implements reverseproxy.Selector. It chooses among the current servers.
 func (f *followedGroup) Select(_ reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	pool := f.current()
-	upstream := f.group.Select(pool.upstreams, r, w)
+	upstream := f.group.selectBy(pool.plan, pool.upstreams, false, r, w)
 	if upstream != nil && f.setsHost {
 		if repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); repl != nil {
 			host := pool.hosts[upstream]
@@ -199,7 +202,6 @@ func (f *followedGroup) update() error {
 			f.seen.Store(seen)
 			return err
 		}
-		f.previous.Store(old)
 		f.pool.Store(pool)
 	}
 	f.seen.Store(seen)
@@ -209,9 +211,9 @@ func (f *followedGroup) update() error {
 
 // newPool makes the pool for the servers. Servers that are in use already stay.
 func (f *followedGroup) newPool(members []followedMember) (*followedPool, error) {
-	usable := 0
+	usable := 0 // as groupDefinition.usable
 	for _, m := range members {
-		if !m.settings.Down {
+		if !m.settings.Down && !m.settings.Drain {
 			usable++
 		}
 	}
@@ -242,7 +244,19 @@ func (f *followedGroup) newPool(members []followedMember) (*followedPool, error)
 			server.stop()
 		}
 	}
+	f.plan(pool)
 	return pool, nil
+}
+
+// plan makes the plan of a pool. As in replan, the first one starts with its first server.
+func (f *followedGroup) plan(pool *followedPool) {
+	var start uint64
+	if f.pool.Load() != nil {
+		start = rand.Uint64() //nolint:gosec // needs no secure random number
+	}
+	pool.plan = f.group.newPlan(pool.upstreams, start, func(i int) (UpstreamServer, *serverRecovery) {
+		return pool.members[i].settings, pool.recoveries[i]
+	})
 }
 
 // hold makes a server.
@@ -324,18 +338,6 @@ func (f *followedGroup) close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// settingsOf returns the settings and the recovery of a server in a pool.
-func (g *UpstreamGroup) settingsOf(pool reverseproxy.UpstreamPool, i int) (UpstreamServer, *serverRecovery) {
-	if g.names != nil {
-		for _, known := range []*followedPool{g.names.pool.Load(), g.names.previous.Load()} {
-			if known != nil && &known.upstreams[0] == &pool[0] {
-				return known.members[i].settings, known.recoveries[i]
-			}
-		}
-	}
-	return g.Servers[pool[i].Dial], g.recoveries[pool[i].Dial]
 }
 
 // Interface guard

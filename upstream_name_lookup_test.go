@@ -354,8 +354,8 @@ func BenchmarkSelectWithNames(b *testing.B) {
 				pool.hosts[u] = [2]any{"app:80", "app"}
 			}
 			f := &followedGroup{names: newServerNames(), group: g, setsHost: setsHost}
+			f.plan(pool)
 			f.pool.Store(pool)
-			g.names = f
 			r := proxied("/some/path", "192.0.2.1")
 			vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 			b.ReportAllocs()

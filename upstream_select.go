@@ -19,12 +19,18 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if len(pool) == 0 {
 		return nil
 	}
-	if !markClientBody(r) {
-		return nil // the body cannot be sent again, so the error of the first server is final
-	}
 	plan := g.plan.Load()
 	if plan == nil || !plan.fits(pool) {
 		plan = g.replan(pool)
+	}
+	return g.selectBy(plan, pool, len(pool) == 1, r, w)
+}
+
+// selectBy returns the server for the request by a plan that fits the pool, or nil. isOnly
+// tells that a retry has the same single server.
+func (g *UpstreamGroup) selectBy(plan *upstreamPlan, pool reverseproxy.UpstreamPool, isOnly bool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	if !markClientBody(r) {
+		return nil // the body cannot be sent again, so the error of the first server is final
 	}
 	request := balance.Request{Servers: plan.serversOf(pool)}
 	if plan.keyOf != nil {
@@ -37,7 +43,7 @@ func (g *UpstreamGroup) Select(pool reverseproxy.UpstreamPool, r *http.Request, 
 	if plan.times != nil {
 		request.Now, timed = g.newAttempt(w)
 	}
-	if len(pool) == 1 && g.names == nil {
+	if isOnly {
 		index := g.choose(plan, request, r)
 		timed.begin(plan.times, index, r)
 		return chosenOf(pool, index)
@@ -119,16 +125,19 @@ func (g *UpstreamGroup) replan(pool reverseproxy.UpstreamPool) *upstreamPlan {
 	if old != nil {
 		start = rand.Uint64() //nolint:gosec // needs no secure random number
 	}
-	plan := g.newPlan(pool, start)
+	plan := g.newPlan(pool, start, func(i int) (UpstreamServer, *serverRecovery) {
+		return g.Servers[pool[i].Dial], g.recoveries[pool[i].Dial]
+	})
 	g.plan.Store(plan)
 	return plan
 }
 
-// newPlan makes a group of the pool's servers.
-func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64) *upstreamPlan {
+// newPlan makes a group of the pool's servers. settingsOf returns the settings of a server,
+// and its state or nil.
+func (g *UpstreamGroup) newPlan(pool reverseproxy.UpstreamPool, start uint64, settingsOf func(i int) (UpstreamServer, *serverRecovery)) *upstreamPlan {
 	members, routes := make([]balance.Member, len(pool)), make([]string, len(pool))
 	for i, upstream := range pool {
-		server, known := g.settingsOf(pool, i)
+		server, known := settingsOf(i)
 		members[i] = balance.Member{Address: upstream.Dial, Weight: server.Weight, Backup: server.Backup, Down: server.Down, Drain: server.Drain}
 		routes[i] = server.Route
 		if known != nil {

@@ -1,0 +1,117 @@
+package caddyhtpasswd
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// TestSettingsOfAddressesThatMove has an address that moves from one name to two. The list
+// of addresses stays the same.
+func TestSettingsOfAddressesThatMove(t *testing.T) {
+	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 127.0.1.2")
+	for _, tt := range []struct{ first, second, before, after string }{
+		{"weight=3", "", "127.0.1.1=21 127.0.1.2=7", "127.0.1.1=12 127.0.1.2=16"}, // 3 and 3+1
+		{"", "backup", "127.0.1.1=28", "127.0.1.1=14 127.0.1.2=14"},
+		{"", "drain", "127.0.1.1=28", "127.0.1.1=14 127.0.1.2=14"},
+	} {
+		dns.set("a.test", "127.0.1.1")
+		dns.set("b.test", "127.0.1.2")
+		s := startNames(t, dns, "server a.test:"+apps.port+" "+tt.first+"\nserver b.test:"+apps.port+" "+tt.second)
+		s.wantShare(tt.first+tt.second+" before", 28, tt.before)
+		dns.set("a.test", "127.0.1.1 127.0.1.2")
+		dns.lookAgain(2)
+		s.wantShare(tt.first+tt.second+" after", 28, tt.after)
+	}
+}
+
+// TestFailuresBesideDrainingAddress has one server that gets new requests, and one that
+// drains. As without names, failures do not take the first one out.
+func TestFailuresBesideDrainingAddress(t *testing.T) {
+	dns := startNameServer(t)
+	address, tried := brokenBackend(t)
+	_, port, _ := strings.Cut(address, ":")
+	dns.set("app.test", "127.0.0.1")
+	s := startNames(t, dns, "server app.test:"+port+"\nserver 127.0.1.9:"+port+" drain")
+	s.wantShare("a server that closes connections", 3, "status 502=3")
+	if got := tried.Load(); got != 3 {
+		t.Errorf("got %d connections, want 3: one for each request", got)
+	}
+}
+
+// TestDeadlineIsNoAnswerOfAServer has a gRPC call whose time is over before the server
+// responds. The end of the call sets no sticky cookie, and is no time of the server.
+func TestDeadlineIsNoAnswerOfAServer(t *testing.T) {
+	newSlowClock()
+	address := startH2C(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	var site string
+	runProxy(t, "server h2c://"+address+"\nsticky cookie srv\nbalance least_time", &site)
+	for _, body := range []string{"", "message"} {
+		r, err := http.NewRequest(http.MethodPost, site, strings.NewReader(body))
+		must(t, err)
+		r.Header = http.Header{"Content-Type": {"application/grpc"}, "Grpc-Timeout": {"1m"}}
+		resp, err := http.DefaultClient.Do(r)
+		must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Grpc-Status") != "4" {
+			t.Fatalf("body %q: got status %d, gRPC status %q, want 200 and 4", body, resp.StatusCode, resp.Header.Get("Grpc-Status"))
+		}
+		if cookies := resp.Header["Set-Cookie"]; cookies != nil {
+			t.Errorf("body %q: got cookies %q, want none", body, cookies)
+		}
+		if got := timeOf(t, address); got != 0 {
+			t.Errorf("body %q: got time %v, want none", body, got)
+		}
+	}
+}
+
+// TestDeadlineOfOtherRequests has requests that a gRPC server could take for a call, and
+// that clients send only to harm. The server gets more time for all of them, and none has
+// an answer that a cache could store.
+func TestDeadlineOfOtherRequests(t *testing.T) {
+	var timeout atomic.Value
+	address := startH2C(t, func(_ http.ResponseWriter, r *http.Request) {
+		timeout.Store(r.Header.Get("Grpc-Timeout"))
+		<-r.Context().Done()
+	})
+	var site string
+	runProxy(t, "server h2c://"+address, &site)
+	for _, tt := range []struct {
+		method string
+		types  []string
+	}{
+		{http.MethodGet, []string{"application/grpc"}},
+		{http.MethodGet, nil},
+		{http.MethodPut, []string{"application/grpc"}},
+		{http.MethodPost, []string{"text/plain", "application/grpc"}},
+		{http.MethodPost, []string{"Application/GRPC"}},
+	} {
+		r, err := http.NewRequest(tt.method, site, nil)
+		must(t, err)
+		r.Header = http.Header{"Content-Type": tt.types, "Grpc-Timeout": {"300m"}}
+		timeout.Store("")
+		resp, err := http.DefaultClient.Do(r)
+		must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusGatewayTimeout {
+			t.Errorf("%s, %q: got status %d, want 504", tt.method, tt.types, resp.StatusCode)
+		}
+		if got := timeout.Load(); got != "1300000u" {
+			t.Errorf("%s, %q: got timeout %q at the server, want 1.3s", tt.method, tt.types, got)
+		}
+	}
+}
+
+// startH2C starts a server that speaks only HTTP/2 without TLS, and returns its address.
+func startH2C(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.Protocols = protocols
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
