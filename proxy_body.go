@@ -47,7 +47,7 @@ func (p *ProxyPass) serveUpload(w http.ResponseWriter, r, out *http.Request, nex
 		}
 		out = buffered
 	}
-	guarded := &uploadWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: p.timed(w)}, body: body}
+	guarded := &uploadWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: p.times.timed(w)}, body: body}
 	err := p.send(guarded, out, next)
 	if guarded.held {
 		err = body.err()
@@ -97,6 +97,17 @@ type upload struct {
 
 func newUpload(r *http.Request) *upload {
 	return &upload{ReadCloser: r.Body, trailer: r.Trailer, length: r.ContentLength, reading: make(chan struct{}, 1)}
+}
+
+// waitedFor implements clientWait.
+func (u *upload) waitedFor() (time.Duration, bool) {
+	select {
+	case u.reading <- struct{}{}:
+		defer func() { <-u.reading }()
+		return u.waited, true
+	default:
+		return 0, false
+	}
 }
 
 func (u *upload) Read(p []byte) (int, error) {
@@ -202,6 +213,9 @@ type uploadWriter struct {
 	body *upload
 	held bool
 }
+
+// isOfServers implements ofServers.
+func (*uploadWriter) isOfServers() {}
 
 // WriteHeader holds back the status 499 if the body has failed.
 func (w *uploadWriter) WriteHeader(status int) {

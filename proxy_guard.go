@@ -157,7 +157,7 @@ func (p *ProxyPass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 		defer done()
 	}
 	if !hasBody(out) {
-		if err := p.send(p.timed(w), out, next); err != nil {
+		if err := p.send(p.times.timed(w), out, next); err != nil {
 			return p.fail(w, r, err)
 		}
 		return nil

@@ -17,18 +17,23 @@ type responseObserver interface {
 	observeResponse(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, func())
 }
 
+// ofServers marks the ResponseWriters that ProxyPass puts around its own for the responses
+// of servers.
+type ofServers interface {
+	isOfServers()
+	Unwrap() http.ResponseWriter
+}
+
 // withoutHook returns the ResponseWriter for a response that no server gave: inside those
 // that ProxyPass puts around it.
 func withoutHook(w http.ResponseWriter) http.ResponseWriter {
-	switch outer := w.(type) {
-	case *headerHook:
-		return withoutHook(outer.ResponseWriter)
-	case *timedWriter:
-		return withoutHook(outer.ResponseWriter)
-	case *uploadWriter:
-		return withoutHook(outer.ResponseWriter)
+	for {
+		outer, ok := w.(ofServers)
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
 	}
-	return w
 }
 
 // headerHook is a ResponseWriter that calls a function once, before the header of
@@ -43,6 +48,9 @@ type headerHook struct {
 func newHeaderHook(w http.ResponseWriter, before func(status int)) *headerHook {
 	return &headerHook{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, before: before}
 }
+
+// isOfServers implements ofServers.
+func (*headerHook) isOfServers() {}
 
 func (h *headerHook) call(status int) {
 	if !h.called {

@@ -66,8 +66,14 @@ type timedWriter struct {
 	group  *UpstreamGroup
 	begun  time.Time             // of the last attempt
 	server *balance.ResponseTime // nil if there is none
-	upload *upload
-	waited time.Duration // for the request body, before this attempt
+	upload clientWait            // nil without an upload
+	waited time.Duration         // for the request body, before this attempt
+}
+
+// clientWait tells how long the server has waited for the client's body. It returns false
+// while the body is being read.
+type clientWait interface {
+	waitedFor() (time.Duration, bool)
 }
 
 // timesFor returns the group of a handler if it needs the times.
@@ -82,13 +88,13 @@ func timesFor(proxy *reverseproxy.Handler) *UpstreamGroup {
 	return group
 }
 
-// timed returns a ResponseWriter that measures the time of the server, or w itself if the
-// group does not need it.
-func (p *ProxyPass) timed(w http.ResponseWriter) http.ResponseWriter {
-	if p.times == nil {
+// timed returns a ResponseWriter that measures the time of the server, or w itself if g is
+// nil.
+func (g *UpstreamGroup) timed(w http.ResponseWriter) http.ResponseWriter {
+	if g == nil {
 		return w
 	}
-	t := &timedWriter{group: p.times, inner: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	t := &timedWriter{group: g, inner: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
 	t.headerHook = headerHook{ResponseWriterWrapper: &t.inner, before: t.responded}
 	return t
 }
@@ -115,7 +121,7 @@ func (t *timedWriter) begin(times []*balance.ResponseTime, index int, r *http.Re
 		return
 	}
 	if body, ok := r.Body.(*clientBody); ok {
-		if t.upload, ok = body.closer.(*upload); ok {
+		if t.upload, ok = body.closer.(clientWait); ok {
 			if t.waited, ok = t.upload.waitedFor(); !ok {
 				return
 			}
@@ -141,16 +147,4 @@ func (t *timedWriter) responded(status int) {
 		took -= waited - t.waited
 	}
 	t.server.Add(took, now.UnixNano())
-}
-
-// waitedFor returns how long reading the body has waited for the client. It returns false
-// while the body is being read.
-func (u *upload) waitedFor() (time.Duration, bool) {
-	select {
-	case u.reading <- struct{}{}:
-		defer func() { <-u.reading }()
-		return u.waited, true
-	default:
-		return 0, false
-	}
 }

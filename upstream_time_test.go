@@ -272,13 +272,12 @@ func TestLeastTimeOfUploads(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			g, names := groupOf(t, "least_time", "a b")
-			p := &ProxyPass{times: g}
 			r := httptest.NewRequest(http.MethodPost, "http://example.com/", strings.NewReader("body"))
 			body := newUpload(r)
 			body.waited = time.Hour // before the attempt
 			r = caddyhttp.PrepareRequest(body.in(r, false), caddy.NewReplacer(), nil, nil)
 			pool := plainPool(names...)
-			w := p.timed(httptest.NewRecorder())
+			w := g.timed(httptest.NewRecorder())
 			// As Caddy's proxy does, which is given a uploadWriter.
 			guarded := &uploadWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, body: body}
 			if u := g.Select(pool, r, guarded); u.Dial != "a" {
@@ -320,7 +319,7 @@ func TestLeastTimeOfHeaders(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			g, names := groupOf(t, "least_time", "a")
-			w := (&ProxyPass{times: g}).timed(httptest.NewRecorder())
+			w := g.timed(httptest.NewRecorder())
 			g.Select(plainPool(names...), proxied("/", ""), w)
 			clock.pass(2 * time.Millisecond)
 			row.write(w)
@@ -344,10 +343,10 @@ func TestLeastTimeOfOneHandler(t *testing.T) {
 	outer, names := groupOf(t, "least_time", "a")
 	inner, _ := groupOf(t, "least_time", "a")
 	pool := plainPool(names...)
-	w := (&ProxyPass{times: outer}).timed(httptest.NewRecorder())
+	w := outer.timed(httptest.NewRecorder())
 	outer.Select(pool, proxied("/", ""), w)
 	clock.pass(10 * time.Millisecond)
-	within := (&ProxyPass{times: inner}).timed(w)
+	within := inner.timed(w)
 	inner.Select(pool, proxied("/", ""), within)
 	clock.pass(3 * time.Millisecond)
 	within.WriteHeader(http.StatusOK)
@@ -377,7 +376,7 @@ func TestOtherMethodsMeasureNothing(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	if got := new(ProxyPass).timed(w); got != w {
+	if got := (*UpstreamGroup)(nil).timed(w); got != w {
 		t.Errorf("got %T, want the writer itself", got)
 	}
 }
@@ -458,7 +457,7 @@ func BenchmarkSelectAndRespond(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				delete(vars, triedForVar) // each request is new
-				w := p.timed(under)
+				w := g.timed(under)
 				g.Select(pool, r, w)
 				w.WriteHeader(http.StatusOK)
 			}
