@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -242,5 +243,49 @@ func TestLeastTimeWithNames(t *testing.T) {
 			t.Errorf("after the end: %v is followed", key)
 			return true
 		})
+	}
+}
+
+// TestRefusedReloadsWithNames has configurations that fail after some servers were made, or
+// after all were. The active one goes on, and nothing is kept after its end.
+func TestRefusedReloadsWithNames(t *testing.T) {
+	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 127.0.1.2")
+	dns.set("app.test", "127.0.1.1 127.0.1.2")
+	group := "server app.test:" + apps.port + "\nserver 127.0.1.2:" + apps.port + "\nbalance least_time\nsticky cookie srv"
+	s := startNames(t, dns, group)
+	used := func() map[any]int {
+		refs := make(map[any]int)
+		for _, pool := range []*caddy.UsagePool{process.servers, process.names.inUse} {
+			pool.Range(func(key, _ any) bool {
+				refs[key], _ = pool.References(key)
+				return true
+			})
+		}
+		return refs
+	}
+	before := used()
+	good := s.config(dns, group)
+	for _, bad := range []string{
+		s.config(dns, group+"\nhealth_uri /health\nhealth_body ("),
+		strings.Replace(good, "proxy_pass app", "proxy_pass app\nlog_append x {", 1),
+		strings.Replace(good, "proxy_pass app", "proxy_pass app\ntls /no/such/file /no/such/key", 1),
+		strings.Replace(good, "resolvers "+dns.address, "resolvers 127.0.0.1:x", 1),
+		good + "https://localhost:{https} {\nproxy_pass app\ntls /no/such/file /no/such/key\n}\n",
+	} {
+		for range 2 {
+			if s.reload(bad) == nil {
+				t.Fatalf("got no error for\n%s", bad)
+			}
+		}
+		if got := used(); !maps.Equal(got, before) {
+			t.Errorf("got uses %v, want %v, after\n%s", got, before, bad)
+		}
+		if got := s.share(4); strings.Contains(got, "status") {
+			t.Errorf("got %s, want no error", got)
+		}
+	}
+	must(t, caddy.Stop())
+	if got := used(); len(got) > 0 {
+		t.Errorf("after the end: got uses %v, want none", got)
 	}
 }
