@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -288,4 +289,44 @@ func TestRefusedReloadsWithNames(t *testing.T) {
 	if got := used(); len(got) > 0 {
 		t.Errorf("after the end: got uses %v, want none", got)
 	}
+}
+
+// TestEverythingAtOnceWithNames has sessions while the addresses change and the
+// configuration is reloaded. No request fails.
+func TestEverythingAtOnceWithNames(t *testing.T) {
+	dns, apps := startNameServer(t), startFleet(t, "127.0.1.1 127.0.1.2 127.0.1.3")
+	dns.set("app.test", "127.0.1.1")
+	group := "server app.test:" + apps.port + " max_conns=100\nserver 127.0.1.3:" + apps.port + " backup route=b\nsticky cookie srv\nbalance least_time\nslow_start 1ms"
+	s := startNames(t, dns, group)
+	done := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 4 {
+		client := &http.Client{Transport: new(http.Transport)} // reload replaces that of s
+		t.Cleanup(client.CloseIdleConnections)
+		s := &namedSite{s.in(t, client), t}
+		clients.Go(func() {
+			session := new(stickyNames)
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if got := session.get(s); strings.HasPrefix(got, "status") {
+					t.Errorf("got %s, want no error", got)
+				}
+			}
+		})
+	}
+	for i := range 12 {
+		dns.set("app.test", fmt.Sprintf("127.0.1.%d 127.0.1.%d", 1+i%3, 1+(i+1)%3))
+		dns.lookAgain(1)
+		if i%3 == 2 {
+			if err := s.reload(s.config(dns, fmt.Sprintf("%s\nfail_duration %ds", group, i+1))); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	close(done)
+	clients.Wait()
 }
