@@ -195,8 +195,12 @@ func (f *followedGroup) update() error {
 	}
 	seen := f.names.changes.Load() // before the addresses are read
 	members := f.members()
-	old := f.pool.Load()
-	if old == nil || !slices.Equal(members, old.members) {
+	var before []followedMember
+	if old := f.pool.Load(); old != nil {
+		before = old.members
+	}
+	if before == nil || !slices.Equal(members, before) {
+		f.warnOfSharedAddresses(members, before)
 		pool, err := f.newPool(members)
 		if err != nil {
 			f.seen.Store(seen)

@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"net/netip"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -15,6 +16,7 @@ type followedMember struct {
 	isName      bool   // the host is a name
 	settings    UpstreamServer
 	maxRequests int
+	otherHost   string // of a line with the same address, if it differs; "" for none
 }
 
 // members returns the servers for the current addresses. A name without an address is
@@ -26,10 +28,6 @@ func (f *followedGroup) members() []followedMember {
 		m := followedMember{dial: dial, host: hostPort(line.dial), isName: line.name != nil, settings: line.settings, maxRequests: line.maxRequests}
 		key := canonicalDial(dial)
 		if i, known := index[key]; known {
-			if f.isTLS && members[i].host != m.host {
-				f.logger.Warn("two upstream servers have the same address; it is used with one of their names",
-					zap.String("address", dial), zap.Strings("servers", []string{members[i].host, m.host}))
-			}
 			members[i] = merged(members[i], m)
 			return
 		}
@@ -53,6 +51,17 @@ func (f *followedGroup) members() []followedMember {
 	return members
 }
 
+// warnOfSharedAddresses logs the servers that were not in a pool before and have the
+// address of another server with TLS, which then has only one of the two names.
+func (f *followedGroup) warnOfSharedAddresses(members, before []followedMember) {
+	for _, m := range members {
+		if f.isTLS && m.otherHost != "" && !slices.Contains(before, m) {
+			f.logger.Warn("two upstream servers have the same address; it is used with one of their names",
+				zap.String("address", m.dial), zap.Strings("servers", []string{m.host, m.otherHost}))
+		}
+	}
+}
+
 // canonicalDial returns the same text for the same IP address and port.
 func canonicalDial(dial string) string {
 	address, err := caddy.ParseNetworkAddress(dial)
@@ -69,10 +78,13 @@ func canonicalDial(dial string) string {
 // merged returns the server for an address that two lines have: their weights and limits
 // add up. A line that is down, drains or is a backup gives way to one that is not.
 func merged(a, b followedMember) followedMember {
+	if rank(b) < rank(a) {
+		a, b = b, a
+	}
+	if b.host != a.host {
+		a.otherHost = b.host
+	}
 	if rank(a) != rank(b) {
-		if rank(b) < rank(a) {
-			return b
-		}
 		return a
 	}
 	a.settings.Weight = min(max(a.settings.Weight, 1)+max(b.settings.Weight, 1), maxServerWeight)
