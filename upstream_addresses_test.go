@@ -53,21 +53,22 @@ func adaptedServers(t *testing.T, group string) string {
 func TestServerOnSeveralLines(t *testing.T) {
 	t.Parallel()
 	for group, want := range map[string]string{
-		"server a\nserver a":                                           "a:80 weight=2; retries 0",
-		"server a weight=3\nserver a":                                  "a:80 weight=4; retries 0",
-		"server a weight=65534\nserver a":                              "a:80 weight=65535; retries 0",
-		"server a\nserver a:80\nserver a":                              "a:80 weight=3; retries 0",
-		"server a max_conns=2\nserver a max_conns=3":                   "a:80 weight=2 max_conns=5; retries 0",
-		"server a max_conns=2\nserver a":                               "a:80 weight=2; retries 0",
-		"server a max_conns=0\nserver a max_conns=3":                   "a:80 weight=2; retries 0",
-		"server a\nserver b weight=2\nserver a weight=4":               "a:80 weight=5, b:80 weight=2; retries 1",
-		"server b\nserver a backup\nserver a weight=2 backup":          "b:80, a:80 weight=3 backup; retries 1",
-		"server b\nserver a down backup\nserver a backup down":         "b:80, a:80 weight=2 backup down; retries 0",
-		"server a:1-3 weight=2 max_conns=4\nserver a:2 max_conns=1":    "a:1 weight=2 max_conns=4, a:2 weight=3 max_conns=5, a:3 weight=2 max_conns=4; retries 2",
-		"server a:2\nserver a:1-3":                                     "a:2 weight=2, a:1, a:3; retries 2",
-		"server unix//x\nserver unix//x":                               "unix//x weight=2; retries 0",
-		"server {env.X}\nserver {env.X}":                               "{env.X} weight=2; retries 0",
-		"server a max_conns=2147483647\nserver a max_conns=2147483647": "a:80 weight=2 max_conns=2147483647; retries 0",
+		"server 10.0.0.1\nserver 10.0.0.1":                                           "10.0.0.1:80 weight=2; retries 0",
+		"server 10.0.0.1 weight=3\nserver 10.0.0.1":                                  "10.0.0.1:80 weight=4; retries 0",
+		"server 10.0.0.1 weight=65534\nserver 10.0.0.1":                              "10.0.0.1:80 weight=65535; retries 0",
+		"server 10.0.0.1\nserver 10.0.0.1:80\nserver 10.0.0.1":                       "10.0.0.1:80 weight=3; retries 0",
+		"server 10.0.0.1 max_conns=2\nserver 10.0.0.1 max_conns=3":                   "10.0.0.1:80 weight=2 max_conns=5; retries 0",
+		"server 10.0.0.1 max_conns=2\nserver 10.0.0.1":                               "10.0.0.1:80 weight=2; retries 0",
+		"server 10.0.0.1 max_conns=0\nserver 10.0.0.1 max_conns=3":                   "10.0.0.1:80 weight=2; retries 0",
+		"server 10.0.0.1\nserver 10.0.0.2 weight=2\nserver 10.0.0.1 weight=4":        "10.0.0.1:80 weight=5, 10.0.0.2:80 weight=2; retries 1",
+		"server 10.0.0.2\nserver 10.0.0.1 backup\nserver 10.0.0.1 weight=2 backup":   "10.0.0.2:80, 10.0.0.1:80 weight=3 backup; retries 1",
+		"server 10.0.0.2\nserver 10.0.0.1 down backup\nserver 10.0.0.1 backup down":  "10.0.0.2:80, 10.0.0.1:80 weight=2 backup down; retries 0",
+		"server 10.0.0.1:1-3 weight=2 max_conns=4\nserver 10.0.0.1:2 max_conns=1":    "10.0.0.1:1 weight=2 max_conns=4, 10.0.0.1:2 weight=3 max_conns=5, 10.0.0.1:3 weight=2 max_conns=4; retries 2",
+		"server 10.0.0.1:2\nserver 10.0.0.1:1-3":                                     "10.0.0.1:2 weight=2, 10.0.0.1:1, 10.0.0.1:3; retries 2",
+		"server a\nserver a":                                                         "a:80 weight=2; retries 1", // a name can have several addresses
+		"server unix//x\nserver unix//x":                                             "unix//x weight=2; retries 0",
+		"server {env.X}\nserver {env.X}":                                             "{env.X} weight=2; retries 0",
+		"server 10.0.0.1 max_conns=2147483647\nserver 10.0.0.1 max_conns=2147483647": "10.0.0.1:80 weight=2 max_conns=2147483647; retries 0",
 	} {
 		t.Run(group, func(t *testing.T) {
 			if got := adaptedServers(t, group); got != want {
@@ -99,16 +100,16 @@ func TestServersByModel(t *testing.T) {
 		for range 1 + random.IntN(6) {
 			first, weight, limit := 1+random.IntN(4), 1+random.IntN(4), random.IntN(3)
 			last := min(first+random.IntN(3), 4)
-			line := fmt.Sprintf("server a:%d-%d", first, last)
+			line := fmt.Sprintf("server 10.0.0.1:%d-%d", first, last)
 			if first == last {
-				line = fmt.Sprintf("server a:%d", first)
+				line = fmt.Sprintf("server 10.0.0.1:%d", first)
 			}
 			line += fmt.Sprintf(" weight=%d", weight)
 			if limit > 0 || random.IntN(2) == 0 {
 				line += fmt.Sprintf(" max_conns=%d", limit)
 			}
 			for port := first; port <= last; port++ {
-				dial := fmt.Sprintf("a:%d", port)
+				dial := fmt.Sprintf("10.0.0.1:%d", port)
 				if weights[dial] == 0 {
 					want = append(want, dial)
 				}
