@@ -65,6 +65,7 @@ func TestServerOnSeveralLines(t *testing.T) {
 		"server 10.0.0.2\nserver 10.0.0.1 down backup\nserver 10.0.0.1 backup down":  "10.0.0.2:80, 10.0.0.1:80 weight=2 backup down; retries 0",
 		"server 10.0.0.1:1-3 weight=2 max_conns=4\nserver 10.0.0.1:2 max_conns=1":    "10.0.0.1:1 weight=2 max_conns=4, 10.0.0.1:2 weight=3 max_conns=5, 10.0.0.1:3 weight=2 max_conns=4; retries 2",
 		"server 10.0.0.1:2\nserver 10.0.0.1:1-3":                                     "10.0.0.1:2 weight=2, 10.0.0.1:1, 10.0.0.1:3; retries 2",
+		"server a\nserver a":                                                         "a:80 weight=2; retries 1", // a name can have several addresses
 		"server unix//x\nserver unix//x":                                             "unix//x weight=2; retries 0",
 		"server {env.X}\nserver {env.X}":                                             "{env.X} weight=2; retries 0",
 		"server 10.0.0.1 max_conns=2147483647\nserver 10.0.0.1 max_conns=2147483647": "10.0.0.1:80 weight=2 max_conns=2147483647; retries 0",

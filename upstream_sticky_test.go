@@ -554,9 +554,9 @@ func TestStickyMistakes(t *testing.T) {
 func TestAdaptDrainDefaults(t *testing.T) {
 	t.Parallel()
 	for servers, want := range map[string][2]string{
-		"server 10.0.0.1\nserver 10.0.0.2 drain":           {`"retries":1`, ""},
+		"server 10.0.0.1\nserver 10.0.0.2 drain":                  {`"retries":1`, ""},
 		"server 10.0.0.1\nserver 10.0.0.2\nserver 10.0.0.3 drain": {`"retries":2`, `"max_fails":1`},
-		"server 10.0.0.1 drain\nserver 10.0.0.2 drain":     {`"retries":1`, ""},
+		"server 10.0.0.1 drain\nserver 10.0.0.2 drain":            {`"retries":1`, ""},
 	} {
 		got := adaptedProxies(t, "{\nupstream web {\n"+servers+"\nsticky cookie srv\n}\n}\n:80 {\nproxy_pass web\n}\n", nil)
 		if !strings.Contains(got, want[0]) || strings.Contains(got, "max_fails") != (want[1] != "") {
