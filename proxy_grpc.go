@@ -116,17 +116,17 @@ func parseGRPCTimeout(value string) (time.Duration, bool) {
 	if digits < 1 || digits > maxGRPCDigits {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(value[:digits], 10, 32)
-	if err != nil {
+	n, err := strconv.Atoi(value[:digits])
+	if err != nil || strings.ContainsAny(value, "+-") {
 		return 0, false
 	}
 	for _, u := range grpcUnits {
 		if u.name == value[digits] {
 			const longest = 24 * 365 * time.Hour // the longest possible one does not fit into a Duration
-			if n > uint64(longest/u.unit) {
+			if time.Duration(n) > longest/u.unit {
 				return longest, true
 			}
-			return time.Duration(n) * u.unit, true //nolint:gosec // at most longest
+			return time.Duration(n) * u.unit, true
 		}
 	}
 	return 0, false

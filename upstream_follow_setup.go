@@ -135,16 +135,16 @@ func nameHost(fields map[string]json.RawMessage, isTLS bool) bool {
 }
 
 // setField sets a field in a JSON object, which may be in other objects.
-func setField(object map[string]json.RawMessage, value any, path ...string) {
-	if len(path) > 1 {
+func setField(object map[string]json.RawMessage, value any, name string, path ...string) {
+	if len(path) > 0 {
 		inner := make(map[string]json.RawMessage)
-		if raw := object[path[0]]; raw != nil && json.Unmarshal(raw, &inner) != nil {
+		if raw := object[name]; raw != nil && json.Unmarshal(raw, &inner) != nil {
 			return
 		}
-		setField(inner, value, path[1:]...)
+		setField(inner, value, path[0], path[1:]...)
 		value = inner
 	}
-	object[path[0]], _ = json.Marshal(value) // a text, a list of texts, or JSON
+	object[name], _ = json.Marshal(value) // a text, a list of texts, or JSON
 }
 
 // removeField removes a field of a JSON object that is in another one.

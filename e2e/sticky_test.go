@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -24,7 +23,6 @@ type stickyServers struct {
 	t       *testing.T
 	names   []string
 	address map[string]string
-	mu      sync.Mutex
 	running map[string]*http.Server
 }
 
@@ -208,11 +206,11 @@ func TestStickyBrowser(t *testing.T) {
 	current, moves := page(login{"ann", "secret"}), 0
 	down := ""
 	for i := range 20 {
-		switch { // each server is down for three reloads
-		case i%6 == 1:
+		switch i % 6 { // each server is down for three reloads
+		case 1:
 			down = upstreams.names[(i/6+slices.Index(upstreams.names, current))%3]
 			upstreams.stop(down)
-		case i%6 == 4:
+		case 4:
 			upstreams.start(down)
 			down = ""
 		}
