@@ -153,9 +153,6 @@ func (w *cookieWriter) text(r *http.Request, value string, encrypted bool) strin
 	return text
 }
 
-// stickyAnswerVar is the variable of a request that has its stickyAnswer.
-const stickyAnswerVar = "upstream_group.sticky"
-
 // stickyAnswer sets the cookie on the response to a request.
 type stickyAnswer struct {
 	sessions  *stickySessions
@@ -173,13 +170,14 @@ func (g *UpstreamGroup) observesResponses() bool {
 // observeResponse implements responseObserver.
 func (g *UpstreamGroup) observeResponse(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, func()) {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	if vars == nil {
+	state := stateOf(vars)
+	if state == nil {
 		return w, func() {}
 	}
 	answer := &stickyAnswer{sessions: g.sessions, request: r, cookies: r.Header["Cookie"], encrypted: isEncrypted(r)}
-	before := vars[stickyAnswerVar] // of a proxy_pass around this one
-	vars[stickyAnswerVar] = answer
-	return newHeaderHook(w, func(status int) { answer.setCookie(w.Header(), status) }), func() { vars[stickyAnswerVar] = before }
+	before := state.answer // of a proxy_pass around this one
+	state.answer = answer
+	return newHeaderHook(w, func(status int) { answer.setCookie(w.Header(), status) }), func() { state.answer = before }
 }
 
 // setCookie sets the cookie in the header of a server's response. It replaces a cookie of

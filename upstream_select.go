@@ -49,18 +49,15 @@ func (g *UpstreamGroup) selectBy(plan *upstreamPlan, pool reverseproxy.UpstreamP
 		return chosenOf(pool, index)
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	before, _ := vars[triedForVar].(*http.Request)
-	if before == r {
-		request.Tried = triedFor(r, vars)
+	state := stateOf(vars)
+	if state != nil && state.request == r {
+		request.Tried = state.triedFor(r)
 	}
 	index := g.choose(plan, request, r)
 	timed.begin(plan.times, index, r)
 	upstream := chosenOf(pool, index)
-	if vars != nil && upstream != nil {
-		vars[lastTriedVar] = upstream
-		if before != r {
-			vars[triedForVar] = r
-		}
+	if state != nil && upstream != nil {
+		state.request, state.last = r, upstream
 	}
 	return upstream
 }
@@ -81,14 +78,33 @@ func chosenOf(pool reverseproxy.UpstreamPool, index int) *reverseproxy.Upstream 
 	return pool[index]
 }
 
-// In Caddy's retry loop, Select is called with the same request again. Each time that a
-// request goes through a handler, it is another copy. The variables of the request keep
-// this copy, the last server, and from the first retry on all servers that were tried.
-const (
-	triedForVar  = "upstream_group.request"
-	lastTriedVar = "upstream_group.last"
-	allTriedVar  = "upstream_group.tried"
-)
+// groupStateVar is the variable of a request that has its groupState.
+const groupStateVar = "upstream_group"
+
+// groupState is what groups keep of a request. In Caddy's retry loop, Select is called
+// with the same request again. Each time that a request goes through a handler, it is
+// another copy.
+//
+// The variables of a request are a map, which Caddy's transport reads while it dials, even
+// after the request has got another connection. So they are written once, before the first
+// attempt. Later only the fields change, which the transport does not read.
+type groupState struct {
+	request *http.Request          // the copy of the last attempt
+	last    *reverseproxy.Upstream // of the last attempt
+	tried   *triedServers          // from the first retry on
+	answer  *stickyAnswer          // of the proxy_pass that handles the request; nil for none
+}
+
+// stateOf returns the state of a request, by its variables. It returns nil without
+// variables.
+func stateOf(vars map[string]any) *groupState {
+	state, _ := vars[groupStateVar].(*groupState)
+	if state == nil && vars != nil {
+		state = new(groupState)
+		vars[groupStateVar] = state
+	}
+	return state
+}
 
 // triedServers are the servers to which a request was already sent.
 type triedServers struct {
@@ -97,16 +113,14 @@ type triedServers struct {
 }
 
 // triedFor returns the servers to which a request was sent before this retry.
-func triedFor(r *http.Request, vars map[string]any) *balance.Tried {
-	t, _ := vars[allTriedVar].(*triedServers)
-	if t == nil || t.request != r {
-		t = &triedServers{request: r}
-		vars[allTriedVar] = t
+func (s *groupState) triedFor(r *http.Request) *balance.Tried {
+	if s.tried == nil || s.tried.request != r {
+		s.tried = &triedServers{request: r}
 	}
-	if last, _ := vars[lastTriedVar].(*reverseproxy.Upstream); last != nil {
-		t.Add(last.Dial)
+	if s.last != nil {
+		s.tried.Add(s.last.Dial)
 	}
-	return &t.Tried
+	return &s.tried.Tried
 }
 
 // replan makes and stores the plan for the pool.

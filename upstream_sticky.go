@@ -130,10 +130,11 @@ func (s *stickySessions) choose(plan *upstreamPlan, request balance.Request, r *
 		return chosen
 	}
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	answer, _ := vars[stickyAnswerVar].(*stickyAnswer)
-	if answer == nil || answer.sessions != s {
+	state, _ := vars[groupStateVar].(*groupState)
+	if state == nil || state.answer == nil || state.answer.sessions != s {
 		return plan.group.Choose(request) // not by ProxyPass: the cookie could not be set
 	}
+	answer := state.answer
 	chosen, session := plan.group.ChooseSticky(request, ids.inCookies(answer.cookies, s.cookie.name))
 	answer.value = ""
 	if session >= 0 {

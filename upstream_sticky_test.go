@@ -595,7 +595,7 @@ func benchmarkSticky(b *testing.B, g *UpstreamGroup, pool reverseproxy.UpstreamP
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		delete(vars, triedForVar) // each request is new
+		stateOf(vars).request = nil // each request is new
 		g.Select(pool, r, nil)
 	}
 }

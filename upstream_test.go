@@ -727,7 +727,7 @@ func benchmarkSelect(b *testing.B, g *UpstreamGroup, pool reverseproxy.UpstreamP
 		r := proxied("/some/path", "192.0.2.1")
 		vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 		return func() {
-			delete(vars, triedForVar) // each request is new
+			stateOf(vars).request = nil // each request is new
 			g.Select(pool, r, nil)
 		}
 	}
