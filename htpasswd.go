@@ -171,6 +171,7 @@ type userStore struct {
 	key     uint64 // distinguishes the users of this file from those of others
 	name    sourceName
 	current atomic.Pointer[userTable]
+	pending replacements
 	followed
 }
 
@@ -192,16 +193,23 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	}
 	old := s.current.Load()
 	if old != nil {
-		next.inherit(old)
+		s.inherit(next, old)
 	}
 	s.current.Store(next)
 	if old != nil {
-		next.inherit(old) // what was verified since the first call
+		s.inherit(next, old) // what was verified since the first call
 	}
+	s.pending.loaded(next)
 	logFindings(&next.file.Findings, logger, s.path, "invalid line skipped; its user cannot log in")
 	next.warnOfWeak(logger, s.path, old)
 	next.warnOfNobody(logger, s.path)
 	return nil
+}
+
+// inherit copies what next may inherit from the previous version.
+func (s *userStore) inherit(next, old *userTable) {
+	next.inherit(old)
+	s.pending.apply(old, next)
 }
 
 // warnOfWeak warns about users with a weak hash, unless the previous version has had

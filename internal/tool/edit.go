@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/atomicfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
@@ -94,35 +95,30 @@ func (t *tool) runRemove(ctx context.Context, path, name string) error {
 }
 
 // change edits the text of a file and replaces the file. It calls edit while it
-// holds the lock of the file's directory, so that no concurrent change is lost.
+// holds the lock of the file, so that no concurrent change is lost.
 func (t *tool) change(ctx context.Context, path, name string, edit func(text string) (string, error)) error {
-	file, err := atomicfile.Open(ctx, path, func() {
-		t.say("waiting for other processes that are changing files in the directory of %s", shown.Text(path))
-	})
-	if errors.Is(err, context.Canceled) {
-		return errInterrupted
-	}
-	if err != nil {
-		return denied(err)
-	}
-	defer file.Close() //nolint:errcheck // exiting releases the lock, too
-	text, err := t.read(file, path, name)
-	if err != nil {
-		return err
-	}
-	isNew := !file.Exists()
-	edited, err := edit(text)
-	if err != nil {
-		return err
-	}
-	if edited == text && !isNew {
-		return nil
-	}
 	group, advice := newFileGroup(user.LookupGroup, os.Geteuid())
-	if err := file.Replace(edited, group); err != nil {
+	isNew, err := htedit.Edit(ctx, path, htedit.Options{Create: t.create, Group: group, Waiting: func() {
+		t.say("waiting for other processes that are changing files in the directory of %s", shown.Text(path))
+	}}, func(text string) (string, error) {
+		if err := isPasswordFile(path, name, text); err != nil {
+			return "", err
+		}
+		return edit(text)
+	})
+	_, isOurs := errors.AsType[*exitError](err)
+	switch {
+	case isOurs:
+		return err
+	case errors.Is(err, context.Canceled):
+		return errInterrupted
+	case errors.Is(err, htedit.ErrNoFile):
+		return t.missing(path)
+	case errors.Is(err, htedit.ErrReplace):
 		return failed(ExitFile, "%s", err)
-	}
-	if isNew {
+	case err != nil:
+		return denied(err)
+	case isNew:
 		t.say("New file %s%s", shown.Text(path), advice(path, atomicfile.IsTamperProof(path)))
 	}
 	return nil
