@@ -174,6 +174,7 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //	    keep_authorization
 //	    allow_http
 //	    cache       off | <max_age>
+//	    rehash      [<cost>]
 //	}
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one
@@ -186,7 +187,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}
 	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
 		Dispenser:  h.Dispenser,
-		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache"},
+		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash"},
 		repeatable: []string{"require", "exempt"},
 		elsewhere:  nginxAuth,
 	}}
@@ -258,6 +259,8 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		h.AllowHTTP, err = true, p.s.noArgument()
 	case "cache":
 		h.Cache, err = p.parseCache()
+	case "rehash":
+		h.Rehash, err = p.parseRehash()
 	case "require":
 		err = p.parseRequire()
 	case "exempt":

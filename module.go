@@ -89,12 +89,18 @@ type Handler struct {
 	// How verified passwords are cached. Default: each until its user's line changes.
 	Cache *Cache `json:"cache,omitempty"`
 
+	// Whether weak hashes in the files are replaced by bcrypt, each after a login with
+	// its password. The server must be able to replace the files. Default: none is
+	// replaced.
+	Rehash *Rehash `json:"rehash,omitempty"`
+
 	users     userStores
 	names     []string // of the files in users, for the choice of decoys
 	groups    groupStores
 	acquired  []any // keys in the pool of sources
 	exempt    caddyhttp.MatcherSets
 	cache     cachePolicy
+	rehash    handlerRehash
 	shared    *shared
 	guard     *guard // of shared
 	challenge string // "" if the realm has placeholders
@@ -148,6 +154,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionFiles(); err != nil {
 		return err
 	}
+	h.provisionRehash()
 	h.warnOfNobody()
 	return app.(*App).checkSites(ctx)
 }
@@ -171,7 +178,7 @@ func (h *Handler) Validate() error {
 	case c != nil && c.MaxAge < 0:
 		return fmt.Errorf("cache: max_age: expected a duration above zero, found %s", time.Duration(c.MaxAge))
 	}
-	return nil
+	return h.Rehash.validate()
 }
 
 // errUserHeader returns the error for a header that cannot be a user header.
@@ -244,6 +251,7 @@ func (h *Handler) Cleanup() error {
 		h.users[i].name.remove(name)
 	}
 	h.names = nil
+	h.rehash.release()
 	var errs []error
 	for _, key := range h.acquired {
 		_, err := h.shared.sources.pool.Delete(key)
