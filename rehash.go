@@ -170,8 +170,16 @@ func (e entry) inherit(after entry) {
 	}
 }
 
-// isUsed reports whether a handler replaces weak hashes in the file.
-func (r *storeRehash) isUsed() bool { return r.handlers.Load() > 0 }
+// state returns whether a handler replaces weak hashes in the file, how many logins are
+// pending, and why the file cannot be written, or "".
+func (r *storeRehash) state() (pending int, failure string, isUsed bool) {
+	w := r.worker.Load()
+	if w == nil || r.handlers.Load() == 0 {
+		return 0, "", false
+	}
+	pending, failure = w.State()
+	return pending, failure, true
+}
 
 // retry ends the pause after the file could not be written: it has just changed.
 func (r *storeRehash) retry() {

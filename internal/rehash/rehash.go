@@ -44,7 +44,7 @@ const (
 	RetryAfter = 5 * time.Minute
 
 	// maxShare limits how much of the time is spent on writing large files: a write is
-	// followed by a pause of so many times its duration.
+	// followed by a pause of so many times its duration, but of MaxDelay at most.
 	maxShare = 20
 
 	// writeTimeout is how long a write waits for other writers.

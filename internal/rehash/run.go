@@ -122,9 +122,10 @@ func (w *Worker) write(b *batch) {
 	ctx, cancel := context.WithTimeout(w.ctx, writeTimeout)
 	defer cancel()
 	err := w.replace(ctx, b)
-	b.rested = time.Now().Add(max(Interval, maxShare*time.Since(start)))
+	b.rested = time.Now().Add(Interval)
 	switch {
 	case err == nil:
+		b.rested = time.Now().Add(max(Interval, min(maxShare*time.Since(start), MaxDelay)))
 	case w.ctx.Err() != nil || !b.isRetry:
 		b.isRetry = true
 		return
