@@ -27,12 +27,12 @@ var (
 	busyWorkersMetric    = newMetric(prometheus.GaugeValue, "hash_workers_busy", "Number of password hashes being computed.")
 	queueLengthMetric    = newMetric(prometheus.GaugeValue, "hash_queue_length", "Number of logins waiting for a hash to be computed.")
 
-	usersMetric        = newMetric(prometheus.GaugeValue, "file_users", "Number of users in the password file who can log in.", "file")
-	weakHashesMetric   = newMetric(prometheus.GaugeValue, "file_weak_hashes", "Number of users in the password file whose hash is weak.", "file")
-	invalidLinesMetric = newMetric(prometheus.GaugeValue, "file_invalid_lines", "Number of invalid lines in the file.", "file", "kind")
-	lastLoadMetric     = newMetric(prometheus.GaugeValue, "file_last_load_success_timestamp_seconds", "Unix time at which the active version of the file was loaded.", "file", "kind")
-	loadSuccessMetric  = newMetric(prometheus.GaugeValue, "file_last_load_successful", "Whether the last attempt to load the file succeeded. If it is 0, the previous version is active.", "file", "kind")
-	loadFailuresMetric = newMetric(prometheus.CounterValue, "file_load_failures_total", "Number of failed loads of the file. Repeated failures for the same reason count once.", "file", "kind")
+	usersMetric         = newMetric(prometheus.GaugeValue, "file_users", "Number of users in the password file who can log in.", "file")
+	weakHashesMetric    = newMetric(prometheus.GaugeValue, "file_weak_hashes", "Number of users in the password file whose hash is weak.", "file")
+	invalidLinesMetric  = newMetric(prometheus.GaugeValue, "file_invalid_lines", "Number of invalid lines in the file.", "file", "kind")
+	lastLoadMetric      = newMetric(prometheus.GaugeValue, "file_last_load_success_timestamp_seconds", "Unix time at which the active version of the file was loaded.", "file", "kind")
+	loadSuccessMetric   = newMetric(prometheus.GaugeValue, "file_last_load_successful", "Whether the last attempt to load the file succeeded. If it is 0, the previous version is active.", "file", "kind")
+	loadFailuresMetric  = newMetric(prometheus.CounterValue, "file_load_failures_total", "Number of failed loads of the file. Repeated failures for the same reason count once.", "file", "kind")
 	rehashSuccessMetric = newMetric(prometheus.GaugeValue, "file_last_rehash_successful", "Whether weak hashes in the password file can be replaced, as found by the last attempt or check. Only for files with rehash.", "file")
 )
 
