@@ -62,6 +62,9 @@ func (e replaceError) Unwrap() []error { return []error{ErrReplace, e.error} }
 //
 // Edit waits for other writers for up to a minute, or until ctx is done.
 func Edit(ctx context.Context, path string, o Options, edit func(text string) (string, error)) (isNew bool, err error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
 	if o.Waiting == nil {
 		o.Waiting = func() {}
 	}
