@@ -174,7 +174,7 @@ func TestMetricNames(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", metricsUsers)
 	s.write("groups", "staff: ann\n")
-	must(t, s.reload(metricsSite))
+	must(t, s.reload(strings.Replace(metricsSite, "file {dir}/users", "file {dir}/users\n\t\t\trehash", 1)))
 	s.get("/", "ann", "wrong")
 	registry := prometheus.NewPedanticRegistry()
 	for range 2 { // as for two sites
@@ -182,8 +182,8 @@ func TestMetricNames(t *testing.T) {
 	}
 	families, err := registry.Gather()
 	must(t, err)
-	if len(families) != 13 {
-		t.Errorf("got %d metrics, want 13", len(families))
+	if len(families) != 15 {
+		t.Errorf("got %d metrics, want 15", len(families))
 	}
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	must(t, err)
