@@ -305,9 +305,9 @@ func FuzzCheck(f *testing.F) {
 		if got := p.Check(password, password); got == ReasonNone {
 			t.Error("the user name is accepted for another user")
 		}
-		// An accepted password stays one with a character in front that is none of a
+		// An accepted password, if its separators count already, stays one with a character in front that is none of a
 		// repetition, word or sequence.
-		if longer := "\u4e00" + password; len(longer) <= MaxBytes && !strings.Contains(password, "\u4e00") && p.Check(user, longer) == ReasonPredictable {
+		if longer := "\u4e00" + password; utf8.RuneCountInString(password) >= minSeparated && len(longer) <= MaxBytes && !strings.Contains(password, "\u4e00") && p.Check(user, longer) == ReasonPredictable {
 			t.Error("a longer password is predictable")
 		}
 	})
