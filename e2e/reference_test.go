@@ -253,6 +253,8 @@ func TestReferencePasswordLimits(t *testing.T) {
 		{"SHA crypt", []string{sha512(1_000_000), sha512(1_000)}, []string{sha512(1_000_001)}},
 		{"PBKDF2", []string{pbkdf2("-sha256", 4_000_000, 64, 32), pbkdf2("-sha512", 2_000_000, 16, 64), pbkdf2("", 4_000_000, 1, 20)}, []string{pbkdf2("-sha256", 4_000_001, 16, 32), pbkdf2("-sha512", 2_000_001, 16, 64), pbkdf2("-sha256", 1, 65, 32)}},
 		{"salted SHA-1", []string{ssha(4), ssha(64)}, []string{ssha(3), ssha(65)}},
+		{"names in braces", []string{"{CRYPT}" + bcrypt("$2y$", "14"), "{blf-crypt}" + bcrypt("$2y$", "04"), "{SHA512-CRYPT}" + sha512(1_000), "{ARGON2}" + argon2(8, 1, 8, 16), "!{CRYPT}" + sha512(1_000), "{CRYPT}!" + sha512(1_000)},
+			[]string{"{CRYPT}" + bcrypt("$2y$", "15"), "{BLF-CRYPT}" + sha512(1_000), "{CRYPT}{PLAIN}secret", "{CRYPT}{CRYPT}" + sha512(1_000), "{CRYPT}" + argon2(8, 1, 8, 16), "{SHA512-CRYPT.B64}JDYk"}},
 		{"plain text", []string{"{PLAIN}secret"}, []string{"secret"}},
 		{"unknown formats", nil, []string{"_J9..CCCCXBrApuq2UDI", "$sha1$40000$salt$" + strings.Repeat(".", 28), "$md5$salt$$" + strings.Repeat(".", 22), "$3$$" + strings.Repeat("0", 32), "$gy$j9T$salt$" + strings.Repeat(".", 43), "{MD5}" + base64Of(16)}},
 		{"marks of locked accounts", []string{"*", "!", "!!", "x", "", "!" + sha512(5_000)}, []string{"?"}},
