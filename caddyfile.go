@@ -174,6 +174,9 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //	    keep_authorization
 //	    allow_http
 //	    cache       off | <max_age>
+//	    change_password <path> {
+//	        min_length <n>
+//	    }
 //	}
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one
@@ -186,7 +189,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}
 	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
 		Dispenser:  h.Dispenser,
-		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache"},
+		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "change_password"},
 		repeatable: []string{"require", "exempt"},
 		elsewhere:  nginxAuth,
 	}}
@@ -258,6 +261,8 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		h.AllowHTTP, err = true, p.s.noArgument()
 	case "cache":
 		h.Cache, err = p.parseCache()
+	case "change_password":
+		h.ChangePassword, err = p.parseChangePassword()
 	case "require":
 		err = p.parseRequire()
 	case "exempt":

@@ -89,6 +89,9 @@ type Handler struct {
 	// How verified passwords are cached. Default: each until its user's line changes.
 	Cache *Cache `json:"cache,omitempty"`
 
+	// The page on which users change their passwords. Default: none.
+	ChangePassword *ChangePassword `json:"change_password,omitempty"`
+
 	users     userStores
 	names     []string // of the files in users, for the choice of decoys
 	groups    groupStores
@@ -171,7 +174,7 @@ func (h *Handler) Validate() error {
 	case c != nil && c.MaxAge < 0:
 		return fmt.Errorf("cache: max_age: expected a duration above zero, found %s", time.Duration(c.MaxAge))
 	}
-	return nil
+	return h.ChangePassword.validate()
 }
 
 // errUserHeader returns the error for a header that cannot be a user header.
@@ -274,6 +277,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if err != nil {
 		return h.answer.write(w, r, err)
+	}
+	if decided == resultPassed && h.ChangePassword.isFor(r) {
+		return h.servePasswordPage(w, r)
 	}
 	if h.KeepAuthorization {
 		httpfield.Set(r.Header, headerAuthorization, values)

@@ -114,6 +114,38 @@ func (c *Counter) Add(key uint64, now time.Time, window time.Duration) int {
 	return 1
 }
 
+// Raise makes a key have at least the events of another key, in the window of that key.
+// If the key already has as many events in its window, nothing changes. So a second call
+// has no further effect.
+func (c *Counter) Raise(key, from uint64, now time.Time, window time.Duration) {
+	ms := c.clock(now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cell := c.cell(from)
+	events, _ := unpack(cell, ms, window)
+	if events == 0 {
+		return
+	}
+	set := &c.sets[key%setCount]
+	least, fewest := 0, MaxCount+1
+	for i := range set {
+		old := set[i].cell.Load()
+		n, _ := unpack(old, ms, window)
+		if set[i].key.Load() == key {
+			if n < events {
+				set[i].cell.Store(cell)
+			}
+			return
+		}
+		if n < fewest {
+			least, fewest = i, n
+		}
+	}
+	set[least].cell.Store(0) // as in Add
+	set[least].key.Store(key)
+	set[least].cell.Store(cell)
+}
+
 // Forget removes the events of a key, and reports whether there were any.
 func (c *Counter) Forget(key uint64) bool {
 	c.mu.Lock()
