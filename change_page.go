@@ -64,10 +64,10 @@ func (p *pageRequest) show() error {
 // post answers a form. Nothing of it is read, and no hash is computed, unless a page of
 // this site has sent it.
 func (p *pageRequest) post() (changeResult, error) {
-	if err := passwordpage.CheckOrigin(p.r.Header, ownOrigin(p.r)); err != nil {
+	form, err := passwordpage.ReadForm(p.w, p.r, ownOrigin(p.r))
+	if errors.Is(err, passwordpage.ErrOtherOrigin) {
 		return p.otherOrigin(err)
 	}
-	form, err := passwordpage.ReadForm(p.w, p.r)
 	if err != nil {
 		return changeBadForm, p.write(passwordpage.StatusOf(err), passwordpage.Page{Problem: sentence(err.Error()) + " Nothing was changed."})
 	}

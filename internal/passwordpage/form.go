@@ -44,7 +44,7 @@ var (
 	ErrFormRead  = errors.New("the form was not received completely, or not in time")
 )
 
-// StatusOf returns the status for an error of ReadForm or CheckOrigin.
+// StatusOf returns the status for an error of ReadForm.
 func StatusOf(err error) int {
 	switch {
 	case errors.Is(err, ErrOtherOrigin):
@@ -57,22 +57,25 @@ func StatusOf(err error) int {
 	return http.StatusBadRequest
 }
 
-// ReadForm reads the form of a POST: at most MaxBody bytes, and for at most ten seconds.
-// Each password must be there exactly once. Other fields are ignored. The query of the URL
-// is not read.
-func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
+// ReadForm reads the form of a POST. It refuses a form that was not sent by a page of the
+// origin own (see CheckOrigin), and one of another type, before it reads any of it. It
+// reads at most MaxBody bytes, and for at most ten seconds. Each password must be there
+// exactly once. Other fields are ignored. The query of the URL is not read.
+func ReadForm(w http.ResponseWriter, r *http.Request, own Origin) (Form, error) {
+	controller := http.NewResponseController(w)
+	// Also for a form that is refused: the server reads the rest of it before it responds.
+	// Without support for deadlines, the server's own timeouts apply.
+	_ = controller.SetReadDeadline(time.Now().Add(readTimeout))
+	if err := CheckOrigin(r.Header, own); err != nil {
+		return Form{}, err
+	}
 	if !isForm(r.Header["Content-Type"], r.Header["Content-Encoding"]) {
 		return Form{}, ErrFormType
 	}
 	if r.ContentLength > MaxBody {
 		return Form{}, ErrFormSize
 	}
-	body := http.MaxBytesReader(w, r.Body, MaxBody)
-	controller := http.NewResponseController(w)
-	// Without support for deadlines, the server's own timeouts apply.
-	_ = controller.SetReadDeadline(time.Now().Add(readTimeout))
-	text, err := io.ReadAll(body)
-	_ = controller.SetReadDeadline(time.Time{})
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	defer clear(text)
 	if _, isTooLarge := errors.AsType[*http.MaxBytesError](err); isTooLarge {
 		return Form{}, ErrFormSize
@@ -80,6 +83,7 @@ func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
 	if err != nil {
 		return Form{}, ErrFormRead
 	}
+	_ = controller.SetReadDeadline(time.Time{}) // otherwise the server would take the client for gone
 	return parseForm(string(text))
 }
 

@@ -2,8 +2,8 @@
 // form that it sends, and the decision whether a page of the same site has sent it. It
 // knows neither users nor files.
 //
-// A handler passes a GET to [Page.Write]. For a POST, it calls [CheckOrigin] and
-// [ReadForm], and then answers with a [Page] that says what has happened.
+// A handler answers a GET with an empty [Page]. For a POST, it calls [ReadForm], and answers
+// with a Page that says what has happened.
 //
 // The package promises:
 //
