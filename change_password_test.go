@@ -615,6 +615,61 @@ func TestChangePasswordAfterAnEdit(t *testing.T) {
 	}
 }
 
+// TestChangePasswordWhileTheFileIsBroken has a version on disk that cannot be loaded. The
+// previous version lets users in, but must not replace what somebody is editing.
+func TestChangePasswordWhileTheFileIsBroken(t *testing.T) {
+	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite(""))
+	replace(t, filepath.Join(s.dir, "users"), "<html>\n")
+	checkPage(t, "the change", s.changePassword("alice", "secret", newPassword), 409, "changed at the same time, so your password was not changed")
+	if readText(t, filepath.Join(s.dir, "users")) != "<html>\n" {
+		t.Error("the file has changed")
+	}
+	if a := s.get("/", "alice", "secret"); a.status != 200 {
+		t.Errorf("the old password: got %d, want 200", a.status)
+	}
+	if log := s.log(); !strings.Contains(log, `"msg":"password not changed; the user's line was changed at the same time"`) {
+		t.Error("the log does not say why")
+	}
+}
+
+// TestChangePasswordAfterAnotherHash gives the user another hash of the same password just
+// before the form, as rehash does: the change goes on.
+func TestChangePasswordAfterAnotherHash(t *testing.T) {
+	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite(""))
+	current := "secret"
+	for round := range 5 {
+		s.get("/", "alice", current)
+		hash, err := crypt.Make("bcrypt", 4, []byte(current))
+		must(t, err)
+		replace(t, filepath.Join(s.dir, "users"), "alice:"+hash+"\n")
+		next := fmt.Sprintf("orbit-%d-walnut-kettle", round)
+		checkPage(t, "the change", s.changePassword("alice", current, next), 200, "has been changed")
+		if a := s.get("/", "alice", next); a.status != 200 {
+			t.Errorf("the new password: got %d, want 200", a.status)
+		}
+		current = next
+	}
+}
+
+// TestChangePasswordAfterAReset replaces the user's line by one with another password, in
+// the moment before the new hash is written.
+func TestChangePasswordAfterAReset(t *testing.T) {
+	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite("cache off"))
+	path := filepath.Join(s.dir, "users")
+	verify, n := process.guard.verify, 0
+	process.guard.verify = func(class crypt.Class, hash string, password []byte) bool {
+		if n++; n == 2 { // after the login of the request: that of the form
+			defer replace(t, path, aliceOther)
+		}
+		return verify(class, hash, password)
+	}
+	a := s.changePassword("alice", "secret", newPassword)
+	checkPage(t, "the change", a, 422, "The current password is not correct.")
+	if readText(t, path) != aliceOther {
+		t.Error("the administrator's hash was replaced")
+	}
+}
+
 // TestChangePasswordOverPlainHTTP changes a password without TLS, where that is allowed.
 func TestChangePasswordOverPlainHTTP(t *testing.T) {
 	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, `http://localhost:{http} {
