@@ -107,6 +107,16 @@ type adminFile struct {
 	LastError string `json:"last_error,omitempty"`
 	// LoadFailures counts failed loads. Repeated failures for the same reason count once.
 	LoadFailures int `json:"load_failures"`
+	// Rehash is absent if no site replaces weak hashes in the file.
+	Rehash *adminRehash `json:"rehash,omitempty"`
+}
+
+// adminRehash says how weak hashes in a file are replaced.
+type adminRehash struct {
+	// Pending is the number of logins whose new hash is not written yet.
+	Pending int `json:"pending"`
+	// LastError is why the file cannot be written; absent if it can.
+	LastError string `json:"last_error,omitempty"`
 }
 
 // adminLimit is a limit on failed logins.
@@ -157,6 +167,9 @@ func newAdminFile(f *fileInUse) adminFile {
 	if f.store != nil {
 		file.Users, _ = f.users.file.Count()
 		file.Formats = f.users.file.Formats()
+		if pending, failure, isUsed := f.store.rehash.state(); isUsed {
+			file.Rehash = &adminRehash{pending, failure}
+		}
 	} else {
 		file.Users = len(f.groups.Of)
 	}

@@ -174,6 +174,7 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //	    keep_authorization
 //	    allow_http
 //	    cache       off | <max_age>
+//	    rehash      [<cost>]
 //	    change_password <path> {
 //	        min_length <n>
 //	    }
@@ -189,7 +190,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}
 	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
 		Dispenser:  h.Dispenser,
-		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "change_password"},
+		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash", "change_password"},
 		repeatable: []string{"require", "exempt"},
 		elsewhere:  nginxAuth,
 	}}
@@ -261,6 +262,8 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		h.AllowHTTP, err = true, p.s.noArgument()
 	case "cache":
 		h.Cache, err = p.parseCache()
+	case "rehash":
+		h.Rehash, err = p.parseRehash()
 	case "change_password":
 		h.ChangePassword, err = p.parseChangePassword()
 	case "require":

@@ -67,8 +67,10 @@ func TestCaddyfile(t *testing.T) {
 		{"cache off", "file a\ncache off", `{"files": ["a"], "cache": {"off": true}}`},
 		{"cache max_age", "file a\ncache 10m", `{"files": ["a"], "cache": {"max_age": 600000000000}}`},
 		{"cache days", "file a\ncache 1d", `{"files": ["a"], "cache": {"max_age": 86400000000000}}`},
-		{"all", "file a\ngroup_file g\nrealm R\nrequire user u\nexempt /e\nuser_header H\nkeep_authorization\nallow_http\ncache 5s",
-			`{"files": ["a"], "group_files": ["g"], "realm": "R", "require": {"users": ["u"]}, "exempt": [{"path": ["/e"]}], "user_header": "H", "keep_authorization": true, "allow_http": true, "cache": {"max_age": 5000000000}}`},
+		{"rehash", "file a\nrehash", `{"files": ["a"], "rehash": {}}`},
+		{"rehash with a cost", "file a\nrehash 12", `{"files": ["a"], "rehash": {"cost": 12}}`},
+		{"all", "file a\ngroup_file g\nrealm R\nrequire user u\nexempt /e\nuser_header H\nkeep_authorization\nallow_http\ncache 5s\nrehash 11",
+			`{"files": ["a"], "group_files": ["g"], "realm": "R", "require": {"users": ["u"]}, "exempt": [{"path": ["/e"]}], "user_header": "H", "keep_authorization": true, "allow_http": true, "cache": {"max_age": 5000000000}, "rehash": {"cost": 11}}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			config, err := adapted("example.com\n@health path /health\n@both {\npath /both\nmethod PUT\n}\nhtpasswd {\n" + row.block + "\n}\n")
@@ -157,7 +159,7 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"nothing", "htpasswd", "3", []string{"expected at least one password file, found none", "file <path>"}},
 		{"empty block", "htpasswd {\n}", "4", []string{"expected at least one password file, found none", "file <path>"}},
 		{"block without file", "htpasswd {\nrealm x\nallow_http\n}", "6", []string{"expected at least one password file, found none", "file <path>"}},
-		{"unknown subdirective", "htpasswd {\nfile a\nfiles b\n}", "5", []string{"'files'", "htpasswd", "file, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache"}},
+		{"unknown subdirective", "htpasswd {\nfile a\nfiles b\n}", "5", []string{"'files'", "htpasswd", "file, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash"}},
 		{"subdirective of nginx", "htpasswd {\nauth_basic_user_file a\n}", "4", []string{"'auth_basic_user_file'", "file"}},
 		{"subdirective in upper case", "htpasswd {\nFILE a\n}", "4", []string{"'FILE'", "file"}},
 		// file and group_file
@@ -210,6 +212,15 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"cache 5m off", "htpasswd {\nfile a\ncache 5m off\n}", "5", []string{"cache: unexpected argument 'off'"}},
 		{"cache twice", "htpasswd {\nfile a\ncache 5m\ncache off\n}", "6", []string{"cache", "line 5"}},
 		{"cache 5m with a block", "htpasswd {\nfile a\ncache 5m {\n}\n}", "5", []string{"cache", "unexpected block: expected none"}},
+
+		// rehash
+		{"rehash 9", "htpasswd {\nfile a\nrehash 9\n}", "5", []string{"rehash", "10 to 14", "'9'"}},
+		{"rehash 15", "htpasswd {\nfile a\nrehash 15\n}", "5", []string{"rehash", "10 to 14", "'15'"}},
+		{"rehash a word", "htpasswd {\nfile a\nrehash bcrypt\n}", "5", []string{"rehash", "10 to 14", "'bcrypt'"}},
+		{"rehash empty", "htpasswd {\nfile a\nrehash \"\"\n}", "5", []string{"rehash", "10 to 14", "''"}},
+		{"rehash two", "htpasswd {\nfile a\nrehash 10 12\n}", "5", []string{"rehash: unexpected argument '12'", "10 to 14"}},
+		{"rehash with a block", "htpasswd {\nfile a\nrehash {\n}\n}", "5", []string{"rehash", "unexpected block: expected none"}},
+		{"rehash twice", "htpasswd {\nfile a\nrehash\nrehash 11\n}", "6", []string{"rehash", "line 5"}},
 		{"cache off with a block", "htpasswd {\nfile a\ncache off {\n}\n}", "5", []string{"cache", "unexpected block: expected none"}},
 		// require
 		{"require nothing", "htpasswd {\nfile a\nrequire\n}", "5", []string{"require", "'user <name>...'", "'group <name>...'"}},

@@ -500,6 +500,21 @@ func TestChangePasswordHashes(t *testing.T) {
 	}
 }
 
+// TestChangePasswordWithRehash uses the cost of rehash, and changes a password whose weak
+// hash is being replaced.
+func TestChangePasswordWithRehash(t *testing.T) {
+	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": carol}, changeSite("rehash 11"))
+	checkPage(t, "the change", s.changePassword("carol", "carols", newPassword), 200, "has been changed")
+	if text := readText(t, filepath.Join(s.dir, "users")); !strings.HasPrefix(text, "carol:$2y$11$") {
+		t.Errorf("the file is now %q, want a hash of cost 11", text)
+	}
+	for password, want := range map[string]int{newPassword: 200, "carols": 401} {
+		if a := s.get("/", "carol", password); a.status != want {
+			t.Errorf("%s: got %d, want %d", password, a.status, want)
+		}
+	}
+}
+
 // TestChangePasswordOfSeveralLines changes the password of a user who is in two files, and
 // twice in the first of them.
 func TestChangePasswordOfSeveralLines(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
@@ -19,25 +18,24 @@ import (
 const writeTimeout = 10 * time.Second
 
 // newHashOf returns the format and the cost of a new hash for a user. bcrypt is what nginx
-// and Apache read, too. Its cost never falls below that of the present hash. Only a user
-// with Argon2 gets Argon2id: then no other server reads the file.
-func newHashOf(user lookup) (format string, cost int) {
-	const least = 10
-	class := user.class()
-	switch class.Format.Name {
+// and Apache read, too. Its cost is never below that of the present hash, nor below that of
+// rehash. Only a user with Argon2 gets Argon2id: then no other server reads the file.
+func (h *Handler) newHashOf(user lookup) (format string, cost int) {
+	cost = max(minRehashCost, h.rehash.cost)
+	switch class := user.class(); class.Format.Name {
 	case "argon2id", "argon2i":
 		return "argon2id", 0
-	case "bcrypt":
+	case rehashFormat:
 		present, _ := strconv.Atoi(class.Cost) // crypt.Parse has checked it
-		return "bcrypt", max(present, least)
+		cost = max(cost, present)
 	}
-	return "bcrypt", least
+	return rehashFormat, cost
 }
 
 // makeHash computes a new hash for a user in the hash queue, like the hash of a login of
 // the client.
 func (h *Handler) makeHash(ctx context.Context, client uint64, user lookup, password []byte) (string, error) {
-	format, cost := newHashOf(user)
+	format, cost := h.newHashOf(user)
 	key := attemptKey{user: user.entry.Name} // without a hash, unlike the key of any login
 	_, _ = rand.Read(key.digest[:])          // never fails; no two changes share a hash
 	type result struct {
@@ -51,7 +49,7 @@ func (h *Handler) makeHash(ctx context.Context, client uint64, user lookup, pass
 		Start: func() (func() verdict, error) {
 			return func() verdict {
 				start := time.Now()
-				hash, err := crypt.Make(format, cost, password)
+				hash, err := h.guard.makeHash(format, cost, password)
 				h.guard.hashTimes.WithLabelValues(format).Observe(time.Since(start).Seconds())
 				made <- result{hash, err}
 				return verdict{}

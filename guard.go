@@ -16,6 +16,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rehash"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
@@ -28,7 +29,9 @@ type guard struct {
 	now      func() time.Time
 	seed     maphash.Seed // of the keys
 
-	verify func(class crypt.Class, hash string, password []byte) bool // tests replace it
+	// Tests replace these.
+	verify   func(class crypt.Class, hash string, password []byte) bool
+	makeHash func(format string, cost int, password []byte) (string, error)
 
 	failures [scopeCount]*ratelimit.Counter
 	exceeded [scopeCount]exceededNotes
@@ -37,12 +40,13 @@ type guard struct {
 	refusals *rate.Limiter
 	lines    logLines
 	files    func() []fileInUse
+	rehash   rehash.Room
 
 	statistics
 }
 
 func newGuard(settings func() *settings, now func() time.Time) *guard {
-	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, statistics: newStatistics()}
+	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, makeHash: crypt.Make, statistics: newStatistics()}
 	for s := range g.failures {
 		g.failures[s] = ratelimit.New(now())
 	}

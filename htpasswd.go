@@ -21,6 +21,7 @@ type userTable struct {
 	file     *htfile.Users
 	memories []userMemory // of the users in file.All, at the same positions
 	decoys   rendezvous.Table
+	rehash   []uint8 // for each of file.Classes: see rehashFrom
 }
 
 // parseUsers makes a table from the text of an htpasswd file, without cached passwords
@@ -30,7 +31,7 @@ func parseUsers(text string) (*userTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &userTable{file, make([]userMemory, len(file.All)), newDecoyTable(file.Classes)}, nil
+	return &userTable{file, make([]userMemory, len(file.All)), newDecoyTable(file.Classes), rehashCosts(file.Classes)}, nil
 }
 
 // entry is a user in a table: the user's line in the file, and the user's memory. The
@@ -69,6 +70,8 @@ type recognizedClients struct {
 
 	guard *guard // to which the key name belongs
 	name  uint64 // the key of the user name, kept because most requests need it
+
+	rehash rehashClaim // of the user
 }
 
 const recognizedPlaces = 8
@@ -172,6 +175,7 @@ type userStore struct {
 	name    sourceName
 	current atomic.Pointer[userTable]
 	pending replacements
+	rehash  storeRehash
 	followed
 }
 
@@ -200,6 +204,7 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 		s.inherit(next, old) // what was verified since the first call
 	}
 	s.pending.loaded(next)
+	s.rehash.retry()
 	logFindings(&next.file.Findings, logger, s.path, "invalid line skipped; its user cannot log in")
 	next.warnOfWeak(logger, s.path, old)
 	next.warnOfNobody(logger, s.path)

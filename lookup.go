@@ -31,6 +31,10 @@ func (s userStores) find(user []byte) lookup {
 
 func (l lookup) class() crypt.Class { return l.table.file.Classes[l.entry.Class].Class }
 
+// needsRehash reports whether the hash of a usable entry is to be replaced by bcrypt of
+// that cost.
+func (l *lookup) needsRehash(cost int) bool { return cost >= int(l.table.rehash[l.entry.Class]) }
+
 // isUsable reports whether the user can log in.
 func (l lookup) isUsable() bool { return l.entry.exists() && l.entry.State == htfile.StateUsable }
 

@@ -22,17 +22,19 @@ var (
 	requestsMetric       = newMetric(prometheus.CounterValue, "requests_total", "Number of requests by result. A request counts once for each htpasswd handler that it reaches.", "result")
 	cacheHitsMetric      = newMetric(prometheus.CounterValue, "password_cache_hits_total", "Number of logins that needed no hash because the password was cached.")
 	limitsExceededMetric = newMetric(prometheus.CounterValue, "limits_exceeded_total", "Number of times that a limit on failed logins was exceeded.", "limit")
+	rehashesMetric       = newMetric(prometheus.CounterValue, "rehashes_total", "Number of weak password hashes considered by rehash after a login, by result.", "result")
 	workersMetric        = newMetric(prometheus.GaugeValue, "hash_workers", "Maximum number of password hashes computed at the same time.")
 	changesMetric        = newMetric(prometheus.CounterValue, "password_changes_total", "Number of forms sent by the page for changing a password, by result.", "result")
 	busyWorkersMetric    = newMetric(prometheus.GaugeValue, "hash_workers_busy", "Number of password hashes being computed.")
 	queueLengthMetric    = newMetric(prometheus.GaugeValue, "hash_queue_length", "Number of logins waiting for a hash to be computed.")
 
-	usersMetric        = newMetric(prometheus.GaugeValue, "file_users", "Number of users in the password file who can log in.", "file")
-	weakHashesMetric   = newMetric(prometheus.GaugeValue, "file_weak_hashes", "Number of users in the password file whose hash is weak.", "file")
-	invalidLinesMetric = newMetric(prometheus.GaugeValue, "file_invalid_lines", "Number of invalid lines in the file.", "file", "kind")
-	lastLoadMetric     = newMetric(prometheus.GaugeValue, "file_last_load_success_timestamp_seconds", "Unix time at which the active version of the file was loaded.", "file", "kind")
-	loadSuccessMetric  = newMetric(prometheus.GaugeValue, "file_last_load_successful", "Whether the last attempt to load the file succeeded. If it is 0, the previous version is active.", "file", "kind")
-	loadFailuresMetric = newMetric(prometheus.CounterValue, "file_load_failures_total", "Number of failed loads of the file. Repeated failures for the same reason count once.", "file", "kind")
+	usersMetric         = newMetric(prometheus.GaugeValue, "file_users", "Number of users in the password file who can log in.", "file")
+	weakHashesMetric    = newMetric(prometheus.GaugeValue, "file_weak_hashes", "Number of users in the password file whose hash is weak.", "file")
+	invalidLinesMetric  = newMetric(prometheus.GaugeValue, "file_invalid_lines", "Number of invalid lines in the file.", "file", "kind")
+	lastLoadMetric      = newMetric(prometheus.GaugeValue, "file_last_load_success_timestamp_seconds", "Unix time at which the active version of the file was loaded.", "file", "kind")
+	loadSuccessMetric   = newMetric(prometheus.GaugeValue, "file_last_load_successful", "Whether the last attempt to load the file succeeded. If it is 0, the previous version is active.", "file", "kind")
+	loadFailuresMetric  = newMetric(prometheus.CounterValue, "file_load_failures_total", "Number of failed loads of the file. Repeated failures for the same reason count once.", "file", "kind")
+	rehashSuccessMetric = newMetric(prometheus.GaugeValue, "file_last_rehash_successful", "Whether weak hashes in the password file can be replaced, as found by the last attempt or check. Only for files with rehash.", "file")
 )
 
 // metrics collects the metrics. All configurations share them, so a reload does
@@ -56,6 +58,7 @@ func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, metric := range []metric{
 		requestsMetric, cacheHitsMetric, limitsExceededMetric, changesMetric, workersMetric, busyWorkersMetric, queueLengthMetric,
 		usersMetric, weakHashesMetric, invalidLinesMetric, lastLoadMetric, loadSuccessMetric, loadFailuresMetric,
+		rehashesMetric, rehashSuccessMetric,
 	} {
 		descs <- metric.Desc
 	}
@@ -75,6 +78,9 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 	for s, name := range scopeNames {
 		send(limitsExceededMetric, float64(g.limitsExceeded[s].Load()), name)
 	}
+	for result, name := range rehashResultLabels {
+		send(rehashesMetric, float64(g.rehashes[result].Load()), name)
+	}
 	for result, name := range changeLabels {
 		send(changesMetric, float64(g.changes[result].Load()), name)
 	}
@@ -90,14 +96,21 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 			users, weak := f.users.file.Count()
 			send(usersMetric, float64(users), path)
 			send(weakHashesMetric, float64(weak), path)
+			if _, failure, isUsed := f.store.rehash.state(); isUsed {
+				send(rehashSuccessMetric, oneIf(failure == ""), path)
+			}
 		}
 		send(invalidLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
 		send(lastLoadMetric, float64(f.status.LoadedAt.UnixMilli())/1e3, path, f.kind())
-		success := 1.0
-		if f.status.Failure != "" {
-			success = 0
-		}
-		send(loadSuccessMetric, success, path, f.kind())
+		send(loadSuccessMetric, oneIf(f.status.Failure == ""), path, f.kind())
 		send(loadFailuresMetric, float64(f.status.Failures), path, f.kind())
 	}
+}
+
+// oneIf returns 1 for true and 0 for false.
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -89,6 +89,11 @@ type Handler struct {
 	// How verified passwords are cached. Default: each until its user's line changes.
 	Cache *Cache `json:"cache,omitempty"`
 
+	// Whether weak hashes in the files are replaced by bcrypt, each after a login with
+	// its password. The server must be able to replace the files. Default: none is
+	// replaced.
+	Rehash *Rehash `json:"rehash,omitempty"`
+
 	// The page on which users change their passwords. Default: none.
 	ChangePassword *ChangePassword `json:"change_password,omitempty"`
 
@@ -98,6 +103,7 @@ type Handler struct {
 	acquired  []any // keys in the pool of sources
 	exempt    caddyhttp.MatcherSets
 	cache     cachePolicy
+	rehash    handlerRehash
 	shared    *shared
 	guard     *guard // of shared
 	challenge string // "" if the realm has placeholders
@@ -151,6 +157,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionFiles(); err != nil {
 		return err
 	}
+	h.provisionRehash()
 	h.warnOfNobody()
 	return app.(*App).checkSites(ctx)
 }
@@ -173,6 +180,9 @@ func (h *Handler) Validate() error {
 		return errors.New("cache: expected either 'off' or a max_age, found both")
 	case c != nil && c.MaxAge < 0:
 		return fmt.Errorf("cache: max_age: expected a duration above zero, found %s", time.Duration(c.MaxAge))
+	}
+	if err := h.Rehash.validate(); err != nil {
+		return err
 	}
 	return h.ChangePassword.validate()
 }
@@ -247,6 +257,7 @@ func (h *Handler) Cleanup() error {
 		h.users[i].name.remove(name)
 	}
 	h.names = nil
+	h.rehash.release()
 	var errs []error
 	for _, key := range h.acquired {
 		_, err := h.shared.sources.pool.Delete(key)

@@ -34,8 +34,12 @@ type pooledFile[S store] struct {
 	store S
 }
 
-// Destruct stops following the file. It implements caddy.Destructor.
-func (f *pooledFile[S]) Destruct() error { return f.Close() }
+// Destruct closes the store, and stops following the file. It implements
+// caddy.Destructor.
+func (f *pooledFile[S]) Destruct() error {
+	f.store.close()
+	return f.Close()
+}
 
 // followSettings returns the active settings for followed files, and a channel that is
 // closed when they change.

@@ -18,6 +18,8 @@ type statistics struct {
 
 	limitsExceeded [scopeCount]atomic.Uint64
 
+	rehashes [rehashResultCount]atomic.Uint64
+
 	// Comparisons with cached passwords. Only tests read misses.
 	cacheHits, cacheMisses atomic.Uint64
 

@@ -15,6 +15,7 @@ type store interface {
 	load(text string, logger *zap.Logger) error
 	follow(f *follow.Follower)
 	awaitCurrent(ctx context.Context)
+	close() // when nobody uses the store any more
 }
 
 // awaitCurrent waits until the files that have changed are read.
@@ -30,6 +31,8 @@ type followed struct {
 }
 
 func (s *followed) follow(f *follow.Follower) { s.file = f }
+
+func (s *followed) close() {}
 
 // awaitCurrent waits until the file is read, if it has changed.
 func (s *followed) awaitCurrent(ctx context.Context) {

@@ -120,6 +120,7 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
 		if *passed = a.lookup; v.result == resultPassed {
+			h.rehashIfWeak(&a.lookup, c)
 			return v, nil
 		}
 		if round == 0 { // once: later changes were made after the login arrived
@@ -245,6 +246,7 @@ func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 			return verdict{}, errStale
 		}
 		now.entry.recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])
+		h.rehashIfWeak(&now, a.credentials)
 	}
 	return v, nil
 }

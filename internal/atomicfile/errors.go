@@ -8,15 +8,27 @@ import (
 	"io/fs"
 )
 
-// ownerError is the error for a file whose owner or group this user cannot set on
-// the new version.
+// OwnerError is the error for a file whose owner or group this user cannot set on the
+// new version.
+type OwnerError struct {
+	Path     string // escaped for messages
+	UID, GID uint32 // of the file
+	Advice   string // for a person who runs a command
+	err      error
+}
+
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("%s: replacing it would change its owner (%d:%d); %s: %s", e.Path, e.UID, e.GID, e.Advice, e.err)
+}
+
+func (e *OwnerError) Unwrap() error { return e.err }
+
 func (f *File) ownerError(err error) error {
 	advice := f.insteadOfSudo(f.seen.Uid)
 	if advice == "" {
 		advice = "run this with sudo, or as its owner, who must be in its group"
 	}
-	return fmt.Errorf("%s: replacing it would change its owner (%d:%d); %s: %w",
-		f.shown, f.seen.Uid, f.seen.Gid, advice, cause(err))
+	return &OwnerError{f.shown, f.seen.Uid, f.seen.Gid, advice, cause(err)}
 }
 
 // insteadOfSudo returns what to do instead of using sudo, for a file that root would

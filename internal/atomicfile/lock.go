@@ -41,13 +41,13 @@ func (f *File) acquire(ctx context.Context) error {
 	if target == f.old {
 		what = "it"
 	}
-	timer := time.NewTimer(0)
+	start, timer := time.Now(), time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("%s: cannot lock %s: locked by another process for more than %s", f.shown, what, lockTime)
+				return fmt.Errorf("%s: cannot lock %s: locked by another process for more than %s", f.shown, what, time.Since(start).Round(time.Second))
 			}
 			return ctx.Err()
 		case <-timer.C:

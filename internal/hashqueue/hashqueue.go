@@ -13,6 +13,8 @@
 //   - A task starts within Config.MaxWait, or Do returns [ErrOverloaded]. The
 //     number of waiting tasks is bounded.
 //   - A run that has begun is finished, even if nobody waits for it any more.
+//   - Functions passed to [Queue.DoIdle] never delay a task: one at a time starts
+//     while a worker is free and no task waits, and takes no worker.
 package hashqueue
 
 import (
@@ -73,6 +75,9 @@ type Queue[K comparable, V any] struct {
 	waiting int
 	calls   map[K]*call[K, V]
 	turns   turns[K, V]
+
+	idle          list.List // of *idleTask
+	isIdleRunning bool
 }
 
 // New returns an empty queue.
@@ -201,11 +206,12 @@ func (q *Queue[K, V]) leaveIfWaiting(w *waiter[K, V]) bool {
 	return true
 }
 
-// dispatch starts tasks while workers are free.
+// dispatch starts tasks while workers are free, and an idle function if no task waits.
 func (q *Queue[K, V]) dispatch() {
 	for q.running < q.config.Workers() {
 		w := q.turns.next()
 		if w == nil {
+			q.startIdle()
 			return
 		}
 		run, err := w.Start()

@@ -66,6 +66,9 @@ func checkIdle(t testing.TB, q *Queue[string, string]) {
 		t.Errorf("left behind: %d running, %d waiting, %d calls, %d lines, %d regular and %d demoted clients, want none",
 			q.running, q.waiting, len(q.calls), len(q.turns.lines), q.turns.regular.Len(), q.turns.demoted.Len())
 	}
+	if q.isIdleRunning || q.idle.Len() != 0 {
+		t.Errorf("left behind: %d idle functions, one running: %t", q.idle.Len(), q.isIdleRunning)
+	}
 }
 
 // TestClientsTakeTurns checks the order in which waiting tasks start.

@@ -62,6 +62,9 @@ func (e replaceError) Unwrap() []error { return []error{ErrReplace, e.error} }
 //
 // Edit waits for other writers for up to a minute, or until ctx is done.
 func Edit(ctx context.Context, path string, o Options, edit func(text string) (string, error)) (isNew bool, err error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
 	if o.Waiting == nil {
 		o.Waiting = func() {}
 	}
@@ -87,18 +90,27 @@ func Edit(ctx context.Context, path string, o Options, edit func(text string) (s
 	return isNew, nil
 }
 
-// Check returns the error with which Edit would fail for an existing file, as far as it
-// is known without waiting for other writers or changing anything.
+// Check returns the error with which Replace and SetPassword would fail for a file, as
+// far as it is known without waiting for other writers or changing anything.
 func Check(path string) error {
 	file, err := atomicfile.Look(path)
 	if err != nil {
-		return err
+		return forServer(err)
 	}
 	defer file.Close() //nolint:errcheck // only looked at
 	if !file.Exists() {
 		return noFileError{path}
 	}
-	return file.Check()
+	return forServer(file.Check())
+}
+
+// forServer replaces advice for a person who runs a command: a server is not run with
+// sudo.
+func forServer(err error) error {
+	if e, ok := errors.AsType[*atomicfile.OwnerError](err); ok {
+		return fmt.Errorf("%s: replacing it would change its owner (%d:%d), which is not the user of the server: %w", e.Path, e.UID, e.GID, e.Unwrap())
+	}
+	return err
 }
 
 // ErrChanged is returned if the entry of a user is not the expected one any more.
@@ -126,7 +138,7 @@ func Replace(ctx context.Context, path string, changes []htfile.Change) (made []
 		return edited, nil
 	})
 	if err != nil {
-		return make([]bool, len(changes)), err
+		return make([]bool, len(changes)), forServer(err)
 	}
 	return made, nil
 }
@@ -145,7 +157,7 @@ func SetPassword(ctx context.Context, path string, change htfile.Change) error {
 		}
 		return edited, nil
 	})
-	return err
+	return forServer(err)
 }
 
 // has reports whether a user can log in with a hash.

@@ -47,6 +47,12 @@ type fileReport struct {
 	// Gone reports whether the file was replaced or deleted outside the container:
 	// the path leads to an old version.
 	Gone bool `json:"gone,omitempty"`
+	// Replaceable reports whether the user caddy can replace the file, as rehash and
+	// change_password need. It is absent without such a user, and if an access control
+	// list may say otherwise.
+	Replaceable *bool `json:"replaceable_by_caddy,omitempty"`
+	// NotReplaceable is the reason why the user caddy cannot.
+	NotReplaceable string `json:"not_replaceable,omitempty"`
 
 	// isTamperProof reports whether nobody else can replace the file before a
 	// command that names it is run.
@@ -159,6 +165,7 @@ func newFileReport(path string) *fileReport {
 	if server, err := user.Lookup(serverUser); err == nil && !hasACL(path) {
 		r.Unreadable = !mayRead(server, r.Owner, r.Group, mode)
 		r.needsOthers = !r.Unreadable && !mayRead(server, r.Owner, r.Group, mode&^0o004)
+		r.checkReplaceable(server)
 	}
 	users, err := htfile.ParseLines(text, r.add)
 	if err != nil {
@@ -170,13 +177,7 @@ func newFileReport(path string) *fileReport {
 
 // mayRead reports whether mode, owner and group let a user read a file.
 func mayRead(u *user.User, owner, group string, mode fs.FileMode) bool {
-	switch {
-	case owner == u.Username:
-		return mode&0o400 != 0
-	case isMember(u, group):
-		return mode&0o040 != 0
-	}
-	return mode&0o004 != 0
+	return may(u, 4, owner, group, mode)
 }
 
 // isMember reports whether a user is in a group, which is given as by
@@ -251,6 +252,7 @@ func (r *fileReport) String() string {
 	case r.MountPoint:
 		fmt.Fprintf(&b, "%s: is mounted as a single file; a server in this container does not see a replacement outside; mount the directory instead of the file\n", path)
 	}
+	b.WriteString(r.replaceableText())
 	for _, u := range r.Users {
 		if u.Weak {
 			fmt.Fprintf(&b, "%s:%d: weak hash (%s): user %s; reset this password\n", path, u.Line, u.Format, shown.Text(string(u.Name)))
