@@ -11,8 +11,9 @@ import (
 // MinUnpredictable is the minimum number of unpredictable characters in a password.
 // What does not follow from other characters counts as it is. These parts count less:
 //
-//   - a common password or word, also with changed case or with signs that look like
-//     letters: 2 characters
+//   - one of about 700 words of which common passwords consist (words.txt), also with
+//     changed case or with signs that look like letters: 2 characters
+//   - another of the 20,000 most common passwords (common.txt), likewise: 3 characters
 //   - a part of the user name: 1 character
 //   - the repetition of an earlier part, or of the last character: 1 character
 //   - a sequence of the alphabet, of digits or of neighboring keys, in either
@@ -22,13 +23,15 @@ import (
 //
 // The way to read the password that has the fewest characters counts. Other readings
 // are the password without its most frequent separator, such as spaces, which then
-// counts once; and the password with each repeated character written once.
+// counts once (from 12 characters on); and the password with each repeated character
+// written once.
 const MinUnpredictable = 8
 
 // Costs of parts, in half characters.
 const (
 	costChar        = 2
 	costWord        = 4
+	costCommon      = 6
 	costName        = 2
 	costRepetition  = 2
 	costSequence    = 4
@@ -40,6 +43,7 @@ const (
 	minSequence    = 4
 	minAlternating = 6
 	minDigits      = 4
+	minSeparated   = 12 // a sign that occurs twice in a short random password is no separator
 
 	minCost = MinUnpredictable * costChar
 )
@@ -57,11 +61,14 @@ func judge(text []rune, names [][]rune) Reason {
 
 // cost returns the number of unpredictable characters in text, in half characters.
 func cost(text []rune, names [][]rune) int {
-	return min(
+	least := min(
 		costOf(text, names),
-		costOf(withoutSeparator(text), names)+costChar,
 		costOf(slices.Compact(lower(text)), names)+costRepetition,
 	)
+	if len(text) >= minSeparated {
+		least = min(least, costOf(withoutSeparator(text), names)+costChar)
+	}
+	return least
 }
 
 // costOf finds the cheapest way to divide text into parts, from its end.
@@ -85,9 +92,11 @@ func costOf(text []rune, names [][]rune) int {
 		parts(minSequence, sequence(folded[i:]), func(int) int { return costSequence })
 		parts(minAlternating, alternating(folded[i:]), func(int) int { return costAlternating })
 		parts(minDigits, digits(text[i:]), func(n int) int { return (n + 1) * costDigits })
-		for _, word := range commonWords()[plain[i]] {
-			if hasPrefix(plain[i:], word) {
-				part(len(word), costWord)
+		if len(text)-i >= minWord {
+			for _, word := range commonWords()[[minWord]rune(plain[i:])] {
+				if hasPrefix(plain[i:], word.text) {
+					part(len(word.text), word.cost)
+				}
 			}
 		}
 		for _, name := range names {
@@ -221,19 +230,35 @@ func nameWords(user string) [][]rune {
 	return words
 }
 
-//go:embed words.txt
-var wordsText string
+var (
+	//go:embed words.txt
+	wordsText string
+	//go:embed common.txt
+	commonText string
+)
 
-// commonWords returns the words of words.txt by their first characters.
-var commonWords = sync.OnceValue(func() map[rune][][]rune {
-	words := make(map[rune][][]rune)
-	for line := range strings.Lines(wordsText) {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
-		for word := range strings.FieldsSeq(line) {
-			folded := fold([]rune(word))
-			words[folded[0]] = append(words[folded[0]], folded)
+// word is a word of one of the lists, as by fold.
+type word struct {
+	text []rune
+	cost int
+}
+
+// commonWords returns the words of the lists by their first characters.
+var commonWords = sync.OnceValue(func() map[[minWord]rune][]word {
+	words := make(map[[minWord]rune][]word)
+	for _, list := range []struct {
+		text string
+		cost int
+	}{{wordsText, costWord}, {commonText, costCommon}} {
+		for line := range strings.Lines(list.text) {
+			if strings.HasPrefix(line, "#") {
+				continue
+			}
+			for text := range strings.FieldsSeq(line) {
+				folded := fold([]rune(text))
+				first := [minWord]rune(folded)
+				words[first] = append(words[first], word{folded, list.cost})
+			}
 		}
 	}
 	return words
