@@ -146,7 +146,7 @@ func (p *pageRequest) done(path string) (changeResult, error) {
 // otherOrigin answers a form that another site may have sent.
 func (p *pageRequest) otherOrigin(err error) (changeResult, error) {
 	own := ownOrigin(p.r)
-	p.logRefusal(changeLines, p.from, []byte(p.user), "password not changed; the form may be of another site",
+	p.logRefusal(changeLines, p.from, []byte(p.user), "password not changed; the form may come from another site",
 		zap.String("reason", err.Error()), zap.String("origin", shown.Short(p.r.Header.Get("Origin"))),
 		zap.String("expected", shown.Short(own.String())), zap.String("fix", "if users send the form from this site, have the proxy in front pass on the Host, and list it in trusted_proxies"))
 	return changeOtherOrigin, p.write(http.StatusForbidden, passwordpage.Page{Problem: "The form was not sent by this page. Nothing was changed. Open this page again, and fill in the form."})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -215,3 +216,28 @@ func readFile(t *testing.T, path string) string {
 	return testkit.ReadText(t, path)
 }
 
+
+// TestDocsChangePassword runs the configurations of docs/change-password.md.
+func TestDocsChangePassword(t *testing.T) {
+	parallel(t)
+	for _, text := range []string{"example.com {\n\thtpasswd {", "redir /.well-known/change-password"} {
+		dir := t.TempDir()
+		htpasswdIn(t, dir, "-cbC4", "users", "alice", "secret")
+		s := startIn(t, dir, "", strings.NewReplacer("example.com {", "https://localhost:{https} {", "/var/lib/caddy-htpasswd/users", "{dir}/users",
+			"reverse_proxy 127.0.0.1:9001", "respond Members").Replace(block(t, "../docs/change-password.md", "caddyfile", text)))
+		if a := s.get("/.well-known/change-password", "", ""); strings.HasPrefix(text, "redir") && (a.Status != 302 || a.Header.Get("Location") != "/account/password") {
+			t.Errorf("got %d and Location %q without a password, want 302 to the page", a.Status, a.Header.Get("Location"))
+		}
+		const next = "walnut-kettle-orbit-93"
+		r := s.Request(http.MethodPost, "/account/password", strings.NewReader("current_password=secret&new_password="+next+"&new_password_again="+next))
+		r.SetBasicAuth("alice", "secret")
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", fmt.Sprintf("https://localhost:%d", s.HTTPS))
+		if a := s.Do(r); a.Status != 200 || !strings.Contains(a.Body, "has been changed") {
+			t.Errorf("the form: got %d: %s", a.Status, a.Body)
+		}
+		if a := s.get("/", "alice", next); a.Status != 200 || a.Body != "Members" {
+			t.Errorf("the new password: got %d %q", a.Status, a.Body)
+		}
+	}
+}
