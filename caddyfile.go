@@ -324,6 +324,22 @@ func (p *directiveParser) parseRequire() error {
 	return nil
 }
 
+func (p *directiveParser) parseRehash() (*Rehash, error) {
+	if p.CountRemainingArgs() == 0 {
+		return new(Rehash), p.s.noBlock()
+	}
+	expected := fmt.Sprintf("nothing, or the cost of the new bcrypt hashes, %d to %d", minRehashCost, maxRehashCost)
+	text, err := p.s.argument(expected)
+	if err != nil {
+		return nil, err
+	}
+	cost, err := strconv.Atoi(text)
+	if err != nil || cost < minRehashCost || cost > maxRehashCost {
+		return nil, p.s.lineContext().expected(p.Token(), expected, quoted(text), "")
+	}
+	return &Rehash{Cost: cost}, nil
+}
+
 // peek returns the next argument on the line without consuming it, or "".
 func (p *directiveParser) peek() string {
 	if !p.NextArg() {

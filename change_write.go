@@ -21,7 +21,7 @@ const writeTimeout = 10 * time.Second
 // and Apache read, too. Its cost is never below that of the present hash, nor below that of
 // rehash. Only a user with Argon2 gets Argon2id: then no other server reads the file.
 func (h *Handler) newHashOf(user lookup) (format string, cost int) {
-	cost = max(minRehashCost, h.rehash.cost)
+	cost = max(minRehashCost, h.rehashCost)
 	switch class := user.class(); class.Format.Name {
 	case "argon2id", "argon2i":
 		return "argon2id", 0

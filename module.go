@@ -97,19 +97,20 @@ type Handler struct {
 	// The page on which users change their passwords. Default: none.
 	ChangePassword *ChangePassword `json:"change_password,omitempty"`
 
-	users     userStores
-	names     []string // of the files in users, for the choice of decoys
-	groups    groupStores
-	acquired  []any // keys in the pool of sources
-	exempt    caddyhttp.MatcherSets
-	cache     cachePolicy
-	rehash    handlerRehash
-	shared    *shared
-	guard     *guard // of shared
-	challenge string // "" if the realm has placeholders
-	warnOfXFF func() // logs only the first time
-	answer    errorAnswer
-	logger    *zap.Logger
+	users      userStores
+	names      []string   // of the files in users, for the choice of decoys
+	rehashed   userStores // for releaseRehash
+	groups     groupStores
+	acquired   []any // keys in the pool of sources
+	exempt     caddyhttp.MatcherSets
+	cache      cachePolicy
+	rehashCost int // 0: weak hashes stay
+	shared     *shared
+	guard      *guard // of shared
+	challenge  string // "" if the realm has placeholders
+	warnOfXFF  func() // logs only the first time
+	answer     errorAnswer
+	logger     *zap.Logger
 }
 
 // Cache sets how verified passwords are cached. The cache is in memory, and contains
@@ -257,7 +258,7 @@ func (h *Handler) Cleanup() error {
 		h.users[i].name.remove(name)
 	}
 	h.names = nil
-	h.rehash.release()
+	h.releaseRehash()
 	var errs []error
 	for _, key := range h.acquired {
 		_, err := h.shared.sources.pool.Delete(key)

@@ -216,7 +216,6 @@ func readFile(t *testing.T, path string) string {
 	return testkit.ReadText(t, path)
 }
 
-
 // TestDocsChangePassword runs the configurations of docs/change-password.md.
 func TestDocsChangePassword(t *testing.T) {
 	parallel(t)

@@ -87,10 +87,13 @@ func docsNames(t *testing.T, s *server) map[string]string {
 		"-subj", "/CN=example.com", "-addext", "subjectAltName=DNS:example.com,DNS:example.org",
 		"-keyout", filepath.Join(s.Dir, "key"), "-out", filepath.Join(s.Dir, "cert"))
 	names := map[string]string{
-		"/etc/nginx/.htpasswd":     users,
-		"/etc/nginx/users/":        filepath.Join(s.Dir, "users") + "/",
-		"/etc/apache2/.htpasswd":   users,
-		"/etc/caddy/.htpasswd":     users,
+		"/etc/nginx/.htpasswd":   users,
+		"/etc/nginx/users/":      filepath.Join(s.Dir, "users") + "/",
+		"/etc/apache2/.htpasswd": users,
+		"/etc/caddy/.htpasswd":   users,
+
+		"/var/lib/caddy-htpasswd/users": users,
+
 		"/etc/caddy/groups":        s.Write("groups", "staff: alice\nadmins: alice\n"),
 		"/etc/ssl/example.com.crt": filepath.Join(s.Dir, "cert"),
 		"/etc/ssl/example.com.key": filepath.Join(s.Dir, "key"),

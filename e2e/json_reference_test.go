@@ -27,6 +27,8 @@ var jsonHeadings = map[string]string{
 	"Handler":        "Handler",
 	"Require":        "require",
 	"Cache":          "cache",
+	"Rehash":         "rehash",
+	"ChangePassword": "change_password",
 	"ProxyPass":      "proxy_pass",
 	"UpstreamGroup":  "Policy",
 	"UpstreamServer": "server",

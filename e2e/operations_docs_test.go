@@ -485,7 +485,7 @@ func TestOperationsPageAdmin(t *testing.T) {
 	curl := program(t, "curl")
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "users"), []byte(plain("alice")+"bob:hash\n"), 0o640))
-	s := startIn(t, dir, "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32 ::1/128\n\t\ttrusted_proxies_strict\n\t}", site)
+	s := startIn(t, dir, "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32 ::1/128\n\t\ttrusted_proxies_strict\n\t}", strings.Replace(site, "{dir}/users", "{dir}/users\n\t\trehash", 1))
 	page := section(t, operationsPage, "Admin API")
 	ran := make(map[string]bool)
 	run := func(command string) (answer map[string]any) {
@@ -547,7 +547,7 @@ func TestOperationsPageAdmin(t *testing.T) {
 	got, want := make(map[string]bool), make(map[string]bool)
 	jsonPaths(got, "", status)
 	for path := range got { // what is inside is said in the text
-		if strings.HasPrefix(path, "limits.") || strings.HasPrefix(path, "hash_queue.") || strings.HasPrefix(path, "exceeded[]") || strings.Count(path, "[]") > 1 {
+		if strings.HasPrefix(path, "limits.") || strings.HasPrefix(path, "hash_queue.") || strings.HasPrefix(path, "files[].rehash.") || strings.HasPrefix(path, "exceeded[]") || strings.Count(path, "[]") > 1 {
 			delete(got, path)
 		}
 	}
@@ -602,7 +602,7 @@ func TestOperationsPageMetrics(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "users"), []byte(alice), 0o640))
 	must(t, os.WriteFile(filepath.Join(dir, "groups"), []byte("staff: alice\n"), 0o640))
-	s := startIn(t, dir, "", strings.Replace(site, "{dir}/users", "{dir}/users\n\t\tgroup_file {dir}/groups", 1))
+	s := startIn(t, dir, "", strings.Replace(site, "{dir}/users", "{dir}/users\n\t\trehash\n\t\tgroup_file {dir}/groups", 1))
 	if a := s.get("/", "alice", "secret"); a.Status != 200 {
 		t.Fatalf("got %d, want 200", a.Status)
 	}
@@ -624,6 +624,10 @@ func TestOperationsPageMetrics(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^caddy_htpasswd_requests_total\{result="(\w+)"\}`).FindAllStringSubmatch(text, -1) {
 		results[m[1]] = true
 	}
+	rehashes, wantRehashes := make(map[string]bool), make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^caddy_htpasswd_rehashes_total\{result="(\w+)"\}`).FindAllStringSubmatch(text, -1) {
+		rehashes[m[1]] = true
+	}
 	want, wantResults := make(map[string]string), make(map[string]bool)
 	for line := range strings.Lines(section(t, operationsPage, "Metrics")) {
 		row := messageRow(strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|"))
@@ -633,7 +637,12 @@ func TestOperationsPageMetrics(t *testing.T) {
 			want[row.names(0)[0]] = fmt.Sprint(strings.TrimSpace(row[1]), row.names(2))
 		case len(row) == 3:
 			wantResults[row.names(0)[0]] = true
+		case len(row) == 2:
+			wantRehashes[row.names(0)[0]] = true
 		}
+	}
+	if !maps.Equal(rehashes, wantRehashes) {
+		t.Errorf("got the results of rehash %q, want those on the page, %q", slices.Sorted(maps.Keys(rehashes)), slices.Sorted(maps.Keys(wantRehashes)))
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got the metrics %v, want those on the page, %v", got, want)

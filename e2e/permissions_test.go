@@ -37,6 +37,11 @@ var permissionCommands = map[string][]string{
 		"sudo install -d -o panel -g caddy -m 2750 /var/lib/htpasswd",
 		"sudo -u panel caddy htpasswd -c /var/lib/htpasswd/users alice",
 	},
+	"TestPermissionsRehash": {
+		"sudo install -d -o caddy -g caddy -m 750 /var/lib/caddy-htpasswd",
+		"sudo install -o caddy -g caddy -m 640 /etc/caddy/.htpasswd /var/lib/caddy-htpasswd/users",
+		"sudo caddy htpasswd --check /var/lib/caddy-htpasswd/users",
+	},
 }
 
 var _ = func() bool {
@@ -336,16 +341,18 @@ func TestPermissionsDropIn(t *testing.T) {
 	parallel(t)
 	program(t, "systemd-analyze")
 	dropIn := blocks(t, permissionsPage, "ini")
-	if len(dropIn) != 1 || !strings.Contains(dropIn[0], "\nSupplementaryGroups=www-data\n") {
-		t.Fatalf("got %q, want one drop-in", dropIn)
+	if len(dropIn) != 2 || !strings.Contains(dropIn[0], "\nSupplementaryGroups=www-data\n") || !strings.Contains(dropIn[1], "\nStateDirectory=caddy caddy-htpasswd\n") {
+		t.Fatalf("got %q, want two drop-ins", dropIn)
 	}
 	units := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(units, "caddy.service.d"), 0o755))
 	must(t, os.WriteFile(filepath.Join(units, "caddy.service"), []byte(strings.ReplaceAll(packagedUnit, "/usr/bin/caddy", caddyBinary)), 0o644))
-	must(t, os.WriteFile(filepath.Join(units, "caddy.service.d", "override.conf"), []byte(dropIn[0]), 0o644))
+	for i, text := range dropIn {
+		must(t, os.WriteFile(filepath.Join(units, "caddy.service.d", fmt.Sprintf("override%d.conf", i)), []byte(text), 0o644))
+	}
 	verify := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(units, "caddy.service"))
 	verify.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+units+":")
-	if out, err := verify.CombinedOutput(); err != nil || strings.Contains(string(out), "override.conf") {
+	if out, err := verify.CombinedOutput(); err != nil || strings.Contains(string(out), "override") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -1,0 +1,93 @@
+package caddyhtpasswd
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/rehash"
+)
+
+// provisionRehash makes the stores of a handler with rehash ready for it.
+func (h *Handler) provisionRehash() {
+	if h.Rehash == nil {
+		return
+	}
+	h.rehashCost, h.rehashed = cmp.Or(h.Rehash.Cost, minRehashCost), h.users
+	for _, s := range h.rehashed {
+		s.useRehash(h.shared)
+	}
+}
+
+// releaseRehash is called when the handler is no longer used.
+func (h *Handler) releaseRehash() {
+	for _, s := range h.rehashed {
+		s.rehash.handlers.Add(-1)
+	}
+	h.rehashed = nil
+}
+
+// rehashIfWeak replaces the hash of a user whose login has just passed, if it is weak. It
+// is called for every such request, and costs a comparison if there is nothing to do.
+func (h *Handler) rehashIfWeak(l *lookup, c *credentials) {
+	if h.rehashCost != 0 && l.needsRehash(h.rehashCost) {
+		h.guard.rehashEntry(*l, h.rehashCost, c.password)
+	}
+}
+
+// rehashEntry has a hash replaced that a password has matched, in the background.
+func (g *guard) rehashEntry(l lookup, cost int, password []byte) {
+	worker, clients := l.store.rehash.worker.Load(), l.entry.recognized()
+	if worker == nil || clients == nil || worker.IsBlocked() || !clients.rehash.take(g.now()) {
+		return
+	}
+	switch {
+	case len(password) > maxRehashLen:
+		g.rehashes[rehashSkippedLong].Add(1)
+		return // for good: other devices may send the same long password
+	case l.class().Format.Name == "descrypt" && !isWholeDES(password):
+		g.rehashes[rehashSkippedUnsure].Add(1)
+		return // for good: after a new hash of 8 characters, this form would be refused
+	}
+	ok := worker.Add(rehash.Login{
+		User: l.entry.Name, Hash: l.entry.Hash, Cost: cost,
+		Done: func(o rehash.Outcome) { g.finishRehash(&clients.rehash, o) },
+	}, password)
+	if !ok {
+		clients.rehash.release(g.now().Add(rehash.Interval))
+	}
+}
+
+// isWholeDES reports whether a DES hash depends on every bit of the password. It uses 7
+// bits of 8 characters.
+func isWholeDES(password []byte) bool {
+	for _, c := range password {
+		if c > 0x7f {
+			return false
+		}
+	}
+	return len(password) <= 8
+}
+
+// finishRehash counts the outcome, and says when the user may be considered again.
+func (g *guard) finishRehash(claim *rehashClaim, o rehash.Outcome) {
+	pause := rehashPause
+	switch o {
+	case rehash.OutcomeWritten:
+		g.rehashes[rehashWritten].Add(1)
+	case rehash.OutcomeConflict:
+		g.rehashes[rehashConflict].Add(1)
+	case rehash.OutcomeFailed:
+		g.rehashes[rehashFailed].Add(1)
+	case rehash.OutcomePostponed:
+		pause = 0
+	}
+	claim.release(g.now().Add(pause))
+}
+
+// makeHashIdle makes a hash while no login needs the worker slots.
+func (g *guard) makeHashIdle(ctx context.Context, cost int, password []byte) (hash string, err error) {
+	if idleErr := g.queue.DoIdle(ctx, func() { hash, err = g.makeHash(rehashFormat, cost, password) }); idleErr != nil {
+		return "", idleErr
+	}
+	return hash, err
+}
