@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -186,11 +185,6 @@ func (h *Handler) Validate() error {
 		return err
 	}
 	return h.ChangePassword.validate()
-}
-
-// errUserHeader returns the error for a header that cannot be a user header.
-func errUserHeader(field string) error {
-	return fmt.Errorf("expected the name of a header field such as X-User, found %s, which is not valid or is reserved", quoted(field))
 }
 
 // provisionSettings sets the defaults of valid settings.
@@ -392,12 +386,6 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, from origin,
 	}
 	h.logError(from.ip, "password check failed", err)
 	return resultUnchecked, caddyhttp.Error(http.StatusInternalServerError, err)
-}
-
-// retryAfter returns the value of a Retry-After header, in whole seconds (RFC 9110,
-// section 10.2.3).
-func retryAfter(wait time.Duration) string {
-	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
 // Interface guards
