@@ -114,8 +114,6 @@ func fixOf(err error) string {
 		return "restore the file; the users of its previous version can still log in"
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return "free space on the disk"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "end the program that locks the file"
 	}
 	return "see the error"
 }
