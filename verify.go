@@ -119,7 +119,8 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 		a := attempt{credentials: c, from: from}
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
-		if *passed = a.lookup; v.result == resultPassed {
+		*passed = a.lookup
+		if v.result == resultPassed {
 			h.rehashIfWeak(&a.lookup, c)
 			return v, nil
 		}

@@ -79,11 +79,8 @@ var defaultPorts = map[string]string{"http": "80", "https": "443"}
 func (o Origin) normalized() (Origin, bool) {
 	scheme := strings.ToLower(o.Scheme)
 	defaultPort, isWeb := defaultPorts[scheme]
-	if !isWeb || strings.ContainsAny(o.Host, "/?#@\\%") {
-		return Origin{}, false
-	}
 	u, err := url.Parse("http://" + o.Host)
-	if err != nil || u.Host != o.Host || u.Hostname() == "" {
+	if !isWeb || err != nil || u.Host != o.Host || u.Hostname() == "" { // u.Host differs if there is a user, a path or an escape
 		return Origin{}, false
 	}
 	name, port := strings.ToLower(u.Hostname()), u.Port()

@@ -161,6 +161,7 @@ func TestReadForm(t *testing.T) {
 		{"the user twice", "username=u&username=u&current_password=c" + rest, Form{}, ErrFormField},
 		{"a semicolon", "x=1;current_password=c" + rest, Form{}, ErrFormField},
 		{"a broken escape", "current_password=%g0" + rest, Form{}, ErrFormField},
+		{"a broken escape in another field", "x=%g0&current_password=c" + rest, Form{}, ErrFormField},
 		{"as long as allowed", "current_password=" + strings.Repeat("c", MaxBody-17-len(rest)) + rest, Form{"", strings.Repeat("c", MaxBody-17-len(rest)), "n", "a"}, nil},
 		{"one byte more", "current_password=" + strings.Repeat("c", MaxBody-16-len(rest)) + rest, Form{}, ErrFormSize},
 	} {

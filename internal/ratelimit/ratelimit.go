@@ -118,32 +118,37 @@ func (c *Counter) Add(key uint64, now time.Time, window time.Duration) int {
 // If the key already has as many events in its window, nothing changes. So a second call
 // has no further effect.
 func (c *Counter) Raise(key, from uint64, now time.Time, window time.Duration) {
-	ms := c.clock(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	ms := c.clock(now)
 	cell := c.cell(from)
 	events, _ := unpack(cell, ms, window)
-	if events == 0 {
+	place, own := c.placeOf(key, ms, window)
+	if own >= events {
 		return
 	}
-	set := &c.sets[key%setCount]
-	least, fewest := 0, MaxCount+1
-	for i := range set {
-		old := set[i].cell.Load()
-		n, _ := unpack(old, ms, window)
-		if set[i].key.Load() == key {
-			if n < events {
-				set[i].cell.Store(cell)
-			}
-			return
+	if place.key.Load() != key {
+		place.cell.Store(0) // before the key, as in Add
+		place.key.Store(key)
+	}
+	place.cell.Store(cell)
+}
+
+// placeOf returns the slot of a key and the number of its events, or the slot that a new
+// key displaces.
+func (c *Counter) placeOf(key uint64, ms int64, window time.Duration) (place *slot, events int) {
+	fewestEvents := MaxCount + 1
+	for i := range c.sets[key%setCount] {
+		s := &c.sets[key%setCount][i]
+		counted, _ := unpack(s.cell.Load(), ms, window)
+		if s.key.Load() == key {
+			return s, counted
 		}
-		if n < fewest {
-			least, fewest = i, n
+		if counted < fewestEvents {
+			place, fewestEvents = s, counted
 		}
 	}
-	set[least].cell.Store(0) // as in Add
-	set[least].key.Store(key)
-	set[least].cell.Store(cell)
+	return place, 0
 }
 
 // Forget removes the events of a key, and reports whether there were any.
