@@ -174,7 +174,7 @@ func TestMetricNames(t *testing.T) {
 	s := startServer(t, "")
 	s.write("users", metricsUsers)
 	s.write("groups", "staff: ann\n")
-	must(t, s.reload(metricsSite))
+	must(t, s.reload(strings.Replace(metricsSite, "file {dir}/users", "file {dir}/users\n\t\t\trehash", 1)))
 	s.get("/", "ann", "wrong")
 	registry := prometheus.NewPedanticRegistry()
 	for range 2 { // as for two sites

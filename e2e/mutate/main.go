@@ -7,7 +7,7 @@
 //	go run ./mutate -stages 2             without the slowest tests
 //	go run ./mutate -list                 list the faults, and check that their text is in the code
 //
-// The faults are in the tables of ratelimit.go, hashqueue.go and login.go. All faults
+// The faults are in the tables of ratelimit.go, hashqueue.go, rehash.go and login.go. All faults
 // of a package are built into one test binary, see binary. The environment variable
 // MUTANT selects the fault. All of this happens in a temporary copy of the files.
 //
