@@ -647,22 +647,34 @@ func TestChangePasswordWhileTheFileIsBroken(t *testing.T) {
 	}
 }
 
-// TestChangePasswordAfterAnotherHash gives the user another hash of the same password just
-// before the form, as rehash does: the change goes on.
+// TestChangePasswordAfterAnotherHash gives the user another hash of the same password in
+// the moment before the new hash is written, as rehash does: the change goes on.
 func TestChangePasswordAfterAnotherHash(t *testing.T) {
 	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite(""))
-	current := "secret"
-	for round := range 5 {
-		s.get("/", "alice", current)
+	current, made := "secret", 0
+	makeHash := process.guard.makeHash
+	process.guard.makeHash = func(format string, cost int, password []byte) (string, error) {
+		made++
 		hash, err := crypt.Make("bcrypt", 4, []byte(current))
 		must(t, err)
-		replace(t, filepath.Join(s.dir, "users"), "alice:"+hash+"\n")
+		replace(t, filepath.Join(s.dir, "users"), "alice:"+hash+"\n"+bobSecret)
+		return makeHash(format, cost, password)
+	}
+	for round := range 3 {
 		next := fmt.Sprintf("orbit-%d-walnut-kettle", round)
 		checkPage(t, "the change", s.changePassword("alice", current, next), 200, "has been changed")
-		if a := s.get("/", "alice", next); a.status != 200 {
-			t.Errorf("the new password: got %d, want 200", a.status)
+		if made != round+1 {
+			t.Errorf("got %d hashes of new passwords, want %d", made, round+1)
+		}
+		for password, want := range map[string]int{next: 200, current: 401} {
+			if a := s.get("/", "alice", password); a.status != want {
+				t.Errorf("%s: got %d, want %d", password, a.status, want)
+			}
 		}
 		current = next
+	}
+	if text := readText(t, filepath.Join(s.dir, "users")); !strings.HasSuffix(text, "\n"+bobSecret) {
+		t.Errorf("the other change of the file is lost: %q", text)
 	}
 }
 
