@@ -34,6 +34,7 @@ func TestChangePasswordModel(t *testing.T) {
 	edit := func(name, hash string) { // by the administrator
 		text, _ := htfile.SetUser(readText(t, path), name, hash)
 		replace(t, path, text)
+		s.get("/", "alice", "not the password") // waits until the new version is loaded
 	}
 	for step := range 60 {
 		what := ""

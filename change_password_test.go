@@ -105,10 +105,20 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("the file is now %q", text)
 	}
 	log := s.log()
-	for _, want := range []string{`"msg":"password changed"`, `"user":"alice"`, `"file":"` + filepath.Join(s.dir, "users")} {
-		if !strings.Contains(log, want) {
-			t.Errorf("the log does not contain %s", want)
+	lines := 0
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, `"msg":"password changed"`) {
+			continue
 		}
+		lines++
+		for _, want := range []string{`"level":"info"`, `"user":"alice"`, `"client_ip":"`, `"file":"` + filepath.Join(s.dir, "users") + `"`, `"host":"localhost:`} {
+			if !strings.Contains(line, want) {
+				t.Errorf("the line about a change does not contain %s: %s", want, line)
+			}
+		}
+	}
+	if lines != 2 {
+		t.Errorf("got %d lines about changes, want 2", lines)
 	}
 	for _, secret := range passwords[1:] {
 		if strings.Contains(log, secret) || strings.Contains(log, url.QueryEscape(secret)) {
