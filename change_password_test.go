@@ -19,6 +19,11 @@ import (
 // newPassword is a password that the page accepts.
 const newPassword = "walnut-kettle-orbit-93"
 
+// cheapHash makes hashes that take little time.
+func cheapHash(format string, _ int, password []byte) (string, error) {
+	return crypt.Make(format, 4, password)
+}
+
 // changeSite is a site with a page for changing the password.
 func changeSite(more string) string {
 	return httpsSite(`
@@ -323,6 +328,7 @@ func TestChangePasswordAccepts(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := startSite(t, app, map[string]string{"users": alice}, changeSite(""))
+			process.guard.makeHash = cheapHash
 			r := s.formRequest("/account/password", "alice", "secret", passwordForm("secret", test.next))
 			if test.edit != nil {
 				test.edit(s, r)
@@ -342,6 +348,7 @@ func TestChangePasswordAccepts(t *testing.T) {
 // is refused. Every printable character of Latin-1 is in a password that can log in.
 func TestChangePasswordBytes(t *testing.T) {
 	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite(""))
+	process.guard.makeHash = cheapHash
 	send := func(name, value string) answer {
 		t.Helper()
 		form := passwordForm("secret", newPassword)
@@ -391,6 +398,7 @@ func TestChangePasswordBytes(t *testing.T) {
 // header is the old one.
 func TestChangePasswordReplay(t *testing.T) {
 	s := startSiteWith(t, testkit.ServerOptions{DefaultLimits: true}, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite(""))
+	process.guard.makeHash = cheapHash
 	checkPage(t, "the change", s.changePassword("alice", "secret", newPassword), 200, "has been changed")
 	text := readText(t, filepath.Join(s.dir, "users"))
 	for range 50 { // more often than the limits allow
@@ -544,6 +552,7 @@ func TestChangePasswordOfSeveralLines(t *testing.T) {
 // TestChangePasswordAtOnce sends two forms at the same time, many times.
 func TestChangePasswordAtOnce(t *testing.T) {
 	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite(""))
+	process.guard.makeHash = cheapHash
 	current := "secret"
 	for round := range 5 {
 		next := []string{fmt.Sprintf("first-%d-kettle-orbit", round), fmt.Sprintf("second-%d-kettle-orbit", round)}
@@ -662,7 +671,7 @@ func TestChangePasswordWhileTheFileIsBroken(t *testing.T) {
 func TestChangePasswordAfterAnotherHash(t *testing.T) {
 	s := startSite(t, testkit.NewWitness(t), map[string]string{"users": alice}, changeSite(""))
 	current, made := "secret", 0
-	makeHash := process.guard.makeHash
+	makeHash := cheapHash
 	process.guard.makeHash = func(format string, cost int, password []byte) (string, error) {
 		made++
 		hash, err := crypt.Make("bcrypt", 4, []byte(current))
