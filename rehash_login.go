@@ -27,9 +27,15 @@ func (h *Handler) releaseRehash() {
 }
 
 // rehashIfWeak replaces the hash of a user whose login has just passed, if it is weak. It
-// is called for every such request, and costs a comparison if there is nothing to do.
+// is called for every such request, and inlined.
 func (h *Handler) rehashIfWeak(l *lookup, c *credentials) {
-	if h.rehashCost != 0 && l.needsRehash(h.rehashCost) {
+	if h.rehashCost != 0 {
+		h.rehashWeak(l, c)
+	}
+}
+
+func (h *Handler) rehashWeak(l *lookup, c *credentials) {
+	if l.needsRehash(h.rehashCost) {
 		h.guard.rehashEntry(*l, h.rehashCost, c.password)
 	}
 }
