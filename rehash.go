@@ -23,7 +23,6 @@ type Rehash struct {
 }
 
 const (
-	rehashFormat  = "bcrypt"
 	minRehashCost = 10 // also the default
 	maxRehashCost = 14
 	maxRehashLen  = 72 // of a password: bcrypt ignores the rest

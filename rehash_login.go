@@ -90,9 +90,9 @@ func (g *guard) finishRehash(claim *rehashClaim, o rehash.Outcome) {
 	claim.release(g.now().Add(pause))
 }
 
-// makeHashIdle makes a hash while no login needs the worker slots.
+// makeHashIdle makes a hash while no login needs the worker slots, and pauses otherwise.
 func (g *guard) makeHashIdle(ctx context.Context, cost int, password []byte) (hash string, err error) {
-	if idleErr := g.queue.DoIdle(ctx, func() { hash, err = g.makeHash(rehashFormat, cost, password) }); idleErr != nil {
+	if idleErr := g.queue.DoIdle(ctx, func(yield func()) { hash, err = g.makeBcrypt(cost, password, yield) }); idleErr != nil {
 		return "", idleErr
 	}
 	return hash, err

@@ -37,7 +37,7 @@ func makeOf(t testing.TB, format string, cost int, password string) string {
 func makeQuickly(g *guard) (made func() map[string]int) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
-	g.makeHash = func(_ string, _ int, password []byte) (string, error) {
+	g.makeBcrypt = func(_ int, password []byte, _ func()) (string, error) {
 		mu.Lock()
 		counts[string(password)]++
 		mu.Unlock()
@@ -265,14 +265,14 @@ func TestRehashAndAnAdministrator(t *testing.T) {
 			bob := "bob:" + sha("secret") + "\n"
 			s := newRehashSite(t, writeFile(t, "alice:"+sha("secret")+"\n"+bob), 0)
 			makeQuickly(s.guard)
-			quickly, edited := s.guard.makeHash, make(chan bool)
+			quickly, edited := s.guard.makeBcrypt, make(chan bool)
 			edit := sync.OnceFunc(func() {
 				replace(t, s.path, test.after+bob) // no lock, as with an editor
 				close(edited)
 			})
-			s.guard.makeHash = func(format string, cost int, password []byte) (string, error) {
+			s.guard.makeBcrypt = func(cost int, password []byte, yield func()) (string, error) {
 				edit()
-				return quickly(format, cost, password)
+				return quickly(cost, password, yield)
 			}
 			s.passes("alice", "secret")
 			<-edited
@@ -552,7 +552,7 @@ func TestRehashFilesThatGo(t *testing.T) {
 			t.Parallel()
 			path := writeFile(t, "alice:"+makeOf(t, "sha1", 0, "secret")+"\n")
 			s := newRehashSite(t, path, 0)
-			s.guard.makeHash = func(string, int, []byte) (string, error) {
+			s.guard.makeBcrypt = func(int, []byte, func()) (string, error) {
 				must(t, break_(path))
 				return makeOf(t, "sha512crypt", 5001, "secret"), nil
 			}
@@ -587,7 +587,7 @@ func TestRehashEndsWithTheFile(t *testing.T) {
 	s := newRehashSite(t, path, 0)
 	began, goOn := make(chan bool, 1), make(chan bool)
 	quickly := crypt.Make
-	s.guard.makeHash = func(format string, cost int, password []byte) (string, error) {
+	s.guard.makeBcrypt = func(_ int, password []byte, _ func()) (string, error) {
 		select {
 		case began <- true:
 			return quickly("sha512crypt", 5001, password)
@@ -673,7 +673,7 @@ func TestRehashDelaysNobody(t *testing.T) {
 	s := newRehashSite(t, path, 0)
 	goOn := make(chan bool)
 	var making atomic.Int32
-	s.guard.makeHash = func(string, int, []byte) (string, error) {
+	s.guard.makeBcrypt = func(int, []byte, func()) (string, error) {
 		making.Add(1)
 		<-goOn
 		return makeOf(t, "sha512crypt", 5001, "secret"), nil
