@@ -745,3 +745,61 @@ func TestRehashOfASite(t *testing.T) {
 		t.Errorf("a wrong password: got %d", a.status)
 	}
 }
+
+// TestRehashAcrossReloads reloads the configuration again and again while hashes are
+// replaced. Nobody is refused, each hash is made once, and nothing is left running.
+func TestRehashAcrossReloads(t *testing.T) {
+	const people = 40
+	s := startServer(t, "")
+	var text strings.Builder
+	for i := range people {
+		fmt.Fprintf(&text, "user%d:%s\n", i, makeOf(t, "sha1", 0, fmt.Sprint("password ", i)))
+	}
+	s.write("users", text.String())
+	made := makeQuickly(process.guard)
+	site := func(n int) string {
+		return fmt.Sprintf("https://localhost:{https} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t\trehash\n\t}\n\trespond %d\n}\n", n)
+	}
+	must(t, s.reload(site(0)))
+	guard := process.guard
+	stop := make(chan bool)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for n := 1; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				must(t, s.reload(site(n)))
+			}
+		}
+	})
+	everybody := func() {
+		for i := range people {
+			if a := s.get("/", fmt.Sprint("user", i), fmt.Sprint("password ", i)); a.status != http.StatusOK {
+				t.Fatalf("user%d: got %d", i, a.status)
+			}
+		}
+	}
+	eventually(t, "all hashes are replaced", func() bool {
+		everybody()
+		return guard.rehashes[rehashWritten].Load() == people
+	})
+	close(stop)
+	group.Wait()
+	everybody()
+	if counts := made(); len(counts) != people {
+		t.Errorf("the hashes of %d passwords were made, want %d", len(counts), people)
+	}
+	for password, n := range made() {
+		if n != 1 {
+			t.Errorf("%s: %d hashes were made, want 1", password, n)
+		}
+	}
+	must(t, caddy.Stop())
+	eventually(t, "nothing is left running", func() bool {
+		var stacks bytes.Buffer
+		pprof.Lookup("goroutine").WriteTo(&stacks, 2) //nolint:errcheck // to memory
+		return !strings.Contains(stacks.String(), "internal/rehash.(*Worker).run(") && followers() == 0
+	})
+}
