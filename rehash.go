@@ -60,11 +60,14 @@ type storeRehash struct {
 	worker   atomic.Pointer[rehash.Worker]
 }
 
+// isUsed reports whether a handler replaces weak hashes in the file.
+func (r *storeRehash) isUsed() bool { return r.handlers.Load() > 0 }
+
 // state returns whether a handler replaces weak hashes in the file, how many logins are
 // pending, and why the file cannot be written, or "".
 func (r *storeRehash) state() (pending int, failure string, isUsed bool) {
 	w := r.worker.Load()
-	if w == nil || r.handlers.Load() == 0 {
+	if w == nil || !r.isUsed() {
 		return 0, "", false
 	}
 	pending, failure = w.State()
