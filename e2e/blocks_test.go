@@ -74,7 +74,7 @@ var (
 	_ = ranBy("TestExampleCertificates", certificateCommands...)
 	_ = ranBy("TestReadmeGrammar",
 		"htpasswd [<matcher>] {", "htpasswd {", "upstream <group> {", "proxy_pass [<matcher>] <group> {",
-		"caddy htpasswd [-ci] [-B2m5dsp | --argon2id] [-C <cost>] [-r <rounds>] <file> <user>")
+		"caddy htpasswd [-c] [-i | --generate] [-B2m5dsp | --argon2id] [-C <cost>] [-r <rounds>] <file> <user>")
 	_ = ranBy("TestJSONReference", "{") // the example
 	_ = ranBy("TestDocsConsole",
 		"find /srv/site -name .htaccess -o -name '.htpasswd*'",

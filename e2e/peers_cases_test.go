@@ -295,6 +295,7 @@ func fileTexts(t testing.TB) map[string]string {
 		"note9k":     "noted:" + hash + ":" + long[:9000] + "\n" + bob + "\n",
 		"nul":        "alice:" + hash + "\x00\nal\x00ice:" + other + "\nplain:{PLAIN}secret\x00x\n\x00\x00\x00\n" + bob + "\n",
 		"plaintext":  "alice:secret\n" + bob + "\nbrace:{FOO}secret\nlower:{plain}secret\n",
+		"schemes":    "crypt:{CRYPT}" + hash + "\nsha512:{SHA512-CRYPT}" + vector(t, "sha512crypt", "1000") + "\n" + bob + "\n",
 	}
 	for name, hash := range marks(hash) {
 		texts["marks"] += name + ":" + hash + "\n"
@@ -430,7 +431,9 @@ func fileCases(t testing.TB, texts map[string]string) []fileCase {
 	for _, f := range formats {
 		cases = append(cases, fileCase{groupFormats, "whole hash: " + f[0], "formats", f[0] + ":secret"})
 	}
-	return cases
+	return append(cases,
+		fileCase{groupFormats, "`{CRYPT}` before a bcrypt hash", "schemes", "crypt:secret"},
+		fileCase{groupFormats, "`{SHA512-CRYPT}` before a SHA-512 crypt hash", "schemes", "sha512:secret"})
 }
 
 // comparePeers returns the comparisons of all cases.

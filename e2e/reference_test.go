@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -25,7 +26,8 @@ const (
 
 var _ = ranBy("TestReferenceCommand",
 	"sudo caddy htpasswd /etc/caddy/.htpasswd bob",
-	"sudo caddy htpasswd --check /etc/caddy/.htpasswd")
+	"sudo caddy htpasswd --check /etc/caddy/.htpasswd",
+	"sudo caddy htpasswd --generate /etc/caddy/.htpasswd carol")
 
 var _ = ranBy("TestPerformanceCommands", "make bench-code", "make bench-servers", "make bench-flood")
 
@@ -253,6 +255,8 @@ func TestReferencePasswordLimits(t *testing.T) {
 		{"SHA crypt", []string{sha512(1_000_000), sha512(1_000)}, []string{sha512(1_000_001)}},
 		{"PBKDF2", []string{pbkdf2("-sha256", 4_000_000, 64, 32), pbkdf2("-sha512", 2_000_000, 16, 64), pbkdf2("", 4_000_000, 1, 20)}, []string{pbkdf2("-sha256", 4_000_001, 16, 32), pbkdf2("-sha512", 2_000_001, 16, 64), pbkdf2("-sha256", 1, 65, 32)}},
 		{"salted SHA-1", []string{ssha(4), ssha(64)}, []string{ssha(3), ssha(65)}},
+		{"names in braces", []string{"{CRYPT}" + bcrypt("$2y$", "14"), "{blf-crypt}" + bcrypt("$2y$", "04"), "{SHA512-CRYPT}" + sha512(1_000), "{ARGON2}" + argon2(8, 1, 8, 16), "!{CRYPT}" + sha512(1_000), "{CRYPT}!" + sha512(1_000)},
+			[]string{"{CRYPT}" + bcrypt("$2y$", "15"), "{BLF-CRYPT}" + sha512(1_000), "{CRYPT}{PLAIN}secret", "{CRYPT}{CRYPT}" + sha512(1_000), "{CRYPT}" + argon2(8, 1, 8, 16), "{SHA512-CRYPT.B64}JDYk"}},
 		{"plain text", []string{"{PLAIN}secret"}, []string{"secret"}},
 		{"unknown formats", nil, []string{"_J9..CCCCXBrApuq2UDI", "$sha1$40000$salt$" + strings.Repeat(".", 28), "$md5$salt$$" + strings.Repeat(".", 22), "$3$$" + strings.Repeat("0", 32), "$gy$j9T$salt$" + strings.Repeat(".", 43), "{MD5}" + base64Of(16)}},
 		{"marks of locked accounts", []string{"*", "!", "!!", "x", "", "!" + sha512(5_000)}, []string{"?"}},
@@ -294,16 +298,26 @@ func TestReferenceCommand(t *testing.T) {
 	dir := t.TempDir()
 	d := &desk{t: t, dir: dir, env: environment(dir)}
 	file := filepath.Join(dir, ".htpasswd")
-	want := []string{"Adding password for user alice", "Adding password for user bob", "users who can log in: 2;"}
+	want := []string{"Adding password for user alice", "Adding password for user bob", "users who can log in: 2;", "Adding password for user carol"}
 	for i, command := range blocks(t, commandPage, "console") {
 		password := []line{{"New password: ", "secret"}, {"Re-type new password: ", "secret"}}
-		if strings.Contains(command, "--check") {
+		if strings.Contains(command, "--check") || strings.Contains(command, "--generate") {
 			password = nil
 		}
 		command = strings.NewReplacer("sudo caddy", caddyBinary, "/etc/caddy/.htpasswd", file).Replace(strings.TrimSpace(command))
 		if said := d.talk(command, password); !strings.Contains(said, want[i]) {
 			t.Errorf("%s: got %q, want '%s'", command, said, want[i])
 		}
+	}
+
+	var messages, last strings.Builder
+	generate := exec.Command(caddyBinary, "htpasswd", "--generate", file, "dave")
+	generate.Stdout, generate.Stderr = &last, &messages
+	must(t, generate.Run())
+	if password := strings.TrimSuffix(last.String(), "\n"); len(password) != 20 || strings.ContainsAny(password, "0Oo1Il\n ") || strings.Contains(messages.String(), password) {
+		t.Errorf("got %q on standard output and %q on standard error, want a password of 20 characters and messages", last.String(), messages.String())
+	} else if said := testkit.Run(t, caddyBinary, "htpasswd", "-vb", file, "dave", password); !strings.Contains(said, "correct") {
+		t.Errorf("got %q for the generated password", said)
 	}
 
 	invalid := filepath.Join(dir, "invalid")
@@ -315,7 +329,7 @@ func TestReferenceCommand(t *testing.T) {
 		code int
 	}{
 		{"a user who is in the file", []string{"-vb", file, "alice", "secret"}, 0},
-		{"no such user to remove", []string{"-D", file, "carol"}, 0},
+		{"no such user to remove", []string{"-D", file, "erin"}, 0},
 		{"no file", []string{"-b", filepath.Join(dir, "none"), "alice", "secret"}, 1},
 		{"no user", []string{file}, 2},
 		{"a cost above the limit", []string{"-nb", "-C", "15", "alice", "secret"}, 2},
@@ -325,7 +339,7 @@ func TestReferenceCommand(t *testing.T) {
 		{"a long user name", []string{"-b", file, strings.Repeat("a", 256), "secret"}, 5},
 		{"a long password", []string{"-b", file, "alice", strings.Repeat("p", 73)}, 5},
 		{"a colon in the user name", []string{"-b", file, "al:ice", "secret"}, 6},
-		{"no such user", []string{"-vb", file, "carol", "secret"}, 6},
+		{"no such user", []string{"-vb", file, "erin", "secret"}, 6},
 		{"not an htpasswd file", []string{"-b", invalid, "alice", "secret"}, 7},
 		{"a check of it", []string{"--check", file, invalid}, 7},
 	} {

@@ -117,7 +117,13 @@ type work struct {
 
 // Parse checks the syntax of hash and returns its class. The error contains no part
 // of the hash. Unless the format is unknown, it starts with the name of the format.
+//
+// A scheme of Dovecot or LDAP can stand before a hash: see CutScheme. The class is
+// that of the hash without it, and the work as well.
 func Parse(hash string) (Class, error) {
+	if bare, s := cutScheme(hash); s != nil {
+		return s.parse(bare)
+	}
 	for _, f := range formats {
 		if !f.claims(hash) {
 			continue
@@ -129,12 +135,16 @@ func Parse(hash string) (Class, error) {
 		if err != nil {
 			return Class{}, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		return Class{Format: f, Cost: w.cost, SaltLen: uint16(w.saltLen), DigestLen: uint16(w.digestLen)}, nil //nolint:gosec // at most MaxPasswordLen
+		return f.class(w), nil
 	}
 	if hash == "" {
 		return Class{}, fmt.Errorf("%w: the hash is empty", errUnknownFormat)
 	}
 	return Class{}, fmt.Errorf("%w (a plain-text password needs the prefix {PLAIN})", errUnknownFormat)
+}
+
+func (f *Format) class(w work) Class {
+	return Class{Format: f, Cost: w.cost, SaltLen: uint16(w.saltLen), DigestLen: uint16(w.digestLen)} //nolint:gosec // at most MaxPasswordLen
 }
 
 func (f *Format) claims(hash string) bool {
@@ -160,7 +170,8 @@ func (c Class) Verify(hash string, password []byte) bool {
 	if got, err := Parse(hash); err != nil || got != c {
 		return false
 	}
-	return c.Format.verify(hash, password)
+	bare, _ := CutScheme(hash)
+	return c.Format.verify(bare, password)
 }
 
 // alphabet maps characters to the values of base64 digits, and others to noDigit.

@@ -24,6 +24,10 @@ func FuzzParse(f *testing.F) {
 	f.Add("")
 	f.Add("secret")
 	f.Add("$2x$05$" + bcrypt53)
+	f.Add("{CRYPT}{CRYPT}$6$salt$" + digest86)
+	f.Add("{crypt}")
+	f.Add("{SHA512-CRYPT}$5$salt$" + digest43)
+	f.Add("{SHA512-CRYPT.B64}JDYk")
 	f.Add("$5$rounds=4294967295$salt$" + digest43)
 	for _, hash := range mostExpensive {
 		f.Add(hash)
@@ -37,7 +41,8 @@ func FuzzParse(f *testing.F) {
 			if len(err.Error()) > 120 {
 				t.Error("the error is too long for a fixed text")
 			}
-			known := slices.ContainsFunc(formats, func(f *Format) bool { return f != descryptFormat && f.claims(hash) })
+			bare, _ := CutScheme(hash)
+			known := slices.ContainsFunc(formats, func(f *Format) bool { return f != descryptFormat && f.claims(bare) })
 			if !known && !errors.Is(err, errUnknownFormat) {
 				t.Errorf("no format has its prefix, and the error is %v", err)
 			}
@@ -51,6 +56,11 @@ func FuzzParse(f *testing.F) {
 		}
 		if again, err := Parse(strings.Clone(hash)); err != nil || again != c {
 			t.Error("parsing again gives another class")
+		}
+		if bare, found := CutScheme(hash); found {
+			if without, err := Parse(bare); err != nil || without != c {
+				t.Error("the hash without the scheme has another class")
+			}
 		}
 	})
 }
@@ -110,6 +120,7 @@ func checkVerify(t *testing.T, hash string, password []byte) {
 
 // isSlow reports whether a hash is too expensive for fuzzing.
 func isSlow(c Class, hash string) bool {
+	hash, _ = CutScheme(hash)
 	switch c.Format {
 	case bcryptFormat:
 		return c.Cost > bcryptMinCost

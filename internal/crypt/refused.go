@@ -10,11 +10,15 @@ const cryptRefuses = " !*;\\"
 // RefusedByCrypt returns the reason why the crypt(3) of current systems verifies no
 // password for a hash that this package verifies. It returns "" if there is no such
 // reason, or if the format is not one of crypt(3). nginx uses crypt(3) for these
-// formats, and compares its output. The reason contains no part of the hash.
+// formats, and compares its output. A scheme before the hash is such a reason: neither
+// nginx nor Apache removes it. The reason contains no part of the hash.
 func RefusedByCrypt(hash string) string {
 	class, err := Parse(hash)
 	if err != nil {
 		return ""
+	}
+	if _, found := CutScheme(hash); found {
+		return "a name in braces, as of Dovecot and LDAP, stands before the hash; nginx and Apache read only the hash itself"
 	}
 	switch class.Format {
 	case bcryptFormat:

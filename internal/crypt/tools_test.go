@@ -83,6 +83,11 @@ func TestAgainstTools(t *testing.T) {
 		{"sha1", "python3", passlib(`h.ldap_sha1`)},
 		{"descrypt", "perl", crypt(func() string { return randomSalt(2) })},
 		{"plain", "htpasswd", plainHtpasswd},
+		{"bcrypt", "python3", passlib(`h.ldap_bcrypt.using(rounds=4)`)},
+		{"sha512crypt", "python3", passlib(`h.ldap_sha512_crypt.using(rounds=random.randint(1000, 1999))`)},
+		{"sha256crypt", "python3", passlib(`h.ldap_sha256_crypt.using(rounds=random.randint(1000, 1999))`)},
+		{"md5crypt", "python3", passlib(`h.ldap_md5_crypt`)},
+		{"descrypt", "python3", passlib(`h.ldap_des_crypt`)},
 		{"descrypt", "htpasswd", func(t *testing.T, p [][]byte) []string { return htpasswd(t, p, "-nid") }},
 	}
 	tested := make(map[string]bool)

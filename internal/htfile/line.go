@@ -55,9 +55,15 @@ func splitLine(line string) (name, hash, problem string) {
 }
 
 // isLocked reports whether hash is a mark of a locked account, as in /etc/shadow:
-// "*", "!", "!!", "x", "", or a hash after "!". It is strict: a text that is not an
-// htpasswd file must not be accepted as one.
+// "*", "!", "!!", "x", "", or a hash after "!". In an export of an LDAP server, {CRYPT}
+// stands before it. It is strict: a text that is not an htpasswd file must not be
+// accepted as one.
 func isLocked(hash string) bool {
+	if bare, found := crypt.CutScheme(hash); found {
+		if hash = bare; hash == "" {
+			return false // an incomplete line
+		}
+	}
 	switch rest := strings.TrimLeft(hash, "!"); rest {
 	case "", "*", "*LK*", "*NP*":
 		return true

@@ -89,6 +89,9 @@ func TestParse(t *testing.T) {
 		{name: "a text with exclamation marks", text: "<script>s={ok:!1,e:502}</script>\nnote: *important*, the file has moved\n", problem: "valid user:hash line"},
 		{name: "YAML with tags", text: "Resources:\n  Key: !Ref Foo\n  Name: bar\n", problem: "valid user:hash line"},
 		{name: "lock marks", text: "a:*\nb:!\nc:!!\nd:x\ne:\nf:!" + bcrypt4Secret1 + "\ng:*LK*\nh:!*", want: "a! b! c! d! e! f! g! h!"},
+		{name: "schemes of Dovecot and LDAP", text: "a:{CRYPT}" + bcrypt4Secret1 + "\nb:{blf-crypt}" + bcrypt4Secret1 + "\nc:{MD5}AMr9EmGC6KnnwBuy8N/QBJa+ck8=\nd:{CRYPT}{PLAIN}x\ne:{CRYPT}secret\nf:{CRYPT}", want: "a+ b+ c- d- e- f-", invalid: 4},
+		{name: "lock marks with a scheme", text: "a:!{CRYPT}" + bcrypt4Secret1 + "\nb:{CRYPT}!" + bcrypt4Secret1 + "\nc:{CRYPT}!\nd:{CRYPT}*\ne:{crypt}x\nf:{CRYPT}!!\ng:{SHA512-CRYPT}!" + bcrypt4Secret1, want: "a! b! c! d! e! f! g!"},
+		{name: "almost lock marks with a scheme", text: "a:{CRYPT}xx\nb:{CRYPT}?\nc:{NONE}!\nd:{PLAIN}!\ne:!{CRYPT}rubbish\nf:" + h, want: "a- b- c- d+ e- f+", invalid: 4},
 		{name: "a locked user is a valid line, or a lock would not take effect", text: "alice:!\nbob:rubbish", want: "alice! bob-", invalid: 1},
 		{name: "almost lock marks", text: "a:xx\nb:X\nc:-\nd:" + h, want: "a- b- c- d+", invalid: 3},
 		{name: "unknown prefixes", text: "a:$9$x$y\nb:{MD5}AMr9EmGC6KnnwBuy8N/QBJa+ck8=\nc:plain\nd:{sha}AMr9EmGC6KnnwBuy8N/QBJa+ck8=\ne:" + h, want: "a- b- c- d- e+", invalid: 4},
@@ -243,6 +246,7 @@ func FuzzParse(f *testing.F) {
 		"\xff\xfea\x00:\x00!\x00\n\x00", "<html>\n<p>a: b</p>", "\x00\n\x00:\x00", strings.Repeat("a", 256) + ":" + shaSecret1,
 		"a:" + strings.ReplaceAll(bcrypt4Secret1, "$", "$$"),
 		"a:$5$rounds=1000$salt$x\nb:$6$rounds=999999999$salt$x\na:" + shaSecret1,
+		"a:{CRYPT}" + bcrypt4Secret1 + "\nb:{crypt}!" + bcrypt4Secret1 + "\nc:!{BLF-CRYPT}" + bcrypt4Secret1 + "\nd:{CRYPT}{CRYPT}!\ne:{MD5}",
 	} {
 		f.Add(text)
 	}

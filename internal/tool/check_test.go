@@ -47,6 +47,28 @@ func TestCheckAgainstNginx(t *testing.T) {
 	}
 }
 
+// TestCheckSchemes checks that hashes with a scheme of Dovecot or LDAP are reported as
+// valid, and as unknown to nginx.
+func TestCheckSchemes(t *testing.T) {
+	path := writeFile(t, "ann:{SHA512-CRYPT}$6$abcdefgh$"+strings.Repeat(".", 86)+"\nbob:{crypt}!$6$abcdefgh$"+strings.Repeat(".", 86)+"\n"+
+		"carl:{SHA512-CRYPT}$5$abcdefgh$"+strings.Repeat(".", 43)+"\n")
+	got := runTool(t, "", "--check", path)
+	for _, want := range []string{
+		"users who can log in: 1;",
+		"  sha512crypt 5000: 1\n",
+		":1: accepted by Caddy, but not by nginx: user ann: a name in braces, as of Dovecot and LDAP, stands before the hash; nginx and Apache read only the hash itself\n",
+		":2: locked: user bob\n",
+		":3: invalid line (user cannot log in): unknown password hash format: {SHA512-CRYPT} needs a hash of sha512crypt after it\n",
+	} {
+		if !strings.Contains(got.out, want) {
+			t.Errorf("got %q, want %q in it", got.out, want)
+		}
+	}
+	if got.code != 0 {
+		t.Errorf("got %d", got.code)
+	}
+}
+
 // TestOddPassword uses a password whose hash by crypt(3) differs between $2a$ and
 // $2b$ (see TestOdd2a). The tool verifies it as the server does.
 func TestOddPassword(t *testing.T) {

@@ -18,11 +18,14 @@ import (
 
 // runPrint writes a line for a user to standard output.
 func (t *tool) runPrint(ctx context.Context, name string, args []string) error {
-	hash, err := t.newHash(ctx, args)
+	hash, password, err := t.newHash(ctx, name, args)
 	if err != nil {
 		return err
 	}
-	return t.write(name + ":" + hash + "\n")
+	if err := t.write(name + ":" + hash + "\n"); err != nil {
+		return err
+	}
+	return t.printGenerated(t.err, name, password)
 }
 
 // runSet adds a user to a file or changes the password of one.
@@ -30,7 +33,7 @@ func (t *tool) runSet(ctx context.Context, path, name string, args []string) err
 	if err := t.precheck(path, name); err != nil { // before asking for a password
 		return err
 	}
-	hash, err := t.newHash(ctx, args)
+	hash, password, err := t.newHash(ctx, name, args)
 	if err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (t *tool) runSet(ctx context.Context, path, name string, args []string) err
 		t.say("%s", note)
 	}
 	t.say("%s password for user %s", verb, name)
-	return nil
+	return t.printGenerated(t.out, name, password)
 }
 
 // checkSet returns an error unless a server would parse the user's line as intended.

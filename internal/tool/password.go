@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/passwordpolicy"
 )
 
 // hashFlag is a flag that selects the hash format. The last one wins.
@@ -30,29 +31,28 @@ var hashFlags = []hashFlag{
 
 var errInterrupted = failed(ExitInterrupted, "interrupted; nothing was changed")
 
-// newHash asks for a password and hashes it.
-func (t *tool) newHash(ctx context.Context, args []string) (string, error) {
+// newHash asks for a password of a user, or generates one, and hashes it.
+func (t *tool) newHash(ctx context.Context, name string, args []string) (hash string, password []byte, err error) {
 	cost, err := t.hashCost()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	password, err := t.password(ctx, args)
-	if err != nil {
-		return "", err
+	if password, err = t.password(ctx, args); err != nil {
+		return "", nil, err
 	}
 	if err := t.checkPassword(password); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	hash, err := interruptible(ctx, func() (string, error) { return crypt.Make(t.format, cost, password) })
+	hash, err = interruptible(ctx, func() (string, error) { return crypt.Make(t.format, cost, password) })
 	switch {
 	case errors.Is(err, crypt.ErrPasswordTooLong):
-		return "", failed(ExitTooLong, "%s", err)
+		return "", nil, failed(ExitTooLong, "%s", err)
 	case errors.Is(err, errInterrupted):
-		return "", err
+		return "", nil, err
 	case err != nil:
-		return "", failed(ExitIllegal, "%s", err)
+		return "", nil, failed(ExitIllegal, "%s", err)
 	}
-	return hash, t.warn(hash, password)
+	return hash, password, t.warn(hash, name, password)
 }
 
 // hashCost returns the cost of -C or -r for the format, or 0 for its default.
@@ -86,15 +86,13 @@ func (t *tool) checkPassword(password []byte) error {
 	return nil
 }
 
-// warn prints warnings about a requested hash.
-func (t *tool) warn(hash string, password []byte) error {
+// warn prints warnings about a requested hash and password of a user.
+func (t *tool) warn(hash, name string, password []byte) error {
 	class, err := crypt.Parse(hash)
 	if err != nil {
 		return failed(ExitIllegal, "%s", err)
 	}
-	if len(password) == 0 {
-		t.say("Warning: the password is empty; anyone who knows the user name can log in")
-	}
+	t.warnOfPassword(name, string(password))
 	if class.Format.Weak {
 		t.say("Warning: %s is weak; anyone who has the file can quickly find the password; use bcrypt, the default", class.Format.Name)
 	}
@@ -104,9 +102,26 @@ func (t *tool) warn(hash string, password []byte) error {
 	return nil
 }
 
+// warnOfPassword warns of a password that the page of change_password refuses by
+// default, unless it was generated. A long one is as good as any if the format
+// of the hash uses all of it.
+func (t *tool) warnOfPassword(name, password string) {
+	policy := passwordpolicy.Policy{MinLength: passwordpolicy.DefaultMinLength}
+	reason := policy.Check(name, password)
+	switch {
+	case password == "":
+		t.say("Warning: the password is empty; anyone who knows the user name can log in")
+	case t.generate, reason == passwordpolicy.ReasonNone, reason == passwordpolicy.ReasonTooLong:
+	default:
+		t.say("Warning: %s; %s, or use --generate", policy.Problem(reason), policy.Advice(reason))
+	}
+}
+
 // password returns the password from the source that the flags select.
 func (t *tool) password(ctx context.Context, args []string) ([]byte, error) {
 	switch {
+	case t.generate:
+		return generatePassword(), nil
 	case t.batch:
 		return []byte(args[0]), nil
 	case t.stdin:

@@ -10,7 +10,8 @@
 // It promises, for all flags:
 //
 //   - No message shows a password or a hash, nor an unknown flag or argument,
-//     which could be a password.
+//     which could be a password. Only --generate prints a password, once, and not
+//     before the file has it.
 //   - No name of a file or user controls the terminal or adds a line to a message
 //     (see package shown).
 //   - A file is replaced atomically or not at all, and only by a version that a
@@ -43,9 +44,9 @@ The flags are those of Apache's htpasswd, and stand before the file. The default
 hash is bcrypt with cost 10. The file is replaced atomically: a server never
 reads a half-written file. Mode, owner, comments and order are kept.
 
-  caddy htpasswd [-ci] [-B2m5dsp | --argon2id] [-C <cost>] [-r <rounds>] <file> <user>
+  caddy htpasswd [-c] [-i | --generate] [-B2m5dsp | --argon2id] [-C <cost>] [-r <rounds>] <file> <user>
   caddy htpasswd -b[c] [...] <file> <user> <password>
-  caddy htpasswd -n[i] [...] <user>
+  caddy htpasswd -n [-i | --generate] [...] <user>
   caddy htpasswd -nb   [...] <user> <password>
   caddy htpasswd -v[i] <file> <user>
   caddy htpasswd -vb   <file> <user> <password>
@@ -63,13 +64,14 @@ const examples = `  create a file:       caddy htpasswd -c /etc/caddy/.htpasswd 
   add a user:          caddy htpasswd /etc/caddy/.htpasswd bob
   in a script:         caddy htpasswd -i /etc/caddy/.htpasswd bob < password.txt
   print the line only: caddy htpasswd -n bob
+  random password:     caddy htpasswd --generate /etc/caddy/.htpasswd bob
   verify a password:   caddy htpasswd -v /etc/caddy/.htpasswd bob
   remove a user:       caddy htpasswd -D /etc/caddy/.htpasswd bob
   check a file:        caddy htpasswd --check /etc/caddy/.htpasswd`
 
 // tool is one run of "caddy htpasswd".
 type tool struct {
-	create, print, batch, stdin, verify, remove, check, list, json bool
+	create, print, batch, stdin, generate, verify, remove, check, list, json bool
 
 	format       string // name of the hash format
 	cost, rounds int    // 0: the format's default
@@ -103,6 +105,7 @@ func SetUp(cmd *cobra.Command, exit func(code ExitCode, err error) error) {
 	flags.BoolVarP(&t.print, "print", "n", false, "print the line to standard output; change no file")
 	flags.BoolVarP(&t.batch, "batch", "b", false, "take the password from the command line, where other users of the machine can see it")
 	flags.BoolVarP(&t.stdin, "stdin", "i", false, "read the password from standard input, for example from a pipe")
+	flags.BoolVar(&t.generate, "generate", false, "create a random password, and print it on the last line of standard output; with -n, of standard error")
 	for _, f := range hashFlags {
 		flags.BoolFuncP(f.long, f.short, f.usage, func(string) error {
 			t.format = f.format

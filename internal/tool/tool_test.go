@@ -595,7 +595,7 @@ func TestToolInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	p := tool{batch: true, format: "bcrypt", cost: 14, out: io.Discard, err: io.Discard}
-	if hash, err := p.newHash(ctx, []string{"pw"}); !errors.Is(err, errInterrupted) {
+	if hash, _, err := p.newHash(ctx, "ann", []string{"pw"}); !errors.Is(err, errInterrupted) {
 		t.Errorf("%q, %v", hash, err)
 	}
 	path := writeFile(t, toolFile)

@@ -56,7 +56,10 @@ func (t *tool) checkUsage(args []string) error {
 		}
 	}
 	wantArgs, what := 2, "<file> <user>"
+	generate := t.checkGenerate()
 	switch {
+	case generate != "":
+		return misuse("%s", generate)
 	case modes > 1:
 		return misuse("only one of -c, -n, -v, -D, --check and --list can be used at a time")
 	case t.batch && t.stdin:
@@ -79,6 +82,8 @@ func (t *tool) checkUsage(args []string) error {
 	switch {
 	case len(args) < wantArgs:
 		return misuse("missing argument; expected %s", what)
+	case len(args) > wantArgs && t.generate:
+		return misuse("too many arguments; expected %s; --generate creates the password, so leave it out", what)
 	case len(args) > wantArgs && !t.batch && !t.check && !t.list && !t.remove:
 		return misuse("too many arguments; expected %s; write flags before them, and use -b for a password on the command line", what)
 	case len(args) > wantArgs:
