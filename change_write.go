@@ -25,11 +25,11 @@ func (h *Handler) newHashOf(user lookup) (format string, cost int) {
 	switch class := user.class(); class.Format.Name {
 	case "argon2id", "argon2i":
 		return "argon2id", 0
-	case rehashFormat:
+	case "bcrypt":
 		present, _ := strconv.Atoi(class.Cost) // crypt.Parse has checked it
 		cost = max(cost, present)
 	}
-	return rehashFormat, cost
+	return "bcrypt", cost
 }
 
 // makeHash computes a new hash for a user in the hash queue, like the hash of a login of

@@ -246,6 +246,7 @@ func FuzzParse(f *testing.F) {
 		"\xff\xfea\x00:\x00!\x00\n\x00", "<html>\n<p>a: b</p>", "\x00\n\x00:\x00", strings.Repeat("a", 256) + ":" + shaSecret1,
 		"a:" + strings.ReplaceAll(bcrypt4Secret1, "$", "$$"),
 		"a:$5$rounds=1000$salt$x\nb:$6$rounds=999999999$salt$x\na:" + shaSecret1,
+		"a:{CRYPT}" + bcrypt4Secret1 + "\nb:{crypt}!" + bcrypt4Secret1 + "\nc:!{BLF-CRYPT}" + bcrypt4Secret1 + "\nd:{CRYPT}{CRYPT}!\ne:{MD5}",
 	} {
 		f.Add(text)
 	}

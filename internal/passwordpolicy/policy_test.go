@@ -270,12 +270,93 @@ func TestCostIsTheLeast(t *testing.T) {
 		"m o n k e y s":  8, // from 12 characters on, the spaces count once
 		"m_o n k e y s":  18,
 		"mmoonnkkeeyy":   6,
+		"3qbdqqb3":       16,
 		"xq password 17": 14,
 	} {
 		if got := cost([]rune(text), nil); got != want {
 			t.Errorf("%s: got %d, want %d", text, got, want)
 		}
 	}
+}
+
+// TestCostOfRandomTexts compares costs with those of a search through all divisions
+// of short texts, whose parts are found in the simplest way.
+func TestCostOfRandomTexts(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	names := nameWords("bob.xqv")
+	for range 3000 {
+		text := make([]rune, r.IntN(10))
+		for i := range text {
+			text[i] = []rune("abcdbob123468xqvüqwer")[r.IntN(21)]
+		}
+		if got, want := costOf(text, names), slowCost(text, 0, names); got != want {
+			t.Errorf("%s: got %d, want %d", string(text), got, want)
+		}
+	}
+}
+
+// slowCost is the cost of text from a position on.
+func slowCost(text []rune, from int, names [][]rune) int {
+	if from == len(text) {
+		return 0
+	}
+	least := len(text) * costChar
+	for to := from + 1; to <= len(text); to++ {
+		part := string(text[from:to])
+		n := to - from
+		cost := n * costChar
+		if folded := fold([]rune(part)); n >= minWord {
+			for _, word := range commonWords()[[minWord]rune(folded)] {
+				if slices.Equal(word.text, folded) {
+					cost = min(cost, word.cost)
+				}
+			}
+		}
+		for _, name := range names {
+			if string(name) == string(fold([]rune(part))) {
+				cost = min(cost, costName)
+			}
+		}
+		before := strings.Index(string(text), part) // the first one; it can overlap this one
+		isRun := from > 0 && strings.Trim(part, string(text[from-1])) == ""
+		if before < len(string(text[:from])) && n >= minRepetition || isRun {
+			cost = min(cost, costRepetition)
+		}
+		if n >= minSequence && inSequence(part) {
+			cost = min(cost, costSequence)
+		}
+		if n >= minAlternating && inSequence(everySecond(part, 0)) && inSequence(everySecond(part, 1)) {
+			cost = min(cost, costAlternating)
+		}
+		if n >= minDigits && strings.Trim(part, "0123456789") == "" {
+			cost = min(cost, (n+1)*costDigits)
+		}
+		least = min(least, cost+slowCost(text, to, names))
+	}
+	return least
+}
+
+// inSequence reports whether text is a part of a sequence, in either direction, or one
+// character repeated. The repetition costs less anyway, if it is not every second one.
+func inSequence(text string) bool {
+	if strings.Trim(text, text[:1]) == "" {
+		return true
+	}
+	reversed := []rune(text)
+	slices.Reverse(reversed)
+	return slices.ContainsFunc(sequences, func(line string) bool {
+		return strings.Contains(line, text) || strings.Contains(line, string(reversed))
+	})
+}
+
+func everySecond(text string, first int) string {
+	var every []rune
+	for i, c := range []rune(text) {
+		if i%2 == first {
+			every = append(every, c)
+		}
+	}
+	return string(every)
 }
 
 // FuzzCheck checks that no bytes make the package panic, and properties of passwords.
@@ -317,12 +398,12 @@ func FuzzCheck(f *testing.F) {
 func BenchmarkCheck(b *testing.B) {
 	lookalikes := strings.Repeat("4@8({[</369&#!1/|0$5+7%2/", 3)[:MaxBytes]
 	keys := strings.Repeat(" .,?!'-/_:;+()@$\"#&*<>=[]\\~%^{}|1234567890", 2)[:MaxBytes]
-	user := strings.Repeat("a1-", 85)
+	user := strings.Repeat("abc-", 63) // each part is a word, and once more reversed
 	for name, password := range map[string]string{
 		"phrase":     "my dog ate the blue homework",
 		"equal":      strings.Repeat("4", MaxBytes),
 		"pairs":      strings.Repeat("ab", MaxBytes/2),
-		"names":      strings.Repeat("a1-", MaxBytes/3),
+		"names":      strings.Repeat("abc-", MaxBytes/4),
 		"lookalikes": lookalikes,
 		"keys":       keys,
 		"sequence":   strings.Repeat("1q2w3e4r5t6y7u8i9o", 4),

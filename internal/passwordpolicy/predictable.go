@@ -74,7 +74,7 @@ func cost(text []rune, names [][]rune) int {
 // costOf finds the cheapest way to divide text into parts, from its end.
 func costOf(text []rune, names [][]rune) int {
 	folded, plain := lower(text), fold(text)
-	repeated := repetitions(folded)
+	repeated, next, afterNext := repetitions(folded), related(folded, 1), related(folded, 2)
 	costs := make([]int, len(text)+1) // of the text from there on
 	for i := len(text) - 1; i >= 0; i-- {
 		costs[i] = costs[i+1] + costChar
@@ -84,13 +84,13 @@ func costOf(text []rune, names [][]rune) int {
 				part(n, cost(n))
 			}
 		}
-		shortest := minRepetition
-		if i > 0 && folded[i] == folded[i-1] {
-			shortest = 1
+		repetition := func(int) int { return costRepetition }
+		parts(minRepetition, repeated[i], repetition)
+		if i > 0 {
+			parts(1, run(folded[i:], folded[i-1]), repetition)
 		}
-		parts(shortest, repeated[i], func(int) int { return costRepetition })
-		parts(minSequence, sequence(folded[i:]), func(int) int { return costSequence })
-		parts(minAlternating, alternating(folded[i:]), func(int) int { return costAlternating })
+		parts(minSequence, sequence(next[min(i, len(next)):]), func(int) int { return costSequence })
+		parts(minAlternating, alternating(afterNext[min(i, len(afterNext)):]), func(int) int { return costAlternating })
 		parts(minDigits, digits(text[i:]), func(n int) int { return (n + 1) * costDigits })
 		if len(text)-i >= minWord {
 			for _, word := range commonWords()[[minWord]rune(plain[i:])] {
@@ -126,32 +126,55 @@ func repetitions(text []rune) []int {
 	return longest
 }
 
-// sequence returns the length of the sequence at the beginning of text.
-func sequence(text []rune) int {
-	n, all := 1, ^relation(0)
-	for ; n < len(text); n++ {
-		if all &= relations()[pair{text[n-1], text[n]}]; all == 0 {
-			break
-		}
+// run returns how often text begins with c.
+func run(text []rune, c rune) int {
+	n := slices.IndexFunc(text, func(other rune) bool { return other != c })
+	if n < 0 {
+		return len(text)
 	}
 	return n
 }
 
-// alternating returns the length of two sequences at the beginning of text, of which
-// one has the characters at even places. One of them can repeat a character.
-func alternating(text []rune) int {
-	all := [2]relation{^relation(0), ^relation(0)}
-	n := 2
-	for ; n < len(text); n++ {
-		related := relations()[pair{text[n-2], text[n]}]
-		if text[n-2] == text[n] {
-			related |= relationEqual
+// related returns the relations of each character to the one that is step places
+// behind it.
+func related(text []rune, step int) []relation {
+	known := relations()
+	var all []relation
+	for i := range len(text) - step {
+		r := known[pair{text[i], text[i+step]}]
+		if step > 1 && text[i] == text[i+step] {
+			r |= relationEqual
 		}
-		if all[n%2] &= related; all[n%2] == 0 {
-			break
+		all = append(all, r)
+	}
+	return all
+}
+
+// sequence returns the length of the sequence at the beginning of a text, of which
+// next are the relations of neighbors.
+func sequence(next []relation) int {
+	all := ^relation(0)
+	n := slices.IndexFunc(next, func(r relation) bool {
+		all &= r
+		return all == 0
+	})
+	if n < 0 {
+		n = len(next)
+	}
+	return n + 1
+}
+
+// alternating returns the length of two sequences at the beginning of a text, of which
+// one has the characters at even places. Either can repeat a character. afterNext are
+// the relations of each character to the next but one.
+func alternating(afterNext []relation) int {
+	all := [2]relation{^relation(0), ^relation(0)}
+	for n, r := range afterNext {
+		if all[n%2] &= r; all[n%2] == 0 {
+			return n + 2
 		}
 	}
-	return min(n, len(text))
+	return len(afterNext) + 2
 }
 
 // digits returns the number of digits at the beginning of text.
