@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -102,4 +104,10 @@ func plainError(err error) string {
 	const maxLen = 200 // bytes; the text can quote what the client sent
 	text := err.Error()
 	return text[:min(len(text), maxLen)]
+}
+
+// retryAfter returns the value of a Retry-After header, in whole seconds (RFC 9110,
+// section 10.2.3).
+func retryAfter(wait time.Duration) string {
+	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }

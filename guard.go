@@ -33,6 +33,8 @@ type guard struct {
 	verify   func(class crypt.Class, hash string, password []byte) bool
 	makeHash func(format string, cost int, password []byte) (string, error)
 
+	makeBcrypt func(cost int, password []byte, yield func()) (string, error)
+
 	failures [scopeCount]*ratelimit.Counter
 	exceeded [scopeCount]exceededNotes
 	wrong    wrongPasswords
@@ -46,7 +48,7 @@ type guard struct {
 }
 
 func newGuard(settings func() *settings, now func() time.Time) *guard {
-	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, makeHash: crypt.Make, statistics: newStatistics()}
+	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, makeHash: crypt.Make, makeBcrypt: crypt.MakeBcrypt, statistics: newStatistics()}
 	for s := range g.failures {
 		g.failures[s] = ratelimit.New(now())
 	}

@@ -206,7 +206,9 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	s.pending.loaded(next)
 	s.rehash.retry()
 	logFindings(&next.file.Findings, logger, s.path, "invalid line skipped; its user cannot log in")
-	next.warnOfWeak(logger, s.path, old)
+	if !s.rehash.isUsed() || !next.isAsStrongAs(old) { // rehash writes many versions, each stronger than the previous one
+		next.warnOfWeak(logger, s.path, old)
+	}
 	next.warnOfNobody(logger, s.path)
 	return nil
 }
@@ -215,6 +217,20 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 func (s *userStore) inherit(next, old *userTable) {
 	next.inherit(old)
 	s.pending.apply(old, next)
+}
+
+// isAsStrongAs reports whether no format has more weak hashes than in the previous version.
+func (t *userTable) isAsStrongAs(previous *userTable) bool {
+	if previous == nil {
+		return false
+	}
+	before := previous.file.WeakByFormat()
+	for format, n := range t.file.WeakByFormat() {
+		if n > before[format] {
+			return false
+		}
+	}
+	return true
 }
 
 // warnOfWeak warns about users with a weak hash, unless the previous version has had

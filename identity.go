@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -54,4 +55,9 @@ func (h *Handler) identifyNobody(r *http.Request) {
 			repl.Set(name, "")
 		}
 	}
+}
+
+// errUserHeader returns the error for a header that cannot be a user header.
+func errUserHeader(field string) error {
+	return fmt.Errorf("expected the name of a header field such as X-User, found %s, which is not valid or is reserved", quoted(field))
 }

@@ -27,6 +27,7 @@ const (
 	overloadedLines                 // no room in the hash queue
 	errorLines                      // a login could not be checked
 	errorRouteLines                 // an error route failed
+	changeLines                     // a password was not changed
 	upstreamLines                   // a request to an upstream group failed
 	lineKinds
 )

@@ -24,6 +24,7 @@ var (
 	limitsExceededMetric = newMetric(prometheus.CounterValue, "limits_exceeded_total", "Number of times that a limit on failed logins was exceeded.", "limit")
 	rehashesMetric       = newMetric(prometheus.CounterValue, "rehashes_total", "Number of weak password hashes considered by rehash after a login, by result.", "result")
 	workersMetric        = newMetric(prometheus.GaugeValue, "hash_workers", "Maximum number of password hashes computed at the same time.")
+	changesMetric        = newMetric(prometheus.CounterValue, "password_changes_total", "Number of forms sent by the page for changing a password, by result.", "result")
 	busyWorkersMetric    = newMetric(prometheus.GaugeValue, "hash_workers_busy", "Number of password hashes being computed.")
 	queueLengthMetric    = newMetric(prometheus.GaugeValue, "hash_queue_length", "Number of logins waiting for a hash to be computed.")
 
@@ -55,7 +56,7 @@ func (m *metrics) register(registry *prometheus.Registry) error {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, metric := range []metric{
-		requestsMetric, cacheHitsMetric, limitsExceededMetric, workersMetric, busyWorkersMetric, queueLengthMetric,
+		requestsMetric, cacheHitsMetric, limitsExceededMetric, changesMetric, workersMetric, busyWorkersMetric, queueLengthMetric,
 		usersMetric, weakHashesMetric, invalidLinesMetric, lastLoadMetric, loadSuccessMetric, loadFailuresMetric,
 		rehashesMetric, rehashSuccessMetric,
 	} {
@@ -79,6 +80,9 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 	}
 	for result, name := range rehashResultLabels {
 		send(rehashesMetric, float64(g.rehashes[result].Load()), name)
+	}
+	for result, name := range changeLabels {
+		send(changesMetric, float64(g.changes[result].Load()), name)
 	}
 	busy, waiting := g.queue.State()
 	send(workersMetric, float64(g.settings().maxHashes))

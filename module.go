@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -93,6 +92,9 @@ type Handler struct {
 	// its password. The server must be able to replace the files. Default: none is
 	// replaced.
 	Rehash *Rehash `json:"rehash,omitempty"`
+
+	// The page on which users change their passwords. Default: none.
+	ChangePassword *ChangePassword `json:"change_password,omitempty"`
 
 	users      userStores
 	names      []string   // of the files in users, for the choice of decoys
@@ -179,12 +181,10 @@ func (h *Handler) Validate() error {
 	case c != nil && c.MaxAge < 0:
 		return fmt.Errorf("cache: max_age: expected a duration above zero, found %s", time.Duration(c.MaxAge))
 	}
-	return h.Rehash.validate()
-}
-
-// errUserHeader returns the error for a header that cannot be a user header.
-func errUserHeader(field string) error {
-	return fmt.Errorf("expected the name of a header field such as X-User, found %s, which is not valid or is reserved", quoted(field))
+	if err := h.Rehash.validate(); err != nil {
+		return err
+	}
+	return h.ChangePassword.validate()
 }
 
 // provisionSettings sets the defaults of valid settings.
@@ -283,6 +283,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if err != nil {
 		return h.answer.write(w, r, err)
+	}
+	if decided == resultPassed && h.ChangePassword.isFor(r) {
+		return h.servePasswordPage(w, r)
 	}
 	if h.KeepAuthorization {
 		httpfield.Set(r.Header, headerAuthorization, values)
@@ -383,12 +386,6 @@ func (h *Handler) unchecked(w http.ResponseWriter, r *http.Request, from origin,
 	}
 	h.logError(from.ip, "password check failed", err)
 	return resultUnchecked, caddyhttp.Error(http.StatusInternalServerError, err)
-}
-
-// retryAfter returns the value of a Retry-After header, in whole seconds (RFC 9110,
-// section 10.2.3).
-func retryAfter(wait time.Duration) string {
-	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
 // Interface guards

@@ -23,7 +23,6 @@ type Rehash struct {
 }
 
 const (
-	rehashFormat  = "bcrypt"
 	minRehashCost = 10 // also the default
 	maxRehashCost = 14
 	maxRehashLen  = 72 // of a password: bcrypt ignores the rest
@@ -61,11 +60,14 @@ type storeRehash struct {
 	worker   atomic.Pointer[rehash.Worker]
 }
 
+// isUsed reports whether a handler replaces weak hashes in the file.
+func (r *storeRehash) isUsed() bool { return r.handlers.Load() > 0 }
+
 // state returns whether a handler replaces weak hashes in the file, how many logins are
 // pending, and why the file cannot be written, or "".
 func (r *storeRehash) state() (pending int, failure string, isUsed bool) {
 	w := r.worker.Load()
-	if w == nil || r.handlers.Load() == 0 {
+	if w == nil || !r.isUsed() {
 		return 0, "", false
 	}
 	pending, failure = w.State()

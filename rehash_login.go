@@ -27,9 +27,15 @@ func (h *Handler) releaseRehash() {
 }
 
 // rehashIfWeak replaces the hash of a user whose login has just passed, if it is weak. It
-// is called for every such request, and costs a comparison if there is nothing to do.
+// is called for every such request, and inlined.
 func (h *Handler) rehashIfWeak(l *lookup, c *credentials) {
-	if h.rehashCost != 0 && l.needsRehash(h.rehashCost) {
+	if h.rehashCost != 0 {
+		h.rehashWeak(l, c)
+	}
+}
+
+func (h *Handler) rehashWeak(l *lookup, c *credentials) {
+	if l.needsRehash(h.rehashCost) {
 		h.guard.rehashEntry(*l, h.rehashCost, c.password)
 	}
 }
@@ -84,9 +90,9 @@ func (g *guard) finishRehash(claim *rehashClaim, o rehash.Outcome) {
 	claim.release(g.now().Add(pause))
 }
 
-// makeHashIdle makes a hash while no login needs the worker slots.
+// makeHashIdle makes a hash while no login needs the worker slots, and pauses otherwise.
 func (g *guard) makeHashIdle(ctx context.Context, cost int, password []byte) (hash string, err error) {
-	if idleErr := g.queue.DoIdle(ctx, func() { hash, err = g.makeHash(rehashFormat, cost, password) }); idleErr != nil {
+	if idleErr := g.queue.DoIdle(ctx, func(yield func()) { hash, err = g.makeBcrypt(cost, password, yield) }); idleErr != nil {
 		return "", idleErr
 	}
 	return hash, err

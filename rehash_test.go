@@ -1,11 +1,13 @@
 package caddyhtpasswd
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +19,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
@@ -37,7 +41,7 @@ func makeOf(t testing.TB, format string, cost int, password string) string {
 func makeQuickly(g *guard) (made func() map[string]int) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
-	g.makeHash = func(_ string, _ int, password []byte) (string, error) {
+	g.makeBcrypt = func(_ int, password []byte, _ func()) (string, error) {
 		mu.Lock()
 		counts[string(password)]++
 		mu.Unlock()
@@ -175,6 +179,26 @@ func TestRehashOnlyWithTheSetting(t *testing.T) {
 	s.await(rehashWritten, 1)
 }
 
+// TestRehashWarnsOfNewWeakHashes checks that the warning about weak hashes is not repeated
+// for each write of the server, and still comes for one more weak hash.
+func TestRehashWarnsOfNewWeakHashes(t *testing.T) {
+	t.Parallel()
+	sha := makeOf(t, "sha1", 0, "secret")
+	s := newRehashSite(t, writeFile(t, "alice:"+sha+"\nbob:"+sha+"\ncarol:"+sha+"\n"), 0)
+	makeQuickly(s.guard)
+	warnings := func() int { return s.logs.FilterMessageSnippet("file contains weak password hashes").Len() }
+	s.passes("alice", "secret")
+	s.await(rehashWritten, 1)
+	if n := warnings(); n != 0 {
+		t.Errorf("got %d warnings after a write of the server, want none", n)
+	}
+	replace(t, s.path, readText(t, s.path)+"dora:"+sha+"\n")
+	awaitCurrent(t.Context(), s.users)
+	if n := warnings(); n != 1 {
+		t.Errorf("got %d warnings after an edit that adds a weak hash, want 1", n)
+	}
+}
+
 // TestRehashSkips checks for which passwords no hash is made, and that this is counted once.
 func TestRehashSkips(t *testing.T) {
 	t.Parallel()
@@ -265,14 +289,14 @@ func TestRehashAndAnAdministrator(t *testing.T) {
 			bob := "bob:" + sha("secret") + "\n"
 			s := newRehashSite(t, writeFile(t, "alice:"+sha("secret")+"\n"+bob), 0)
 			makeQuickly(s.guard)
-			quickly, edited := s.guard.makeHash, make(chan bool)
+			quickly, edited := s.guard.makeBcrypt, make(chan bool)
 			edit := sync.OnceFunc(func() {
 				replace(t, s.path, test.after+bob) // no lock, as with an editor
 				close(edited)
 			})
-			s.guard.makeHash = func(format string, cost int, password []byte) (string, error) {
+			s.guard.makeBcrypt = func(cost int, password []byte, yield func()) (string, error) {
 				edit()
-				return quickly(format, cost, password)
+				return quickly(cost, password, yield)
 			}
 			s.passes("alice", "secret")
 			<-edited
@@ -552,7 +576,7 @@ func TestRehashFilesThatGo(t *testing.T) {
 			t.Parallel()
 			path := writeFile(t, "alice:"+makeOf(t, "sha1", 0, "secret")+"\n")
 			s := newRehashSite(t, path, 0)
-			s.guard.makeHash = func(string, int, []byte) (string, error) {
+			s.guard.makeBcrypt = func(int, []byte, func()) (string, error) {
 				must(t, break_(path))
 				return makeOf(t, "sha512crypt", 5001, "secret"), nil
 			}
@@ -587,7 +611,7 @@ func TestRehashEndsWithTheFile(t *testing.T) {
 	s := newRehashSite(t, path, 0)
 	began, goOn := make(chan bool, 1), make(chan bool)
 	quickly := crypt.Make
-	s.guard.makeHash = func(format string, cost int, password []byte) (string, error) {
+	s.guard.makeBcrypt = func(_ int, password []byte, _ func()) (string, error) {
 		select {
 		case began <- true:
 			return quickly("sha512crypt", 5001, password)
@@ -673,7 +697,7 @@ func TestRehashDelaysNobody(t *testing.T) {
 	s := newRehashSite(t, path, 0)
 	goOn := make(chan bool)
 	var making atomic.Int32
-	s.guard.makeHash = func(string, int, []byte) (string, error) {
+	s.guard.makeBcrypt = func(int, []byte, func()) (string, error) {
 		making.Add(1)
 		<-goOn
 		return makeOf(t, "sha512crypt", 5001, "secret"), nil
@@ -744,4 +768,68 @@ func TestRehashOfASite(t *testing.T) {
 	if a := s.get("/", "alice", "wrong"); a.status != http.StatusUnauthorized {
 		t.Errorf("a wrong password: got %d", a.status)
 	}
+}
+
+// TestRehashAcrossReloads reloads the configuration again and again while hashes are
+// replaced. Nobody is refused, each hash is made once, and nothing is left running.
+func TestRehashAcrossReloads(t *testing.T) {
+	const people = 40
+	s := startServer(t, "")
+	var text strings.Builder
+	for i := range people {
+		fmt.Fprintf(&text, "user%d:%s\n", i, makeOf(t, "sha1", 0, fmt.Sprint("password ", i)))
+	}
+	s.write("users", text.String())
+	made := makeQuickly(process.guard)
+	site := func(n int) string {
+		return fmt.Sprintf("https://localhost:{https} {\n\thtpasswd {\n\t\tfile {dir}/users\n\t\trehash\n\t}\n\trespond %d\n}\n", n)
+	}
+	must(t, s.reload(site(0)))
+	guard := process.guard
+	stop := make(chan bool)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for n := 1; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				config, err := s.adapt(site(n))
+				if err == nil {
+					err = caddy.Load(config, true)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	everybody := func() {
+		for i := range people {
+			if a := s.get("/", fmt.Sprint("user", i), fmt.Sprint("password ", i)); a.status != http.StatusOK {
+				t.Fatalf("user%d: got %d", i, a.status)
+			}
+		}
+	}
+	eventually(t, "all hashes are replaced", func() bool {
+		everybody()
+		return guard.rehashes[rehashWritten].Load() == people
+	})
+	close(stop)
+	group.Wait()
+	everybody()
+	if counts := made(); len(counts) != people {
+		t.Errorf("the hashes of %d passwords were made, want %d", len(counts), people)
+	}
+	for password, n := range made() {
+		if n != 1 {
+			t.Errorf("%s: %d hashes were made, want 1", password, n)
+		}
+	}
+	must(t, caddy.Stop())
+	eventually(t, "nothing is left running", func() bool {
+		var stacks bytes.Buffer
+		pprof.Lookup("goroutine").WriteTo(&stacks, 2) //nolint:errcheck // to memory
+		return !strings.Contains(stacks.String(), "internal/rehash.(*Worker).run(") && followers() == 0
+	})
 }

@@ -79,6 +79,7 @@ func (c *siteChecks) run(report *routes.Report) {
 		login.log(c.logger)
 		login.warn(c.logger)
 		login.warnOfExemptHosts(c.logger)
+		login.warnOfUnreachedPage(c.logger)
 		c.checkTLS(login)
 		c.checkServed(login.handler, served)
 	}

@@ -14,6 +14,7 @@ const (
 // statistics are the counters of a guard that become metrics.
 type statistics struct {
 	results [resultCount]atomic.Uint64
+	changes [changeResultCount]atomic.Uint64 // of passwords
 
 	limitsExceeded [scopeCount]atomic.Uint64
 

@@ -103,6 +103,12 @@ type origin struct {
 //   - No login is refused or hashed by a version that is known to be older than the one on
 //     disk. It waits, for a bounded time, until the new version is read.
 func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdict, error) {
+	return h.checkEntry(ctx, from, c, new(lookup))
+}
+
+// checkEntry is check. With resultPassed, it sets passed to the lookup of the user whose
+// hash the password matches.
+func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, passed *lookup) (verdict, error) {
 	if c.malformed {
 		v := verdict{result: resultMalformed}
 		h.logFailure(from, c.user, v)
@@ -113,6 +119,7 @@ func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdi
 		a := attempt{credentials: c, from: from}
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
+		*passed = a.lookup
 		if v.result == resultPassed {
 			h.rehashIfWeak(&a.lookup, c)
 			return v, nil

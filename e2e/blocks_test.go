@@ -63,8 +63,6 @@ var (
 		"curl -X DELETE localhost:2019/htpasswd/throttle/192.0.2.7",
 		"curl -X DELETE localhost:2019/htpasswd/throttle",
 		"curl localhost:2019/metrics")
-	_ = ranBy("TestEveryBlockIsRun", // which "make test" runs
-		"make test")
 	_ = ranBy("TestHarness", // beside which "make xcaddy" builds with the checkout
 		"xcaddy build --with github.com/seed10b5b978/caddy-htpasswd")
 	_ = ranBy("TestPrompts",

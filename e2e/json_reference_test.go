@@ -28,6 +28,7 @@ var jsonHeadings = map[string]string{
 	"Require":        "require",
 	"Cache":          "cache",
 	"Rehash":         "rehash",
+	"ChangePassword": "change_password",
 	"ProxyPass":      "proxy_pass",
 	"UpstreamGroup":  "Policy",
 	"UpstreamServer": "server",

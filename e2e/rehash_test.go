@@ -16,8 +16,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// oldHashes returns hashes of twelve formats, as files of twenty years have them, and
-// their passwords.
+// oldHashes returns hashes of twelve formats, as files of twenty years have them, three
+// with names in braces, as of Dovecot and LDAP, and their passwords.
 func oldHashes(t *testing.T) (hashes, passwords map[string]string) {
 	t.Helper()
 	hashes, passwords = make(map[string]string), make(map[string]string)
@@ -41,6 +41,15 @@ func oldHashes(t *testing.T) (hashes, passwords map[string]string) {
 	program(t, "openssl")
 	add("md5crypt", "pässword", strings.TrimSpace(testkit.Run(t, "openssl", "passwd", "-1", "-salt", "abcdefgh", "pässword")))
 	sum := sha1.Sum([]byte("salty" + "saltsalt")) //nolint:gosec // the format
+	for name, format := range map[string]string{"{CRYPT}": "sha512crypt", "{DES-CRYPT}": "descrypt", "{BLF-CRYPT}": "bcrypt"} {
+		cost := 0
+		if format == "bcrypt" {
+			cost = 5
+		}
+		hash, err := crypt.Make(format, cost, []byte("exported"))
+		must(t, err)
+		add("exported-"+format, "exported", name+hash)
+	}
 	add("ssha", "salty", "{SSHA}"+base64.StdEncoding.EncodeToString(append(sum[:], "saltsalt"...)))
 	return hashes, passwords
 }

@@ -46,3 +46,15 @@ func (*File) Close() error { return nil }
 
 // Replace is never called.
 func (*File) Replace(string, int) error { return nil }
+
+// OwnerError is never returned.
+type OwnerError struct {
+	Path     string
+	UID, GID uint32
+	Advice   string
+}
+
+func (*OwnerError) Error() string { return "" }
+
+// Unwrap returns nil.
+func (*OwnerError) Unwrap() error { return nil }

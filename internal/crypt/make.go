@@ -30,20 +30,28 @@ type maker struct {
 // rounds for sha256crypt and sha512crypt, from 1000 to 1000000. The cost of other
 // formats is fixed. Errors contain no part of the password.
 func Make(format string, cost int, password []byte) (string, error) {
-	if err := CheckCost(format, cost); err != nil {
+	if err := checkMake(format, cost, password); err != nil {
 		return "", err
 	}
 	m := makers[format]
 	if cost == 0 {
 		cost = m.defaultCost
 	}
-	if len(password) > m.maxPassword {
-		return "", fmt.Errorf("%w: %s accepts at most %d bytes, got %d", ErrPasswordTooLong, format, m.maxPassword, len(password))
+	return m.hash(password, cost)
+}
+
+// checkMake returns the error of Make for these arguments.
+func checkMake(format string, cost int, password []byte) error {
+	if err := CheckCost(format, cost); err != nil {
+		return err
+	}
+	if limit := makers[format].maxPassword; len(password) > limit {
+		return fmt.Errorf("%w: %s accepts at most %d bytes, got %d", ErrPasswordTooLong, format, limit, len(password))
 	}
 	if bytes.IndexByte(password, 0) >= 0 {
-		return "", errors.New("the password contains a NUL byte, which no client can send")
+		return errors.New("the password contains a NUL byte, which no client can send")
 	}
-	return m.hash(password, cost)
+	return nil
 }
 
 // CheckCost returns the error that Make would return for the format and cost.

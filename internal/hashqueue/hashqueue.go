@@ -14,7 +14,8 @@
 //     number of waiting tasks is bounded.
 //   - A run that has begun is finished, even if nobody waits for it any more.
 //   - Functions passed to [Queue.DoIdle] never delay a task: one at a time starts
-//     while a worker is free and no task waits, and takes no worker.
+//     while a worker is free and no task waits. It takes no worker, and pauses while
+//     all workers are busy.
 package hashqueue
 
 import (
@@ -23,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -78,6 +80,8 @@ type Queue[K comparable, V any] struct {
 
 	idle          list.List // of *idleTask
 	isIdleRunning bool
+	isBusy        atomic.Bool   // whether all workers are busy
+	free          chan struct{} // closed when that ends; nil: nobody waits
 }
 
 // New returns an empty queue.
@@ -208,6 +212,7 @@ func (q *Queue[K, V]) leaveIfWaiting(w *waiter[K, V]) bool {
 
 // dispatch starts tasks while workers are free, and an idle function if no task waits.
 func (q *Queue[K, V]) dispatch() {
+	defer q.noteBusy()
 	for q.running < q.config.Workers() {
 		w := q.turns.next()
 		if w == nil {

@@ -17,16 +17,18 @@ type idleTask struct {
 // in the order in which they came.
 //
 // An idle function takes no worker, so a task that comes while it runs is not delayed.
-// For that time, one function more than Config.Workers runs.
+// The function should call yield often, at least each millisecond: yield waits while all
+// workers are busy. So one function more than Config.Workers runs for that time at most.
+// When ctx is done, yield does not wait any more.
 //
 // If ctx is done before the function is started, DoIdle never runs it, and returns the
 // cause. It waits for a function that has been started, and returns an error with the
 // type of its panic. The queue does not limit how many callers wait.
-func (q *Queue[K, V]) DoIdle(ctx context.Context, run func()) error {
+func (q *Queue[K, V]) DoIdle(ctx context.Context, run func(yield func())) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	t := &idleTask{run: run, done: make(chan error, 1)}
+	t := &idleTask{run: func() { run(func() { q.yield(ctx) }) }, done: make(chan error, 1)}
 	q.enterIdle(t)
 	select {
 	case err := <-t.done:
@@ -76,4 +78,38 @@ func (q *Queue[K, V]) runIdle(t *idleTask) {
 	q.isIdleRunning = false
 	t.done <- err
 	q.dispatch()
+}
+
+// yield waits while all workers are busy.
+func (q *Queue[K, V]) yield(ctx context.Context) {
+	for q.isBusy.Load() {
+		select {
+		case <-q.untilFree():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// untilFree returns a channel that is closed when a worker is free.
+func (q *Queue[K, V]) untilFree() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.free == nil {
+		q.free = make(chan struct{})
+	}
+	free := q.free
+	q.noteBusy()
+	return free
+}
+
+// noteBusy tells callers of yield whether all workers are busy. It is called whenever
+// that may have changed.
+func (q *Queue[K, V]) noteBusy() {
+	isBusy := q.running >= q.config.Workers()
+	q.isBusy.Store(isBusy)
+	if !isBusy && q.free != nil {
+		close(q.free)
+		q.free = nil
+	}
 }

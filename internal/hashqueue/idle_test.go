@@ -22,7 +22,7 @@ func TestIdleRunsWhenNothingElseDoes(t *testing.T) {
 		var order []string
 		for i := range 3 {
 			group.Go(func() {
-				if err := q.DoIdle(t.Context(), func() {
+				if err := q.DoIdle(t.Context(), func(func()) {
 					order = append(order, fmt.Sprintf("%d at %s", i, time.Since(start)))
 					time.Sleep(time.Second)
 				}); err != nil {
@@ -46,7 +46,7 @@ func TestNoTaskWaitsForIdle(t *testing.T) {
 		q := queueOf(2)
 		var group sync.WaitGroup
 		for range 2 {
-			group.Go(func() { q.DoIdle(t.Context(), func() { time.Sleep(10 * time.Second) }) })
+			group.Go(func() { q.DoIdle(t.Context(), func(func()) { time.Sleep(10 * time.Second) }) })
 		}
 		synctest.Wait()
 		for client := range uint64(2) {
@@ -89,7 +89,7 @@ func TestIdleEnds(t *testing.T) {
 				defer cancel(nil)
 				time.AfterFunc(test.gone, func() { cancel(errGone) })
 				start, ran := time.Now(), false
-				err := q.DoIdle(ctx, func() { ran = true; time.Sleep(2 * time.Second) })
+				err := q.DoIdle(ctx, func(func()) { ran = true; time.Sleep(2 * time.Second) })
 				if took := time.Since(start); ran != test.ran || took != test.took || !errors.Is(err, test.err) {
 					t.Errorf("got ran %t, error %v after %s, want %t, %v after %s", ran, err, took, test.ran, test.err, test.took)
 				}
@@ -104,17 +104,17 @@ func TestIdleEnds(t *testing.T) {
 	t.Run("already gone", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errGone)
-		if err := queueOf(1).DoIdle(ctx, func() { t.Error("ran, want it never to") }); !errors.Is(err, errGone) {
+		if err := queueOf(1).DoIdle(ctx, func(func()) { t.Error("ran, want it never to") }); !errors.Is(err, errGone) {
 			t.Errorf("got %v, want %v", err, errGone)
 		}
 	})
 	t.Run("panic", func(t *testing.T) {
 		q := queueOf(1)
-		err := q.DoIdle(t.Context(), func() { panic("secret") })
+		err := q.DoIdle(t.Context(), func(func()) { panic("secret") })
 		if err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("got error %v, want one without the value", err)
 		}
-		if err := q.DoIdle(t.Context(), func() {}); err != nil {
+		if err := q.DoIdle(t.Context(), func(func()) {}); err != nil {
 			t.Errorf("got %v after a panic of another, want none", err)
 		}
 	})
@@ -128,7 +128,7 @@ func TestIdleStartsWithMoreWorkers(t *testing.T) {
 		q.config.Workers = func() int { return workers }
 		go q.Do(t.Context(), taskOf(1, "busy", time.Minute, new(int)))
 		synctest.Wait()
-		go q.DoIdle(t.Context(), func() { ran = true })
+		go q.DoIdle(t.Context(), func(func()) { ran = true })
 		synctest.Wait()
 		if ran {
 			t.Error("ran without a free worker")
@@ -142,6 +142,53 @@ func TestIdleStartsWithMoreWorkers(t *testing.T) {
 			t.Error("did not run with a free worker")
 		}
 		time.Sleep(time.Hour)
+	})
+}
+
+// TestIdlePauses has an idle function yield while tasks run.
+func TestIdlePauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, start := queueOf(2), time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var took time.Duration
+		var group sync.WaitGroup
+		group.Go(func() {
+			q.DoIdle(ctx, func(yield func()) {
+				for range 100 {
+					yield()
+					time.Sleep(10 * time.Millisecond)
+				}
+				took = time.Since(start)
+			})
+		})
+		time.Sleep(105 * time.Millisecond)
+		for client := range uint64(4) { // two at a time, for 10 s in all
+			group.Go(func() { q.Do(t.Context(), taskOf(client, fmt.Sprint(client), 5*time.Second, new(int))) })
+		}
+		group.Wait()
+		if want := 11 * time.Second; took < want-10*time.Millisecond || took > want {
+			t.Errorf("took %s beside 10 s with all workers busy, want %s", took, want)
+		}
+		checkIdle(t, q)
+
+		// One of two workers is free: no pause. And none when the context is done.
+		start = time.Now()
+		group.Go(func() { q.Do(t.Context(), taskOf(1, "one", time.Minute, new(int))) })
+		synctest.Wait()
+		q.DoIdle(ctx, func(yield func()) {
+			if yield(); time.Since(start) != 0 {
+				t.Error("paused though a worker is free")
+			}
+			group.Go(func() { q.Do(t.Context(), taskOf(2, "two", time.Minute, new(int))) })
+			synctest.Wait()
+			time.AfterFunc(time.Second, cancel)
+			if yield(); time.Since(start) != time.Second {
+				t.Errorf("paused for %s, want 1s, until the context is done", time.Since(start))
+			}
+		})
+		group.Wait()
+		checkIdle(t, q)
 	})
 }
 
@@ -217,14 +264,17 @@ func (p *idlePlan) run(t *testing.T, hasIdle bool) (started []time.Duration) {
 			}
 			started[i] = 0
 			group.Go(func() {
-				q.DoIdle(ctx, func() {
+				q.DoIdle(ctx, func(yield func()) {
 					running, waiting := q.State()
 					mu.Lock()
 					if idle++; idle > 1 || waiting > 0 || running >= p.workers {
 						t.Errorf("seed %d: idle function %d started with %d tasks running, %d waiting, %d idle functions", p.seed, i, running, waiting, idle)
 					}
 					mu.Unlock()
-					time.Sleep(s.takes)
+					for range 10 {
+						time.Sleep(s.takes / 10)
+						yield()
+					}
 					mu.Lock()
 					idle--
 					mu.Unlock()

@@ -114,6 +114,43 @@ func (c *Counter) Add(key uint64, now time.Time, window time.Duration) int {
 	return 1
 }
 
+// Raise makes a key have at least the events of another key, in the window of that key.
+// If the key already has as many events in its window, nothing changes. So a second call
+// has no further effect.
+func (c *Counter) Raise(key, from uint64, now time.Time, window time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ms := c.clock(now)
+	cell := c.cell(from)
+	events, _ := unpack(cell, ms, window)
+	place, own := c.placeOf(key, ms, window)
+	if own >= events {
+		return
+	}
+	if place.key.Load() != key {
+		place.cell.Store(0) // before the key, as in Add
+		place.key.Store(key)
+	}
+	place.cell.Store(cell)
+}
+
+// placeOf returns the slot of a key and the number of its events, or the slot that a new
+// key displaces.
+func (c *Counter) placeOf(key uint64, ms int64, window time.Duration) (place *slot, events int) {
+	fewestEvents := MaxCount + 1
+	for i := range c.sets[key%setCount] {
+		s := &c.sets[key%setCount][i]
+		counted, _ := unpack(s.cell.Load(), ms, window)
+		if s.key.Load() == key {
+			return s, counted
+		}
+		if counted < fewestEvents {
+			place, fewestEvents = s, counted
+		}
+	}
+	return place, 0
+}
+
 // Forget removes the events of a key, and reports whether there were any.
 func (c *Counter) Forget(key uint64) bool {
 	c.mu.Lock()

@@ -109,6 +109,64 @@ func TestWait(t *testing.T) {
 	}
 }
 
+func TestRaise(t *testing.T) {
+	t.Parallel()
+	const window = time.Minute
+	for _, test := range []struct {
+		name     string
+		from, to []time.Duration // when events of the two keys were added
+		now      time.Duration
+		count    int
+		left     time.Duration
+	}{
+		{"no events", nil, nil, 0, 0, 0},
+		{"no events of the other key", nil, []time.Duration{0}, 0, 1, window},
+		{"a new key gets the events and the window", []time.Duration{0, time.Second}, nil, 20 * time.Second, 2, 40 * time.Second},
+		{"a key with fewer events gets them, too", []time.Duration{0, 0, 0}, []time.Duration{10 * time.Second}, 20 * time.Second, 3, 40 * time.Second},
+		{"a key with more events keeps its own", []time.Duration{0}, []time.Duration{10 * time.Second, 10 * time.Second}, 20 * time.Second, 2, 50 * time.Second},
+		{"a key with as many events keeps its own", []time.Duration{0}, []time.Duration{10 * time.Second}, 20 * time.Second, 1, 50 * time.Second},
+		{"events whose window has ended do not count", []time.Duration{0}, nil, window, 0, 0},
+		{"own events whose window has ended do not count", []time.Duration{50 * time.Second}, []time.Duration{0, 0}, window, 1, 50 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := New(start)
+			from, to := uint64(7), uint64(7+setCount) // in one set
+			for _, d := range test.from {
+				c.Add(from, at(d), window)
+			}
+			for _, d := range test.to {
+				c.Add(to, at(d), window)
+			}
+			before, _ := c.Count(from, at(test.now), window)
+			for range 2 {
+				c.Raise(to, from, at(test.now), window)
+				if n, left := c.Count(to, at(test.now), window); n != test.count || left != test.left {
+					t.Errorf("got %d for %s, want %d for %s", n, left, test.count, test.left)
+				}
+			}
+			if n, _ := c.Count(from, at(test.now), window); n != before {
+				t.Errorf("the other key has %d events, want %d as before", n, before)
+			}
+		})
+	}
+}
+
+// TestRaiseDisplacesTheFewest raises a key of a full set.
+func TestRaiseDisplacesTheFewest(t *testing.T) {
+	t.Parallel()
+	c := New(start)
+	for i := range uint64(setSize) {
+		for range i + 1 {
+			c.Add(1+i*setCount, start, time.Minute)
+		}
+	}
+	last := uint64(1 + (setSize-1)*setCount)
+	c.Raise(1+setSize*setCount, last, start, time.Minute)
+	if first, raised := c.Peek(1), c.Peek(1+setSize*setCount); first != 0 || raised != setSize {
+		t.Errorf("got %d events of the key with the fewest, and %d of the raised one, want 0 and %d", first, raised, setSize)
+	}
+}
+
 func TestForget(t *testing.T) {
 	t.Parallel()
 	c := New(start)

@@ -25,6 +25,10 @@ type Login struct {
 	// [matchers.Sets.ExactPath]. It is "" if there is none, or if other handlers are
 	// for the same path.
 	ExactPath string
+
+	// Paths are path patterns of which a request that reaches the handler matches one.
+	// None means that the path can be any, or is not known.
+	Paths []string
 }
 
 // Place describes which requests reach a handler.

@@ -126,7 +126,7 @@ func (w *walk) login(config json.RawMessage, at position, exactPath string) user
 		Exempt matchers.Sets `json:"exempt"`
 	}
 	_ = json.Unmarshal(config, &handler)
-	w.report.Logins = append(w.report.Logins, Login{Place: at.Place, Config: config, ExactPath: exactPath})
+	w.report.Logins = append(w.report.Logins, Login{Place: at.Place, Config: config, ExactPath: exactPath, Paths: at.paths})
 	w.report.HasLogin[at.Server] = true
 
 	before := at.user
