@@ -87,8 +87,14 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 			send(usersMetric, float64(users), path)
 			send(weakHashesMetric, float64(weak), path)
 		}
-		send(invalidLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
-		send(lastLoadMetric, float64(f.status.LoadedAt.UnixMilli())/1e3, path, f.kind())
+		if f.list == nil {
+			send(invalidLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
+		}
+		loaded := 0.0 // a new file that cannot be loaded
+		if at := f.status.LoadedAt; !at.IsZero() {
+			loaded = float64(at.UnixMilli()) / 1e3
+		}
+		send(lastLoadMetric, loaded, path, f.kind())
 		success := 1.0
 		if f.status.Failure != "" {
 			success = 0

@@ -51,7 +51,7 @@ func (a *attempt) pretend(decoy lookup) {
 
 // decoy returns the entry whose hash is computed for a user who cannot log in.
 func (h *Handler) decoy(user []byte) lookup {
-	return h.users.decoy(h.guard.settings().decoyKey(), user)
+	return h.users.now().decoy(h.guard.settings().decoyKey(), user)
 }
 
 // chooseWork sets the entry whose hash is computed. It chooses a decoy for every user, so
@@ -117,7 +117,7 @@ func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdi
 			return v, nil
 		}
 		if round == 0 { // once: later changes were made after the login arrived
-			if awaitCurrent(ctx, h.users); !h.isCurrent(&a) {
+			if h.users.await(ctx); !h.isCurrent(&a) {
 				a.closeGuess()
 				continue
 			}
