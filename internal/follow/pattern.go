@@ -235,15 +235,8 @@ func matchesElement(element, name string) bool {
 	if ok, err := filepath.Match(element, name); err != nil || !ok {
 		return false
 	}
-	switch {
-	case isTemporary(name):
-		return false
-	case name[0] == '.':
-		return strings.HasPrefix(element, ".")
-	case isBackup(name):
-		return isBackup(element)
-	}
-	return true
+	isHidden := name[0] == '.' && element[0] != '.'
+	return !isHidden && !isTemporary(name) && (!isBackup(name) || isBackup(element))
 }
 
 // isTemporary reports whether a name is one that package atomicfile uses while it
