@@ -146,9 +146,9 @@ func (l *fileList) drop(files []listedFile) {
 		if f.file == nil {
 			continue
 		}
-		f.file.use.leave(l)
 		f.file.store.name.remove(f.match.Name)
 		_, _ = l.sources.pool.Delete(f.key)
+		f.file.use.leave(l) // after its follower has ended, which would report the file as missing
 	}
 }
 
