@@ -178,7 +178,11 @@ func TestPatternFollowsFiles(t *testing.T) {
 	s.wants(resultPassed, "alice", "bob", "dave")
 	s.logged(msgNoFile)
 
-	s.write("e.u", "erin"+shaLine)
+	next := s.dir + ".next" // the directory appears with its file
+	must(t, os.Mkdir(next, 0o755))
+	must(t, os.WriteFile(next+"/e.u", []byte("erin"+shaLine), 0o600))
+	must(t, os.Rename(next, s.dir))
+	s.settle()
 	s.wants(resultPassed, "erin")
 	s.wants(resultUnknownUser, "alice", "bob", "dave")
 	s.logged(msgFiles, "info file loaded again after earlier errors: *.u")

@@ -21,8 +21,8 @@ type Source struct {
 	File string `json:"file,omitempty"`
 
 	// The text of an htpasswd file, or one global placeholder that stands for it, such
-	// as `{env.HTPASSWD}`. The text appears in no log and no error. A literal text is
-	// part of this configuration, which Caddy's admin API shows.
+	// as `{env.HTPASSWD}`. This module shows it nowhere. A literal text is part of the
+	// configuration, which Caddy's admin API and its debug log show.
 	Users string `json:"users,omitempty"`
 }
 
