@@ -399,7 +399,7 @@ func TestCountedInTheFileThatDecides(t *testing.T) {
 		h.swapWhileHashing("alice:" + shaSecret1)
 		h.expect("192.0.2.1", "alice", "guess", loginWrong)
 		var keys limitKeys
-		decides := h.users.find([]byte("alice"))
+		decides := h.users.now().find([]byte("alice"))
 		keys.set(h.guard, h.guard.client("192.0.2.1"), &decides, []byte("alice"))
 		if decides.store != h.users.fixed[0] {
 			t.Error("the second file decides, want the first")

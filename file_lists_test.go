@@ -329,11 +329,11 @@ func TestPatternIsShared(t *testing.T) {
 func TestPatternInherits(t *testing.T) {
 	s := startPatterns(t, map[string]string{"a.u": "alice" + shaLine, "z.u": "zoe" + shaLine}, "DIR/*.u")
 	s.wants(resultPassed, "alice")
-	before := s.users.find([]byte("alice"))
+	before := s.users.now().find([]byte("alice"))
 	eventually(t, "the file is no longer racy", func() bool { return time.Since(before.store.file.Status().LoadedAt) > 2*follow.SettleTime })
 	must(t, os.Rename(s.path("a.u"), s.path("b.u")))
-	eventually(t, "the name is known", func() bool { return s.users.find([]byte("alice")).store.path == s.path("b.u") })
-	after := s.users.find([]byte("alice"))
+	eventually(t, "the name is known", func() bool { return s.users.now().find([]byte("alice")).store.path == s.path("b.u") })
+	after := s.users.now().find([]byte("alice"))
 	if v := after.entry.verified.Load(); v == nil || v != before.entry.verified.Load() {
 		t.Error("the cached password is lost")
 	}

@@ -264,7 +264,7 @@ func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
 		h.expect(home, "alice", "secret1", loginPassed)
-		known := h.users.find([]byte("alice")).entry.recognized()
+		known := h.users.now().find([]byte("alice")).entry.recognized()
 		guesses := &known.guesses[known.place(h.guard.client(home))]
 		guesses.Add(10) // compared, but not yet in the queue
 		before := h.cost()

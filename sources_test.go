@@ -67,7 +67,7 @@ func nobodyFollows(t *testing.T) {
 func awaitKnows(t *testing.T, h *Handler, user string, want result) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s: %s", user, want), func() bool {
-		f := h.users.find([]byte(user)) // a login would check the file
+		f := h.users.now().find([]byte(user)) // a login would check the file
 		if f.isUsable() {
 			return want == resultPassed && f.class().Verify(f.entry.Hash, []byte("secret1"))
 		}

@@ -85,9 +85,6 @@ func (s *userSources) now() userStores {
 	return *s.listed.current.Load()
 }
 
-// find looks up a user in the current stores.
-func (s *userSources) find(user []byte) lookup { return s.now().find(user) }
-
 // await waits until patterns and files that have changed are read.
 func (s *userSources) await(ctx context.Context) {
 	if s.listed != nil {

@@ -51,7 +51,7 @@ func TestUsersText(t *testing.T) {
 			must(t, h.provisionSources(new(App).labelWithoutSites))
 			defer func() { must(t, h.Cleanup()) }()
 			for _, user := range []string{"alice", "bob", "carol"} {
-				if got, want := h.users.find([]byte(user)).isUsable(), slices.Contains(test.users, user); got != want {
+				if got, want := h.users.now().find([]byte(user)).isUsable(), slices.Contains(test.users, user); got != want {
 					t.Errorf("%s can log in: %v, want %v", user, got, want)
 				}
 			}
@@ -220,7 +220,7 @@ func TestUsersTextTwice(t *testing.T) {
 	if one.users.now()[0] == two.users.now()[0] || one.users.now()[0].key != two.users.now()[0].key {
 		t.Error("want another store with the same key of the limits")
 	}
-	entry := two.users.find([]byte("alice")).entry
+	entry := two.users.now().find([]byte("alice")).entry
 	if entry.verified.Load() == nil {
 		t.Error("the cached password is lost")
 	}

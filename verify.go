@@ -34,7 +34,7 @@ type attempt struct {
 // begin looks up the user of an attempt, and sets the keys of its limits.
 func (h *Handler) begin(a *attempt, client uint64) {
 	user := a.credentials.user
-	a.lookup = h.users.find(user)
+	a.lookup = h.users.now().find(user)
 	if !a.lookup.entry.exists() {
 		a.pretend(h.decoy(user))
 	}
@@ -143,7 +143,7 @@ func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdi
 // isCurrent reports whether the user's line is the same as at the beginning of the
 // attempt.
 func (h *Handler) isCurrent(a *attempt) bool {
-	return h.users.find(a.credentials.user).equals(a.lookup)
+	return h.users.now().find(a.credentials.user).equals(a.lookup)
 }
 
 // checkNow decides an attempt without a hash if possible: if a limit is exceeded, or if
@@ -234,7 +234,7 @@ func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 	case resultUnchecked:
 		return verdict{}, errStale
 	case resultPassed:
-		now := h.users.find(a.credentials.user)
+		now := h.users.now().find(a.credentials.user)
 		if !now.equals(a.lookup) {
 			return verdict{}, errStale
 		}
