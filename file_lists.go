@@ -24,10 +24,13 @@ type fileList struct {
 
 	mu        sync.Mutex
 	files     []listedFile // in the order of their paths
-	observers []*listedUsers
+	observers []listObserver
 
 	current atomic.Pointer[userStores] // of files
 }
+
+// listObserver takes over the files of a list. It must be comparable.
+type listObserver interface{ update() }
 
 // listKey is the key of a pattern in the pool. The pattern as configured is part of it,
 // because the names of its files begin with it.
@@ -63,6 +66,9 @@ func (s *sources) acquireList(pattern string, logger *zap.Logger) (list *fileLis
 	}
 	return list, release, list.reloadFiles(logger)
 }
+
+// follower implements pooledList.
+func (l *fileList) follower() *follow.Follower { return l.Follower }
 
 // stores returns the stores of the files, in the order of their paths.
 func (l *fileList) stores() userStores { return *l.current.Load() }
@@ -130,7 +136,7 @@ func (l *fileList) add(match follow.Match, isStrict bool, logger *zap.Logger) (l
 	if f.file, err = pooled(l.sources, f.key, newUserStore); err != nil {
 		return f, err
 	}
-	f.file.use.join(l)
+	f.file.use.join(l.Follower)
 	f.file.store.name.add(match.Name)
 	if isStrict {
 		return f, f.file.Reload(logger)
@@ -148,7 +154,7 @@ func (l *fileList) drop(files []listedFile) {
 		}
 		f.file.store.name.remove(f.match.Name)
 		_, _ = l.sources.pool.Delete(f.key)
-		f.file.use.leave(l) // after its follower has ended, which would report the file as missing
+		f.file.use.leave(l.Follower) // after its follower has ended, which would report the file as missing
 	}
 }
 
@@ -210,16 +216,16 @@ func (l *fileList) reloadFiles(logger *zap.Logger) error {
 	return nil
 }
 
-func (l *fileList) addObserver(u *listedUsers) {
+func (l *fileList) addObserver(o listObserver) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.observers = append(l.observers, u)
+	l.observers = append(l.observers, o)
 }
 
-func (l *fileList) removeObserver(u *listedUsers) {
+func (l *fileList) removeObserver(o listObserver) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.observers = slices.DeleteFunc(l.observers, func(other *listedUsers) bool { return other == u })
+	l.observers = slices.DeleteFunc(l.observers, func(other listObserver) bool { return other == o })
 }
 
 // Destruct stops following the pattern and releases its files. It implements
@@ -231,43 +237,4 @@ func (l *fileList) Destruct() error {
 	l.drop(l.files)
 	l.files = nil
 	return err
-}
-
-// fileUse is who uses a file: handlers that name it, and lists that it is in.
-type fileUse struct {
-	mu       sync.Mutex
-	handlers int
-	lists    []*fileList
-}
-
-func (u *fileUse) addHandler(n int) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.handlers += n
-}
-
-func (u *fileUse) join(l *fileList) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.lists = append(u.lists, l)
-}
-
-func (u *fileUse) leave(l *fileList) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.lists = slices.DeleteFunc(u.lists, func(other *fileList) bool { return other == l })
-}
-
-// isListed reports whether only lists use the file, and makes them look: the file has just
-// disappeared. A list drops the file, or reports that it has no file left.
-func (u *fileUse) isListed() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.handlers > 0 {
-		return false
-	}
-	for _, l := range u.lists {
-		l.Wake()
-	}
-	return len(u.lists) > 0
 }

@@ -39,6 +39,12 @@ type pooledFile[S store] struct {
 // Destruct stops following the file. It implements caddy.Destructor.
 func (f *pooledFile[S]) Destruct() error { return f.Close() }
 
+// pooledList is a value in the pool: the files that match a pattern.
+type pooledList interface {
+	follower() *follow.Follower
+	stores() userStores
+}
+
 // followSettings returns the active settings for followed files, and a channel that is
 // closed when they change.
 func (s *sources) followSettings() (follow.Settings, <-chan struct{}) {
@@ -62,7 +68,7 @@ type fileInUse struct {
 	store  *userStore // nil for a group file and a pattern
 	users  *userTable
 	groups *htfile.Groups // nil for a password file and a pattern
-	list   *fileList      // nil for a file
+	list   pooledList     // nil for a file
 }
 
 // inUse returns all files and patterns that are loaded, sorted by name and kind. While a
@@ -82,8 +88,8 @@ func (s *sources) inUse() []fileInUse {
 			if f.Follower = file.Follower; f.isLoaded() {
 				f.groups = file.store.current.Load()
 			}
-		case *fileList:
-			if f.Follower = file.Follower; f.isLoaded() {
+		case pooledList:
+			if f.Follower = file.follower(); f.isLoaded() {
 				f.list = file
 			}
 		}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
 
 // The text of `users` is a secret: none of the errors here contains any of it.
@@ -22,33 +21,6 @@ import (
 type textKey struct {
 	label string
 	sum   [sha256.Size]byte
-}
-
-// textLabel is the label of the first literal text of users of a configuration.
-const textLabel = "users"
-
-// isOnePlaceholder reports whether the text of users is one placeholder. No line of a
-// password file looks like one: it has a colon after the name, and no brace at the end.
-func isOnePlaceholder(text string) bool {
-	return len(text) > 2 && text[0] == '{' && strings.IndexAny(text, "}\n") == len(text)-1 && strings.LastIndexByte(text, '{') == 0
-}
-
-// placeholderOr returns the text of users if it is a placeholder, and otherwise a label
-// for a literal text.
-func placeholderOr(text, label string) string {
-	if isOnePlaceholder(text) {
-		return quotedPlaceholder(text)
-	}
-	return label
-}
-
-// quotedPlaceholder returns a placeholder for messages. Only those that cannot be anything
-// else are shown.
-func quotedPlaceholder(placeholder string) string {
-	if isPlaceholder(placeholder) {
-		return placeholder
-	}
-	return "{...}"
 }
 
 // maxPlaceholderFile is how much of a file Caddy puts in place of `{file.<path>}`. It
@@ -123,51 +95,4 @@ func (s *sources) textInUse(label string, except *userStore) *userTable {
 		}
 	}
 	return nil
-}
-
-// textLabels numbers the literal texts of users of one configuration.
-type textLabels struct {
-	labels  map[[sha256.Size]byte]string
-	isKnown bool // the texts of all sites have labels
-}
-
-// label returns the label of a text of users: its name in logs, metrics and the admin API.
-func (a *App) label(ctx caddy.Context, setting string) string {
-	if isOnePlaceholder(setting) {
-		return quotedPlaceholder(setting)
-	}
-	if http := httpAppOf(ctx); http != nil && !a.texts.isKnown {
-		// Caddy provisions servers in random order. The order of the configuration does
-		// not change.
-		a.texts.isKnown = true
-		logins := routes.Walk(serversOf(http)).Logins
-		for i := range logins {
-			a.texts.addAll(newFoundLogin(&logins[i]).handler)
-		}
-	}
-	return a.texts.add(setting)
-}
-
-func (l *textLabels) addAll(h *Handler) {
-	for _, source := range h.Sources {
-		if source.Users != "" && !isOnePlaceholder(source.Users) {
-			l.add(source.Users)
-		}
-	}
-}
-
-func (l *textLabels) add(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	if label, ok := l.labels[sum]; ok {
-		return label
-	}
-	label := textLabel
-	if n := len(l.labels); n > 0 {
-		label = fmt.Sprintf("%s %d", textLabel, n+1)
-	}
-	if l.labels == nil {
-		l.labels = make(map[[sha256.Size]byte]string)
-	}
-	l.labels[sum] = label
-	return label
 }
