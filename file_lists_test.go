@@ -3,6 +3,7 @@
 package caddyhtpasswd
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -154,6 +155,15 @@ func TestPatternFollowsFiles(t *testing.T) {
 		name := filepath.Base(f.Name())
 		if isFailing, want := f.status.Failure != "", name == "b.u" || name == "d.u"; isFailing != want {
 			t.Errorf("%s fails in the admin API: %v, want %v", name, isFailing, want)
+		}
+	}
+	if got := gathered(t); got["caddy_htpasswd_file_last_load_successful"] != 4 || got["caddy_htpasswd_file_users"] != 3 {
+		t.Errorf("got the metrics %v, want those of three files and of the pattern", got)
+	}
+	for _, f := range process.sources.inUse() {
+		file := newAdminFile(&f)
+		if text, err := json.Marshal(file); err != nil || file.Kind == "pattern" && (file.Files != 3 || file.Users != 2) || strings.Contains(string(text), "0001-01-01") {
+			t.Errorf("got %s in the admin API and error %v, want a pattern with 3 files and 2 users, and no time for a file that was never loaded", text, err)
 		}
 	}
 	s.write("d.u", "dave"+shaLine)

@@ -11,8 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
@@ -227,6 +227,9 @@ func TestUsersTextTwice(t *testing.T) {
 	shown := func(want int) {
 		t.Helper()
 		files := process.sources.inUse()
+		if families := gathered(t); families["caddy_htpasswd_file_users"] != 1 {
+			t.Errorf("got %d metrics with the number of users, want one", families["caddy_htpasswd_file_users"])
+		}
 		if len(files) != 1 || files[0].Name() != "{env.HTPASSWD_TEXT}" || len(files[0].users.file.All) != want {
 			t.Errorf("got %d sources, want one with %d users", len(files), want)
 		}
@@ -236,9 +239,23 @@ func TestUsersTextTwice(t *testing.T) {
 	shown(1)
 }
 
+// gathered returns how many metrics there are of each name. Two with equal labels are an
+// error.
+func gathered(t *testing.T) map[string]int {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	must(t, process.metrics.register(registry))
+	families, err := registry.Gather()
+	must(t, err)
+	numbers := make(map[string]int)
+	for _, family := range families {
+		numbers[family.GetName()] = len(family.GetMetric())
+	}
+	return numbers
+}
+
 // TestUsersTextIsShared has the same text in two handlers and in a placeholder.
 func TestUsersTextIsShared(t *testing.T) {
-	activate(t, time.Hour)
 	text := "alice:" + shaSecret1
 	t.Setenv("HTPASSWD_TEXT", text)
 	h := provision(t, &Handler{Sources: []Source{{Users: text}, {Users: "bob:" + shaSecret1}, {Users: text}, {Users: "{env.HTPASSWD_TEXT}"}}})
