@@ -93,16 +93,20 @@ type adminStatus struct {
 // adminFile describes a file that is in use.
 type adminFile struct {
 	Path string `json:"path"`
-	Kind string `json:"kind"` // "users" or "groups"
-	// Users is the number of users who can log in, or who are in a group.
+	Kind string `json:"kind"` // "users", "groups" or "pattern"
+	// Users is the number of users who can log in, or who are in a group. For a pattern,
+	// it includes all matching files.
 	Users int `json:"users"`
+	// Files is the number of files that match a pattern.
+	Files int `json:"files,omitempty"`
 	// Formats of the hashes in a password file.
 	Formats []htfile.FormatCount `json:"formats,omitempty"`
 	// InvalidLines are the first invalid lines, InvalidLineCount is the number of all.
 	InvalidLines     []htfile.Finding `json:"invalid_lines"`
 	InvalidLineCount int              `json:"invalid_line_count"`
-	// LastLoad is when the active version was loaded.
-	LastLoad time.Time `json:"last_load"`
+	// LastLoad is when the active version was loaded; absent for a new file that cannot
+	// be loaded.
+	LastLoad time.Time `json:"last_load,omitzero"`
 	// LastError is the error of the last load; absent if the last load succeeded.
 	LastError string `json:"last_error,omitempty"`
 	// LoadFailures counts failed loads. Repeated failures for the same reason count once.
@@ -164,13 +168,21 @@ func newAdminFile(f *fileInUse) adminFile {
 		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
 	}
-	if f.store != nil {
+	switch {
+	case f.list != nil:
+		stores := f.list.stores()
+		file.Files = len(stores)
+		for _, s := range stores {
+			users, _ := s.current.Load().file.Count()
+			file.Users += users
+		}
+	case f.store != nil:
 		file.Users, _ = f.users.file.Count()
 		file.Formats = f.users.file.Formats()
 		if pending, failure, isUsed := f.store.rehash.state(); isUsed {
 			file.Rehash = &adminRehash{pending, failure}
 		}
-	} else {
+	default:
 		file.Users = len(f.groups.Of)
 	}
 	return file
@@ -182,7 +194,7 @@ type adminReload struct {
 	Kind   string       `json:"kind"`
 	Result reloadResult `json:"result"`
 	// LastLoad is when the active version was loaded.
-	LastLoad time.Time `json:"last_load"`
+	LastLoad time.Time `json:"last_load,omitzero"`
 	Error    string    `json:"error,omitempty"` // with failed
 	// Pending says why the previous version is still active, with pending.
 	Pending string `json:"pending,omitempty"`
@@ -203,13 +215,22 @@ const (
 func (a *adminAPI) reload(w http.ResponseWriter, _ *http.Request) error {
 	status, reloads := http.StatusOK, []adminReload{}
 	logger := a.shared.active.get().logger
-	for _, f := range a.shared.sources.inUse() {
-		reload := reloadFile(&f, logger)
-		if reload.Result == reloadFailed {
-			status = http.StatusInternalServerError
+	isList := func(f fileInUse) bool { return f.list != nil }
+	reloadAll := func(files []fileInUse) {
+		for _, f := range files {
+			reload := reloadFile(&f, logger)
+			if reload.Result == reloadFailed {
+				status = http.StatusInternalServerError
+			}
+			reloads = append(reloads, reload)
 		}
-		reloads = append(reloads, reload)
 	}
+	files := a.shared.sources.inUse()
+	if slices.ContainsFunc(files, isList) { // first, because they add and remove files
+		reloadAll(slices.DeleteFunc(files, func(f fileInUse) bool { return !isList(f) }))
+		files = slices.DeleteFunc(a.shared.sources.inUse(), isList)
+	}
+	reloadAll(files)
 	return writeJSON(w, status, map[string]any{"files": reloads})
 }
 

@@ -54,6 +54,7 @@ type App struct {
 	settings *settings
 	stored   *keyring.Stored // nil if the secret is configured
 
+	texts   textLabels
 	checked caddy.Module // the http app whose sites were checked
 }
 

@@ -134,7 +134,7 @@ func TestGuessEndsWhenAnotherFileDecides(t *testing.T) {
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("bob:" + shaSecret1)
 		second := storeOf(t, "alice:"+shaSecret1)
-		h.users, h.store = append(h.users, second), second
+		h.users.fixed, h.store = append(h.users.fixed, second), second
 		h.expect(home, "alice", "secret1", loginPassed)
 		source.change("alice:!", true)
 		h.expect(home, "alice", "guess", resultLockedUser.String())
@@ -351,7 +351,7 @@ func TestRepeatedOfAnotherSite(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		logger, logs := observed()
 		h.logger = logger
-		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
+		other := &flooded{handlerOf(h.users.fixed, &cachePolicy{now: time.Now, off: true}), t, h.store}
 		other.guard, other.logger = h.guard, logger
 		var group sync.WaitGroup
 		for _, site := range []*flooded{h, other} {
@@ -395,13 +395,13 @@ func TestRecognizedClientsShareTheUsersLimit(t *testing.T) {
 // earlier file.
 func TestCountedInTheFileThatDecides(t *testing.T) {
 	underFlood(t, &App{}, "bob:!", func(t *testing.T, h *flooded) {
-		h.users = append(h.users, storeOf(t, "alice:"+shaSecret1))
+		h.users.fixed = append(h.users.fixed, storeOf(t, "alice:"+shaSecret1))
 		h.swapWhileHashing("alice:" + shaSecret1)
 		h.expect("192.0.2.1", "alice", "guess", loginWrong)
 		var keys limitKeys
-		decides := h.users.find([]byte("alice"))
+		decides := h.users.now().find([]byte("alice"))
 		keys.set(h.guard, h.guard.client("192.0.2.1"), &decides, []byte("alice"))
-		if decides.store != h.users[0] {
+		if decides.store != h.users.fixed[0] {
 			t.Error("the second file decides, want the first")
 		}
 		for s := range scopeCount {
@@ -425,7 +425,7 @@ func TestSitesWithOtherCachesShareNoResult(t *testing.T) {
 			underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 				h.expect("198.51.100.1", "alice", "secret1", loginPassed)
 				time.Sleep(time.Hour)
-				other := &flooded{handlerOf(h.users, &cache), t, h.store}
+				other := &flooded{handlerOf(h.users.fixed, &cache), t, h.store}
 				other.guard = h.guard
 				h.busy()
 				before := h.cost().hashes
@@ -477,7 +477,7 @@ func TestOldPasswordIsNoHit(t *testing.T) {
 func TestAllFilesAreWaitedFor(t *testing.T) {
 	underFlood(t, &App{}, "", func(t *testing.T, h *flooded) {
 		source, _ := h.followTestSource("bob:" + shaSecret1)
-		h.users = userStores{storeOf(t, "carol:"+shaSecret1), h.store}
+		h.users.fixed = userStores{storeOf(t, "carol:"+shaSecret1), h.store}
 		source.change("alice:"+shaSecret1, true)
 		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 	})

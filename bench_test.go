@@ -111,3 +111,31 @@ func provision(t testing.TB, h *Handler) *Handler {
 	t.Cleanup(func() { h.Cleanup() })
 	return h
 }
+
+// BenchmarkLogin measures a request with a cached password, from ServeHTTP to the next
+// handler: with one file, and with the files of a pattern.
+func BenchmarkLogin(b *testing.B) {
+	for _, source := range []string{"users", "*.u"} {
+		b.Run(source, func(b *testing.B) {
+			dir := b.TempDir()
+			for _, name := range []string{"users", "a.u", "b.u"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("alice:"+shaSecret1+"\n"), 0o600); err != nil {
+					b.Fatal(err)
+				}
+			}
+			h := provision(b, &Handler{Files: []string{filepath.Join(dir, source)}})
+			w, next := httptest.NewRecorder(), new(nextHandler)
+			r := handlerRequest(true, http.Header{})
+			header := []string{basic("alice", "secret1")}
+			for b.Loop() {
+				r.Header["Authorization"] = header
+				if err := h.ServeHTTP(w, r, next); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if w.Code != http.StatusOK || next.calls == 0 {
+				b.Fatalf("got status %d and %d calls of the next handler", w.Code, next.calls)
+			}
+		})
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -165,7 +164,8 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 // parseDirective sets up the handler from Caddyfile tokens. Syntax:
 //
 //	htpasswd [<matcher>] {
-//	    file        <path>...
+//	    file        <path or pattern>...
+//	    users       <text>
 //	    group_file  <path>...
 //	    realm       <text>
 //	    require     user <name>... | group <name>...
@@ -182,7 +182,9 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one
 // inline matcher, on the line or in a block of its own. Requests that match one of
-// them need no password. The subdirectives require and exempt can be repeated.
+// them need no password. The subdirectives file, users, require and exempt can be
+// repeated. The text of users is the text of an htpasswd file: a heredoc, or one
+// placeholder such as {env.HTPASSWD}.
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next() // consume directive name
 	if h.NextArg() {
@@ -190,8 +192,8 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}
 	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
 		Dispenser:  h.Dispenser,
-		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash", "change_password"},
-		repeatable: []string{"require", "exempt"},
+		known:      []string{"file", "users", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash", "change_password"},
+		repeatable: []string{"file", "users", "require", "exempt"},
 		elsewhere:  nginxAuth,
 	}}
 	for h.NextBlock(0) {
@@ -206,10 +208,11 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		}
 	}
 	const end errorContext = ""
-	if len(p.handler.Files) == 0 {
+	if len(p.sources) == 0 {
 		return nil, end.expected(h.Token(), "at least one password file", "none",
-			"write 'file <path>' inside the block; an argument of htpasswd that begins with '/' is a path matcher, not a file")
+			"write 'file <path>' or 'users <text>' inside the block; an argument of htpasswd that begins with '/' is a path matcher, not a file")
 	}
+	p.setSources()
 	if q := p.handler.Require; q != nil && len(q.Groups) > 0 && len(p.handler.GroupFiles) == 0 {
 		return nil, end.expected(h.Token(), "a 'group_file' that defines the groups of 'require group'", "none", "")
 	}
@@ -238,12 +241,15 @@ type directiveParser struct {
 	httpcaddyfile.Helper
 	handler *Handler
 	s       *subdirectives
+	sources []Source
 }
 
 func (p *directiveParser) parse(subdirective string) (err error) {
 	switch h := p.handler; subdirective {
 	case "file":
-		h.Files, err = p.parsePaths()
+		err = p.parseFiles()
+	case "users":
+		err = p.parseUsers()
 	case "group_file":
 		h.GroupFiles, err = p.parsePaths()
 	case "realm":
@@ -272,18 +278,6 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		err = p.parseExempt()
 	}
 	return err
-}
-
-// parsePaths parses the paths of files. It first refuses the text of a password file
-// with a semicolon after it, because the error for a semicolon shows the argument.
-func (p *directiveParser) parsePaths() ([]string, error) {
-	ahead := *p.Dispenser
-	for _, t := range ahead.RemainingArgsAsTokens() {
-		if strings.HasSuffix(t.Text, ";") && htfile.IsTextNotPath(t.Text) {
-			return nil, p.s.lineContext().at(t, "%w", errTextAsPath)
-		}
-	}
-	return p.s.arguments("one or more paths")
 }
 
 func (p *directiveParser) parseCache() (*Cache, error) {

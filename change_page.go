@@ -51,7 +51,7 @@ func (h *Handler) servePasswordPage(w http.ResponseWriter, r *http.Request) erro
 // show answers a GET: with the form, or with the reason why the password cannot be
 // changed.
 func (p *pageRequest) show() error {
-	if path, ok := p.users.find([]byte(p.user)).store.filePath(); !ok {
+	if path, ok := p.users.now().find([]byte(p.user)).store.filePath(); !ok {
 		_, err := p.noFile()
 		return err
 	} else if err := htedit.Check(path); err != nil {

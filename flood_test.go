@@ -264,7 +264,7 @@ func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 	underFlood(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		const home = "192.0.2.99"
 		h.expect(home, "alice", "secret1", loginPassed)
-		known := h.users.find([]byte("alice")).entry.recognized()
+		known := h.users.now().find([]byte("alice")).entry.recognized()
 		guesses := &known.guesses[known.place(h.guard.client(home))]
 		guesses.Add(10) // compared, but not yet in the queue
 		before := h.cost()
@@ -462,7 +462,7 @@ func TestKnownWrong(t *testing.T) {
 			t.Errorf("all at once: got %d hashes, want 1", got)
 		}
 		// Two sites with the same file that share no hash.
-		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
+		other := &flooded{handlerOf(h.users.fixed, &cachePolicy{now: time.Now, off: true}), t, h.store}
 		other.guard = h.guard
 		before = h.cost()
 		for _, site := range []*flooded{h, other} {
@@ -679,7 +679,7 @@ func TestClockJumps(t *testing.T) {
 	now := clock()
 	h := handlerOf(userStores{storeOf(t, "alice:"+shaSecret1)}, &cachePolicy{now: clock})
 	h.guard = newGuard(settingsOf(new(App)), func() time.Time { return now })
-	x := &flooded{h, t, h.users[0]}
+	x := &flooded{h, t, h.users.fixed[0]}
 	for i := range 11 {
 		x.login("192.0.2.1", "alice", fmt.Sprint("guess", i))
 	}

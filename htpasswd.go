@@ -168,9 +168,11 @@ func (e entry) cache(sum *digest, at time.Time) {
 	e.verified.Store(&verification{*sum, at, strings.Clone(e.Name)})
 }
 
-// userStore holds the users of one file, in the version that was loaded last.
+// userStore holds the users of one file, or of a text in the configuration, in the version
+// that was loaded last.
 type userStore struct {
-	path    string
+	path    string // of the file, or the label of the text
+	isText  bool   // there is no file
 	key     uint64 // distinguishes the users of this file from those of others
 	name    sourceName
 	current atomic.Pointer[userTable]
@@ -187,6 +189,18 @@ func newUserStore(path string) *userStore {
 
 // storeSeed is the seed of the keys of files.
 var storeSeed = maphash.MakeSeed()
+
+// filePath returns the absolute path of the file, or false if the users are a text in the
+// configuration, which cannot be written.
+func (s *userStore) filePath() (path string, ok bool) { return s.path, !s.isText }
+
+// beginEmpty makes the store empty until its first version is loaded.
+func (s *userStore) beginEmpty() {
+	if s.current.Load() == nil {
+		empty, _ := parseUsers("") // no error: an empty file is valid
+		s.current.CompareAndSwap(nil, empty)
+	}
+}
 
 // load parses a new version of the file and makes it the active one. After an error,
 // the previous version stays active.

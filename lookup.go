@@ -1,13 +1,11 @@
 package caddyhtpasswd
 
 import (
-	"go.uber.org/zap"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
-// userStores are the files of one handler, in order of precedence.
+// userStores are the files and texts of one handler, in order of precedence.
 type userStores []*userStore
 
 // lookup is the result of looking up a user name in the files. For an unknown user,
@@ -58,21 +56,4 @@ func (l lookup) equals(other lookup) bool {
 		return l.entry.exists() == other.entry.exists()
 	}
 	return l.store == other.store && l.entry.State == other.entry.State && l.entry.Hash == other.entry.Hash
-}
-
-// warnOfShadowed warns about users who are already in an earlier file.
-func (s userStores) warnOfShadowed(logger *zap.Logger) {
-	for i := 1; i < len(s); i++ {
-		shadowed := 0
-		users := s[i].current.Load().file.All
-		for j := range users {
-			if s[:i].find([]byte(users[j].Name)).entry.exists() {
-				shadowed++
-			}
-		}
-		if shadowed > 0 {
-			logger.Warn("users already defined in an earlier file; those entries take precedence",
-				zap.String("file", s[i].path), zap.Int("users", shadowed))
-		}
-	}
 }

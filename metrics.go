@@ -100,8 +100,14 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 				send(rehashSuccessMetric, oneIf(failure == ""), path)
 			}
 		}
-		send(invalidLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
-		send(lastLoadMetric, float64(f.status.LoadedAt.UnixMilli())/1e3, path, f.kind())
+		if f.list == nil {
+			send(invalidLinesMetric, float64(f.findings().InvalidCount), path, f.kind())
+		}
+		loaded := 0.0 // a new file that cannot be loaded
+		if at := f.status.LoadedAt; !at.IsZero() {
+			loaded = float64(at.UnixMilli()) / 1e3
+		}
+		send(lastLoadMetric, loaded, path, f.kind())
 		send(loadSuccessMetric, oneIf(f.status.Failure == ""), path, f.kind())
 		send(loadFailuresMetric, float64(f.status.Failures), path, f.kind())
 	}

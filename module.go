@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,8 +54,13 @@ type Handler struct {
 	// The paths of the htpasswd files, at least one. If a user is in several files, the
 	// first file takes precedence. Relative paths are relative to the working directory.
 	// Global placeholders such as `{env.*}` are allowed. A file that does not exist or
-	// has no valid line is an error; an empty file is valid. Required.
+	// has no valid line is an error; an empty file is valid. A path with `*`, `?` or `[`
+	// is a pattern for several files. Required, unless there are `sources`.
 	Files []string `json:"files,omitempty"`
+
+	// The sources of users, in order of precedence: files and texts. Cannot be used
+	// together with `files`, which is short for sources that are all files.
+	Sources []Source `json:"sources,omitempty"`
 
 	// The paths of Apache group files, with lines such as `admins: alice bob`.
 	// Default: none.
@@ -96,11 +102,10 @@ type Handler struct {
 	// The page on which users change their passwords. Default: none.
 	ChangePassword *ChangePassword `json:"change_password,omitempty"`
 
-	users      userStores
-	names      []string   // of the files in users, for the choice of decoys
-	rehashed   userStores // for releaseRehash
+	users      userSources
+	rehashed   rehashedStores
 	groups     groupStores
-	acquired   []any // keys in the pool of sources
+	releases   []func() error // what Cleanup has to release
 	exempt     caddyhttp.MatcherSets
 	cache      cachePolicy
 	rehashCost int // 0: weak hashes stay
@@ -154,7 +159,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionExempt(ctx); err != nil {
 		return err
 	}
-	if err := h.provisionFiles(); err != nil {
+	if err := h.provisionSources(func(text string) string { return app.(*App).label(ctx, text) }); err != nil {
 		return err
 	}
 	h.provisionRehash()
@@ -165,9 +170,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // Validate ensures that the settings are valid. It reads no file, so Provision also
 // calls it, before it loads the files.
 func (h *Handler) Validate() error {
+	if err := h.validateSources(); err != nil {
+		return err
+	}
 	switch q, c := h.Require, h.Cache; {
-	case len(h.Files) == 0:
-		return errors.New("files: expected at least one password file, found none")
 	case htfile.HasControl(h.Realm):
 		return errors.New("realm: expected a text, found control characters")
 	case h.UserHeader != "" && !httpfield.IsUsable(h.UserHeader):
@@ -215,50 +221,13 @@ func (h *Handler) provisionExempt(ctx caddy.Context) error {
 	return h.exempt.FromInterface(sets)
 }
 
-// provisionFiles loads all files, including those that are already in use: a reload of
-// the configuration must not accept a broken file.
-func (h *Handler) provisionFiles() error {
-	for _, name := range h.Files {
-		file, err := acquire(&h.shared.sources, name, newUserStore, h.logger)
-		h.toRelease(file.key)
-		if err != nil {
-			return fmt.Errorf("file %w%s", err, file.howToCreate(err))
-		}
-		file.store.name.add(file.name)
-		h.users, h.names = append(h.users, file.store), append(h.names, file.name)
-	}
-	h.users.warnOfShadowed(h.logger)
-	for _, name := range h.GroupFiles {
-		file, err := acquire(&h.shared.sources, name, newGroupStore, h.logger)
-		h.toRelease(file.key)
-		if err != nil {
-			return fmt.Errorf("group_file %w", err)
-		}
-		h.groups = append(h.groups, file.store)
-	}
-	return nil
-}
-
-// toRelease records a key that Cleanup has to release.
-func (h *Handler) toRelease(key any) {
-	if key != nil {
-		h.acquired = append(h.acquired, key)
-	}
-}
-
-// Cleanup releases the files.
+// Cleanup releases the sources.
 func (h *Handler) Cleanup() error {
-	for i, name := range h.names {
-		h.users[i].name.remove(name)
-	}
-	h.names = nil
-	h.releaseRehash()
 	var errs []error
-	for _, key := range h.acquired {
-		_, err := h.shared.sources.pool.Delete(key)
-		errs = append(errs, err)
+	for _, release := range slices.Backward(h.releases) {
+		errs = append(errs, release())
 	}
-	h.acquired = nil
+	h.releases = nil
 	return errors.Join(errs...)
 }
 

@@ -94,7 +94,7 @@ func (h *flooded) followTestSource(text string) (*testSource, *observer.Observed
 	must(h.t, f.Reload(zap.NewNop()))
 	h.t.Cleanup(func() { must(h.t, f.Close()) })
 	time.Sleep(time.Second)
-	h.users, h.store = userStores{store}, store
+	h.users.fixed, h.store = userStores{store}, store
 	return source, logs
 }
 

@@ -3,6 +3,7 @@ package caddyhtpasswd
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rehash"
 )
@@ -12,18 +13,30 @@ func (h *Handler) provisionRehash() {
 	if h.Rehash == nil {
 		return
 	}
-	h.rehashCost, h.rehashed = cmp.Or(h.Rehash.Cost, minRehashCost), h.users
-	for _, s := range h.rehashed {
-		s.useRehash(h.shared)
-	}
+	h.rehashCost, h.rehashed.shared = cmp.Or(h.Rehash.Cost, minRehashCost), h.shared
+	h.users.eachVersion(h.rehashed.set)
+	h.toRelease(func() error { h.rehashed.set(nil); return nil })
 }
 
-// releaseRehash is called when the handler is no longer used.
-func (h *Handler) releaseRehash() {
-	for _, s := range h.rehashed {
-		s.rehash.handlers.Add(-1)
+// rehashedStores are the stores in which a handler replaces weak hashes.
+type rehashedStores struct {
+	shared *shared
+	stores userStores
+}
+
+// set takes over the current stores of the handler.
+func (r *rehashedStores) set(stores userStores) {
+	for _, s := range stores {
+		if !slices.Contains(r.stores, s) {
+			s.useRehash(r.shared)
+		}
 	}
-	h.rehashed = nil
+	for _, s := range r.stores {
+		if !slices.Contains(stores, s) {
+			s.rehash.handlers.Add(-1)
+		}
+	}
+	r.stores = stores
 }
 
 // rehashIfWeak replaces the hash of a user whose login has just passed, if it is weak. It

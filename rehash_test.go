@@ -116,7 +116,7 @@ func (s *rehashSite) hashOf(user string) string {
 func (s *rehashSite) await(r rehashResult, n int) {
 	s.t.Helper()
 	eventually(s.t, fmt.Sprintf("%d hashes are %s", n, rehashResultLabels[r]), func() bool { return s.count(r) == n })
-	awaitCurrent(s.t.Context(), s.users)
+	s.users.await(s.t.Context())
 }
 
 // TestRehash has a weak hash replaced, and nothing else in the file.
@@ -172,7 +172,7 @@ func TestRehashOnlyWithTheSetting(t *testing.T) {
 	if v, err := without.check(t.Context(), origin{ip: "192.0.2.1"}, c); v.result != resultPassed || err != nil {
 		t.Fatalf("got %s, %v", v.result, err)
 	}
-	if pending, _, _ := s.users[0].rehash.state(); pending != 0 {
+	if pending, _, _ := s.users.fixed[0].rehash.state(); pending != 0 {
 		t.Errorf("got %d pending logins, want none", pending)
 	}
 	s.passes("alice", "secret") // the password is cached by the other site
@@ -193,7 +193,7 @@ func TestRehashWarnsOfNewWeakHashes(t *testing.T) {
 		t.Errorf("got %d warnings after a write of the server, want none", n)
 	}
 	replace(t, s.path, readText(t, s.path)+"dora:"+sha+"\n")
-	awaitCurrent(t.Context(), s.users)
+	s.users.await(t.Context())
 	if n := warnings(); n != 1 {
 		t.Errorf("got %d warnings after an edit that adds a weak hash, want 1", n)
 	}
@@ -239,7 +239,7 @@ func TestRehashSkips(t *testing.T) {
 		s := newRehashSite(t, writeFile(t, "alice:"+hash+"\n"), 0)
 		s.passes("alice", "123456789")
 		s.passes("alice", "12345678")
-		if pending, _, _ := s.users[0].rehash.state(); pending != 0 || s.count(rehashSkippedUnsure) != 1 {
+		if pending, _, _ := s.users.fixed[0].rehash.state(); pending != 0 || s.count(rehashSkippedUnsure) != 1 {
 			t.Error("the short form was hashed, although somebody uses the long one")
 		}
 	})
@@ -262,7 +262,7 @@ func TestRehashCosts(t *testing.T) {
 	if hash := eleven.hashOf("alice"); !strings.HasPrefix(hash, "$2y$11$") {
 		t.Errorf("got the hash %.7s..., want cost 11", hash)
 	}
-	awaitCurrent(t.Context(), ten.users)
+	ten.users.await(t.Context())
 	ten.passes("alice", "secret")
 	if pending, _, _ := ten.users[0].rehash.state(); pending != 0 {
 		t.Error("a stronger hash is replaced by a weaker one")
@@ -331,7 +331,7 @@ func TestRehashOfTwoServers(t *testing.T) {
 		t.Errorf("got the file %q, want one line with a new hash", text)
 	}
 	for _, s := range []*rehashSite{one, two} {
-		awaitCurrent(t.Context(), s.users)
+		s.users.await(t.Context())
 		s.passes("alice", "secret")
 	}
 }
@@ -400,12 +400,12 @@ func TestRehashKeepsEverything(t *testing.T) {
 			}
 			expect(ip, password, resultPassed)
 			keys := func() (k limitKeys) {
-				l := h.users.find([]byte("alice"))
+				l := h.users.now().find([]byte("alice"))
 				k.set(h.guard, h.guard.client(ip), &l, []byte("alice"))
 				return k
 			}
 			before := keys()
-			guesses := &h.users.find([]byte("alice")).entry.recognized().guesses[0]
+			guesses := &h.users.now().find([]byte("alice")).entry.recognized().guesses[0]
 			guesses.Add(1)
 			expect(ip, "wrong 1", resultWrongPassword)
 			rehashIt(4)
@@ -414,7 +414,7 @@ func TestRehashKeepsEverything(t *testing.T) {
 			if keys() != before {
 				t.Error("the keys of the limits have changed")
 			}
-			if n := h.users.find([]byte("alice")).entry.recognized().guesses[0].Load(); n != 1 {
+			if n := h.users.now().find([]byte("alice")).entry.recognized().guesses[0].Load(); n != 1 {
 				t.Errorf("got %d open guesses, want 1", n)
 			}
 			guesses.Add(-1)
@@ -509,8 +509,8 @@ func TestRehashOfAFileThatCannotBeReplaced(t *testing.T) {
 	must(t, os.Remove(link))
 	replace(t, path, readText(t, path)+"# edited\n") // a new version is loaded
 	eventually(t, "the new version is loaded", func() bool {
-		awaitCurrent(t.Context(), s.users)
-		return !s.users[0].rehash.worker.Load().IsBlocked()
+		s.users.await(t.Context())
+		return !s.users.fixed[0].rehash.worker.Load().IsBlocked()
 	})
 	s.passes("alice", "secret")
 	s.await(rehashWritten, 1)
@@ -625,10 +625,10 @@ func TestRehashEndsWithTheFile(t *testing.T) {
 	<-began
 	s.passes("bob", "secret")
 	must(t, other.Cleanup()) // the file is still in use
-	if pending, _, isUsed := s.users[0].rehash.state(); pending != 2 || !isUsed {
+	if pending, _, isUsed := s.users.fixed[0].rehash.state(); pending != 2 || !isUsed {
 		t.Errorf("got %d pending logins, used %t, want 2, used", pending, isUsed)
 	}
-	store := s.users[0]
+	store := s.users.fixed[0]
 	close(goOn)
 	within(t, "Cleanup", func() { must(t, s.Handler.Cleanup()) })
 	users, err := htfile.Parse(readText(t, path))
@@ -670,7 +670,7 @@ func TestRehashOfManyAtOnce(t *testing.T) {
 		done = s.count(rehashWritten) == people
 		ask()
 	}
-	awaitCurrent(t.Context(), s.users)
+	s.users.await(t.Context())
 	hashes := s.guard.hashCount()
 	ask()
 	if n := s.guard.hashCount() - hashes; n != 0 {
@@ -685,7 +685,7 @@ func TestRehashOfManyAtOnce(t *testing.T) {
 	if writes := s.logs.FilterMessage("weak password hashes replaced").Len(); len(counts) != people || writes > 3 {
 		t.Errorf("%d hashes were made, in %d writes, want %d in at most 3", len(counts), writes, people)
 	}
-	table := s.users[0].current.Load()
+	table := s.users.fixed[0].current.Load()
 	if usable, weak := table.file.Count(); usable != people || weak != 0 {
 		t.Errorf("got %d users, %d weak, want %d and none", usable, weak, people)
 	}
@@ -729,7 +729,7 @@ func TestRehashShowsNothing(t *testing.T) {
 	s.passes("alice-in-wonderland", "s3cretPassword")
 	s.await(rehashWritten, 1)
 	must(t, os.Link(path, path+".link"))
-	s.users[0].rehash.worker.Load().Check()
+	s.users.fixed[0].rehash.worker.Load().Check()
 	var all strings.Builder
 	for _, e := range s.logs.All() {
 		fields, err := json.Marshal(e.ContextMap())

@@ -67,7 +67,3 @@ func (r *replacements) loaded(active *userTable) {
 func (e entry) hasHash(hash string) bool {
 	return e.exists() && e.State == htfile.StateUsable && e.Hash == hash
 }
-
-// filePath returns the path of the file that has the users, if they are in a file that
-// can be edited.
-func (s *userStore) filePath() (path string, ok bool) { return s.path, true }

@@ -29,9 +29,9 @@ func (h *Handler) warnOfNobody() {
 	if h.Require == nil {
 		return
 	}
-	users := slices.DeleteFunc(slices.Clone(h.Require.Users), func(user string) bool { return h.users.find([]byte(user)).entry.exists() })
+	users := slices.DeleteFunc(slices.Clone(h.Require.Users), func(user string) bool { return h.users.now().find([]byte(user)).entry.exists() })
 	if len(users) > 0 {
-		h.logger.Warn("require names users that are in no password file", zap.Strings("users", users), zap.Strings("files", h.Files))
+		h.logger.Warn("require names users that are in no password file", zap.Strings("users", users), zap.Strings("files", sourceNames(h.sourceList())))
 	}
 	groups := slices.DeleteFunc(slices.Clone(h.Require.Groups), h.groups.haveMembers)
 	if len(groups) > 0 {

@@ -65,10 +65,3 @@ func resolveSecret(setting string) (keyring.Secret, error) {
 	s := keyring.Secret(strings.TrimSpace(text)) // a file ends with a line break
 	return s, s.Check()
 }
-
-// isPlaceholder reports whether a setting is a single placeholder for an environment
-// variable or a file.
-func isPlaceholder(setting string) bool {
-	return (strings.HasPrefix(setting, "{env.") || strings.HasPrefix(setting, "{file.")) &&
-		strings.IndexByte(setting, '}') == len(setting)-1
-}

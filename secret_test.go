@@ -176,7 +176,7 @@ func TestSourceNameOfHandler(t *testing.T) {
 	must(t, err)
 	t.Setenv("TEST_USERS", "users")
 	one := provision(t, &Handler{Files: []string{"{env.TEST_USERS}", "guests"}})
-	before := one.users[0].name.key.Load()
+	before := one.users.fixed[0].name.key.Load()
 	two := &Handler{Files: []string{path, "guests"}}
 	must(t, two.Provision(configContext(t)))
 	for i := range 100 {
@@ -186,13 +186,13 @@ func TestSourceNameOfHandler(t *testing.T) {
 		}
 	}
 	must(t, two.Cleanup())
-	if one.users[0].name.key.Load() != before {
+	if one.users.fixed[0].name.key.Load() != before {
 		t.Error("got the name of a handler that is gone, want the one before")
 	}
 	t.Chdir(t.TempDir())
 	must(t, os.WriteFile("users", []byte("alice:"+shaSecret1), 0o600))
 	other := provision(t, &Handler{Files: []string{"users"}})
-	if other.users[0].key == one.users[0].key {
+	if other.users.fixed[0].key == one.users.fixed[0].key {
 		t.Error("two files of the same name: got one key for their limits, want two")
 	}
 }

@@ -9,28 +9,66 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
 
 // checkServed warns about password files that a file server would serve.
 func (c *siteChecks) checkServed(h *Handler, served map[string][]routes.ServedFiles) {
-	for _, name := range slices.Concat(h.Files, h.GroupFiles) {
-		path, ok := absolutePath(name)
-		if !ok || c.warned[path] {
+	names := slices.Clone(h.GroupFiles)
+	for _, source := range h.sourceList() {
+		if source.File != "" {
+			names = append(names, source.File)
+		}
+	}
+	for _, name := range names {
+		absolute, ok := absolutePath(name)
+		if !ok || c.warned[absolute] {
 			continue
 		}
-		c.warned[path] = true
-		for root := filepath.Dir(path); ; root = filepath.Dir(root) {
-			if slices.ContainsFunc(served[root], func(files routes.ServedFiles) bool { return files.MayServe(root, path) }) {
+		c.warned[absolute] = true
+		for _, path := range pathsOf(name, absolute) {
+			if root, ok := rootThatServes(path, served); ok {
 				c.logger.Warn("password file is below the root of a file_server, which may serve it; move the file, or add hide",
-					zap.String("file", name), zap.String("root", root), zap.String("hide", filepath.Base(path)))
-				break
-			}
-			if root == filepath.Dir(root) {
-				break
+					zap.String("file", name), zap.String("root", root), zap.String("hide", filepath.Base(absolute)))
+				break // one warning for a pattern
 			}
 		}
 	}
+}
+
+// rootThatServes returns the root of a file server that may serve a file.
+func rootThatServes(path string, served map[string][]routes.ServedFiles) (root string, ok bool) {
+	for root = filepath.Dir(path); ; root = filepath.Dir(root) {
+		if slices.ContainsFunc(served[root], func(files routes.ServedFiles) bool { return files.MayServe(root, path) }) {
+			return root, true
+		}
+		if root == filepath.Dir(root) {
+			return "", false
+		}
+	}
+}
+
+// pathsOf returns the absolute paths of the files that a configured name stands for: those
+// that match a pattern now, or one path.
+func pathsOf(configured, absolute string) []string {
+	name, err := fileName(configured)
+	if err != nil || !follow.IsPattern(name) {
+		return []string{absolute}
+	}
+	pattern, err := follow.NewPattern(name)
+	if err != nil {
+		return nil
+	}
+	text, _, err := pattern.Fetch()
+	if err != nil {
+		return nil
+	}
+	var paths []string
+	for _, match := range pattern.Matches(text) {
+		paths = append(paths, match.Path)
+	}
+	return paths
 }
 
 // absoluteRoots returns what file servers serve, by the absolute paths of their roots.

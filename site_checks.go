@@ -95,7 +95,7 @@ func (l *foundLogin) log(logger *zap.Logger) {
 	if len(l.Except) > 0 {
 		fields = append(fields, zap.String("except", strings.Join(l.Except, "; ")))
 	}
-	fields = append(fields, zap.Strings("files", l.handler.Files))
+	fields = append(fields, zap.Strings("files", sourceNames(l.handler.sourceList())))
 	if len(l.handler.GroupFiles) > 0 {
 		fields = append(fields, zap.Strings("group_files", l.handler.GroupFiles))
 	}

@@ -18,7 +18,8 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// sources holds the followed files of all configurations that run or are being loaded.
+// sources holds the followed files, patterns and texts of all configurations that run or
+// are being loaded.
 type sources struct {
 	pool   *caddy.UsagePool
 	active *activeSettings
@@ -28,10 +29,11 @@ type sources struct {
 // a group file has two keys.
 type poolKey[S store] struct{ path string }
 
-// pooledFile is a value in the pool.
+// pooledFile is a value in the pool: a file, or a text of users.
 type pooledFile[S store] struct {
 	*follow.Follower
 	store S
+	use   fileUse
 }
 
 // Destruct closes the store, and stops following the file. It implements
@@ -39,6 +41,12 @@ type pooledFile[S store] struct {
 func (f *pooledFile[S]) Destruct() error {
 	f.store.close()
 	return f.Close()
+}
+
+// pooledList is a value in the pool: the files that match a pattern.
+type pooledList interface {
+	follower() *follow.Follower
+	stores() userStores
 }
 
 // followSettings returns the active settings for followed files, and a channel that is
@@ -61,12 +69,15 @@ func (s *sources) followOptions(load func(text string, logger *zap.Logger) error
 type fileInUse struct {
 	*follow.Follower
 	status follow.Status
-	store  *userStore // nil for a group file
+	store  *userStore // nil for a group file and a pattern
 	users  *userTable
-	groups *htfile.Groups
+	groups *htfile.Groups // nil for a password file and a pattern
+	list   pooledList     // nil for a file
 }
 
-// inUse returns all loaded files, sorted by path and kind.
+// inUse returns all files and patterns that are loaded, sorted by name and kind. While a
+// configuration is replaced, there can be two texts of users with one name, of which the
+// newest is returned.
 func (s *sources) inUse() []fileInUse {
 	var files []fileInUse
 	s.pool.Range(func(_, value any) bool {
@@ -76,37 +87,50 @@ func (s *sources) inUse() []fileInUse {
 		case *pooledFile[*userStore]:
 			if f.Follower = file.Follower; f.isLoaded() {
 				f.store, f.users = file.store, file.store.current.Load()
-				files = append(files, f)
 			}
 		case *pooledFile[*groupStore]:
 			if f.Follower = file.Follower; f.isLoaded() {
 				f.groups = file.store.current.Load()
-				files = append(files, f)
 			}
+		case pooledList:
+			if f.Follower = file.follower(); f.isLoaded() {
+				f.list = file
+			}
+		}
+		if f.users != nil || f.groups != nil || f.list != nil {
+			files = append(files, f)
 		}
 		return true
 	})
 	slices.SortFunc(files, func(a, b fileInUse) int {
-		return cmp.Or(strings.Compare(a.Name(), b.Name()), strings.Compare(a.kind(), b.kind()))
+		return cmp.Or(strings.Compare(a.Name(), b.Name()), strings.Compare(a.kind(), b.kind()), b.status.LoadedAt.Compare(a.status.LoadedAt))
 	})
-	return files
+	return slices.CompactFunc(files, func(a, b fileInUse) bool { return a.Name() == b.Name() && a.kind() == b.kind() })
 }
 
-// isLoaded sets status, and reports whether the file was ever loaded.
+// isLoaded sets status, and reports whether the file was ever loaded, or failed to load
+// while it is in use.
 func (f *fileInUse) isLoaded() bool {
 	f.status = f.Status()
-	return !f.status.LoadedAt.IsZero()
+	return !f.status.LoadedAt.IsZero() || f.status.Failure != ""
 }
 
 func (f *fileInUse) kind() string {
-	if f.store != nil {
+	switch {
+	case f.list != nil:
+		return "pattern"
+	case f.store != nil:
 		return "users"
 	}
 	return "groups"
 }
 
+// findings returns the findings in a file. A pattern has none.
 func (f *fileInUse) findings() *htfile.Findings {
-	if f.store != nil {
+	switch {
+	case f.list != nil:
+		return new(htfile.Findings)
+	case f.store != nil:
 		return &f.users.file.Findings
 	}
 	return &f.groups.Findings
@@ -114,19 +138,24 @@ func (f *fileInUse) findings() *htfile.Findings {
 
 // acquired is a file that a handler uses.
 type acquired[S store] struct {
-	store S
-	name  string // as configured, with placeholders replaced
-	key   any    // to release it with
+	store   S
+	name    string       // as configured, with placeholders replaced
+	release func() error // nil: there is nothing to release
 }
 
-// acquire returns the file with a configured name, and has just read it. Handlers with
-// the same path share the file, also across reloads, which keeps verified passwords
-// cached. If key is not nil, the caller must release the file, even after an error.
-func acquire[S store](s *sources, name string, newStore func(path string) S, logger *zap.Logger) (acquired[S], error) {
-	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
+// fileName returns the configured name of a file with its placeholders replaced.
+func fileName(configured string) (string, error) {
+	name, err := caddy.NewReplacer().ReplaceOrErr(configured, true, true)
 	if err != nil {
-		return acquired[S]{}, fmt.Errorf("path: %w", err)
+		return "", fmt.Errorf("path: %w", err)
 	}
+	return name, nil
+}
+
+// acquire returns the file with a name, and has just read it. Handlers with the same path
+// share the file, also across reloads, which keeps verified passwords cached. If release
+// is not nil, the caller must call it, even after an error.
+func acquire[S store](s *sources, name string, newStore func(path string) S, logger *zap.Logger) (acquired[S], error) {
 	a, err := acquirePath(s, name, newStore, logger)
 	if err != nil && htfile.IsTextNotPath(name) {
 		err = errTextAsPath
@@ -141,17 +170,33 @@ func acquirePath[S store](s *sources, name string, newStore func(path string) S,
 		return acquired[S]{}, err
 	}
 	key := poolKey[S]{path}
-	value, _, err := s.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
-		store := newStore(path)
-		file := follow.New(follow.NewFile(path), s.followOptions(store.load))
-		store.follow(file)
-		return &pooledFile[S]{file, store}, nil
-	})
+	file, err := pooled(s, key, newStore)
 	if err != nil {
 		return acquired[S]{}, err
 	}
-	file := value.(*pooledFile[S])
-	return acquired[S]{store: file.store, key: key}, file.Reload(logger)
+	file.use.addHandler(1)
+	release := func() error {
+		file.use.addHandler(-1)
+		_, err := s.pool.Delete(key)
+		return err
+	}
+	return acquired[S]{store: file.store, release: release}, file.Reload(logger)
+}
+
+// pooled returns the file with a key from the pool. The caller must release it.
+func pooled[S store](s *sources, key poolKey[S], newStore func(path string) S) (*pooledFile[S], error) {
+	value, _, err := s.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
+		file := &pooledFile[S]{store: newStore(key.path)}
+		options := s.followOptions(file.store.load)
+		options.IsListed = file.use.isListed
+		file.Follower = follow.New(follow.NewFile(key.path), options)
+		file.store.follow(file.Follower)
+		return file, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value.(*pooledFile[S]), nil
 }
 
 // errTextAsPath is the error for a path that looks like a line of a password file.

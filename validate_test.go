@@ -14,7 +14,7 @@ func TestWrongSettingsOfHandler(t *testing.T) {
 	ctx := emptyContext(t)
 	missing := t.TempDir() + "/missing"
 	for name, row := range map[string]struct{ json, want string }{
-		"no file":                        {`{"group_files": ["MISSING"]}`, "files: expected at least one password file, found none"},
+		"no file":                        {`{"group_files": ["MISSING"]}`, "files: expected at least one password file, found none; write files, or sources with a file or the text of users"},
 		"a realm with a line end":        {`{"files": ["MISSING"], "realm": "a\nb"}`, "realm: expected a text, found control characters"},
 		"a reserved user_header":         {`{"files": ["MISSING"], "user_header": "Cookie"}`, "user_header: expected the name of a header field such as X-User, found 'Cookie', which is not valid or is reserved"},
 		"a user_header with a line end":  {`{"files": ["MISSING"], "user_header": "X\r\nY"}`, `user_header: expected the name of a header field such as X-User, found 'X\r\nY', which is not valid or is reserved`},
@@ -26,6 +26,9 @@ func TestWrongSettingsOfHandler(t *testing.T) {
 		"rehash with too high a cost":    {`{"files": ["MISSING"], "rehash": {"cost": 15}}`, "rehash: cost: expected 10 to 14, found 15"},
 		"rehash with a negative cost":    {`{"files": ["MISSING"], "rehash": {"cost": -1}}`, "rehash: cost: expected 10 to 14, found -1"},
 		"cache with a max_age below 0":   {`{"files": ["MISSING"], "cache": {"max_age": "-1m"}}`, "cache: max_age: expected a duration above zero, found -1m0s"},
+		"files and sources":              {`{"files": ["a"], "sources": [{"file": "b"}]}`, `sources: expected either files or sources, found both; write each file as {"file": "<path>"} in sources`},
+		"a source of nothing":            {`{"sources": [{"file": "a"}, {}]}`, "sources: expected a file or users in entry 2, found neither"},
+		"a source of two kinds":          {`{"sources": [{"file": "a", "users": "alice:canary"}]}`, "sources: expected either a file or users in entry 1, found both"},
 		"right settings, a file missing": {`{"files": ["MISSING"]}`, "file " + missing + ": no such file or directory; create it with: caddy htpasswd -c " + missing + " USER"},
 		"a name that needs quotes":       {`{"files": ["MISSING 'a'; b"]}`, "file " + missing + " 'a'; b: no such file or directory; create it with: caddy htpasswd -c '" + missing + ` '\''a'\''; b' USER`},
 		"a placeholder without a value":  {`{"files": ["{env.HTPASSWD_UNSET}"]}`, "file path: evaluated placeholder {env.HTPASSWD_UNSET} is empty"},

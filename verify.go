@@ -34,7 +34,7 @@ type attempt struct {
 // begin looks up the user of an attempt, and sets the keys of its limits.
 func (h *Handler) begin(a *attempt, client uint64) {
 	user := a.credentials.user
-	a.lookup = h.users.find(user)
+	a.lookup = h.users.now().find(user)
 	if !a.lookup.entry.exists() {
 		a.pretend(h.decoy(user))
 	}
@@ -51,7 +51,7 @@ func (a *attempt) pretend(decoy lookup) {
 
 // decoy returns the entry whose hash is computed for a user who cannot log in.
 func (h *Handler) decoy(user []byte) lookup {
-	return h.users.decoy(h.guard.settings().decoyKey(), user)
+	return h.users.now().decoy(h.guard.settings().decoyKey(), user)
 }
 
 // chooseWork sets the entry whose hash is computed. It chooses a decoy for every user, so
@@ -125,7 +125,7 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 			return v, nil
 		}
 		if round == 0 { // once: later changes were made after the login arrived
-			if awaitCurrent(ctx, h.users); !h.isCurrent(&a) {
+			if h.users.await(ctx); !h.isCurrent(&a) {
 				a.closeGuess()
 				continue
 			}
@@ -151,7 +151,7 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 // isCurrent reports whether the user's line is the same as at the beginning of the
 // attempt.
 func (h *Handler) isCurrent(a *attempt) bool {
-	return h.users.find(a.credentials.user).equals(a.lookup)
+	return h.users.now().find(a.credentials.user).equals(a.lookup)
 }
 
 // checkNow decides an attempt without a hash if possible: if a limit is exceeded, or if
@@ -242,7 +242,7 @@ func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 	case resultUnchecked:
 		return verdict{}, errStale
 	case resultPassed:
-		now := h.users.find(a.credentials.user)
+		now := h.users.now().find(a.credentials.user)
 		if !now.equals(a.lookup) {
 			return verdict{}, errStale
 		}

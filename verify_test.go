@@ -53,7 +53,7 @@ var (
 
 // handlerOf returns a handler for files.
 func handlerOf(stores userStores, m *cachePolicy) *Handler {
-	return &Handler{users: stores, cache: *m, guard: unlimitedGuard, logger: zap.NewNop(), Realm: defaultRealm}
+	return &Handler{users: userSources{fixed: stores}, cache: *m, guard: unlimitedGuard, logger: zap.NewNop(), Realm: defaultRealm}
 }
 
 // checkLogin has a handler for stores check credentials. It returns the result and, if the
@@ -632,7 +632,7 @@ func TestWarnOfShadowed(t *testing.T) {
 	t.Parallel()
 	logger, logs := observed()
 	one, two := storeOf(t, "alice:!\nbob:rubbish\nzoe:"+shaSecret1), storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1+"\ncarol:"+shaSecret1)
-	userStores{one, two}.warnOfShadowed(logger)
+	userStores{one, two}.warnOfShadowed(logger, nil)
 	if got := logs.FilterField(zap.Int("users", 2)).Len(); got != 1 || logs.Len() != 1 {
 		t.Errorf("got the log\n%s\nwant one line about 2 users", logText(logs))
 	}

@@ -54,7 +54,7 @@ func TestDocsConfigurations(t *testing.T) {
 			}
 			s.Write("caddy.json", string(config))
 			cmd := s.command("validate", "--config", "caddy.json")
-			cmd.Env = append(cmd.Env, "HTPASSWD_SECRET=canary-secret-AAAAAAAAAAAAAAAAAA")
+			cmd.Env = append(cmd.Env, "HTPASSWD_SECRET=canary-secret-AAAAAAAAAAAAAAAAAA", "HTPASSWD="+readText(t, names["/etc/caddy/.htpasswd"]))
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s: %v: %s\nof\n%s", page, err, out, text)
 			}
@@ -104,6 +104,9 @@ func docsNames(t *testing.T, s *server) map[string]string {
 		"not remote_ip 192.0.2.1":  "not remote_ip 127.0.0.3",
 	}
 	names["/etc/apache2/groups"] = names["/etc/caddy/groups"]
+	must(t, os.MkdirAll(filepath.Join(s.Dir, "users.d"), 0o755))
+	s.Write("users.d/staff.htpasswd", readText(t, users))
+	names["/etc/caddy/users.d/"] = filepath.Join(s.Dir, "users.d") + "/"
 	if err := os.MkdirAll(filepath.Join(s.Dir, "site"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -52,3 +52,31 @@ func TestUserDirectoriesFailClosed(t *testing.T) {
 		}
 	}
 }
+
+// TestExampleUsersFromEnvironment sends the requests of the text, with users of each
+// source.
+func TestExampleUsersFromEnvironment(t *testing.T) {
+	parallel(t)
+	e := loadExample(t, "users-from-environment")
+	e.start()
+	e.check([]exampleAnswer{
+		{"curl -k -u alice:swordfish https://localhost:8443/", 0, "Hello, alice.", nil},
+		{"curl -k -u bob:swordfish https://localhost:8443/", 0, "Hello, bob.", nil},
+		{"curl -k -u carol:swordfish https://localhost:8443/", 0, "Hello, carol.", nil},
+		{"curl -k -i https://localhost:8443/", 401, "", nil},
+	})
+	add := e.said("go run ./cmd/caddy htpasswd -b -c examples/users-from-environment/users.d/guests.htpasswd dave swordfish")
+	if out, ok := e.run(add); !ok {
+		t.Fatalf("%s: %s", add, out)
+	}
+	e.check([]exampleAnswer{{"curl -k -u dave:swordfish https://localhost:8443/", 0, "Hello, dave.", nil}})
+	remove := e.said("rm examples/users-from-environment/users.d/guests.htpasswd")
+	if out, ok := e.run(remove); !ok {
+		t.Fatalf("%s: %s", remove, out)
+	}
+	e.check([]exampleAnswer{{"curl -k -i -u dave:secret https://localhost:8443/", 401, "", nil}})
+	e.checkAll()
+	if strings.Contains(e.log(), "$2y$") {
+		t.Errorf("the log shows a hash: %s", e.log())
+	}
+}

@@ -485,7 +485,10 @@ func TestOperationsPageAdmin(t *testing.T) {
 	curl := program(t, "curl")
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "users"), []byte(plain("alice")+"bob:hash\n"), 0o640))
-	s := startIn(t, dir, "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32 ::1/128\n\t\ttrusted_proxies_strict\n\t}", strings.Replace(site, "{dir}/users", "{dir}/users\n\t\trehash", 1))
+	must(t, os.Mkdir(filepath.Join(dir, "users.d"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "users.d", "carol"), []byte(plain("carol")), 0o640))
+	withPattern := strings.Replace(site, "file {dir}/users\n", "file {dir}/users {dir}/users.d/*\n\t\trehash\n", 1)
+	s := startIn(t, dir, "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32 ::1/128\n\t\ttrusted_proxies_strict\n\t}", withPattern)
 	page := section(t, operationsPage, "Admin API")
 	ran := make(map[string]bool)
 	run := func(command string) (answer map[string]any) {
@@ -529,19 +532,29 @@ func TestOperationsPageAdmin(t *testing.T) {
 		return entry
 	}
 
+	fileOf := func(answer map[string]any) map[string]any { // the file users
+		t.Helper()
+		for _, f := range answer["files"].([]any) {
+			if file := f.(map[string]any); file["path"] == filepath.Join(dir, "users") {
+				return file
+			}
+		}
+		t.Fatalf("got %v, want an entry for the file users", answer)
+		return nil
+	}
 	exceed(10)
 	s.Write("users", plain("alice")+"bob:hash\ncarol:hash\n")
-	if result := run("curl -X POST localhost:2019/htpasswd/reload")["files"].([]any)[0].(map[string]any); result["result"] != "reloaded" && result["result"] != "unchanged" {
+	if result := fileOf(run("curl -X POST localhost:2019/htpasswd/reload")); result["result"] != "reloaded" && result["result"] != "unchanged" {
 		t.Errorf("got %v, want a file that is read", result)
 	}
 	s.Write("users", "<html>\n")
 	for out := range 2 { // the second time it has failed for the same reason
-		if file := run("curl -X POST localhost:2019/htpasswd/reload")["files"].([]any)[0].(map[string]any); file["result"] != "failed" || file["error"] == nil {
+		if file := fileOf(run("curl -X POST localhost:2019/htpasswd/reload")); file["result"] != "failed" || file["error"] == nil {
 			t.Errorf("reload %d: got %v, want a failed one with an error", out, file)
 		}
 	}
 	status := run("curl localhost:2019/htpasswd")
-	if file := status["files"].([]any)[0].(map[string]any); file["load_failures"] != 1.0 || file["invalid_line_count"] != 2.0 {
+	if file := fileOf(status); file["load_failures"] != 1.0 || file["invalid_line_count"] != 2.0 {
 		t.Errorf("got %v, want one failed load and two invalid lines", file)
 	}
 	got, want := make(map[string]bool), make(map[string]bool)

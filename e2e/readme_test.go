@@ -130,6 +130,7 @@ func TestDirectiveExamples(t *testing.T) {
 	s := startServer(t, "")
 	names := docsNames(t, s)
 	names["/etc/caddy/guests.htpasswd"] = names["/etc/caddy/.htpasswd"]
+	names["{env.HTPASSWD}"] = "{file." + names["/etc/caddy/.htpasswd"] + "}"
 	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| `([^`]+)` \\|$").FindAllStringSubmatch(readText(t, directivePage), -1)
 	if len(rows) != 16 {
 		t.Errorf("got %d examples, want 16", len(rows))

@@ -43,6 +43,7 @@ const (
 //	empty      text has become empty           emptySince             read again; active after EmptyGrace
 //	rejected   Load returns an error           rejected, Failure      read when v differs
 //	missing    no v, fs.ErrNotExist            pending, missing       failing after SettleTime: many tools delete the old file first
+//	removed    the same after SettleTime, IsListed                    looked at at each poll, until it exists or Close
 //	failing    no v, or reading fails          Failure                tried at each poll
 //	reported   ValidateLoaded returns an error Failure                read when v differs
 //	suspect    ValidateReplacement does        rejected, Failure      read when v differs, or by Reload
@@ -86,6 +87,15 @@ type Options struct {
 	// Settings returns the active settings, and a channel that is closed when
 	// they change. The channel may be nil.
 	Settings func() (settings Settings, changed <-chan struct{})
+
+	// IsListed reports whether another Follower decides what it means that the
+	// source does not exist, such as that of the Pattern that the file matched.
+	// Then it is no error here. Nil means false.
+	IsListed func() bool
+
+	// LogsChanges says that Load logs what has changed. Otherwise the Follower logs
+	// that the source was reloaded.
+	LogsChanges bool
 }
 
 // Settings can change while a source is followed.
@@ -134,6 +144,23 @@ func (f *Follower) IsInGrace() bool {
 	defer f.mu.Unlock()
 	return !f.emptySince.IsZero()
 }
+
+// Follow starts to follow a source that may not be readable yet. It reads the source
+// at once if it has not changed for SettleTime, and otherwise later. Errors are logged
+// and become the Failure. Before the first version is loaded, Load was not called.
+func (f *Follower) Follow() {
+	settings, _ := f.options.Settings()
+	f.mu.Lock()
+	if v, err := f.source.Version(); err == nil && !v.IsRacy(time.Now()) {
+		f.settling, f.since = v, time.Now().Add(-SettleTime)
+	}
+	f.mu.Unlock()
+	f.look(time.Now(), settings.Poll, settings.Logger)
+	f.startOnce.Do(func() { go f.run() })
+}
+
+// Wake makes the Follower look at the source soon. It does not block.
+func (f *Follower) Wake() { notify(f.wake) }
 
 // Close stops following the source. It must be called once, after the last
 // Reload. It returns nil.
@@ -201,6 +228,10 @@ func (f *Follower) look(now time.Time, poll time.Duration, logger *zap.Logger) t
 	case isMissing && f.status.Failure == "" && now.Sub(f.missing) < SettleTime:
 		f.pending.Store(true)
 		return SettleTime - now.Sub(f.missing)
+	case isMissing && f.options.IsListed != nil && f.options.IsListed():
+		f.settle()
+		f.rejected = nil
+		return rest
 	case err != nil:
 		f.fail(err, logger)
 		f.settle()

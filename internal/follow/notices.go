@@ -18,11 +18,19 @@ type directoryNotices struct {
 	changed   chan struct{}  // signals that the file may have changed
 }
 
-// noticedNames are the entries of the directory that concern the file. A rename
-// to the first one puts a complete file there.
-type noticedNames [2]string
+// noticedNames are the entries of the directory that concern the source.
+type noticedNames struct {
+	names   [2]string              // a rename to the first one puts a complete file there
+	matches func(name string) bool // others; nil: none
+}
 
-func (n *noticedNames) has(name string) bool { return name == n[0] || name == n[1] }
+func (n *noticedNames) has(name string) bool {
+	return name == n.names[0] || name == n.names[1] || n.matches != nil && n.matches(name)
+}
+
+// kubernetesData is the symlink that Kubernetes replaces to change all files of a
+// volume at once.
+const kubernetesData = "..data"
 
 // directoryWatch is the operating system's watch of a directory. Its methods are
 // called one at a time, except for close.
@@ -39,8 +47,11 @@ type directoryWatch interface {
 
 func newDirectoryNotices(path string) *directoryNotices {
 	directory, name := filepath.Split(path)
-	// Kubernetes replaces the symlink "..data" to change all files of a volume at once.
-	return &directoryNotices{directory: filepath.Clean(directory), names: noticedNames{name, "..data"}, changed: make(chan struct{}, 1)}
+	return newNotices(filepath.Clean(directory), noticedNames{names: [2]string{name, kubernetesData}})
+}
+
+func newNotices(directory string, names noticedNames) *directoryNotices {
+	return &directoryNotices{directory: directory, names: names, changed: make(chan struct{}, 1)}
 }
 
 // renew sets up the watch if there is none, or if the directory was replaced.

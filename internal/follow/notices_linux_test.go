@@ -266,3 +266,41 @@ func TestWholeVersionsOnly(t *testing.T) {
 		})
 	}
 }
+
+// TestWatchIsShared follows 300 files of one directory, which is more than the usual
+// number of inotify instances of a user.
+func TestWatchIsShared(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	followers := make([]*followed, 300)
+	for i := range followers {
+		path := fmt.Sprintf("%s/%d", dir, i)
+		must(t, os.WriteFile(path, []byte(fileA), 0o600))
+		followers[i] = begin(t, path, time.Hour)
+	}
+	eventually(t, "all files use one watch", func() bool {
+		watchesMu.Lock()
+		defer watchesMu.Unlock()
+		return watches[dir] != nil && watches[dir].users == len(followers)
+	})
+	for i, f := range followers {
+		if i%50 == 0 {
+			replace(t, fmt.Sprintf("%s/%d", dir, i), fileB)
+			f.knows("bob")
+		} else if i%50 == 1 {
+			f.knows("ann")
+		}
+	}
+	// The directory is replaced, which all files have to notice.
+	must(t, os.Rename(dir, dir+".old"))
+	must(t, os.Mkdir(dir, 0o755))
+	for i := range followers {
+		must(t, os.WriteFile(fmt.Sprintf("%s/%d", dir, i), []byte(fileB), 0o600))
+	}
+	for i, f := range followers {
+		if i%50 == 1 {
+			f.Await(t.Context())
+			f.knows("bob")
+		}
+	}
+}

@@ -120,7 +120,7 @@ func (f *Follower) read(now time.Time, want wanted, logger *zap.Logger) error {
 			return err
 		}
 		f.status.LoadedAt = now
-		if !isFirst {
+		if !isFirst && !f.options.LogsChanges {
 			logger.Info("file reloaded", zap.String("file", f.source.Name()))
 		}
 	}
@@ -155,8 +155,13 @@ func (f *Follower) fail(err error, logger *zap.Logger) {
 	}
 	f.status.Failure = err.Error()
 	f.status.Failures++
-	logger.Error("cannot load file; keeping the previous version",
-		zap.String("file", f.source.Name()), zap.Error(err), zap.Time("previous_version_from", f.status.LoadedAt), zap.Int("failures", f.status.Failures))
+	if f.status.LoadedAt.IsZero() {
+		logger.Error("cannot load new file; its users cannot log in",
+			zap.String("file", f.source.Name()), zap.Error(err), zap.Int("failures", f.status.Failures))
+	} else {
+		logger.Error("cannot load file; keeping the previous version",
+			zap.String("file", f.source.Name()), zap.Error(err), zap.Time("previous_version_from", f.status.LoadedAt), zap.Int("failures", f.status.Failures))
+	}
 	f.publish() // last: when the status shows the error, the log has it
 }
 
