@@ -264,7 +264,7 @@ func TestRehashCosts(t *testing.T) {
 	}
 	ten.users.await(t.Context())
 	ten.passes("alice", "secret")
-	if pending, _, _ := ten.users[0].rehash.state(); pending != 0 {
+	if pending, _, _ := ten.users.fixed[0].rehash.state(); pending != 0 {
 		t.Error("a stronger hash is replaced by a weaker one")
 	}
 }
