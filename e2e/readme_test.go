@@ -133,7 +133,7 @@ func TestDirectiveExamples(t *testing.T) {
 	names["{env.HTPASSWD}"] = "{file." + names["/etc/caddy/.htpasswd"] + "}"
 	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| `([^`]+)` \\|$").FindAllStringSubmatch(readText(t, directivePage), -1)
 	if len(rows) != 16 {
-		t.Errorf("got %d examples, want 16", len(rows))
+		t.Errorf("got %d examples, want 18", len(rows))
 	}
 	for _, row := range rows {
 		subdirective, example := row[1], row[2]
