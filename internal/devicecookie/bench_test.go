@@ -17,10 +17,8 @@ const otherCookies = "_ga=GA1.1.1234567890.1700000000; session=eyJhbGciOiJIUzI1N
 // and removes the cookie.
 func hotRequest(h http.Header, fields []string, cache *Cache) (Token, bool) {
 	h["Cookie"] = fields
-	c := Parse(h["Cookie"], name)
-	token, found := keysA.Find(&c, alice, cache, start, life)
-	Remove(h, name)
-	return token, found
+	c, _ := Take(h, name)
+	return keysA.Find(&c, alice, cache, start, life)
 }
 
 // positions are Cookie fields with a cookie at each position.
@@ -75,8 +73,8 @@ func TestWithoutCookieAllocatesNothing(t *testing.T) {
 	for _, fields := range [][]string{nil, {""}, {otherCookies}, {name}, {"x" + name + "=1", "y=2"}} {
 		h := http.Header{"Cookie": fields}
 		if n := testing.AllocsPerRun(100, func() {
-			c := Parse(h["Cookie"], name)
-			if _, found := keysA.Find(&c, alice, nil, start, life); found || Remove(h, name) {
+			c, taken := Take(h, name)
+			if _, found := keysA.Find(&c, alice, nil, start, life); found || taken {
 				t.Fatal("got a cookie")
 			}
 		}); n > 0 {
@@ -85,7 +83,7 @@ func TestWithoutCookieAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkDeviceCookieHot measures Parse, Find with a cached token, and Remove.
+// BenchmarkDeviceCookieHot measures Take, and Find with a cached token.
 func BenchmarkDeviceCookieHot(b *testing.B) {
 	cache := fullCache()
 	for _, users := range []int{1, 4} {
@@ -156,7 +154,7 @@ func BenchmarkDeviceCookieIssue(b *testing.B) {
 	}
 }
 
-// BenchmarkDeviceCookieHostile measures Parse and Remove for 8 kB that look like the name.
+// BenchmarkDeviceCookieHostile measures Take for 8 kB that look like the name.
 func BenchmarkDeviceCookieHostile(b *testing.B) {
 	for kind, field := range map[string]string{
 		"names":   strings.Repeat(name, 8192/len(name)),

@@ -9,9 +9,10 @@
 //
 //  1. Make [Keys] from the subkeys of the secret, once for each secret. Without a secret
 //     that all servers share, the keys are nil: then no token is issued or accepted.
-//  2. For each request, [Parse] the Cookie fields, and remove the cookie from the header
-//     with [Remove]. Do both for every request, also for exempt ones. If a second handler
-//     of the same request needs the candidates, keep them: the header no longer has them.
+//  2. For each request, [Take] removes the cookie from the header, and returns the
+//     [Candidates] in it. Do so for exempt requests, too: the cookie is for nobody else. If
+//     a second handler of the same request needs the candidates, keep them: the header no
+//     longer has them.
 //  3. [Keys.Find] returns the token of the user who logs in. Its nonce is the key of the
 //     limits.
 //  4. If the login succeeds without a token, or with one that is to be renewed,
@@ -50,7 +51,7 @@
 // A token that is not 60 characters long can be one of a later version. It is kept, too, if
 // it has [MinTextLen] to [MaxTextLen] characters of base64url.
 //
-// The cookie can be in a request several times. [Parse] looks at no more than
+// The cookie can be in a request several times. [Take] looks at no more than
 // [MaxCandidates] tokens, whether they are valid or not.
 //
 // # Equal work
@@ -170,7 +171,7 @@ func (k *Keys) verify(s *search, c *Candidates, left uint, o *Owner, cache *Cach
 		}
 		outdated := m.key != k.current || m.binding > 0
 		if s.add(m.nonce, m.issued, outdated) {
-			cache.put(&cached{k, m.nonce, m.issued, outdated, [textLen]byte([]byte(text))})
+			cache.put(&cached{k, m.nonce, m.issued, outdated, hint(text), [textLen]byte([]byte(text))})
 		}
 	}
 }

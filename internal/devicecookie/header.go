@@ -43,57 +43,76 @@ func SetCookie(name, value string, maxAge time.Duration) string {
 		"; HttpOnly; Secure; SameSite=Lax"
 }
 
-// Remove removes all cookies with a name from the header of a request, also if their values
-// are malformed, and reports whether there was one.
+// Take removes all cookies with a name from the header of a request, also if their values
+// are malformed. It returns the candidates in them, and whether there was such a cookie.
 //
-// The rest stays byte for byte, in its order:
+// A cookie is found if its name is the same byte for byte. The first [MaxCandidates] texts
+// between periods are looked at, over all cookies of the name. Those that are too short or
+// too long for a token are no candidates. A value that is too long for four tokens counts
+// as one text, and is no candidate.
+//
+// The rest of the header stays byte for byte, in its order:
 //
 //   - With a cookie, the semicolon before it is removed, and the whitespace between both. If
 //     the cookie is the first, the semicolon after it is removed instead, and the whitespace
 //     that follows.
-//   - A Cookie field of which only semicolons and whitespace remain is removed. If no field
-//     remains, the header has no Cookie.
+//   - If only semicolons and whitespace remain of the Cookie field, it is removed. If no
+//     field remains, the header has no Cookie.
 //   - A name without "=", and one with whitespace before "=", are another cookie. Browsers
 //     send neither for a cookie with the name.
 //
 // HTTP/2 and HTTP/3 clients can send one field for each cookie. It does not matter whether
-// the server has joined them. Remove replaces the slice of fields instead of changing it, so
-// a shallow copy of the header keeps the cookies. Without such a cookie, it does not
-// allocate.
-func Remove(h http.Header, name string) bool {
+// the server has joined them. Take replaces the slice of fields instead of changing it, so a
+// shallow copy of the header keeps the cookies. It allocates nothing if no cookie has the
+// name, and once if one has.
+func Take(h http.Header, name string) (c Candidates, found bool) {
 	fields := h["Cookie"]
+	var rest []string // after the first cookie with the name
 	for i, field := range fields {
-		p := find(field, name, 0)
-		if p.end < 0 {
-			continue
+		head, tail, ok := c.take(field, name)
+		if ok && !found && len(fields) > 1 {
+			rest = append(make([]string, 0, len(fields)), fields[:i]...)
 		}
-		head, tail := cut(field, p)
-		if len(fields) == 1 && find(tail, name, 0).end < 0 {
-			if isEmpty(head) && isEmpty(tail) {
-				delete(h, "Cookie")
-			} else {
-				h["Cookie"] = joined(head, tail)
-			}
-			return true
+		found = found || ok
+		switch {
+		case !found, ok && isEmpty(head) && isEmpty(tail):
+		case len(fields) == 1:
+			rest = joined(head, tail)
+		default:
+			rest = append(rest, head+tail)
 		}
-		rest := append(make([]string, 0, len(fields)), fields[:i]...)
-		for _, field := range fields[i:] {
-			if field, found := without(field, name); !found || !isEmpty(field) {
-				rest = append(rest, field)
-			}
-		}
-		if len(rest) == 0 {
-			delete(h, "Cookie")
-		} else {
-			h["Cookie"] = rest
-		}
-		return true
 	}
-	return false
+	switch {
+	case !found:
+	case len(rest) == 0:
+		delete(h, "Cookie")
+	default:
+		h["Cookie"] = rest
+	}
+	return c, found
 }
 
-// isEmpty reports whether a field has only semicolons and whitespace.
-func isEmpty(field string) bool { return strings.Trim(field, "; \t") == "" }
+// take adds the candidates in a field. It returns head+tail, which is the field without
+// the cookies with the name, and whether there was one.
+func (c *Candidates) take(field, name string) (head, tail string, found bool) {
+	p := find(field, name)
+	if p.end < 0 {
+		return field, "", false
+	}
+	c.add(field[p.value:p.end])
+	head, tail = cut(field, p)
+	if p = find(tail, name); p.end < 0 {
+		return head, tail, true
+	}
+	var b strings.Builder
+	b.WriteString(head)
+	for ; p.end >= 0; p = find(tail, name) {
+		c.add(tail[p.value:p.end])
+		head, tail = cut(tail, p)
+		b.WriteString(head)
+	}
+	return b.String(), tail, true
+}
 
 // cut returns what is before and after a cookie when it has been removed from a field.
 func cut(field string, p pair) (head, tail string) {
@@ -103,16 +122,17 @@ func cut(field string, p pair) (head, tail string) {
 	case p.end == len(field):
 		return "", ""
 	}
-	return "", strings.TrimLeft(field[p.end+1:], " \t")
+	return "", trimLeft(field[p.end+1:])
 }
 
-// without returns a field without the cookies with a name, and whether there was one.
-func without(field, name string) (rest string, found bool) {
-	for p := find(field, name, 0); p.end >= 0; p = find(field, name, 0) {
-		head, tail := cut(field, p)
-		field, found = head+tail, true
+// isEmpty reports whether a field has only semicolons and whitespace.
+func isEmpty(field string) bool {
+	for i := range len(field) {
+		if c := field[i]; c != ';' && !isSpace(c) {
+			return false
+		}
 	}
-	return field, found
+	return true
 }
 
 // joined returns a slice with the text head+tail. It allocates once, so both are in one

@@ -18,7 +18,7 @@ func fieldsOf(h http.Header) string {
 	return "-"
 }
 
-func TestRemove(t *testing.T) {
+func TestTake(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("long=cookie; ", 40) + "last=1"
 	longer := strings.Repeat("long=cookie; ", 400) + "last=1"
@@ -67,14 +67,14 @@ func TestRemove(t *testing.T) {
 			h["Cookie"] = strings.Split(before, "|")
 		}
 		shallow := maps.Clone(h)
-		removed := Remove(h, name)
+		_, removed := Take(h, name)
 		if got := fieldsOf(h); got != want || removed != (before != want) {
 			t.Errorf("%s: got %v and %.300q, want %.300q", row.name, removed, got, want)
 		}
 		if got := fieldsOf(shallow); got != before {
 			t.Errorf("%s: got %.300q in a shallow copy", row.name, got)
 		}
-		if c := Parse(h["Cookie"], name); c.Len() > 0 || Remove(h, name) {
+		if c, found := Take(h, name); c.Len() > 0 || found {
 			t.Errorf("%s: got another cookie to remove", row.name)
 		}
 	}
@@ -82,12 +82,12 @@ func TestRemove(t *testing.T) {
 
 // TestRemoveSharesNothing checks that appending to the fields leaves the text alone, and
 // that each length of text is kept, at the limits of the sizes, too.
-func TestRemoveSharesNothing(t *testing.T) {
+func TestTakeSharesNothing(t *testing.T) {
 	t.Parallel()
 	for n := range 2200 {
 		want := "a=" + strings.Repeat("x", n) + "; b=3"
 		h := http.Header{"Cookie": {"a=" + strings.Repeat("x", n) + "; " + name + "=1; b=3"}}
-		Remove(h, name)
+		Take(h, name)
 		fields := h["Cookie"]
 		other := append(fields, "c=4")
 		other[0] = "d=5"
@@ -97,7 +97,7 @@ func TestRemoveSharesNothing(t *testing.T) {
 	}
 }
 
-// removeModel is Remove for one field, in other words. It returns "-" for no field.
+// removeModel is what Take leaves of one field, in other words. It returns "-" for no field.
 func removeModel(field, name string) string {
 	pairs := strings.Split(field, ";")
 	is := func(pair string) bool { return strings.HasPrefix(strings.TrimLeft(pair, " \t"), name+"=") }
@@ -114,15 +114,15 @@ func removeModel(field, name string) string {
 	return strings.Join(rest, ";")
 }
 
-// FuzzRemove compares Remove with a model, and checks that Parse finds nothing more.
-func FuzzRemove(f *testing.F) {
+// FuzzTake compares Take with a model, and checks that nothing is left to take.
+func FuzzTake(f *testing.F) {
 	for _, seed := range []string{"", "n=1", "a=2; n=1; b=3", " n=1;;\tn=2 ;n; nn=3; n =4", "n=n=n;n=", ";n=;", "a=\"; n=1\"", "n=1|n=2|a=3", "a=1|n=2", "|n=1"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		fields := strings.Split(text, "|")
 		h := http.Header{"Cookie": slices.Clone(fields)}
-		found := Remove(h, "n")
+		_, found := Take(h, "n")
 		var want []string
 		for _, field := range fields {
 			if rest := removeModel(field, "n"); rest != "-" {
@@ -135,8 +135,8 @@ func FuzzRemove(f *testing.F) {
 		if found == slices.Equal(fields, want) {
 			t.Errorf("%q: got %v", fields, found)
 		}
-		if c := Parse(h["Cookie"], "n"); c.Len() > 0 {
-			t.Errorf("%q: got candidates", fields)
+		if _, found := Take(h, "n"); found {
+			t.Errorf("%q: got another cookie", fields)
 		}
 		// The standard library reads the other cookies alike, before and after.
 		others := func(fields []string) (all []string) {
@@ -153,8 +153,8 @@ func FuzzRemove(f *testing.F) {
 	})
 }
 
-// FuzzParse compares Parse with a model.
-func FuzzParse(f *testing.F) {
+// FuzzCandidates compares the candidates with a model.
+func FuzzCandidates(f *testing.F) {
 	text := strings.Repeat("t", MinTextLen)
 	for _, seed := range []string{"", "n=" + text, "a=2; n= " + text + "." + text + " ;b=3", "n=1|n=" + text, "n=........." + text, "nn=" + text + ";n =" + text} {
 		f.Add(seed)
@@ -180,7 +180,7 @@ func FuzzParse(f *testing.F) {
 				}
 			}
 		}
-		if c := Parse(fields, "n"); !slices.Equal(c.texts[:c.n], want) {
+		if c, _ := Take(http.Header{"Cookie": fields}, "n"); !slices.Equal(c.texts[:c.n], want) {
 			t.Errorf("%q: got %q, want %q", fields, c.texts[:c.n], want)
 		}
 	})

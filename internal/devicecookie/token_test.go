@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func parsed(values ...string) *Candidates {
 	for _, value := range values {
 		fields = append(fields, name+"="+value)
 	}
-	c := Parse(fields, name)
+	c, _ := Take(http.Header{"Cookie": fields}, name)
 	return &c
 }
 

@@ -20,50 +20,31 @@ const separator = "."
 // maxValueLen is the maximum length of a cookie's value. A longer one has no candidates.
 const maxValueLen = MaxTokens*(MaxTextLen+len(separator)) - len(separator)
 
-// Candidates are texts in a request that can be tokens, in the order of the request. They
-// refer to the Cookie fields that they were found in. The zero value has none.
+// Candidates are texts of a request that can be tokens, in the order of the request. They
+// refer to its Cookie fields. The zero value has none. [Take] returns them.
 type Candidates struct {
-	texts [MaxCandidates]string
-	n     int
+	texts  [MaxCandidates]string
+	n      int
+	looked int // texts looked at, at most MaxCandidates
 }
 
 // Len returns the number of candidates.
 func (c *Candidates) Len() int { return c.n }
 
-// Parse returns the candidates in the cookies with a name. fields are the Cookie fields of
-// the request. It does not allocate.
-//
-// A cookie is found if its name is the same byte for byte. The first [MaxCandidates] texts
-// between periods are looked at, over all cookies of the name. Those that are too short or
-// too long for a token are no candidates. A value that is too long for four tokens counts
-// as one text, and is no candidate.
-func Parse(fields []string, name string) (c Candidates) {
-	looked := 0
-	for _, field := range fields {
-		for at := 0; ; {
-			p := find(field, name, at)
-			if p.end < 0 {
-				break
-			}
-			at = p.end
-			value := trimSpace(field[p.value:p.end])
-			if len(value) > maxValueLen {
-				value = ""
-			}
-			for more := true; more; looked++ {
-				if looked == MaxCandidates {
-					return c
-				}
-				var text string
-				text, value, more = strings.Cut(value, separator)
-				if MinTextLen <= len(text) && len(text) <= MaxTextLen {
-					c.texts[c.n] = text
-					c.n++
-				}
-			}
+// add adds the texts of a cookie's value.
+func (c *Candidates) add(value string) {
+	value = trimLeft(trimRight(value))
+	if len(value) > maxValueLen {
+		value = ""
+	}
+	for more := true; more && c.looked < MaxCandidates; c.looked++ {
+		var text string
+		text, value, more = strings.Cut(value, separator)
+		if MinTextLen <= len(text) && len(text) <= MaxTextLen {
+			c.texts[c.n] = text
+			c.n++
 		}
 	}
-	return c
 }
 
 // pair is where a cookie is in a Cookie field.
@@ -73,11 +54,11 @@ type pair struct {
 	end   int // at the semicolon after it, or at the end of the field
 }
 
-// find returns the first cookie with a name that begins at a position or later. Its end is
-// -1 if there is none. A field is a list of pairs between semicolons; quotation marks have
-// no meaning. Whitespace before a name is ignored.
-func find(field, name string, from int) pair {
-	for {
+// find returns the first cookie with a name. Its end is -1 if there is none. A field is a
+// list of pairs between semicolons; quotation marks have no meaning. Whitespace before a
+// name is ignored.
+func find(field, name string) pair {
+	for from := 0; ; {
 		i := strings.Index(field[from:], name)
 		if i < 0 {
 			return pair{end: -1}
@@ -103,10 +84,14 @@ func find(field, name string, from int) pair {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
 
-func trimSpace(s string) string {
+func trimLeft(s string) string {
 	for s != "" && isSpace(s[0]) {
 		s = s[1:]
 	}
+	return s
+}
+
+func trimRight(s string) string {
 	for s != "" && isSpace(s[len(s)-1]) {
 		s = s[:len(s)-1]
 	}
