@@ -48,8 +48,8 @@
 // The value of a cookie is one to four tokens ([MaxTokens]), newest first, separated by
 // periods. The tokens belong to users who share a browser, or to one user in several
 // realms. [Keys.Issue] replaces the tokens of the owner, and keeps the others as they are.
-// A token that is not 60 characters long can be one of a later version. It is kept, too, if
-// it has [MinTextLen] to [MaxTextLen] characters of base64url.
+// A text that is no token of this version can be one of a later version. So it is kept if it
+// has [MinTextLen] to [MaxTextLen] characters of base64url.
 //
 // The cookie can be in a request several times. [Take] looks at no more than
 // [MaxCandidates] tokens, whether they are valid or not.
@@ -58,9 +58,11 @@
 //
 // Neither a cookie nor the time of an answer may tell which users exist. The digest of the
 // user and the binding are therefore never cached. If a request has a token that is not in
-// the [Cache] of its user, they are computed, for known and unknown users alike. For a user
-// who cannot log in, set [Owner.Decoy] and the hash of the decoy. MACs, and texts of cached
-// tokens, are compared in constant time.
+// the [Cache] of its user, the digest is computed, for known and unknown users alike. If the
+// digest matches, so are the binding and the MAC. For a user who cannot log in, set
+// [Owner.Decoy] and the hash of the decoy. MACs are compared in constant time, in the cache,
+// too. With two secrets and n hashes ([Owner.Hash] and [Owner.Previous]), a request costs at
+// most 2 digests, 2n bindings and 8n MACs.
 package devicecookie
 
 import (
@@ -94,7 +96,7 @@ type Owner struct {
 
 	// Previous has texts of hashes of the same password that this server has replaced.
 	// Tokens that are bound to them are accepted, but are to be renewed. Issue replaces
-	// them. It should be short, since each text can cost a request two HMACs per token.
+	// them. It should be short, since a request can cost eight MACs for each.
 	Previous []string
 
 	// Decoy tells that the user cannot log in. Find does the work of a user without cached
@@ -103,8 +105,9 @@ type Owner struct {
 }
 
 // Find returns the token of the owner among the candidates, and whether there is a valid
-// one. If there are several, it prefers one that is not to be renewed, and then the first.
-// So while servers have different secrets, each is content with its own token in a cookie.
+// one. If there are several, it prefers one that is not to be renewed: while servers have
+// different secrets, each is content with its own token in a cookie. After that, it prefers
+// one that is in the cache, and then the first.
 //
 // Valid tokens are stored in the cache. A token that is in the cache costs no HMAC. The
 // cache belongs to the user, hash and previous hashes of the owner. nil is an empty cache

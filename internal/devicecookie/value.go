@@ -58,14 +58,19 @@ type pair struct {
 // list of pairs between semicolons; quotation marks have no meaning. Whitespace before a
 // name is ignored.
 func find(field, name string) pair {
+	// Names of many cookies begin with an underscore, so it is not searched for.
+	skip := 0
+	for skip < len(name)-1 && name[skip] == '_' {
+		skip++
+	}
 	for from := 0; ; {
-		i := strings.Index(field[from:], name)
+		i := strings.Index(field[from:], name[skip:])
 		if i < 0 {
 			return pair{end: -1}
 		}
-		begin := from + i
-		from = begin + len(name) // names have no whitespace or semicolon, so no other can begin before
-		if from == len(field) || field[from] != '=' {
+		begin := from + i - skip
+		from = begin + len(name) // no cookie can begin before: its name follows a semicolon or whitespace
+		if from == len(field) || field[from] != '=' || begin < 0 || field[begin:begin+skip] != name[:skip] {
 			continue
 		}
 		for begin > 0 && isSpace(field[begin-1]) {
