@@ -175,6 +175,9 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //	    allow_http
 //	    cache       off | <max_age>
 //	    rehash      [<cost>]
+//	    device_cookie [<name>] {
+//	        max_age <duration>
+//	    }
 //	}
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one
@@ -187,7 +190,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}
 	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
 		Dispenser:  h.Dispenser,
-		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash"},
+		known:      []string{"file", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash", "device_cookie"},
 		repeatable: []string{"require", "exempt"},
 		elsewhere:  nginxAuth,
 	}}
@@ -261,6 +264,8 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		h.Cache, err = p.parseCache()
 	case "rehash":
 		h.Rehash, err = p.parseRehash()
+	case "device_cookie":
+		h.DeviceCookie, err = p.parseDeviceCookie()
 	case "require":
 		err = p.parseRequire()
 	case "exempt":
