@@ -175,9 +175,7 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //	    allow_http
 //	    cache       off | <max_age>
 //	    rehash      [<cost>]
-//	    device_cookie [<name>] {
-//	        max_age <duration>
-//	    }
+//	    device_cookie [<name>] [{ max_age <duration> }]
 //	}
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one

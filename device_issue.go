@@ -55,14 +55,12 @@ func mayCarryToken(d *sentDevices, status int, header http.Header) bool {
 		return false
 	}
 	for name := range header { // such as CDN-Cache-Control (RFC 9213)
-		if strings.EqualFold(name, "Surrogate-Control") || len(name) > len(cdnCacheControl) && strings.EqualFold(name[len(name)-len(cdnCacheControl):], cdnCacheControl) {
+		if lower := strings.ToLower(name); lower == "surrogate-control" || strings.HasSuffix(lower, "cdn-cache-control") {
 			return false
 		}
 	}
 	return true
 }
-
-const cdnCacheControl = "CDN-Cache-Control"
 
 // hasTokenFor reports whether another token may be issued for a user now.
 func (g *guard) hasTokenFor(o *devicecookie.Owner) bool {
