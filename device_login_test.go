@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -493,6 +494,9 @@ func (h *flooded) expectAtOnceWith(token, ip, user, password string) {
 // hash. Those over the new limit are refused, and those that were compared count.
 func TestDeviceLimitsLoweredWhileQueued(t *testing.T) {
 	withDevices(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		var current atomic.Pointer[settings]
+		current.Store(h.guard.settings())
+		h.guard.settings = current.Load
 		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
 		token, before := h.tokenOf("alice"), h.cost().hashes
 		var r results
@@ -501,7 +505,9 @@ func TestDeviceLimitsLoweredWhileQueued(t *testing.T) {
 			group.Go(func() { r.add(h.loginWith(token, "192.0.2.2", "alice", fmt.Sprint("guess", i))) })
 		}
 		synctest.Wait()
-		h.guard.settings().limits[scopeLogin].Max = 3
+		lower := *current.Load()
+		lower.limits[scopeLogin].Max = 3
+		current.Store(&lower)
 		group.Wait()
 		if n := h.cost().hashes - before; n != 3 || r.count[loginThrottled] != 5 || h.deviceFailures(token) != 8 {
 			t.Errorf("got %d hashes, %v, %d failed logins, want 3, 5 refused, 8", n, r.count, h.deviceFailures(token))
