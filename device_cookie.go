@@ -83,18 +83,23 @@ func (d *DeviceCookie) settings() deviceSettings {
 }
 
 // sentDevices are the device cookies of one name that the client sent. They were removed
-// from the request, but a later htpasswd handler can need them.
+// from the request, but a later htpasswd handler can need them. Each request to a handler
+// with device cookies has this struct, so it should stay small.
 type sentDevices struct {
 	name       string
 	candidates devicecookie.Candidates
-	isTaken    bool
 	next       *sentDevices // of another name
 
-	token     deviceToken           // of the login that is being decided
-	due       *devicecookie.Owner   // whom the last login should issue a token for; nil for nobody
-	issue     []*devicecookie.Owner // whom the response issues a token for
-	maxAge    time.Duration         // of the cookie in the response
-	isRefused bool                  // a later handler has refused the request
+	token  deviceToken         // of the login that is being decided
+	due    *devicecookie.Owner // whom the last login should issue a token for; nil for nobody
+	answer *deviceAnswer       // nil until it is needed
+}
+
+// deviceAnswer says which tokens the response issues.
+type deviceAnswer struct {
+	owners    []*devicecookie.Owner
+	maxAge    time.Duration // of the cookie
+	isRefused bool          // a handler has refused the request, so none is issued
 }
 
 // of returns the cookies with a name, or nil if no handler with this name has run.
@@ -107,21 +112,26 @@ func (d *sentDevices) of(name string) *sentDevices {
 	return nil
 }
 
-// refuse records that the request is refused, so that no cookie is issued.
+// response returns d.answer, which is created if necessary.
+func (d *sentDevices) response() *deviceAnswer {
+	if d.answer == nil {
+		d.answer = new(deviceAnswer)
+	}
+	return d.answer
+}
+
+// refuse records that the request is refused.
 func (d *sentDevices) refuse() {
 	for ; d != nil; d = d.next {
-		d.isRefused = true
+		d.response().isRefused = true
 	}
 }
 
-// deviceKeys are the keys under which failed logins with a device cookie are counted.
-type deviceKeys [scopeCount]uint64
-
 // deviceToken is a valid token of the user of an attempt.
 type deviceToken struct {
-	isDue  bool // a good login should issue another token
-	isUsed bool // the limits of the token apply, not those of the client and the user
-	keys   deviceKeys
+	isDue  bool   // a good login should issue another token
+	isUsed bool   // the limits of the token apply, not those of the client and the user
+	key    uint64 // under which failed logins are counted, for each scope
 }
 
 // clone returns a copy for a hash that may outlive the request.
@@ -195,9 +205,7 @@ func (g *deviceGuard) init(start time.Time) {
 }
 
 // guess returns the counter of open guesses with a token.
-func (g *deviceGuard) guess(k *deviceKeys) *atomic.Int32 {
-	return &g.guesses[k[scopeLogin]%uint64(len(g.guesses))]
-}
+func (g *deviceGuard) guess(key uint64) *atomic.Int32 { return &g.guesses[key%uint64(len(g.guesses))] }
 
 // deviceSigners are the keys of tokens, made from the keys of a secret.
 type deviceSigners struct {

@@ -218,7 +218,7 @@ func (a *attempt) othersGuesses() int {
 func (h *Handler) throttled(a *attempt, guesses int) error {
 	var wait time.Duration
 	if a.isByDevice() {
-		wait = h.guard.waitDevice(&a.device.keys, guesses)
+		wait = h.guard.waitDevice(a.device.key, guesses)
 	} else {
 		wait = h.guard.wait(&a.keys, a.client() >= 0, guesses)
 	}
