@@ -104,12 +104,17 @@ type deviceAnswer struct {
 
 // of returns the cookies with a name, or nil if no handler with this name has run.
 func (d *sentDevices) of(name string) *sentDevices {
-	for ; d != nil; d = d.next {
-		if d.name == name {
-			return d
-		}
+	if d == nil || d.name == name { // this much is inlined
+		return d
 	}
-	return nil
+	return d.search(name)
+}
+
+func (d *sentDevices) search(name string) *sentDevices {
+	for d != nil && d.name != name {
+		d = d.next
+	}
+	return d
 }
 
 // response returns d.answer, which is created if necessary.
