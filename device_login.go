@@ -93,7 +93,8 @@ func (g *guard) waitDevice(key uint64, guesses int) (wait time.Duration) {
 			continue
 		}
 		if g.failures[s].Peek(key)+guesses >= limit.Max {
-			wait = max(wait, g.failures[s].Wait(key, g.now(), limit, guesses))
+			longer := g.failures[s].Wait(key, g.now(), limit, guesses)
+			wait = max(wait, longer)
 		}
 	}
 	return wait
@@ -105,7 +106,10 @@ func (g *guard) countDevice(key uint64) (exceeded []scope) {
 	settings := g.settings()
 	for s := range scopeCount {
 		limit := settings.limits[s]
-		if s.limitsDevices(settings.limits[scopeLogin].Max == 0) && g.failures[s].Add(key, g.now(), limit.Window) == limit.Max {
+		if !s.limitsDevices(settings.limits[scopeLogin].Max == 0) {
+			continue
+		}
+		if n := g.failures[s].Add(key, g.now(), limit.Window); n == limit.Max {
 			g.deviceLimitsExceeded.Add(1)
 			exceeded = append(exceeded, s)
 		}
@@ -120,8 +124,8 @@ func (a *attempt) isByDevice() bool { return a.device != nil && a.device.isUsed 
 // token are not exceeded even if all other open guesses are wrong.
 func (h *Handler) openDeviceGuess(a *attempt) bool {
 	a.guess = h.guard.devices.guess(a.device.key)
-	others := int(a.guess.Add(1)) - 1
-	if h.guard.waitDevice(a.device.key, others) > 0 {
+	otherGuesses := int(a.guess.Add(1)) - 1
+	if h.guard.waitDevice(a.device.key, otherGuesses) > 0 {
 		a.closeGuess()
 		return false
 	}
@@ -132,7 +136,8 @@ func (h *Handler) openDeviceGuess(a *attempt) bool {
 // failDevice counts and logs a failed device attempt.
 func (h *Handler) failDevice(a *attempt) {
 	exceeded := h.guard.countDevice(a.device.key)
-	h.logFailure(a.from, a.credentials.user, verdict{result: a.lookup.failure()})
+	v := verdict{result: a.lookup.failure()}
+	h.logFailure(a.from, a.credentials.user, v)
 	for _, s := range exceeded {
 		h.guard.noteDeviceExceeded(s, a)
 		l := h.guard.settings().limits[s]
@@ -153,7 +158,8 @@ func (g *guard) noteDeviceExceeded(s scope, a *attempt) {
 func (h *Handler) passDevice(a *attempt) {
 	sent := a.from.devices
 	if a.isByDevice() && a.client() < 0 {
-		a.lookup.entry.recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])
+		client, user := a.keys[scopeClient], a.keys[scopeUser]
+		a.lookup.entry.recognize(client, h.guard, user)
 	}
 	sent.due = nil
 	if a.device != nil && !a.device.isDue || h.guard.deviceSigners() == nil {
@@ -209,10 +215,10 @@ func (g *guard) network(ip string) uint64 {
 		return maphash.String(g.seed, ip[:strings.LastIndexByte(ip, '.')+1])
 	}
 	address, err := netip.ParseAddr(ip)
-	if err != nil {
+	switch {
+	case err != nil:
 		return noClient
-	}
-	if address.Is4In6() {
+	case address.Is4In6():
 		return g.network(address.Unmap().String())
 	}
 	bytes := address.As16()
