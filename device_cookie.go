@@ -148,6 +148,22 @@ func (d *deviceToken) clone() *deviceToken {
 	return &copied
 }
 
+// recognition is how the client of a login was recognized.
+type recognition uint8
+
+const (
+	recognizedByNothing recognition = iota
+	recognizedByCookie
+	recognizedByAddress
+	recognitionCount
+)
+
+var recognitionLabels = [recognitionCount]string{
+	recognizedByNothing: "nothing",
+	recognizedByCookie:  "cookie",
+	recognizedByAddress: "address",
+}
+
 // deviceMemory is what the process has learned about the device cookies of a user. It
 // belongs to one hash, and to the previous hashes that rehash has replaced.
 type deviceMemory struct {

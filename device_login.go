@@ -172,22 +172,6 @@ func (h *Handler) passDevice(a *attempt) {
 	}
 }
 
-// recognition is how the client of a login was recognized.
-type recognition uint8
-
-const (
-	recognizedByNothing recognition = iota
-	recognizedByCookie
-	recognizedByAddress
-	recognitionCount
-)
-
-var recognitionLabels = [recognitionCount]string{
-	recognizedByNothing: "nothing",
-	recognizedByCookie:  "cookie",
-	recognizedByAddress: "address",
-}
-
 // countRecognized counts a login of a handler with device cookies.
 func (h *Handler) countRecognized(a *attempt) {
 	by := recognizedByNothing
