@@ -178,6 +178,7 @@ func (p *optionParser) parseLimit(args []caddyfile.Token) (*Limit, error) {
 //	    change_password <path> {
 //	        min_length <n>
 //	    }
+//	    device_cookie [<name>] [{ max_age <duration> }]
 //	}
 //
 // The matchers of exempt are named matchers (@name) and paths (/path*), or one
@@ -192,7 +193,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}
 	p := directiveParser{Helper: h, handler: new(Handler), s: &subdirectives{
 		Dispenser:  h.Dispenser,
-		known:      []string{"file", "users", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash", "change_password"},
+		known:      []string{"file", "users", "group_file", "realm", "require", "exempt", "user_header", "keep_authorization", "allow_http", "cache", "rehash", "change_password", "device_cookie"},
 		repeatable: []string{"file", "users", "require", "exempt"},
 		elsewhere:  nginxAuth,
 	}}
@@ -272,6 +273,8 @@ func (p *directiveParser) parse(subdirective string) (err error) {
 		h.Rehash, err = p.parseRehash()
 	case "change_password":
 		h.ChangePassword, err = p.parseChangePassword()
+	case "device_cookie":
+		h.DeviceCookie, err = p.parseDeviceCookie()
 	case "require":
 		err = p.parseRequire()
 	case "exempt":

@@ -110,7 +110,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"option upstream", "upstream web {\nserver a\nslow_start 1s {\nx\n}\n}", 2, "upstream web: slow_start: unexpected block: expected none"},
 		}},
 		{"a misspelled name", `unrecognized .+ '[^']+'; expected one of: .+; did you mean '[^']+'\?`, []mistake{
-			{"directive htpasswd", "htpasswd {\nrelam x\n}", 1, "unrecognized subdirective 'relam'; expected one of: file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash, change_password; did you mean 'realm'?"},
+			{"directive htpasswd", "htpasswd {\nrelam x\n}", 1, "unrecognized subdirective 'relam'; expected one of: file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash, change_password, device_cookie; did you mean 'realm'?"},
 			{"option htpasswd", "htpasswd {\nmax_hash 3\n}", 1, "unrecognized subdirective 'max_hash'; expected one of: throttle, max_hashes, poll, secret; did you mean 'max_hashes'?"},
 			{"option upstream", "upstream web {\nsever a\n}", 1, "upstream web: unrecognized subdirective 'sever'; expected one of: server, balance, sticky, slow_start, " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'server'?"},
 			{"option upstream", "upstream web {\nserver a wieght=2\n}", 1, "upstream web: server a: unrecognized parameter 'wieght=2'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>, resolve; did you mean 'weight'?"},
@@ -119,7 +119,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 			{"directive proxy_pass", "proxy_pass web {\nheaders_up X y\n}", 1, "unrecognized subdirective 'headers_up'; expected one of: " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'header_up'?"},
 		}},
 		{"an unknown name", `unrecognized .+ '[^']+'; expected one of: [^;]+$`, []mistake{
-			{"directive htpasswd", "htpasswd {\nalice x\n}", 1, "unrecognized subdirective 'alice'; expected one of: file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash, change_password"},
+			{"directive htpasswd", "htpasswd {\nalice x\n}", 1, "unrecognized subdirective 'alice'; expected one of: file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash, change_password, device_cookie"},
 			{"option htpasswd", "htpasswd {\nfile x\n}", 1, "unrecognized subdirective 'file'; expected one of: throttle, max_hashes, poll, secret"},
 			{"option upstream", "upstream web {\nserver a b\n}", 1, "upstream web: server a: unrecognized parameter 'b'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>, resolve"},
 			{"directive proxy_pass", "proxy_pass elsewhere", 0, "unrecognized upstream group 'elsewhere'; expected one of: web"},

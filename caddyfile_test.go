@@ -75,8 +75,12 @@ func TestCaddyfile(t *testing.T) {
 		{"cache days", "file a\ncache 1d", `{"files": ["a"], "cache": {"max_age": 86400000000000}}`},
 		{"rehash", "file a\nrehash", `{"files": ["a"], "rehash": {}}`},
 		{"rehash with a cost", "file a\nrehash 12", `{"files": ["a"], "rehash": {"cost": 12}}`},
-		{"all", "file a\ngroup_file g\nrealm R\nrequire user u\nexempt /e\nuser_header H\nkeep_authorization\nallow_http\ncache 5s\nrehash 11",
-			`{"files": ["a"], "group_files": ["g"], "realm": "R", "require": {"users": ["u"]}, "exempt": [{"path": ["/e"]}], "user_header": "H", "keep_authorization": true, "allow_http": true, "cache": {"max_age": 5000000000}, "rehash": {"cost": 11}}`},
+		{"device_cookie", "file a\ndevice_cookie", `{"files": ["a"], "device_cookie": {}}`},
+		{"device_cookie with a name", "file a\ndevice_cookie __Host-d", `{"files": ["a"], "device_cookie": {"name": "__Host-d"}}`},
+		{"device_cookie with an empty block", "file a\ndevice_cookie {\n}\nallow_http", `{"files": ["a"], "device_cookie": {}, "allow_http": true}`},
+		{"device_cookie with everything", "file a\ndevice_cookie d {\nmax_age 30d\n}\nallow_http", `{"files": ["a"], "device_cookie": {"name": "d", "max_age": 2592000000000000}, "allow_http": true}`},
+		{"all", "file a\ngroup_file g\nrealm R\nrequire user u\nexempt /e\nuser_header H\nkeep_authorization\nallow_http\ncache 5s\nrehash 11\ndevice_cookie d",
+			`{"files": ["a"], "group_files": ["g"], "realm": "R", "require": {"users": ["u"]}, "exempt": [{"path": ["/e"]}], "user_header": "H", "keep_authorization": true, "allow_http": true, "cache": {"max_age": 5000000000}, "rehash": {"cost": 11}, "device_cookie": {"name": "d"}}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			config, err := adapted("example.com\n@health path /health\n@both {\npath /both\nmethod PUT\n}\nhtpasswd {\n" + row.block + "\n}\n")
@@ -165,7 +169,7 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"nothing", "htpasswd", "3", []string{"expected at least one password file, found none", "file <path>"}},
 		{"empty block", "htpasswd {\n}", "4", []string{"expected at least one password file, found none", "file <path>"}},
 		{"block without file", "htpasswd {\nrealm x\nallow_http\n}", "6", []string{"expected at least one password file, found none", "file <path>"}},
-		{"unknown subdirective", "htpasswd {\nfile a\nfiles b\n}", "5", []string{"'files'", "htpasswd", "file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash"}},
+		{"unknown subdirective", "htpasswd {\nfile a\nfiles b\n}", "5", []string{"'files'", "htpasswd", "file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash, change_password, device_cookie"}},
 		{"subdirective of nginx", "htpasswd {\nauth_basic_user_file a\n}", "4", []string{"'auth_basic_user_file'", "file"}},
 		{"subdirective in upper case", "htpasswd {\nFILE a\n}", "4", []string{"'FILE'", "file"}},
 		// file and group_file
@@ -232,6 +236,17 @@ func TestCaddyfileErrors(t *testing.T) {
 		{"rehash empty", "htpasswd {\nfile a\nrehash \"\"\n}", "5", []string{"rehash", "10 to 14", "''"}},
 		{"rehash two", "htpasswd {\nfile a\nrehash 10 12\n}", "5", []string{"rehash: unexpected argument '12'", "10 to 14"}},
 		{"rehash with a block", "htpasswd {\nfile a\nrehash {\n}\n}", "5", []string{"rehash", "unexpected block: expected none"}},
+		// device_cookie
+		{"device_cookie with a bad name", "htpasswd {\nfile a\ndevice_cookie a=b\n}", "5", []string{"device_cookie: expected the name of a cookie, such as __Host-htpasswd-device, found 'a=b'"}},
+		{"device_cookie with an empty name", "htpasswd {\nfile a\ndevice_cookie \"\"\n}", "5", []string{"device_cookie: expected the name of a cookie, such as __Host-htpasswd-device, found ''"}},
+		{"device_cookie with two names", "htpasswd {\nfile a\ndevice_cookie a b\n}", "5", []string{"device_cookie: unexpected argument 'b'", "max_age <duration>"}},
+		{"device_cookie with a semicolon", "htpasswd {\nfile a\ndevice_cookie a;\n}", "5", []string{"device_cookie: unexpected semicolon in 'a;'"}},
+		{"device_cookie with an unknown name", "htpasswd {\nfile a\ndevice_cookie {\nmaxage 1d\n}\n}", "6", []string{"device_cookie: unrecognized subdirective 'maxage'; expected one of: max_age; did you mean 'max_age'?"}},
+		{"device_cookie with max_age twice", "htpasswd {\nfile a\ndevice_cookie {\nmax_age 1d\nmax_age 2d\n}\n}", "7", []string{"device_cookie: duplicate subdirective 'max_age' (first used on line 6)"}},
+		{"device_cookie with a low max_age", "htpasswd {\nfile a\ndevice_cookie {\nmax_age 59s\n}\n}", "6", []string{"device_cookie: max_age: expected at least 1m0s, found '59s'"}},
+		{"device_cookie with a high max_age", "htpasswd {\nfile a\ndevice_cookie {\nmax_age 401d\n}\n}", "6", []string{"device_cookie: max_age: expected a maximum age of 1m to 400d, such as 90d, found '401d'"}},
+		{"device_cookie without a duration", "htpasswd {\nfile a\ndevice_cookie {\nmax_age\n}\n}", "6", []string{"device_cookie: max_age: expected a maximum age of 1m to 400d, such as 90d, found nothing"}},
+		{"device_cookie twice", "htpasswd {\nfile a\ndevice_cookie\ndevice_cookie a\n}", "6", []string{"duplicate subdirective 'device_cookie'", "line 5"}},
 		{"rehash twice", "htpasswd {\nfile a\nrehash\nrehash 11\n}", "6", []string{"rehash", "line 5"}},
 		{"cache off with a block", "htpasswd {\nfile a\ncache off {\n}\n}", "5", []string{"cache", "unexpected block: expected none"}},
 		// require

@@ -26,16 +26,18 @@ type pageRequest struct {
 	*Handler
 	w    http.ResponseWriter
 	r    *http.Request
+	sent *sentAuthorization
 	from origin
 	user string // who has logged in
 }
 
 // servePasswordPage answers a request for the page of change_password. The user has just
 // logged in, and is authorized.
-func (h *Handler) servePasswordPage(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) servePasswordPage(w http.ResponseWriter, r *http.Request, sent *sentAuthorization) error {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	user, _ := repl.GetString(userPlaceholder)
-	p := pageRequest{h, w, r, origin{clientIP(r.Context()), r.Host}, user}
+	devices := sent.devices.of(h.device.name)
+	p := pageRequest{h, w, r, sent, origin{sent.clientIP(), r.Host, devices}, user}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		return p.show()
@@ -124,6 +126,7 @@ func (p *pageRequest) change(form passwordpage.Form) (changeResult, error) {
 		err = p.setPassword(p.r.Context(), p.guard.client(p.from.ip), verified, &c.digest, newHash)
 		switch {
 		case err == nil:
+			p.renewDevice(verified.entry.Hash, newHash)
 			return p.done(path)
 		case errors.Is(err, htedit.ErrChanged):
 			verified.store.awaitCurrent(p.r.Context())
@@ -141,6 +144,14 @@ func (p *pageRequest) done(path string) (changeResult, error) {
 	p.logger.Info("password changed", zap.String("client_ip", p.from.ip), zap.String("user", shown.Short(p.user)),
 		zap.String("file", path), zap.String("host", shown.Short(p.from.host)), zap.String("realm", p.Realm))
 	return changeDone, p.write(http.StatusOK, passwordpage.Page{IsChanged: true, Delay: p.guard.settings().poll})
+}
+
+// renewDevice makes the answer issue a device cookie for the new hash. The token of the old
+// hash is void, so the new one replaces it.
+func (p *pageRequest) renewDevice(old, hash string) {
+	if devices := p.from.devices; devices != nil {
+		devices.due = &newDeviceMemory(p.user, hash, old).owner
+	}
 }
 
 // otherOrigin answers a form that another site may have sent.
@@ -191,7 +202,7 @@ func (p *pageRequest) notWritable(path string, err error) (changeResult, error) 
 // write responds with the page.
 func (p *pageRequest) write(status int, page passwordpage.Page) error {
 	page.User, page.MinLength, page.MaxBytes = p.user, p.ChangePassword.policy().MinLength, passwordpolicy.MaxBytes
-	return page.Write(p.w, p.r, status)
+	return page.Write(p.issueDevice(p.w, p.r, p.sent), p.r, status)
 }
 
 // ownOrigin returns the origin of the site as the browser knows it. Like the scheme, the

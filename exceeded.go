@@ -31,6 +31,8 @@ type exceededNote struct {
 	ip   string // as in the log; "" for a user limit
 	user string // "" for a client limit
 	file string // the path of the user's file; "" for an unknown user
+
+	deviceOf uint64 // for a limit of a device cookie: the key of the user; else 0
 }
 
 // add adds the note of a limit that was just exceeded. If there is no room, the note
@@ -89,6 +91,9 @@ type exceededLimit struct {
 	// User is the name as the log shows it; absent for a client limit. The name is
 	// empty if the client sent an empty name.
 	User *string `json:"user,omitempty"`
+	// DeviceCookie says that the limit is that of a device cookie of the user. While it is
+	// exceeded, the cookie is ignored.
+	DeviceCookie bool `json:"device_cookie,omitempty"`
 	// File is the password file of the user; absent for an unknown user.
 	File  string    `json:"file,omitempty"`
 	Until time.Time `json:"until"`
@@ -153,10 +158,10 @@ func (g *guard) exceededOf(notes [scopeCount]map[uint64]exceededNote, keys iter.
 			continue
 		}
 		limit := exceededLimit{
-			Limit: s, ClientIP: note.ip, File: shown.Label(note.file),
+			Limit: s, ClientIP: note.ip, File: shown.Label(note.file), DeviceCookie: note.deviceOf != 0,
 			Until: now.Add(left + time.Second - 1).Truncate(time.Second), // rounded up
 		}
-		if s != scopeClient {
+		if s != scopeClient || limit.DeviceCookie {
 			limit.User = new(shown.Short(note.user))
 		}
 		found.Exceeded = append(found.Exceeded, limit)
@@ -179,10 +184,16 @@ func (l *exceededLimit) name() string {
 // user. A user whose line changes gets another key. The old key then refuses nobody,
 // although its window has not ended.
 func (g *guard) isCurrentNote(s scope, note exceededNote) bool {
-	if s == scopeClient {
+	if s == scopeClient && note.deviceOf == 0 {
 		return true
 	}
 	for key := range g.userKeys(note.user) {
+		if note.deviceOf != 0 {
+			if key == note.deviceOf {
+				return true
+			}
+			continue
+		}
 		if s == scopeLogin {
 			key = loginKey(key, g.client(note.ip))
 		}
@@ -205,10 +216,17 @@ func (g *guard) allKeys(yield func(scope, uint64) bool) {
 }
 
 // keysOf yields the keys of a client, given by its address, or of a user in all files,
-// and the keys of their logins. If the name of a user is an address, keysOf yields the
+// and the keys of their logins, and those of exceeded limits of device cookies. If the name of a user is an address, keysOf yields the
 // keys of the client and the user, and the key of their login twice.
 func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 	return func(yield func(scope, uint64) bool) {
+		for s, notes := range g.notes() {
+			for key, note := range notes {
+				if note.deviceOf != 0 && note.user == name && !yield(scope(s), key) {
+					return
+				}
+			}
+		}
 		for user := range g.userKeys(name) {
 			if !yield(scopeUser, user) {
 				return

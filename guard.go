@@ -43,6 +43,7 @@ type guard struct {
 	lines    logLines
 	files    func() []fileInUse
 	rehash   rehash.Room
+	devices  deviceGuard
 
 	statistics
 }
@@ -53,6 +54,7 @@ func newGuard(settings func() *settings, now func() time.Time) *guard {
 		g.failures[s] = ratelimit.New(now())
 	}
 	g.queue = g.newQueue(maxWait)
+	g.devices.init(now())
 	g.lines = newLogLines()
 	perSecond := refusalsPerCore * runtime.GOMAXPROCS(0)
 	g.refusals = rate.NewLimiter(rate.Limit(perSecond), perSecond/10)

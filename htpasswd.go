@@ -71,7 +71,8 @@ type recognizedClients struct {
 	guard *guard // to which the key name belongs
 	name  uint64 // the key of the user name, kept because most requests need it
 
-	rehash rehashClaim // of the user
+	rehash  rehashClaim // of the user
+	devices deviceMemories
 }
 
 const recognizedPlaces = 8

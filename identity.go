@@ -25,7 +25,7 @@ func noUser(key string) (any, bool) {
 
 // removeForged removes the user header and forbidden trailers that the client sent.
 func (h *Handler) removeForged(r *http.Request, sent *sentAuthorization) {
-	if h.UserHeader != "" && sent.userHeader != h.UserHeader { // otherwise another htpasswd has set it
+	if h.UserHeader != "" && (sent.userHeader == nil || *sent.userHeader != h.UserHeader) { // otherwise another htpasswd has set it
 		httpfield.Remove(r.Header, h.UserHeader)
 	}
 	if r.Trailer != nil {

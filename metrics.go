@@ -22,6 +22,8 @@ var (
 	requestsMetric       = newMetric(prometheus.CounterValue, "requests_total", "Number of requests by result. A request counts once for each htpasswd handler that it reaches.", "result")
 	cacheHitsMetric      = newMetric(prometheus.CounterValue, "password_cache_hits_total", "Number of logins that needed no hash because the password was cached.")
 	limitsExceededMetric = newMetric(prometheus.CounterValue, "limits_exceeded_total", "Number of times that a limit on failed logins was exceeded.", "limit")
+	recognizedMetric     = newMetric(prometheus.CounterValue, "device_logins_total", "Number of logins at sites with device_cookie, by how the client was recognized.", "recognized_by")
+	tokensIssuedMetric   = newMetric(prometheus.CounterValue, "device_cookies_issued_total", "Number of tokens issued in device cookies.")
 	rehashesMetric       = newMetric(prometheus.CounterValue, "rehashes_total", "Number of weak password hashes considered by rehash after a login, by result.", "result")
 	workersMetric        = newMetric(prometheus.GaugeValue, "hash_workers", "Maximum number of password hashes computed at the same time.")
 	changesMetric        = newMetric(prometheus.CounterValue, "password_changes_total", "Number of forms sent by the page for changing a password, by result.", "result")
@@ -58,7 +60,7 @@ func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, metric := range []metric{
 		requestsMetric, cacheHitsMetric, limitsExceededMetric, changesMetric, workersMetric, busyWorkersMetric, queueLengthMetric,
 		usersMetric, weakHashesMetric, invalidLinesMetric, lastLoadMetric, loadSuccessMetric, loadFailuresMetric,
-		rehashesMetric, rehashSuccessMetric,
+		rehashesMetric, rehashSuccessMetric, recognizedMetric, tokensIssuedMetric,
 	} {
 		descs <- metric.Desc
 	}
@@ -78,6 +80,11 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 	for s, name := range scopeNames {
 		send(limitsExceededMetric, float64(g.limitsExceeded[s].Load()), name)
 	}
+	send(limitsExceededMetric, float64(g.deviceLimitsExceeded.Load()), "device")
+	for by, name := range recognitionLabels {
+		send(recognizedMetric, float64(g.recognized[by].Load()), name)
+	}
+	send(tokensIssuedMetric, float64(g.tokensIssued.Load()))
 	for result, name := range rehashResultLabels {
 		send(rehashesMetric, float64(g.rehashes[result].Load()), name)
 	}

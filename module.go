@@ -10,6 +10,7 @@
 package caddyhtpasswd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -102,6 +103,10 @@ type Handler struct {
 	// The page on which users change their passwords. Default: none.
 	ChangePassword *ChangePassword `json:"change_password,omitempty"`
 
+	// Whether browsers that have logged in get a signed cookie, with which others cannot
+	// stop their next logins. Default: none is issued or accepted.
+	DeviceCookie *DeviceCookie `json:"device_cookie,omitempty"`
+
 	users      userSources
 	rehashed   rehashedStores
 	groups     groupStores
@@ -109,24 +114,13 @@ type Handler struct {
 	exempt     caddyhttp.MatcherSets
 	cache      cachePolicy
 	rehashCost int // 0: weak hashes stay
+	device     deviceSettings
 	shared     *shared
 	guard      *guard // of shared
 	challenge  string // "" if the realm has placeholders
 	warnOfXFF  func() // logs only the first time
 	answer     errorAnswer
 	logger     *zap.Logger
-}
-
-// Cache sets how verified passwords are cached. The cache is in memory, and contains
-// keyed digests of the passwords.
-type Cache struct {
-	// Whether the cache is disabled. Then every request computes a hash, which limits a
-	// processor core to tens or hundreds of requests per second with the usual hashes.
-	// Cannot be used with `max_age`. Default: false.
-	Off bool `json:"off,omitempty"`
-
-	// How long a password is cached, more than 0. Default: until the user's line changes.
-	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -187,10 +181,7 @@ func (h *Handler) Validate() error {
 	case c != nil && c.MaxAge < 0:
 		return fmt.Errorf("cache: max_age: expected a duration above zero, found %s", time.Duration(c.MaxAge))
 	}
-	if err := h.Rehash.validate(); err != nil {
-		return err
-	}
-	return h.ChangePassword.validate()
+	return cmp.Or(h.Rehash.validate(), h.ChangePassword.validate(), h.DeviceCookie.validate())
 }
 
 // provisionSettings sets the defaults of valid settings.
@@ -204,6 +195,7 @@ func (h *Handler) provisionSettings() {
 	if h.UserHeader != "" {
 		h.UserHeader = http.CanonicalHeaderKey(h.UserHeader)
 	}
+	h.provisionDevice()
 	h.cache = cachePolicy{now: time.Now}
 	if h.Cache != nil {
 		h.cache.off, h.cache.maxAge = h.Cache.Off, time.Duration(h.Cache.MaxAge)
@@ -235,7 +227,7 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	exempt, err := h.isExempt(r)
 	values := r.Header[headerAuthorization]
-	sent := takeCredentials(r, values)
+	sent := takeCredentials(r, values, h.device.name)
 	h.removeForged(r, sent)
 	decided := resultExempt
 	switch {
@@ -251,10 +243,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.identifyNobody(r) // for the error routes, too
 	}
 	if err != nil {
+		sent.devices.refuse()
 		return h.answer.write(w, r, err)
 	}
 	if decided == resultPassed && h.ChangePassword.isFor(r) {
-		return h.servePasswordPage(w, r)
+		return h.servePasswordPage(w, r, sent)
+	}
+	if decided == resultPassed && h.device.name != "" {
+		w = h.issueDevice(w, r, sent)
 	}
 	if h.KeepAuthorization {
 		httpfield.Set(r.Header, headerAuthorization, values)
@@ -286,7 +282,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 	}
 	c := parseCredentials(sent.values[0])
 	defer c.release()
-	from := origin{sent.clientIP(), r.Host}
+	from := origin{sent.clientIP(), r.Host, sent.devices.of(h.device.name)}
 	v, err := h.check(r.Context(), from, c)
 	if err != nil {
 		return h.unchecked(w, r, from, c.user, err)
@@ -309,7 +305,7 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, sent *sen
 	}
 	h.identify(r, v.user, groups)
 	if h.UserHeader != "" {
-		sent.userHeader = h.UserHeader
+		sent.userHeader = &h.UserHeader
 	}
 	return resultPassed, nil
 }

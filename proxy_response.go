@@ -1,7 +1,9 @@
 package caddyhtpasswd
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -49,9 +51,6 @@ func newHeaderHook(w http.ResponseWriter, before func(status int)) *headerHook {
 	return &headerHook{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, before: before}
 }
 
-// isOfServers implements ofServers.
-func (*headerHook) isOfServers() {}
-
 func (h *headerHook) call(status int) {
 	if !h.called {
 		h.called = true
@@ -86,8 +85,24 @@ func (h *headerHook) FlushError() error {
 	return http.NewResponseController(h.ResponseWriter).Flush()
 }
 
+// Hijack passes the connection to a handler that asserts http.Hijacker. Then no header is
+// written.
+func (h *headerHook) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.called = h.called || err == nil
+	return conn, rw, err
+}
+
+// serverHook is a headerHook for the responses of servers.
+type serverHook struct{ *headerHook }
+
+// isOfServers implements ofServers.
+func (serverHook) isOfServers() {}
+
 // Interface guards
 var (
+	_ ofServers           = serverHook{}
+	_ http.Hijacker       = (*headerHook)(nil)
 	_ http.ResponseWriter = (*headerHook)(nil)
 	_ io.ReaderFrom       = (*headerHook)(nil)
 )

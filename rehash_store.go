@@ -63,13 +63,14 @@ func (s *userStore) replaceHashes(ctx context.Context, changes []htfile.Change) 
 }
 
 // inherit passes on the cached password, the recognized clients, and with them the keys
-// of all limits.
+// of all limits and the device cookies.
 func (e entry) inherit(after entry) {
 	if v := e.verified.Load(); v != nil {
 		after.verified.CompareAndSwap(nil, v)
 	}
 	if clients := e.clients.Load(); clients != nil {
 		after.clients.CompareAndSwap(nil, clients)
+		after.recognized().devices.rehashed(e.Name, e.Hash, after.Hash)
 	}
 }
 

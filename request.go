@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/devicecookie"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/httpfield"
 )
 
@@ -28,8 +29,37 @@ const (
 // because it contains a password.
 type sentAuthorization struct {
 	values     []string // of the header
-	userHeader string   // the header that a handler has set to the user name
+	userHeader *string  // the header that a handler has set to the user name; nil for none
 	vars       map[string]any
+	devices    *sentDevices // the device cookies that handlers have removed
+}
+
+// newSentAuthorization returns one with the device cookies of a name, which it removes
+// from the request, if there is a name.
+func newSentAuthorization(r *http.Request, cookie string) *sentAuthorization {
+	if cookie == "" {
+		return new(sentAuthorization)
+	}
+	both := new(struct { // one allocation
+		sentAuthorization
+		sentDevices
+	})
+	both.devices = &both.sentDevices
+	both.devices.take(r, cookie)
+	return &both.sentAuthorization
+}
+
+// takeMore removes the device cookies of a name from the request, after another handler.
+func (s *sentAuthorization) takeMore(r *http.Request, name string) {
+	d := &sentDevices{next: s.devices}
+	if d.take(r, name); s.devices.of(name) == nil { // otherwise a handler in between has added them
+		s.devices = d
+	}
+}
+
+func (d *sentDevices) take(r *http.Request, name string) {
+	d.name = name
+	d.candidates, _ = devicecookie.Take(r.Header, name)
 }
 
 // clientIP returns the client's address, which depends on trusted_proxies, or "" if there
@@ -48,18 +78,22 @@ func (*sentAuthorization) Format(fmt.State, rune) {}
 func (*sentAuthorization) String() string { return "" }
 
 // takeCredentials removes Basic credentials from the request, given the values of its
-// Authorization header. It changes the header in place, because the error routes see the
+// Authorization header, and the device cookies of a name, unless the name is empty. It changes the header in place, because the error routes see the
 // same header and can proxy it to another server. If an earlier handler has already taken
 // the client's credentials, only the same ones are removed again. Others were added by
 // handlers in between, and stay.
-func takeCredentials(r *http.Request, values []string) *sentAuthorization {
+func takeCredentials(r *http.Request, values []string, cookie string) *sentAuthorization {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	sent, isTaken := vars[sentAuthorizationVar].(*sentAuthorization)
 	if !isTaken {
-		sent = &sentAuthorization{values: values, vars: vars}
+		sent = newSentAuthorization(r, cookie)
+		sent.values, sent.vars = values, vars
 		if vars != nil {
 			vars[sentAuthorizationVar] = sent
 		}
+	}
+	if isTaken && cookie != "" {
+		sent.takeMore(r, cookie)
 	}
 	if len(values) == 0 {
 		return sent

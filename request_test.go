@@ -342,14 +342,14 @@ func TestTakeCredentials(t *testing.T) {
 				header = authorization(slices.Clone(row.first)...)
 			}
 			r := handlerRequest(true, header)
-			one := takeCredentials(r, r.Header["Authorization"])
+			one := takeCredentials(r, r.Header["Authorization"], "")
 			if !slices.Equal(one.values, row.first) || !slices.Equal(r.Header["Authorization"], row.left) {
 				t.Errorf("took %q and left %q, want %q and %q", one.values, r.Header["Authorization"], row.first, row.left)
 			}
 			if row.between != nil {
 				r.Header["Authorization"] = row.between
 			}
-			two := takeCredentials(r, r.Header["Authorization"])
+			two := takeCredentials(r, r.Header["Authorization"], "")
 			if !slices.Equal(two.values, row.sent) || !slices.Equal(r.Header["Authorization"], row.further) {
 				t.Errorf("further down: took %q and left %q, want %q and %q", two.values, r.Header["Authorization"], row.sent, row.further)
 			}
@@ -370,7 +370,7 @@ func TestTakeCredentials(t *testing.T) {
 	bare := httptest.NewRequest("GET", "/", nil) // without Caddy's variables
 	bare.Header.Set("Authorization", "Basic a")
 	bare.TLS = new(tls.ConnectionState)
-	if l := takeCredentials(bare, bare.Header["Authorization"]); !slices.Equal(l.values, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
+	if l := takeCredentials(bare, bare.Header["Authorization"], ""); !slices.Equal(l.values, []string{"Basic a"}) || bare.Header["Authorization"] != nil {
 		t.Errorf("took %q and left %q, want %q and nothing", l.values, bare.Header, "Basic a")
 	}
 }

@@ -18,6 +18,10 @@ type statistics struct {
 
 	limitsExceeded [scopeCount]atomic.Uint64
 
+	deviceLimitsExceeded atomic.Uint64
+	recognized           [recognitionCount]atomic.Uint64 // logins of handlers with device cookies
+	tokensIssued         atomic.Uint64
+
 	rehashes [rehashResultCount]atomic.Uint64
 
 	// Comparisons with cached passwords. Only tests read misses.

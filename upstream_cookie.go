@@ -177,7 +177,7 @@ func (g *UpstreamGroup) observeResponse(w http.ResponseWriter, r *http.Request) 
 	answer := &stickyAnswer{sessions: g.sessions, request: r, cookies: r.Header["Cookie"], encrypted: isEncrypted(r)}
 	before := state.answer // of a proxy_pass around this one
 	state.answer = answer
-	return newHeaderHook(w, func(status int) { answer.setCookie(w.Header(), status) }), func() { state.answer = before }
+	return serverHook{newHeaderHook(w, func(status int) { answer.setCookie(w.Header(), status) })}, func() { state.answer = before }
 }
 
 // setCookie sets the cookie in the header of a server's response. It replaces a cookie of

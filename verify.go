@@ -9,18 +9,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 )
 
-// cachePolicy is how a handler caches verified passwords.
-type cachePolicy struct {
-	off    bool
-	maxAge time.Duration // 0: until the entry changes
-	now    func() time.Time
-}
-
-// trusts reports whether a password that was verified at that time is still valid.
-func (p *cachePolicy) trusts(at time.Time) bool {
-	return p.maxAge == 0 || !at.Before(p.now().Add(-p.maxAge))
-}
-
 // attempt is a login, decided by one version of the files.
 type attempt struct {
 	credentials *credentials
@@ -28,23 +16,29 @@ type attempt struct {
 	keys        limitKeys
 	lookup      lookup        // of the user
 	work        lookup        // the entry whose hash is computed; without one if no user can log in
+	device      *deviceToken  // of the user, that the client has sent; nil for none
 	guess       *atomic.Int32 // the counter of open guesses that includes this attempt; nil if it has no open guess
+	isCompared  bool          // without a hash, with a cached password that differs
 }
 
-// begin looks up the user of an attempt, and sets the keys of its limits.
+// begin looks up the user of an attempt and the token of the user, and sets the keys of
+// the limits. A decoy is chosen for users who cannot log in.
 func (h *Handler) begin(a *attempt, client uint64) {
 	user := a.credentials.user
 	a.lookup = h.users.now().find(user)
-	if !a.lookup.entry.exists() {
+	if !a.lookup.isUsable() {
 		a.pretend(h.decoy(user))
 	}
 	a.keys.set(h.guard, client, &a.lookup, user)
+	if a.from.devices != nil {
+		h.findDevice(a)
+	}
 }
 
-// pretend makes an unknown user count as a user of the decoy's file.
+// pretend sets the decoy. An unknown user counts as a user of the decoy's file.
 func (a *attempt) pretend(decoy lookup) {
 	a.work = decoy
-	if decoy.entry.exists() {
+	if decoy.entry.exists() && !a.lookup.entry.exists() {
 		a.lookup.store, a.lookup.table = decoy.store, decoy.table
 	}
 }
@@ -57,13 +51,11 @@ func (h *Handler) decoy(user []byte) lookup {
 // chooseWork sets the entry whose hash is computed. It chooses a decoy for every user, so
 // that the refusal of an unknown user does not take longer than others.
 func (h *Handler) chooseWork(a *attempt) {
-	if !a.lookup.entry.exists() {
+	if !a.lookup.isUsable() {
 		return // begin has chosen a decoy
 	}
-	a.work = h.decoy(a.credentials.user)
-	if a.lookup.isUsable() {
-		a.work = a.lookup
-	}
+	a.work = h.decoy(a.credentials.user) // for the time that it takes
+	a.work = a.lookup
 }
 
 // client returns the place of the client among the recognized clients of the user, or -1
@@ -79,8 +71,9 @@ var errStale = errors.New("the password file has changed")
 
 // origin says where a login comes from, and which host it asks for.
 type origin struct {
-	ip   string // "" for a client without an address
-	host string // only for the log: the client chooses it
+	ip      string       // "" for a client without an address
+	host    string       // only for the log: the client chooses it
+	devices *sentDevices // nil if the handler has no device cookies
 }
 
 // check compares credentials with the files. An error says that the password was
@@ -120,7 +113,13 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
 		*passed = a.lookup
+		if round == 0 && from.devices != nil {
+			h.countRecognized(&a)
+		}
 		if v.result == resultPassed {
+			if from.devices != nil {
+				h.passDevice(&a)
+			}
 			h.rehashIfWeak(&a.lookup, c)
 			return v, nil
 		}
@@ -139,6 +138,9 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 		}
 		if err != nil {
 			return verdict{}, err
+		}
+		if v.result == resultPassed && from.devices != nil {
+			h.passDevice(&a)
 		}
 		if v.repeated && v.result != resultPassed { // decide logs all others
 			h.logFailure(from, c.user, v)
@@ -162,8 +164,12 @@ func (h *Handler) checkNow(a *attempt) (verdict, error) {
 		if err := h.throttled(a, 0); err != nil {
 			return verdict{}, err
 		}
-	} else if user, c := h.compareCached(a); c != cacheDiffers {
-		a.closeGuess()
+	} else if !h.cache.off {
+		user, c := h.compareCached(a)
+		a.isCompared = c == cacheDiffers
+		if c == cacheMatches || c == cacheEmpty && !a.isByDevice() {
+			a.closeGuess()
+		}
 		if c == cacheMatches {
 			return verdict{result: resultPassed, user: user}, nil
 		}
@@ -177,8 +183,11 @@ func (h *Handler) checkNow(a *attempt) (verdict, error) {
 
 // openGuess opens a guess if the password may be compared with the cached one without a
 // hash. The client must be recognized or have no address, and must be within its limits
-// even if all other open guesses are wrong.
+// even if all other open guesses are wrong. A device attempt always has a guess.
 func (h *Handler) openGuess(a *attempt) {
+	if a.device != nil && h.openDeviceGuess(a) {
+		return
+	}
 	place := a.client()
 	if place < 0 || !a.lookup.isUsable() || h.cache.off {
 		return
@@ -203,7 +212,7 @@ func (a *attempt) closeGuess() {
 // its hash may start before theirs. For an attempt with a guess, there is room already.
 func (a *attempt) othersGuesses() int {
 	place := a.client()
-	if place < 0 || a.guess != nil {
+	if place < 0 || a.guess != nil || a.isByDevice() {
 		return 0
 	}
 	return int(a.lookup.entry.recognized().guesses[place].Load())
@@ -212,7 +221,13 @@ func (a *attempt) othersGuesses() int {
 // throttled returns an error if a limit is exceeded, or would be exceeded if so many
 // guesses were wrong.
 func (h *Handler) throttled(a *attempt, guesses int) error {
-	if wait := h.guard.wait(&a.keys, a.client() >= 0, guesses); wait > 0 {
+	var wait time.Duration
+	if a.isByDevice() {
+		wait = h.guard.waitDevice(a.device.key, guesses)
+	} else {
+		wait = h.guard.wait(&a.keys, a.client() >= 0, guesses)
+	}
+	if wait > 0 {
 		return &throttledError{wait}
 	}
 	return nil
@@ -256,14 +271,16 @@ func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 // The limits are checked when the hash starts, see hashqueue.Task.Start. A hash that has
 // started outlives the request.
 func (h *Handler) awaitHash(ctx context.Context, a *attempt) (verdict, error) {
+	client, network := h.guard.place(a)
 	v, shared, err := h.guard.queue.Do(ctx, hashqueue.Task[attemptKey, verdict]{
-		Client: a.keys[scopeClient],
-		Key:    h.keyOf(a),
+		Client: client, Network: network, IsPreferred: a.isByDevice(),
+		Key: h.keyOf(a),
 		Start: func() (func() verdict, error) {
 			if err := h.refusal(a); err != nil {
 				return nil, err
 			}
 			own := *a
+			own.device = a.device.clone()
 			own.credentials = a.credentials.clone() // those of the request are reused when it ends
 			a.guess = nil                           // it belongs to the hash now
 			return func() verdict {
@@ -290,11 +307,11 @@ func (h *Handler) refusal(a *attempt) error {
 	return h.throttled(a, a.othersGuesses())
 }
 
-// abandon ends an attempt whose guess has no answer. A client that goes away can still
+// abandon ends an attempt whose comparison has no answer. A client that goes away can still
 // learn from the time that the password is wrong. So the guess counts as failed, unless
 // the user's line has changed.
 func (h *Handler) abandon(a *attempt, err error) {
-	if a.guess != nil && !errors.Is(err, errStale) && h.isCurrent(a) {
+	if a.guess != nil && a.isCompared && !errors.Is(err, errStale) && h.isCurrent(a) {
 		h.fail(a)
 	}
 }
@@ -305,7 +322,7 @@ func (h *Handler) compute(a *attempt) verdict {
 	if h.guard.wrong.has(a.keys[scopeUser], &a.credentials.digest) {
 		return verdict{result: a.lookup.failure(), repeated: true}
 	}
-	if a.lookup.isUsable() && !h.cache.off && a.guess == nil && h.isCurrent(a) {
+	if a.lookup.isUsable() && !h.cache.off && !a.isCompared && h.isCurrent(a) {
 		if user, c := h.compareCached(a); c == cacheMatches {
 			return verdict{result: resultPassed, user: user}
 		}
@@ -333,6 +350,10 @@ func (h *Handler) decide(a *attempt, isGood bool) (verdict, error) {
 
 // fail counts and logs a failed login.
 func (h *Handler) fail(a *attempt) {
+	if a.isByDevice() {
+		h.failDevice(a)
+		return
+	}
 	exceeded := h.guard.count(&a.keys)
 	h.logFailure(a.from, a.credentials.user, verdict{result: a.lookup.failure()})
 	for _, s := range exceeded {

@@ -30,6 +30,7 @@ var jsonHeadings = map[string]string{
 	"Cache":          "cache",
 	"Rehash":         "rehash",
 	"ChangePassword": "change_password",
+	"DeviceCookie":   "device_cookie",
 	"ProxyPass":      "proxy_pass",
 	"UpstreamGroup":  "Policy",
 	"UpstreamServer": "server",

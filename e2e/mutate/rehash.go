@@ -16,7 +16,7 @@ var rehashTarget = target{
 		{old: "if c > 0x7f {", new: "if false {", fault: "a DES password that is not ASCII is replaced"},
 		{old: "s.pending.expect(c, entry.inherit)", new: "_ = c", fault: "nothing cached outlives a new hash"},
 		{old: "after.verified.CompareAndSwap(nil, v)", new: "_ = v", fault: "the cached password does not outlive a new hash"},
-		{old: "after.clients.CompareAndSwap(nil, clients)\n\t}\n}", new: "_ = clients\n\t}\n}", fault: "recognized clients and limits do not outlive a new hash"},
+		{old: "after.clients.CompareAndSwap(nil, clients)\n\t\tafter.recognized()", new: "after.clients.CompareAndSwap(nil, new(recognizedClients))\n\t\tafter.recognized()", fault: "recognized clients and limits do not outlive a new hash"},
 		{old: "if before.hasHash(c.Old) && after.hasHash(c.New) {", new: "if before.exists() && after.exists() {", fault: "the password of an administrator inherits from the old one"},
 		{old: "s.rehash.handlers.Add(-1)", new: "_ = s", fault: "a handler that is gone still replaces hashes"},
 		{old: "if w := s.rehash.worker.Load(); w != nil {\n\t\tw.Close()", new: "if w := s.rehash.worker.Load(); w == nil {\n\t\tw.Close()", fault: "a file that nobody uses is still written"},

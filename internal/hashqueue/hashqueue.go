@@ -5,9 +5,12 @@
 //
 //   - At most Config.Workers tasks run at a time.
 //   - Clients take turns, one task each. A client with many tasks delays the
-//     others by one of its tasks at most.
+//     others by one of its tasks at most. Every other turn goes round networks of
+//     clients, so that many clients of one network delay others little.
 //   - Demoted clients, such as those with recent failures, get every eighth turn
 //     while others wait.
+//   - Preferred tasks come first, and at least one turn in four goes to the others.
+//     They have room of their own: a queue that is full of others accepts them.
 //   - Tasks with equal keys share one run. Each of them has its own place in the
 //     queue; the first one that is dispatched runs for all.
 //   - A task starts within Config.MaxWait, or Do returns [ErrOverloaded]. The
@@ -29,7 +32,8 @@ import (
 )
 
 // manyWaiting is the number of waiting tasks from which on only clients without a
-// waiting task may add one. Twice as many is the maximum.
+// waiting task may add one. Twice as many is the maximum. Preferred tasks and others
+// are counted separately.
 const manyWaiting = 16 << 10
 
 // ErrOverloaded is returned for a task that has waited for Config.MaxWait, or if
@@ -52,8 +56,16 @@ type Config struct {
 
 // Task is one computation.
 type Task[K comparable, V any] struct {
-	// Client identifies the client that the task belongs to.
+	// Client identifies the client that the task belongs to. For a preferred task it
+	// can be something else that takes turns, such as a user.
 	Client uint64
+
+	// Network identifies the network of the client. Tasks of a client have the same
+	// network.
+	Network uint64
+
+	// IsPreferred makes the task come before those that are not preferred.
+	IsPreferred bool
 
 	// Key identifies the computation: tasks with equal keys have the same result.
 	Key K
@@ -74,7 +86,7 @@ type Queue[K comparable, V any] struct {
 
 	mu      sync.Mutex
 	running int
-	waiting int
+	waiting map[bool]int // by Task.IsPreferred
 	calls   map[K]*call[K, V]
 	turns   turns[K, V]
 
@@ -86,7 +98,7 @@ type Queue[K comparable, V any] struct {
 
 // New returns an empty queue.
 func New[K comparable, V any](config Config) *Queue[K, V] {
-	return &Queue[K, V]{config: config, calls: make(map[K]*call[K, V]), turns: newTurns[K, V](config.IsDemoted)}
+	return &Queue[K, V]{config: config, waiting: make(map[bool]int), calls: make(map[K]*call[K, V]), turns: newTurns[K, V](config.IsDemoted)}
 }
 
 // call is one run, and all tasks that wait for it.
@@ -156,7 +168,7 @@ func (q *Queue[K, V]) Do(ctx context.Context, task Task[K, V]) (v V, shared bool
 func (q *Queue[K, V]) State() (running, waiting int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.running, q.waiting
+	return q.running, q.waiting[true] + q.waiting[false]
 }
 
 // WorkersChanged starts waiting tasks after Config.Workers has increased. Without
@@ -174,7 +186,7 @@ func (q *Queue[K, V]) enter(w *waiter[K, V]) bool {
 	defer q.mu.Unlock()
 	c := q.calls[w.Key]
 	if c == nil || !c.isRunning {
-		if q.waiting >= 2*manyWaiting || q.waiting >= manyWaiting && q.turns.has(w.Client) {
+		if n := q.waiting[w.IsPreferred]; n >= 2*manyWaiting || n >= manyWaiting && q.turns.has(w) {
 			return false
 		}
 	}
@@ -281,7 +293,7 @@ func recovered[V any](run func() V) (value V, err error) {
 
 func (q *Queue[K, V]) enqueue(w *waiter[K, V]) {
 	q.turns.add(w)
-	q.waiting++
+	q.waiting[w.IsPreferred]++
 }
 
 // dequeue removes w from the line of its client, if it is there.
@@ -290,7 +302,7 @@ func (q *Queue[K, V]) dequeue(w *waiter[K, V]) {
 		return
 	}
 	q.turns.remove(w)
-	q.waiting--
+	q.waiting[w.IsPreferred]--
 }
 
 // remove removes w from the queue and from its call.

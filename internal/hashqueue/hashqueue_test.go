@@ -62,9 +62,14 @@ func checkIdle(t testing.TB, q *Queue[string, string]) {
 	t.Helper()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.running != 0 || q.waiting != 0 || len(q.calls) != 0 || len(q.turns.lines) != 0 || q.turns.regular.Len() != 0 || q.turns.demoted.Len() != 0 {
-		t.Errorf("left behind: %d running, %d waiting, %d calls, %d lines, %d regular and %d demoted clients, want none",
-			q.running, q.waiting, len(q.calls), len(q.turns.lines), q.turns.regular.Len(), q.turns.demoted.Len())
+	if q.running != 0 || q.waiting[true] != 0 || q.waiting[false] != 0 || len(q.calls) != 0 || len(q.turns.lines) != 0 {
+		t.Errorf("left behind: %d running, %v waiting, %d calls, %d lines, want none",
+			q.running, q.waiting, len(q.calls), len(q.turns.lines))
+	}
+	for name, r := range map[string]*round[string, string]{"preferred": &q.turns.preferred, "regular": &q.turns.regular, "demoted": &q.turns.demoted} {
+		if r.len() != 0 || r.networks.Len() != 0 || len(r.byNumber) != 0 {
+			t.Errorf("left behind: %d %s clients in %d and %d networks, want none", r.len(), name, r.networks.Len(), len(r.byNumber))
+		}
 	}
 	if q.isIdleRunning || q.idle.Len() != 0 {
 		t.Errorf("left behind: %d idle functions, one running: %t", q.idle.Len(), q.isIdleRunning)
@@ -569,9 +574,20 @@ func TestRoomIsBounded(t *testing.T) {
 			ask(uint64(2+i), fmt.Sprint("b", i))
 		}
 		synctest.Wait()
-		if q.waiting != 2*manyWaiting || results["a"] != 5 || results["b"] != 7 {
-			t.Errorf("got %d waiting and %v refused, want %d, 5 and 7", q.waiting, results, 2*manyWaiting)
+		if _, waiting := q.State(); waiting != 2*manyWaiting || results["a"] != 5 || results["b"] != 7 {
+			t.Errorf("got %d waiting and %v refused, want %d, 5 and 7", waiting, results, 2*manyWaiting)
 		}
+		// Preferred tasks still have room.
+		for i := range 10 {
+			group.Go(func() {
+				task := taskOf(1, fmt.Sprint("c", i), 0, new(int))
+				task.IsPreferred = true
+				if _, _, err := q.Do(ctx, task); errors.Is(err, ErrOverloaded) {
+					t.Error("a preferred task was refused, want room")
+				}
+			})
+		}
+		synctest.Wait()
 		cancel()
 		group.Wait()
 		checkIdle(t, q)
@@ -626,7 +642,7 @@ func FuzzQueue(f *testing.F) {
 					q.mu.Unlock()
 				}
 				group.Go(func() {
-					task := Task[string, string]{Client: client, Key: key, Start: func() (func() string, error) {
+					task := Task[string, string]{Client: client, Key: key, Network: client / 2, IsPreferred: c&32 != 0, Start: func() (func() string, error) {
 						if c>>4&3 == 2 {
 							return nil, errRefused
 						}

@@ -2,46 +2,69 @@ package hashqueue
 
 import "container/list"
 
-// turns decides which client is served next. Clients with waiting tasks are in one
-// of two round-robin lists, and take turns within it.
+// turns decides which task is started next. The tasks of a client wait in a line. The
+// lines are in one of three rounds, and take turns within their round.
 type turns[K comparable, V any] struct {
 	isDemoted func(client uint64) bool
-	lines     map[uint64]*line[K, V]
-	regular   *list.List // of *line
-	demoted   *list.List // of *line
-	passed    int        // regular turns since the last demoted one, while a demoted client waits
+	lines     map[lineKey]*line[K, V]
+	preferred round[K, V]
+	regular   round[K, V]
+	demoted   round[K, V]
+
+	passedOthers  int // preferred turns since the last other one, while others wait
+	passedDemoted int // regular turns since the last demoted one, while a demoted client waits
 }
 
-// regularTurns is the number of turns of regular clients for each turn of a demoted
-// client.
-const regularTurns = 7
+const (
+	// preferredTurns is the number of turns of preferred tasks for each turn of others.
+	preferredTurns = 3
+
+	// regularTurns is the number of turns of regular clients for each turn of a demoted
+	// client.
+	regularTurns = 7
+)
+
+// lineKey identifies a line. The preferred tasks of a client have a line of their own.
+type lineKey struct {
+	client      uint64
+	isPreferred bool
+}
+
+func (t *Task[K, V]) lineKey() lineKey { return lineKey{t.Client, t.IsPreferred} }
 
 // line holds the waiting tasks of one client, the first one first.
 type line[K comparable, V any] struct {
-	client  uint64
-	waiters list.List     // of *waiter
-	round   *list.List    // regular or demoted
-	place   *list.Element // in round
+	lineKey
+	network uint64
+	waiters list.List // of *waiter
+	round   *round[K, V]
+
+	place, placeInNetwork *list.Element // in the round, and in its network
 }
 
 func newTurns[K comparable, V any](isDemoted func(client uint64) bool) turns[K, V] {
-	return turns[K, V]{isDemoted: isDemoted, lines: make(map[uint64]*line[K, V]), regular: list.New(), demoted: list.New()}
+	return turns[K, V]{
+		isDemoted: isDemoted, lines: make(map[lineKey]*line[K, V]),
+		preferred: newRound[K, V](), regular: newRound[K, V](), demoted: newRound[K, V](),
+	}
 }
 
-// has reports whether a client has waiting tasks.
-func (t *turns[K, V]) has(client uint64) bool { return t.lines[client] != nil }
+// has reports whether the client of w has waiting tasks.
+func (t *turns[K, V]) has(w *waiter[K, V]) bool { return t.lines[w.lineKey()] != nil }
 
-// add appends w to its client's line. A client without a line is appended to its
-// list.
+// add appends w to its client's line. A client without a line is appended to its round.
 func (t *turns[K, V]) add(w *waiter[K, V]) {
-	l := t.lines[w.Client]
+	l := t.lines[w.lineKey()]
 	if l == nil {
-		l = &line[K, V]{client: w.Client}
-		t.lines[w.Client] = l
-		if t.isDemoted(w.Client) {
-			l.join(t.demoted)
-		} else {
-			l.join(t.regular)
+		l = &line[K, V]{lineKey: w.lineKey(), network: w.Network}
+		t.lines[l.lineKey] = l
+		switch {
+		case l.isPreferred:
+			t.preferred.add(l)
+		case t.isDemoted(l.client):
+			t.demoted.add(l)
+		default:
+			t.regular.add(l)
 		}
 	}
 	w.place = l.waiters.PushBack(w)
@@ -49,49 +72,63 @@ func (t *turns[K, V]) add(w *waiter[K, V]) {
 
 // remove removes w from its client's line.
 func (t *turns[K, V]) remove(w *waiter[K, V]) {
-	l := t.lines[w.Client]
+	l := t.lines[w.lineKey()]
 	l.waiters.Remove(w.place)
 	w.place = nil
 	if l.waiters.Len() == 0 {
-		l.round.Remove(l.place)
-		delete(t.lines, l.client)
+		l.round.remove(l)
+		delete(t.lines, l.lineKey)
 	}
 }
 
-// next returns the next task, or nil if none waits. Its client moves to the end of
-// its list.
+// next returns the next task, or nil if none waits.
 func (t *turns[K, V]) next() *waiter[K, V] {
-	t.demote()
-	var round *list.List
+	others := t.nextOfOthers()
 	switch {
-	case t.regular.Len()+t.demoted.Len() == 0:
-		return nil
-	case t.regular.Len() == 0 || t.demoted.Len() > 0 && t.passed == regularTurns:
-		round, t.passed = t.demoted, 0
-	default:
-		round = t.regular
-		if t.demoted.Len() > 0 {
-			t.passed++
+	case t.preferred.len() == 0:
+		t.passedOthers = 0
+	case others == nil || t.passedOthers < preferredTurns:
+		if others != nil {
+			t.passedOthers++
 		}
+		return t.preferred.next()
+	default:
+		t.passedOthers = 0
 	}
-	l := round.Front().Value.(*line[K, V])
-	round.MoveToBack(l.place)
-	return l.waiters.Front().Value.(*waiter[K, V])
+	if others == nil {
+		return nil
+	}
+	if t.demoted.len() > 0 {
+		t.passedDemoted++
+	}
+	if others == &t.demoted {
+		t.passedDemoted = 0
+	}
+	return others.next()
 }
 
-// demote moves clients that were demoted while they waited, from the front of the
-// regular list to the demoted one.
+// nextOfOthers returns the round of the next task that is not preferred, or nil if none
+// waits.
+func (t *turns[K, V]) nextOfOthers() *round[K, V] {
+	t.demote()
+	switch {
+	case t.regular.len()+t.demoted.len() == 0:
+		return nil
+	case t.regular.len() == 0 || t.demoted.len() > 0 && t.passedDemoted >= regularTurns:
+		return &t.demoted
+	}
+	return &t.regular
+}
+
+// demote moves clients that were demoted while they waited, when their turn comes, from
+// the regular round to the demoted one.
 func (t *turns[K, V]) demote() {
-	for t.regular.Len() > 0 {
-		l := t.regular.Front().Value.(*line[K, V])
+	for t.regular.len() > 0 {
+		l := t.regular.front()
 		if !t.isDemoted(l.client) {
 			return
 		}
-		t.regular.Remove(l.place)
-		l.join(t.demoted)
+		t.regular.remove(l)
+		t.demoted.add(l)
 	}
-}
-
-func (l *line[K, V]) join(round *list.List) {
-	l.round, l.place = round, round.PushBack(l)
 }

@@ -8,8 +8,9 @@
 // A configuration has a [Ring], which always has keys: logins must work even if the
 // storage is down. Until the keys of the configuration are loaded, the keys of the
 // [Fallback] are used, which differ between servers. So no key may decide whether a
-// login succeeds. Keys are only for choices: the decoy hash of an unknown user, and
-// the server that a sticky cookie names.
+// login succeeds. Keys are only for choices: the decoy hash of an unknown user, the
+// server that a sticky cookie names, and the limits of a login with a device cookie.
+// Random keys have none for device cookies: such a cookie lasts longer than they do.
 //
 // # How to add a purpose
 //
@@ -30,9 +31,11 @@ import (
 
 // Keys are the subkeys of a secret, one for each purpose. They are immutable.
 type Keys struct {
-	Decoys    []byte // for DecoysPurpose
-	Sticky    []byte // for StickyPurpose
-	OldSticky []byte // for StickyPurpose, of the old secret; nil without one
+	Decoys     []byte // for DecoysPurpose
+	Sticky     []byte // for StickyPurpose
+	OldSticky  []byte // for StickyPurpose, of the old secret; nil without one
+	Devices    []byte // for DevicesPurpose; nil for the random keys of a Fallback
+	OldDevices []byte // for DevicesPurpose, of the old secret; nil without one
 }
 
 // NewKeys derives the keys from the current secret and the old secret that it
@@ -41,13 +44,14 @@ type Keys struct {
 // While there is an old secret, decoys are chosen by it. So servers with the new
 // secret agree with servers that do not have it yet, and the decoys change only once,
 // when the old secret is removed. Sticky cookies have a digest by each of the two keys:
-// servers with only one of the secrets know one of the digests.
+// servers with only one of the secrets know one of the digests. Device cookies are made
+// with the current secret, and accepted with both.
 func NewKeys(current, old Secret) *Keys {
-	k := &Keys{Sticky: current.Subkey(StickyPurpose)}
+	k := &Keys{Sticky: current.Subkey(StickyPurpose), Devices: current.Subkey(DevicesPurpose)}
 	if old == "" {
 		old = current
 	} else {
-		k.OldSticky = old.Subkey(StickyPurpose)
+		k.OldSticky, k.OldDevices = old.Subkey(StickyPurpose), old.Subkey(DevicesPurpose)
 	}
 	k.Decoys = old.Subkey(DecoysPurpose)
 	return k
@@ -95,6 +99,10 @@ func (f *Fallback) Keys() *Keys {
 	if stored := f.stored.Load(); stored != nil {
 		return stored
 	}
-	f.makeLocal.Do(func() { f.local.Store(NewKeys(NewSecret(), "")) })
+	f.makeLocal.Do(func() {
+		k := NewKeys(NewSecret(), "")
+		k.Devices = nil
+		f.local.Store(k)
+	})
 	return f.local.Load()
 }

@@ -23,8 +23,9 @@ const (
 func TestSubkey(t *testing.T) {
 	t.Parallel()
 	for purpose, want := range map[Purpose]string{
-		StickyPurpose: "3c1f0e0c106cff3d651889d3b7f5ab2846cacbd867fe9da4b7c235f5a7c0bd1f",
-		DecoysPurpose: "06e9d6754b44812fef0fd3ce262bede8fe82734af2e60022ef60c888507eeaf0",
+		StickyPurpose:  "3c1f0e0c106cff3d651889d3b7f5ab2846cacbd867fe9da4b7c235f5a7c0bd1f",
+		DevicesPurpose: "5200bad8dd69fd04974ee6504c4706fb5949408da17caf04ba866a51878a8c3e",
+		DecoysPurpose:  "06e9d6754b44812fef0fd3ce262bede8fe82734af2e60022ef60c888507eeaf0",
 	} {
 		if got := hex.EncodeToString(secretA.Subkey(purpose)); got != want {
 			t.Errorf("%s: got  %s\nwant %s", purpose, got, want)
@@ -117,6 +118,32 @@ func TestStickyKeysOfBothSecrets(t *testing.T) {
 	}
 	if after := NewKeys(secretB, ""); !bytes.Equal(both.Sticky, after.Sticky) {
 		t.Error("got no key of the new secret")
+	}
+}
+
+// TestDeviceKeysOfBothSecrets checks that device cookies of the old secret can be accepted.
+func TestDeviceKeysOfBothSecrets(t *testing.T) {
+	t.Parallel()
+	before, both := NewKeys(secretA, ""), NewKeys(secretB, secretA)
+	if before.OldDevices != nil || !bytes.Equal(before.Devices, secretA.Subkey(DevicesPurpose)) {
+		t.Error("got other keys of one secret")
+	}
+	if !bytes.Equal(both.Devices, secretB.Subkey(DevicesPurpose)) || !bytes.Equal(both.OldDevices, before.Devices) {
+		t.Error("got other keys of two secrets")
+	}
+}
+
+// TestLocalKeysHaveNoneForDevices checks that no device cookie is made with keys that end
+// with the process.
+func TestLocalKeysHaveNoneForDevices(t *testing.T) {
+	t.Parallel()
+	ring := NewRing(new(Fallback))
+	if k := ring.Keys(); k.Devices != nil || k.OldDevices != nil || k.Decoys == nil || k.Sticky == nil {
+		t.Error("got local keys for device cookies, or none for another purpose")
+	}
+	ring.fallback.stored.Store(NewKeys(secretA, ""))
+	if ring.Keys().Devices == nil {
+		t.Error("got no key of the secret that an earlier configuration has loaded")
 	}
 }
 

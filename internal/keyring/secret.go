@@ -26,6 +26,8 @@ const (
 	DecoysPurpose Purpose = "decoys"
 	// StickyPurpose is for naming an upstream server in a cookie.
 	StickyPurpose Purpose = "sticky cookies"
+	// DevicesPurpose is for the tokens of device cookies.
+	DevicesPurpose Purpose = "device cookies"
 )
 
 // subkeyLen is the length of subkeys in bytes.
