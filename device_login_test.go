@@ -499,7 +499,7 @@ func (h *flooded) expectAtOnceWith(token, ip, user, password string) {
 func TestDeviceWithoutCache(t *testing.T) {
 	withDevices(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
-		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
+		other := &flooded{handlerOf(h.users.fixed, &cachePolicy{now: time.Now, off: true}), t, h.store}
 		other.guard, other.device = h.guard, h.device
 		before := h.cost().hashes
 		token := h.tokenOf("alice")
