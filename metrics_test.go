@@ -182,8 +182,8 @@ func TestMetricNames(t *testing.T) {
 	}
 	families, err := registry.Gather()
 	must(t, err)
-	if len(families) != 16 {
-		t.Errorf("got %d metrics, want 16", len(families))
+	if len(families) != 18 {
+		t.Errorf("got %d metrics, want 18", len(families))
 	}
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	must(t, err)

@@ -610,7 +610,7 @@ func BenchmarkStickyResponse(b *testing.B) {
 	for b.Loop() {
 		clear(answer.Header())
 		w, done := s.observeResponse(answer, r)
-		w.(*headerHook).before(http.StatusOK)
+		w.(serverHook).before(http.StatusOK)
 		done()
 	}
 }

@@ -88,6 +88,9 @@ func timesFor(proxy *reverseproxy.Handler) *UpstreamGroup {
 	return group
 }
 
+// isOfServers implements ofServers.
+func (*timedWriter) isOfServers() {}
+
 // timed returns a ResponseWriter that measures the time of the server, or w itself if g is
 // nil.
 func (g *UpstreamGroup) timed(w http.ResponseWriter) http.ResponseWriter {
