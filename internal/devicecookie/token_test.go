@@ -192,6 +192,25 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// TestOtherVersion checks that a token of another version is not read as one of this
+// version, even if it has a valid MAC of this version.
+func TestOtherVersion(t *testing.T) {
+	t.Parallel()
+	raw, _ := base64.RawURLEncoding.DecodeString(token(keysA, alice, 1))
+	for _, other := range []byte{0, version, version + 1} {
+		raw[0] = other
+		mac := sign(keysA.current.bind(alice.User, alice.Hash), (*[tokenLen]byte)(raw))
+		copy(raw[macAt:], mac[:])
+		c := parsed(base64.RawURLEncoding.EncodeToString(raw))
+		if _, found := keysA.Find(c, alice, nil, start, life); found != (other == version) {
+			t.Errorf("version %d: got %v", other, found)
+		}
+		if kept := strings.Contains(keysA.Issue(c, alice, start), c.texts[0]); kept != (other != version) {
+			t.Errorf("version %d: kept %v in a new cookie", other, kept)
+		}
+	}
+}
+
 // TestPrefersTokensThatStay checks which of several valid tokens is found. Otherwise two
 // servers with different secrets would replace each other's token with each request.
 func TestPrefersTokensThatStay(t *testing.T) {
@@ -207,15 +226,21 @@ func TestPrefersTokensThatStay(t *testing.T) {
 		{"first the new secret's", current + "." + old, 2, false},
 		{"two that stay", current + "." + second, 2, false},
 	} {
-		for range 2 {
+		for _, cached := range []string{"", old, current, second, old + "." + current} {
 			var cache Cache
-			for _, cached := range []string{"", old, current, second} {
-				keysBA.Find(parsed(cached), alice, &cache, start, life)
-				got, found := keysBA.Find(parsed(row.value), alice, &cache, start, life)
-				// Of two that stay, one that is cached can be preferred.
-				either := row.name == "two that stay" && found && !got.Renew
-				if !either && (!found || got.Nonce != nonceOf(row.nonce) || got.Renew != row.renew) {
-					t.Errorf("%s: got %v, %+v", row.name, found, got)
+			for _, text := range strings.Split(cached, ".") {
+				keysBA.Find(parsed(text), alice, &cache, start, life)
+			}
+			want := Token{nonceOf(row.nonce), row.renew}
+			if cached == second && row.value == current+"."+second {
+				want.Nonce = nonceOf(3) // of two that stay, the cached one is preferred
+			}
+			for range 2 {
+				if got, found := keysBA.Find(parsed(row.value), alice, &cache, start, life); !found || got != want {
+					t.Errorf("%s, cached %q: got %v %+v, want %+v", row.name, cached, found, got, want)
+				}
+				if row.value == current+"."+second {
+					break // now both are cached
 				}
 			}
 		}
