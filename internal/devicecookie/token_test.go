@@ -192,6 +192,22 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// TestDecodeStartsAfresh checks that no byte of the token before is left in the next one.
+// The decoder of the standard library skips line breaks.
+func TestDecodeStartsAfresh(t *testing.T) {
+	t.Parallel()
+	good := token(keysA, alice, 1)
+	v := newVerifier(keysA, alice)
+	if !v.decode(good) {
+		t.Fatal("got no token")
+	}
+	for _, text := range []string{good[:textLen-4] + "\n\r\n\r", strings.Repeat("\n", textLen), "\n" + good[1:]} {
+		if v.decode(text) {
+			t.Errorf("%q: got a token", text)
+		}
+	}
+}
+
 // TestOtherVersion checks that a token of another version is not read as one of this
 // version, even if it has a valid MAC of this version.
 func TestOtherVersion(t *testing.T) {
