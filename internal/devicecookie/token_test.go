@@ -165,6 +165,24 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestAbsurdClocks checks that no time overflows.
+func TestAbsurdClocks(t *testing.T) {
+	t.Parallel()
+	c := parsed(token(keysA, alice, 1))
+	for _, now := range []time.Time{{}, time.Unix(0, 0), time.Unix(1<<40, 0), time.Unix(-1<<40, 0), time.Unix(1<<62, 0), start.AddDate(584, 6, 20), start.AddDate(-2000, 0, 0)} {
+		if _, found := keysA.Find(c, alice, nil, now, 1<<62); found {
+			t.Errorf("%v: got a valid token", now)
+		}
+		keysA.Issue(c, alice, now)
+	}
+	for year := range 10000 {
+		now := start.AddDate(year, 0, 0)
+		if _, found := keysA.Find(c, alice, nil, now, 365*day); found != (year == 0) {
+			t.Errorf("%v: got %v", now, found)
+		}
+	}
+}
+
 // TestForged changes each bit of a token.
 func TestForged(t *testing.T) {
 	t.Parallel()

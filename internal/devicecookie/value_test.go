@@ -161,7 +161,7 @@ type browserModel struct {
 
 // step is one successful login.
 func (m *browserModel) step() string {
-	m.now = m.now.Add(time.Duration(m.random.IntN(int(20*day)) - int(2*day)).Truncate(time.Second))
+	m.now = m.now.Add(time.Duration(m.random.Int64N(int64(20*day)) - int64(2*day)).Truncate(time.Second))
 	server := m.random.IntN(3)
 	keys := []*Keys{keysA, keysBA, keysB}[server]
 	secrets := [][]int{{'A'}, {'B', 'A'}, {'B'}}[server]
