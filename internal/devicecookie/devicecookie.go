@@ -174,7 +174,7 @@ func (k *Keys) verify(s *search, c *Candidates, left uint, o *Owner, cache *Cach
 		}
 		outdated := m.key != k.current || m.binding > 0
 		if s.add(m.nonce, m.issued, outdated) {
-			cache.put(&cached{k, m.nonce, m.issued, outdated, hint(text), [textLen]byte([]byte(text))})
+			cache.put(&cached{k, m.nonce, m.issued, outdated, [textLen]byte([]byte(text))})
 		}
 	}
 }

@@ -129,6 +129,7 @@ func TestFind(t *testing.T) {
 		{"no secret", good, nil, alice, 0, none},
 		{"empty", "", keysA, alice, 0, none},
 		{"no token", strings.Repeat("A", textLen), keysA, alice, 0, none},
+		{"zero bytes", strings.Repeat("\x00", textLen), keysA, alice, 0, none},
 		{"a truncated token", good[:textLen-1], keysA, alice, 0, none},
 		{"a truncated token in base64", good[:textLen-4], keysA, alice, 0, none},
 		{"a longer token", good + "AAAA", keysA, alice, 0, none},
