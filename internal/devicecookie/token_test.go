@@ -176,7 +176,7 @@ func TestAbsurdClocks(t *testing.T) {
 		}
 		keysA.Issue(c, alice, now)
 	}
-	for year := range 10000 {
+	for year := 0; year < 10000; year += 7 {
 		now := start.AddDate(year, 0, 0)
 		if _, found := keysA.Find(c, alice, nil, now, 365*day); found != (year == 0) {
 			t.Errorf("%v: got %v", now, found)
