@@ -90,6 +90,7 @@ type sentDevices struct {
 	isTaken    bool
 	next       *sentDevices // of another name
 
+	token     deviceToken           // of the login that is being decided
 	due       *devicecookie.Owner   // whom the last login should issue a token for; nil for nobody
 	issue     []*devicecookie.Owner // whom the response issues a token for
 	maxAge    time.Duration         // of the cookie in the response
@@ -116,12 +117,20 @@ func (d *sentDevices) refuse() {
 // deviceKeys are the keys under which failed logins with a device cookie are counted.
 type deviceKeys [scopeCount]uint64
 
-// deviceToken is the token of the user of an attempt.
+// deviceToken is a valid token of the user of an attempt.
 type deviceToken struct {
-	isValid bool // the client has sent a valid token of the user
-	isDue   bool // a good login should issue another token
-	isUsed  bool // the limits of the token apply, not those of the client and the user
-	keys    deviceKeys
+	isDue  bool // a good login should issue another token
+	isUsed bool // the limits of the token apply, not those of the client and the user
+	keys   deviceKeys
+}
+
+// clone returns a copy for a hash that may outlive the request.
+func (d *deviceToken) clone() *deviceToken {
+	if d == nil {
+		return nil
+	}
+	copied := *d
+	return &copied
 }
 
 // deviceMemory is what the process has learned about the device cookies of a user. It

@@ -28,7 +28,7 @@ import (
 // sent. For a user who cannot log in, it does the work of one who can.
 func (h *Handler) findDevice(a *attempt) {
 	sent := a.from.devices
-	if sent == nil || sent.candidates.Len() == 0 {
+	if sent.candidates.Len() == 0 {
 		return
 	}
 	keys := h.guard.deviceSigners()
@@ -44,7 +44,8 @@ func (h *Handler) findDevice(a *attempt) {
 	}
 	token, isValid := keys.Find(&sent.candidates, owner, cache, h.guard.now(), h.device.maxAge)
 	if isValid {
-		a.device.isValid, a.device.isDue = true, token.Renew
+		a.device = &sent.token
+		a.device.isDue, a.device.isUsed = token.Renew, false
 		h.guard.setDeviceKeys(&a.device.keys, &token.Nonce)
 	}
 }
@@ -117,12 +118,12 @@ func (g *guard) countDevice(keys *deviceKeys) (exceeded []scope) {
 	return exceeded
 }
 
-// openDeviceGuess makes the attempt a device attempt, if it has a valid token whose limits
-// are not exceeded even if all other open guesses are wrong.
+// isByDevice reports whether the attempt is a device attempt.
+func (a *attempt) isByDevice() bool { return a.device != nil && a.device.isUsed }
+
+// openDeviceGuess makes an attempt with a token a device attempt, if the limits of the
+// token are not exceeded even if all other open guesses are wrong.
 func (h *Handler) openDeviceGuess(a *attempt) bool {
-	if !a.device.isValid {
-		return false
-	}
 	a.guess = h.guard.devices.guess(&a.device.keys)
 	others := int(a.guess.Add(1)) - 1
 	if h.guard.waitDevice(&a.device.keys, others) > 0 {
@@ -156,14 +157,11 @@ func (g *guard) noteDeviceExceeded(s scope, a *attempt) {
 // that has passed without a hash.
 func (h *Handler) passDevice(a *attempt) {
 	sent := a.from.devices
-	if sent == nil {
-		return
-	}
-	if a.device.isUsed && a.client() < 0 {
+	if a.isByDevice() && a.client() < 0 {
 		a.lookup.entry.recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])
 	}
 	sent.due = nil
-	if a.device.isValid && !a.device.isDue || h.guard.deviceSigners() == nil {
+	if a.device != nil && !a.device.isDue || h.guard.deviceSigners() == nil {
 		return
 	}
 	if m := a.lookup.deviceMemory(); m != nil {
@@ -191,12 +189,9 @@ var recognitionLabels = [recognitionCount]string{
 
 // countRecognized counts a login of a handler with device cookies.
 func (h *Handler) countRecognized(a *attempt) {
-	if a.from.devices == nil {
-		return
-	}
 	by := recognizedByNothing
 	switch {
-	case a.device.isUsed:
+	case a.isByDevice():
 		by = recognizedByCookie
 	case a.client() >= 0:
 		by = recognizedByAddress
@@ -207,7 +202,7 @@ func (h *Handler) countRecognized(a *attempt) {
 // place returns the client and the network by which an attempt takes turns in the hash
 // queue. Device attempts take turns by user: the number of cookies does not matter.
 func (g *guard) place(a *attempt) (client, network uint64) {
-	if a.device.isUsed {
+	if a.isByDevice() {
 		return a.keys[scopeUser], a.keys[scopeUser]
 	}
 	return a.keys[scopeClient], g.network(a.from.ip)

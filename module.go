@@ -279,7 +279,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		sent.devices.refuse()
 		return h.answer.write(w, r, err)
 	}
-	if decided == resultPassed {
+	if decided == resultPassed && h.device.name != "" {
 		w = h.issueDevice(w, r, sent)
 	}
 	if h.KeepAuthorization {

@@ -14,9 +14,9 @@ type attempt struct {
 	credentials *credentials
 	from        origin
 	keys        limitKeys
-	lookup      lookup // of the user
-	work        lookup // the entry whose hash is computed; without one if no user can log in
-	device      deviceToken
+	lookup      lookup        // of the user
+	work        lookup        // the entry whose hash is computed; without one if no user can log in
+	device      *deviceToken  // of the user, that the client has sent; nil for none
 	guess       *atomic.Int32 // the counter of open guesses that includes this attempt; nil if it has no open guess
 	isCompared  bool          // without a hash, with a cached password that differs
 }
@@ -30,7 +30,9 @@ func (h *Handler) begin(a *attempt, client uint64) {
 		a.pretend(h.decoy(user))
 	}
 	a.keys.set(h.guard, client, &a.lookup, user)
-	h.findDevice(a)
+	if a.from.devices != nil {
+		h.findDevice(a)
+	}
 }
 
 // pretend sets the decoy. An unknown user counts as a user of the decoy's file.
@@ -104,11 +106,13 @@ func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdi
 		a := attempt{credentials: c, from: from}
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
-		if round == 0 {
+		if round == 0 && from.devices != nil {
 			h.countRecognized(&a)
 		}
 		if v.result == resultPassed {
-			h.passDevice(&a)
+			if from.devices != nil {
+				h.passDevice(&a)
+			}
 			h.rehashIfWeak(&a.lookup, c)
 			return v, nil
 		}
@@ -130,7 +134,9 @@ func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdi
 		}
 		switch {
 		case v.result == resultPassed:
-			h.passDevice(&a)
+			if from.devices != nil {
+				h.passDevice(&a)
+			}
 		case v.repeated: // decide logs all others
 			h.logFailure(from, c.user, v)
 		}
@@ -156,7 +162,7 @@ func (h *Handler) checkNow(a *attempt) (verdict, error) {
 	} else if !h.cache.off {
 		user, c := h.compareCached(a)
 		a.isCompared = c == cacheDiffers
-		if c == cacheMatches || c == cacheEmpty && !a.device.isUsed {
+		if c == cacheMatches || c == cacheEmpty && !a.isByDevice() {
 			a.closeGuess()
 		}
 		if c == cacheMatches {
@@ -174,7 +180,7 @@ func (h *Handler) checkNow(a *attempt) (verdict, error) {
 // hash. The client must be recognized or have no address, and must be within its limits
 // even if all other open guesses are wrong. A device attempt always has a guess.
 func (h *Handler) openGuess(a *attempt) {
-	if h.openDeviceGuess(a) {
+	if a.device != nil && h.openDeviceGuess(a) {
 		return
 	}
 	place := a.client()
@@ -201,7 +207,7 @@ func (a *attempt) closeGuess() {
 // its hash may start before theirs. For an attempt with a guess, there is room already.
 func (a *attempt) othersGuesses() int {
 	place := a.client()
-	if place < 0 || a.guess != nil || a.device.isUsed {
+	if place < 0 || a.guess != nil || a.isByDevice() {
 		return 0
 	}
 	return int(a.lookup.entry.recognized().guesses[place].Load())
@@ -211,7 +217,7 @@ func (a *attempt) othersGuesses() int {
 // guesses were wrong.
 func (h *Handler) throttled(a *attempt, guesses int) error {
 	var wait time.Duration
-	if a.device.isUsed {
+	if a.isByDevice() {
 		wait = h.guard.waitDevice(&a.device.keys, guesses)
 	} else {
 		wait = h.guard.wait(&a.keys, a.client() >= 0, guesses)
@@ -262,13 +268,14 @@ func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 func (h *Handler) awaitHash(ctx context.Context, a *attempt) (verdict, error) {
 	client, network := h.guard.place(a)
 	v, shared, err := h.guard.queue.Do(ctx, hashqueue.Task[attemptKey, verdict]{
-		Client: client, Network: network, IsPreferred: a.device.isUsed,
+		Client: client, Network: network, IsPreferred: a.isByDevice(),
 		Key: h.keyOf(a),
 		Start: func() (func() verdict, error) {
 			if err := h.refusal(a); err != nil {
 				return nil, err
 			}
 			own := *a
+			own.device = a.device.clone()
 			own.credentials = a.credentials.clone() // those of the request are reused when it ends
 			a.guess = nil                           // it belongs to the hash now
 			return func() verdict {
@@ -338,7 +345,7 @@ func (h *Handler) decide(a *attempt, isGood bool) (verdict, error) {
 
 // fail counts and logs a failed login.
 func (h *Handler) fail(a *attempt) {
-	if a.device.isUsed {
+	if a.isByDevice() {
 		h.failDevice(a)
 		return
 	}
