@@ -27,6 +27,7 @@ var jsonHeadings = map[string]string{
 	"Handler":        "Handler",
 	"Require":        "require",
 	"Cache":          "cache",
+	"DeviceCookie":   "device_cookie",
 	"ProxyPass":      "proxy_pass",
 	"UpstreamGroup":  "Policy",
 	"UpstreamServer": "server",
