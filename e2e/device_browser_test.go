@@ -28,6 +28,9 @@ const deviceBrowserSite = `https://localhost:{https} {
 		}
 		respond ` + "`<p id=\"done\">admin {http.auth.user.id} {client_ip} [{http.request.header.Cookie}]</p>`" + `
 	}
+	handle /open {
+		respond "[{http.request.header.Cookie}]"
+	}
 	handle {
 		htpasswd {
 			file {dir}/users
@@ -159,6 +162,10 @@ func TestBrowserDeviceCookie(t *testing.T) {
 
 	if p.tokens(t, s); t.Failed() {
 		return
+	}
+	// Other paths of the host see the cookie, as the docs say.
+	if seen := run(p, chromedp.Evaluate[string](`fetch("/open").then((response) => response.text())`, chromedp.EvalAwaitPromise)); !strings.Contains(seen, p.deviceCookies(s)[0].Value) {
+		t.Error("a path without htpasswd does not see the cookie, want that it does, as the docs say")
 	}
 	for token := range strings.SplitSeq(p.deviceCookies(s)[0].Value, ".") {
 		if strings.Contains(s.process.Said(), token) {
