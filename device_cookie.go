@@ -83,45 +83,60 @@ func (d *DeviceCookie) settings() deviceSettings {
 }
 
 // sentDevices are the device cookies of one name that the client sent. They were removed
-// from the request, but a later htpasswd handler can need them.
+// from the request, but a later htpasswd handler can need them. Each request to a handler
+// with device cookies has this struct, so it should stay small.
 type sentDevices struct {
 	name       string
 	candidates devicecookie.Candidates
-	isTaken    bool
 	next       *sentDevices // of another name
 
-	token     deviceToken           // of the login that is being decided
-	due       *devicecookie.Owner   // whom the last login should issue a token for; nil for nobody
-	issue     []*devicecookie.Owner // whom the response issues a token for
-	maxAge    time.Duration         // of the cookie in the response
-	isRefused bool                  // a later handler has refused the request
+	token  deviceToken         // of the login that is being decided
+	due    *devicecookie.Owner // whom the last login should issue a token for; nil for nobody
+	answer *deviceAnswer       // nil until it is needed
+}
+
+// deviceAnswer says which tokens the response issues.
+type deviceAnswer struct {
+	owners    []*devicecookie.Owner
+	maxAge    time.Duration // of the cookie
+	isRefused bool          // a handler has refused the request, so none is issued
 }
 
 // of returns the cookies with a name, or nil if no handler with this name has run.
 func (d *sentDevices) of(name string) *sentDevices {
-	for ; d != nil; d = d.next {
-		if d.name == name {
-			return d
-		}
+	if d == nil || d.name == name { // this much is inlined
+		return d
 	}
-	return nil
+	return d.search(name)
 }
 
-// refuse records that the request is refused, so that no cookie is issued.
+func (d *sentDevices) search(name string) *sentDevices {
+	for d != nil && d.name != name {
+		d = d.next
+	}
+	return d
+}
+
+// response returns d.answer, which is created if necessary.
+func (d *sentDevices) response() *deviceAnswer {
+	if d.answer == nil {
+		d.answer = new(deviceAnswer)
+	}
+	return d.answer
+}
+
+// refuse records that the request is refused.
 func (d *sentDevices) refuse() {
 	for ; d != nil; d = d.next {
-		d.isRefused = true
+		d.response().isRefused = true
 	}
 }
-
-// deviceKeys are the keys under which failed logins with a device cookie are counted.
-type deviceKeys [scopeCount]uint64
 
 // deviceToken is a valid token of the user of an attempt.
 type deviceToken struct {
-	isDue  bool // a good login should issue another token
-	isUsed bool // the limits of the token apply, not those of the client and the user
-	keys   deviceKeys
+	isDue  bool   // a good login should issue another token
+	isUsed bool   // the limits of the token apply, not those of the client and the user
+	key    uint64 // under which failed logins are counted, for each scope
 }
 
 // clone returns a copy for a hash that may outlive the request.
@@ -131,6 +146,22 @@ func (d *deviceToken) clone() *deviceToken {
 	}
 	copied := *d
 	return &copied
+}
+
+// recognition is how the client of a login was recognized.
+type recognition uint8
+
+const (
+	recognizedByNothing recognition = iota
+	recognizedByCookie
+	recognizedByAddress
+	recognitionCount
+)
+
+var recognitionLabels = [recognitionCount]string{
+	recognizedByNothing: "nothing",
+	recognizedByCookie:  "cookie",
+	recognizedByAddress: "address",
 }
 
 // deviceMemory is what the process has learned about the device cookies of a user. It
@@ -195,9 +226,7 @@ func (g *deviceGuard) init(start time.Time) {
 }
 
 // guess returns the counter of open guesses with a token.
-func (g *deviceGuard) guess(k *deviceKeys) *atomic.Int32 {
-	return &g.guesses[k[scopeLogin]%uint64(len(g.guesses))]
-}
+func (g *deviceGuard) guess(key uint64) *atomic.Int32 { return &g.guesses[key%uint64(len(g.guesses))] }
 
 // deviceSigners are the keys of tokens, made from the keys of a secret.
 type deviceSigners struct {

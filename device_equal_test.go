@@ -77,6 +77,7 @@ func newDeviceHandler(t testing.TB, h *Handler, users string) *deviceHandler {
 	t.Helper()
 	d := &deviceHandler{Handler: h, now: time.Unix(1_700_000_000, 0)}
 	d.shared = newShared(func() time.Time { return d.now })
+	d.shared.active.fallback().keys = keyring.NewRing(new(keyring.Fallback))
 	d.shared.active.fallback().keys.Set(keyring.NewKeys(secretA, ""))
 	d.Files = []string{writeFile(t, users)}
 	provision(t, d.Handler)

@@ -25,14 +25,15 @@ func (h *Handler) issueDevice(w http.ResponseWriter, r *http.Request, sent *sent
 	if !isEncrypted(r) || isCrossSite(r) || !h.guard.hasTokenFor(owner) {
 		return w
 	}
-	d.maxAge = max(d.maxAge, h.device.maxAge)
-	d.issue = append(d.issue, owner)
-	if len(d.issue) > 1 {
+	response := d.response()
+	response.maxAge = max(response.maxAge, h.device.maxAge)
+	response.owners = append(response.owners, owner)
+	if len(response.owners) > 1 {
 		return w // the handler before has wrapped it
 	}
 	g := h.guard
 	return newHeaderHook(w, func(status int) {
-		if mayCarryToken(d, status, w.Header()) {
+		if !response.isRefused && mayCarryToken(status, w.Header()) {
 			g.setDeviceCookie(w.Header(), d)
 		}
 	})
@@ -48,9 +49,9 @@ func isCrossSite(r *http.Request) bool {
 
 // mayCarryToken reports whether a response may issue a token. A response that a shared
 // cache may store must not: the cache would give the token to others.
-func mayCarryToken(d *sentDevices, status int, header http.Header) bool {
+func mayCarryToken(status int, header http.Header) bool {
 	switch {
-	case d.isRefused, status == http.StatusSwitchingProtocols, status == http.StatusNotModified,
+	case status == http.StatusSwitchingProtocols, status == http.StatusNotModified,
 		isForSharedCaches(header["Cache-Control"]):
 		return false
 	}
@@ -72,7 +73,7 @@ func (g *guard) hasTokenFor(o *devicecookie.Owner) bool {
 func (g *guard) setDeviceCookie(header http.Header, d *sentDevices) {
 	keys, now := g.deviceSigners(), g.now()
 	candidates, value := d.candidates, ""
-	for _, o := range d.issue {
+	for _, o := range d.answer.owners {
 		if keys == nil || g.devices.issued().Add(tokensKey(g.seed, o), now, tokensWindow) > maxTokensIssued {
 			continue
 		}
@@ -81,6 +82,6 @@ func (g *guard) setDeviceCookie(header http.Header, d *sentDevices) {
 		g.tokensIssued.Add(1)
 	}
 	if value != "" {
-		header.Add("Set-Cookie", devicecookie.SetCookie(d.name, value, d.maxAge))
+		header.Add("Set-Cookie", devicecookie.SetCookie(d.name, value, d.answer.maxAge))
 	}
 }

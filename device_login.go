@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/devicecookie"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
 
 // A login with a valid token of its user is a device attempt, unless the limits of the
@@ -46,7 +45,7 @@ func (h *Handler) findDevice(a *attempt) {
 	if isValid {
 		a.device = &sent.token
 		a.device.isDue, a.device.isUsed = token.Renew, false
-		h.guard.setDeviceKeys(&a.device.keys, &token.Nonce)
+		a.device.key = h.guard.deviceKey(&token.Nonce)
 	}
 }
 
@@ -75,13 +74,9 @@ func (g *guard) deviceSigners() *devicecookie.Keys {
 	return g.devices.signers(g.settings().keys.Keys())
 }
 
-// setDeviceKeys sets the keys of the limits of a token.
-func (g *guard) setDeviceKeys(k *deviceKeys, nonce *devicecookie.Nonce) {
-	number := maphash.Bytes(g.seed, nonce[:])
-	for s := range k {
-		number = max(rendezvous.Mix(number+1), 1)
-		k[s] = number
-	}
+// deviceKey returns the key of the limits of a token.
+func (g *guard) deviceKey(nonce *devicecookie.Nonce) uint64 {
+	return max(maphash.Bytes(g.seed, nonce[:]), 1)
 }
 
 // limitsDevices reports whether the number of a limit applies to a token: login and
@@ -90,15 +85,16 @@ func (s scope) limitsDevices(isLoginOff bool) bool { return s != scopeClient || 
 
 // waitDevice returns for how long the limits of a token are exceeded, or 0. guesses is
 // the number of other open guesses.
-func (g *guard) waitDevice(keys *deviceKeys, guesses int) (wait time.Duration) {
+func (g *guard) waitDevice(key uint64, guesses int) (wait time.Duration) {
 	settings := g.settings()
 	for s := range scopeCount {
 		limit := settings.limits[s]
 		if limit.Max == 0 || !s.limitsDevices(settings.limits[scopeLogin].Max == 0) {
 			continue
 		}
-		if g.failures[s].Peek(keys[s])+guesses >= limit.Max {
-			wait = max(wait, g.failures[s].Wait(keys[s], g.now(), limit, guesses))
+		if g.failures[s].Peek(key)+guesses >= limit.Max {
+			longer := g.failures[s].Wait(key, g.now(), limit, guesses)
+			wait = max(wait, longer)
 		}
 	}
 	return wait
@@ -106,11 +102,14 @@ func (g *guard) waitDevice(keys *deviceKeys, guesses int) (wait time.Duration) {
 
 // countDevice counts a failed login with a token, and returns the scopes whose limits it
 // has exceeded.
-func (g *guard) countDevice(keys *deviceKeys) (exceeded []scope) {
+func (g *guard) countDevice(key uint64) (exceeded []scope) {
 	settings := g.settings()
 	for s := range scopeCount {
 		limit := settings.limits[s]
-		if s.limitsDevices(settings.limits[scopeLogin].Max == 0) && g.failures[s].Add(keys[s], g.now(), limit.Window) == limit.Max {
+		if !s.limitsDevices(settings.limits[scopeLogin].Max == 0) {
+			continue
+		}
+		if n := g.failures[s].Add(key, g.now(), limit.Window); n == limit.Max {
 			g.deviceLimitsExceeded.Add(1)
 			exceeded = append(exceeded, s)
 		}
@@ -124,9 +123,9 @@ func (a *attempt) isByDevice() bool { return a.device != nil && a.device.isUsed 
 // openDeviceGuess makes an attempt with a token a device attempt, if the limits of the
 // token are not exceeded even if all other open guesses are wrong.
 func (h *Handler) openDeviceGuess(a *attempt) bool {
-	a.guess = h.guard.devices.guess(&a.device.keys)
-	others := int(a.guess.Add(1)) - 1
-	if h.guard.waitDevice(&a.device.keys, others) > 0 {
+	a.guess = h.guard.devices.guess(a.device.key)
+	otherGuesses := int(a.guess.Add(1)) - 1
+	if h.guard.waitDevice(a.device.key, otherGuesses) > 0 {
 		a.closeGuess()
 		return false
 	}
@@ -136,8 +135,9 @@ func (h *Handler) openDeviceGuess(a *attempt) bool {
 
 // failDevice counts and logs a failed device attempt.
 func (h *Handler) failDevice(a *attempt) {
-	exceeded := h.guard.countDevice(&a.device.keys)
-	h.logFailure(a.from, a.credentials.user, verdict{result: a.lookup.failure()})
+	exceeded := h.guard.countDevice(a.device.key)
+	v := verdict{result: a.lookup.failure()}
+	h.logFailure(a.from, a.credentials.user, v)
 	for _, s := range exceeded {
 		h.guard.noteDeviceExceeded(s, a)
 		l := h.guard.settings().limits[s]
@@ -149,7 +149,7 @@ func (h *Handler) failDevice(a *attempt) {
 // noteDeviceExceeded notes the user of a token whose limit was just exceeded. The token
 // itself is not shown.
 func (g *guard) noteDeviceExceeded(s scope, a *attempt) {
-	note := exceededNote{key: a.device.keys[s], user: string(a.credentials.user), file: a.lookup.store.path, deviceOf: a.keys[scopeUser]}
+	note := exceededNote{key: a.device.key, user: string(a.credentials.user), file: a.lookup.store.path, deviceOf: a.keys[scopeUser]}
 	g.exceeded[s].add(note, func(key uint64) bool { return g.exceededFor(s, key) > 0 })
 }
 
@@ -158,7 +158,8 @@ func (g *guard) noteDeviceExceeded(s scope, a *attempt) {
 func (h *Handler) passDevice(a *attempt) {
 	sent := a.from.devices
 	if a.isByDevice() && a.client() < 0 {
-		a.lookup.entry.recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])
+		client, user := a.keys[scopeClient], a.keys[scopeUser]
+		a.lookup.entry.recognize(client, h.guard, user)
 	}
 	sent.due = nil
 	if a.device != nil && !a.device.isDue || h.guard.deviceSigners() == nil {
@@ -169,22 +170,6 @@ func (h *Handler) passDevice(a *attempt) {
 	} else { // the file was swapped in the meantime
 		sent.due = &newDeviceMemory(a.lookup.entry.Name, a.lookup.entry.Hash).owner
 	}
-}
-
-// recognition is how the client of a login was recognized.
-type recognition uint8
-
-const (
-	recognizedByNothing recognition = iota
-	recognizedByCookie
-	recognizedByAddress
-	recognitionCount
-)
-
-var recognitionLabels = [recognitionCount]string{
-	recognizedByNothing: "nothing",
-	recognizedByCookie:  "cookie",
-	recognizedByAddress: "address",
 }
 
 // countRecognized counts a login of a handler with device cookies.
@@ -214,10 +199,10 @@ func (g *guard) network(ip string) uint64 {
 		return maphash.String(g.seed, ip[:strings.LastIndexByte(ip, '.')+1])
 	}
 	address, err := netip.ParseAddr(ip)
-	if err != nil {
+	switch {
+	case err != nil:
 		return noClient
-	}
-	if address.Is4In6() {
+	case address.Is4In6():
 		return g.network(address.Unmap().String())
 	}
 	bytes := address.As16()

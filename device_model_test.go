@@ -90,6 +90,15 @@ func (m *limitsModel) login(l modelLogin, before, after time.Time) string {
 	return loginWrong
 }
 
+// remembersWrong reports whether the password of a login is known to be wrong.
+func (h *flooded) remembersWrong(l modelLogin) bool {
+	c := credentialsOf(l.user, l.password)
+	defer c.release()
+	a := attempt{credentials: c}
+	h.begin(&a, noClient)
+	return h.guard.wrong.has(a.keys[scopeUser], &c.digest)
+}
+
 // TestLimitsByModel compares random logins, with and without cookies, with a model.
 func TestLimitsByModel(t *testing.T) {
 	t.Parallel()
@@ -120,6 +129,12 @@ func TestLimitsByModel(t *testing.T) {
 					token = tokens[name]
 					if name[:len(name)-1] == l.user && l.user != "nobody" {
 						l.cookie = name
+					}
+				}
+				// The server can forget a wrong password if another one takes its place.
+				if key := l.user + ":" + l.password; m.wrong[key] != h.remembersWrong(l) {
+					if m.wrong[key] = !m.wrong[key]; m.wrong[key] {
+						t.Fatalf("seed %d, login %d, %+v: known to be wrong, though nobody has tried it", seed, i, l)
 					}
 				}
 				before := time.Now()

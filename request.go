@@ -34,9 +34,9 @@ type sentAuthorization struct {
 	devices    *sentDevices // the device cookies that handlers have removed
 }
 
-// newSentAuthorization returns one with room for the device cookies of a name, if there
-// is a name.
-func newSentAuthorization(cookie string) *sentAuthorization {
+// newSentAuthorization returns one with the device cookies of a name, which it removes
+// from the request, if there is a name.
+func newSentAuthorization(r *http.Request, cookie string) *sentAuthorization {
 	if cookie == "" {
 		return new(sentAuthorization)
 	}
@@ -44,22 +44,22 @@ func newSentAuthorization(cookie string) *sentAuthorization {
 		sentAuthorization
 		sentDevices
 	})
-	both.name = cookie
 	both.devices = &both.sentDevices
+	both.devices.take(r, cookie)
 	return &both.sentAuthorization
 }
 
-// takeDevices removes the device cookies of a name from the request.
-func (s *sentAuthorization) takeDevices(r *http.Request, name string) {
-	candidates, _ := devicecookie.Take(r.Header, name)
-	d := s.devices.of(name)
-	if d == nil {
-		d = &sentDevices{name: name, next: s.devices}
+// takeMore removes the device cookies of a name from the request, after another handler.
+func (s *sentAuthorization) takeMore(r *http.Request, name string) {
+	d := &sentDevices{next: s.devices}
+	if d.take(r, name); s.devices.of(name) == nil { // otherwise a handler in between has added them
 		s.devices = d
 	}
-	if !d.isTaken { // otherwise a handler in between has added them
-		d.candidates, d.isTaken = candidates, true
-	}
+}
+
+func (d *sentDevices) take(r *http.Request, name string) {
+	d.name = name
+	d.candidates, _ = devicecookie.Take(r.Header, name)
 }
 
 // clientIP returns the client's address, which depends on trusted_proxies, or "" if there
@@ -86,14 +86,14 @@ func takeCredentials(r *http.Request, values []string, cookie string) *sentAutho
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	sent, isTaken := vars[sentAuthorizationVar].(*sentAuthorization)
 	if !isTaken {
-		sent = newSentAuthorization(cookie)
+		sent = newSentAuthorization(r, cookie)
 		sent.values, sent.vars = values, vars
 		if vars != nil {
 			vars[sentAuthorizationVar] = sent
 		}
 	}
-	if cookie != "" {
-		sent.takeDevices(r, cookie)
+	if isTaken && cookie != "" {
+		sent.takeMore(r, cookie)
 	}
 	if len(values) == 0 {
 		return sent

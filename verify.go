@@ -132,12 +132,10 @@ func (h *Handler) check(ctx context.Context, from origin, c *credentials) (verdi
 		if err != nil {
 			return verdict{}, err
 		}
-		switch {
-		case v.result == resultPassed:
-			if from.devices != nil {
-				h.passDevice(&a)
-			}
-		case v.repeated: // decide logs all others
+		if v.result == resultPassed && from.devices != nil {
+			h.passDevice(&a)
+		}
+		if v.repeated && v.result != resultPassed { // decide logs all others
 			h.logFailure(from, c.user, v)
 		}
 		return v, nil
@@ -218,7 +216,7 @@ func (a *attempt) othersGuesses() int {
 func (h *Handler) throttled(a *attempt, guesses int) error {
 	var wait time.Duration
 	if a.isByDevice() {
-		wait = h.guard.waitDevice(&a.device.keys, guesses)
+		wait = h.guard.waitDevice(a.device.key, guesses)
 	} else {
 		wait = h.guard.wait(&a.keys, a.client() >= 0, guesses)
 	}
