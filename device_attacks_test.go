@@ -131,3 +131,23 @@ func TestFloodsAndDeviceCookies(t *testing.T) {
 		}
 	}
 }
+
+// TestStolenCookieTellsItsUser has an attacker with a stolen cookie, who does not know
+// whose it is, and whose own address has exceeded its limit. Trying names tells the user
+// of the cookie, as docs/security.md says, and nothing about others.
+func TestStolenCookieTellsItsUser(t *testing.T) {
+	s := startSiteWith(t, testkit.ServerOptions{DefaultLimits: true}, nil, map[string]string{"users": alice + bob + "locked:!\n"}, deviceSite("", "", "\trespond ok\n"))
+	cookie := defaultDevice + s.logIn("/", "alice", "secret", nil)
+	s.guess(10, "carol", nil)
+	s.guess(10, "dave", nil)
+	s.guess(10, "erin", nil)
+	for _, test := range []struct {
+		user string
+		want int
+	}{{"bob", 429}, {"locked", 429}, {"nobody", 429}, {"alice", 401}} {
+		a := s.withCookie("/", test.user, "guess", cookie, nil)
+		if a.status != test.want {
+			t.Errorf("%s: got %d, want %d", test.user, a.status, test.want)
+		}
+	}
+}
