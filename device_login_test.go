@@ -116,6 +116,7 @@ func TestDeviceLimits(t *testing.T) {
 		{"a limit of one", App{Throttle: &Throttle{Login: &Limit{Failures: 1}}}, at("192.0.2.1"), false, true, 1, 1},
 		{"only the user limit", App{Throttle: &Throttle{Login: off, Client: off}}, at("192.0.2.1"), false, true, 100, 100},
 		{"only the client limit", App{Throttle: &Throttle{Login: off, User: off}}, at("192.0.2.1"), false, true, 30, 30},
+		{"a lower client limit", App{Throttle: &Throttle{Client: &Limit{Failures: 5}}}, at("192.0.2.1"), false, true, 10, 5},
 		{"a lower user limit", App{Throttle: &Throttle{User: &Limit{Failures: 5}}}, numbered("192.%d.%d.1"), false, true, 5, 5},
 	} {
 		for _, atOnce := range []bool{false, true} {
@@ -491,6 +492,23 @@ func (h *flooded) expectAtOnceWith(token, ip, user, password string) {
 	}
 	time.Sleep(hashTime)
 	synctest.Wait()
+}
+
+// TestDeviceWithoutCache has two sites with one file, one of which has no cache. A login
+// with a cookie there needs a hash, though the other site has cached the password.
+func TestDeviceWithoutCache(t *testing.T) {
+	withDevices(t, &App{}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+		h.expect("192.0.2.1", "alice", "secret1", loginPassed)
+		other := &flooded{handlerOf(h.users, &cachePolicy{now: time.Now, off: true}), t, h.store}
+		other.guard, other.device = h.guard, h.device
+		before := h.cost().hashes
+		token := h.tokenOf("alice")
+		h.expectWith(token, "192.0.2.2", "alice", "secret1", loginPassed)
+		other.expectWith(token, "192.0.2.2", "alice", "secret1", loginPassed)
+		if n := h.cost().hashes - before; n != 1 {
+			t.Errorf("got %d hashes, want 1, of the site without a cache", n)
+		}
+	})
 }
 
 // TestDeviceLimitsLoweredWhileQueued lowers the limits while device attempts wait for their

@@ -223,7 +223,7 @@ var deviceMutations = []mutation{
 	{old: "Peek(key)+guesses >= limit.Max {", new: "Peek(key) >= limit.Max {", fault: "open guesses with a token do not count"},
 	{old: "g.deviceLimitsExceeded.Add(1)\n", new: "", fault: "a limit of a token that is exceeded is not in the metrics"},
 	{old: "h.guard.waitDevice(a.device.key, otherGuesses) > 0 {\n\t\ta.closeGuess()\n\t\treturn false", new: "h.guard.waitDevice(a.device.key, otherGuesses) > 0 {\n\t\treturn false", fault: "the guess of a token over its limit stays open"},
-	{old: "h.guard.waitDevice(a.device.key, otherGuesses) > 0 {", new: "false {", fault: "the limits of a token are never exceeded"},
+	{old: "h.guard.waitDevice(a.device.key, otherGuesses) > 0 {", new: "otherGuesses < 0 {", fault: "the limits of a token are never exceeded"},
 	{old: "wait = h.guard.waitDevice(a.device.key, guesses)", new: "wait = 0", fault: "the limits of a token are not checked in the worker slot"},
 	{old: "if a.isByDevice() {\n\t\th.failDevice(a)\n\t\treturn\n\t}", new: "if a.isByDevice() {\n\t\th.failDevice(a)\n\t}", fault: "a failed login with a token counts for the client and the user as well"},
 	{old: "if a.isByDevice() {\n\t\th.failDevice(a)\n\t\treturn\n\t}", new: "", fault: "a failed login with a token counts for the client and the user only"},
