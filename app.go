@@ -40,7 +40,7 @@ type App struct {
 	// A random text of at least 32 characters, which must be the same on all servers of
 	// a fleet. The secret and the configured names of the files determine which hashes
 	// are computed for unknown users. The secret also determines the values of sticky
-	// cookies. The secret appears in no log and no error. Global
+	// cookies, and signs device cookies. The secret appears in no log and no error. Global
 	// placeholders such as `{env.*}` and `{file.*}` are allowed. Default: a key in
 	// Caddy's storage, created by the first server that starts.
 	Secret string `json:"secret,omitempty"`

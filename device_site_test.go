@@ -408,7 +408,7 @@ func TestDeviceCookieVoid(t *testing.T) {
 	}
 	other := deviceOf(t, s.get("/", "bob", "hunter2"), defaultDeviceCookie)
 	for name, value := range map[string]string{
-		"forged": token[:59] + "x", "truncated": token[:59], "of another user": other, "empty": "", "quoted": `"` + token + `"`,
+		"forged": forged(token), "truncated": token[:59], "of another user": other, "empty": "", "quoted": `"` + token + `"`,
 	} {
 		if !renews(value) {
 			t.Errorf("%s: got no new token", name)

@@ -88,8 +88,8 @@ type origin struct {
 //     locked or invalid user from a wrong password.
 //   - Limits are checked before the hash, and again when the hash starts. So no more
 //     passwords are compared than the limits allow, even with many concurrent requests.
-//   - A comparison with the cached password is a guess, too. Only recognized clients may
-//     compare without a hash. Their guess stays open, and counts against their limit, until
+//   - A comparison with the cached password is a guess, too. Only recognized clients and
+//     device attempts (device_login.go) may compare without a hash. Their guess stays open, and counts against their limit, until
 //     it is counted as failed or the password matches.
 //   - A refusal is counted, logged and remembered only if the line that decided it is still
 //     active. Otherwise the login is decided again.
