@@ -102,6 +102,7 @@ func (serverHook) isOfServers() {}
 // Interface guards
 var (
 	_ ofServers           = serverHook{}
+	_ ofServers           = (*timedWriter)(nil)
 	_ http.Hijacker       = (*headerHook)(nil)
 	_ http.ResponseWriter = (*headerHook)(nil)
 	_ io.ReaderFrom       = (*headerHook)(nil)

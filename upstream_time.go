@@ -99,6 +99,9 @@ func (g *UpstreamGroup) timed(w http.ResponseWriter) http.ResponseWriter {
 	return t
 }
 
+// isOfServers implements ofServers.
+func (*timedWriter) isOfServers() {}
+
 // timedWriterIn returns the timedWriter of the group around which w is, or nil. A handler
 // for responses can send the request to another group.
 func timedWriterIn(w http.ResponseWriter, group *UpstreamGroup) *timedWriter {
