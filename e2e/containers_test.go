@@ -319,7 +319,8 @@ func TestContainerNAT(t *testing.T) {
 	parallel(t)
 	needsLoopback(t)
 	text := sectionBlocks(t, containersPage, "NAT", "caddyfile")
-	proxyProtocol, clientOff := text[0], text[1]
+	proxyProtocol, deviceCookie, bothSettings := text[0], text[1], text[2]
+	clientOff := strings.Replace(bothSettings, "\t\tdevice_cookie\n", "", 1)
 	const attacker, somebody = "127.0.0.2", "127.0.0.3"
 	limits := func(lines ...string) string {
 		return strings.Replace(clientOff, "throttle client off", strings.Join(lines, "\n"), 1)
@@ -397,6 +398,26 @@ func TestContainerNAT(t *testing.T) {
 			t.Error("the client could not forge its address, want that it can, as the page warns")
 		}
 	})
+	for name, caddyfile := range map[string]string{
+		"device_cookie":                "{\n\thtpasswd {\n\t\t" + strings.Join([]string{login, client, user}, "\n\t\t") + "\n\t}\n}\n" + deviceCookie,
+		"device_cookie and client off": bothSettings,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, c := setUp(t, caddyfile, false)
+			answer := c.must(asked{path: "/", from: somebody, login: asAlice})
+			cookie, _, _ := strings.Cut(answer.Header.Get("Set-Cookie"), ";")
+			if answer.Status != 200 || !strings.HasPrefix(cookie, "__Host-htpasswd-device=") {
+				t.Fatalf("the first login: got %d and the cookie %q, want 200 and a device cookie", answer.Status, cookie)
+			}
+			guess(c, 10, "alice", 401)
+			guess(c, 20, "", 401)
+			c.expect([]asked{
+				{path: "/", from: somebody, login: asAlice, want: 429},
+				{path: "/", from: somebody, login: asAlice, header: "Cookie: " + cookie, want: 200},
+				{path: "/", from: somebody, login: "bob:builder", want: map[bool]int{false: 429, true: 200}[caddyfile == bothSettings]},
+			})
+		})
+	}
 	t.Run("PROXY protocol", func(t *testing.T) {
 		if !strings.HasPrefix(proxyProtocol, "{\n") {
 			t.Fatal("no global options")

@@ -93,7 +93,7 @@ func TestExampleDemo(t *testing.T) {
 func TestExamplesLogNoWarnings(t *testing.T) {
 	parallel(t)
 	const readable = `"mode":"-rw-r--r--"`
-	for _, name := range []string{"", "behind-proxy", "certificates", "cors", "fail2ban", "office", "prometheus", "read-write", "systemd", "user-directories", "users-from-environment", "websocket"} {
+	for _, name := range []string{"", "behind-proxy", "certificates", "cors", "device-cookie", "fail2ban", "office", "prometheus", "read-write", "systemd", "user-directories", "users-from-environment", "websocket"} {
 		t.Run(name, func(t *testing.T) {
 			warnings := func(change func(e *example)) string {
 				t.Helper()

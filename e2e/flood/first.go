@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -103,15 +104,15 @@ func (l load) firstLogins(target *url.URL) *result {
 	for i := l.First; i < l.First+l.Users && time.Now().Before(deadline); i++ {
 		time.Sleep(rand.N(100 * time.Millisecond)) //nolint:gosec // no secret
 		begin := time.Now()
-		status, err := l.firstLogin(i, target, deadline)
+		answer, err := l.firstLogin(i, firstAddress(i), target, deadline)
 		switch {
 		case err != nil && time.Now().After(deadline):
 			r.Unfinished = time.Since(begin)
 		case err != nil:
 			r.Failed++
 		default:
-			r.Statuses[status]++
-			if status == http.StatusOK {
+			r.Statuses[answer.StatusCode]++
+			if answer.StatusCode == http.StatusOK {
 				took = append(took, time.Since(begin))
 			}
 		}
@@ -123,14 +124,18 @@ func (l load) firstLogins(target *url.URL) *result {
 }
 
 // firstLogin logs in one user for the first time.
-func (l load) firstLogin(i int, target *url.URL, deadline time.Time) (status int, err error) {
-	l.From, l.User = firstAddress(i), firstUser(i)
+func (l load) firstLogin(i int, address string, target *url.URL, deadline time.Time) (answer *http.Response, err error) {
+	l.From, l.User = address, firstUser(i)
 	conn, err := l.dial(target, deadline)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer conn.Close() //nolint:errcheck // the answer has been read
-	return l.exchange(conn, bufio.NewReader(conn), target, 0, i)
+	answer, err = l.exchange(conn, bufio.NewReader(conn), target, 0, i)
+	if err == nil && len(l.Cookies) > 0 && answer.Header["Set-Cookie"] != nil {
+		err = errors.New("the server has not accepted the device cookie")
+	}
+	return answer, err
 }
 
 // firstRow formats the columns about first logins during a flood.

@@ -33,11 +33,15 @@ type load struct {
 	URL         string
 	From        string // address of the client
 	Connections int
-	User        string // "": in a flood, another one in each request
-	Password    string // in a flood, another one in each request
-	Rotate      bool   // send another address in X-Forwarded-For with each request
-	First       int    // number of the first user who logs in for the first time
-	Users       int    // number of first logins; 0: none
+	User        string   // "": in a flood, another one in each request
+	Password    string   // in a flood, another one in each request
+	Rotate      bool     // send another address in X-Forwarded-For with each request
+	Source      string   // which addresses; "": of many networks
+	IsKnown     bool     // in a flood without a user, the names are those of users
+	First       int      // number of the first user who logs in for the first time
+	Users       int      // number of first logins; 0: none
+	AtOnce      bool     // the first logins come at once, from one network
+	Cookies     []string // device cookies of first logins, by the number of the user
 	Duration    time.Duration
 }
 
@@ -131,7 +135,10 @@ func runLoader(text string) {
 		log.Fatal(err)
 	}
 	r := l.requests
-	if l.Users > 0 {
+	switch {
+	case l.AtOnce:
+		r = l.atOnce
+	case l.Users > 0:
 		r = l.firstLogins
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(r(target)); err != nil {
@@ -182,12 +189,12 @@ func (l load) connection(number int, target *url.URL, deadline time.Time) (statu
 	reader := bufio.NewReader(conn)
 	for i := 0; time.Now().Before(deadline); i++ {
 		start := time.Now()
-		status, err := l.exchange(conn, reader, target, number, i)
+		answer, err := l.exchange(conn, reader, target, number, i)
 		if err != nil {
 			return statuses, took, err
 		}
-		statuses[status]++
-		if status == http.StatusOK {
+		statuses[answer.StatusCode]++
+		if answer.StatusCode == http.StatusOK {
 			took = append(took, time.Since(start))
 		}
 	}
@@ -207,24 +214,27 @@ func (l load) dial(target *url.URL, deadline time.Time) (net.Conn, error) {
 	return conn, conn.SetDeadline(deadline)
 }
 
-// exchange sends a request and reads the answer to it.
-func (l load) exchange(conn net.Conn, reader *bufio.Reader, target *url.URL, number, i int) (status int, err error) {
+// exchange sends a request and reads the whole answer to it.
+func (l load) exchange(conn net.Conn, reader *bufio.Reader, target *url.URL, number, i int) (answer *http.Response, err error) {
 	if _, err := io.WriteString(conn, l.request(target, number, i)); err != nil {
-		return 0, err
+		return nil, err
 	}
-	resp, err := http.ReadResponse(reader, nil)
+	answer, err = http.ReadResponse(reader, nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, errors.Join(err, resp.Body.Close())
+	_, err = io.Copy(io.Discard, answer.Body)
+	return answer, errors.Join(err, answer.Body.Close())
 }
 
 func (l load) request(target *url.URL, connection, i int) string {
 	user, password := l.User, l.Password
 	if l.Kind == "flood" {
 		password = fmt.Sprintf("guess %d %d %d", os.Getpid(), connection, i)
-		if user == "" {
+		switch {
+		case user == "" && l.IsKnown:
+			user = firstUser(rand.IntN(firstUsers)) //nolint:gosec // not a secret
+		case user == "":
 			user = fmt.Sprint("user", rand.Uint64()) //nolint:gosec // not a secret
 		}
 	}
@@ -233,7 +243,10 @@ func (l load) request(target *url.URL, connection, i int) string {
 		text += "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
 	}
 	if l.Rotate {
-		text += fmt.Sprintf("X-Forwarded-For: %d.%d.%d.%d\r\n", 1+rand.IntN(126), rand.IntN(256), rand.IntN(256), 1+rand.IntN(254)) //nolint:gosec // not a secret
+		text += "X-Forwarded-For: " + rotated(l.Source) + "\r\n"
+	}
+	if i < len(l.Cookies) {
+		text += "Cookie: " + deviceCookie + "=" + l.Cookies[i] + "\r\n"
 	}
 	return text + "\r\n"
 }

@@ -69,8 +69,10 @@ func run() error {
 		"| server | flood from | one hash | first login, baseline: hashes | median: hashes | p99: hashes | logins | answers to the flood |",
 		"|---|---|---|---|---|---|---|---|",
 	}
-	fmt.Println("| server | flood from | users: requests/s | of baseline | p99 | times baseline | open page: requests/s | of baseline | p99 | times baseline | memory early, midway and late in the flood |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
+	header := func() {
+		fmt.Println("| server | flood from | users: requests/s | of baseline | p99 | times baseline | open page: requests/s | of baseline | p99 | times baseline | memory early, midway and late in the flood |")
+		fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
+	}
 	for _, s := range []site{
 		{"caddy-htpasswd", "one address", startCaddy(htpasswdSite("")), fromOne},
 		{"with `throttle off`", "one address", startCaddy(htpasswdSite("throttle off")), fromOne},
@@ -82,14 +84,19 @@ func run() error {
 		if !strings.Contains(s.name+", "+s.from, *only) {
 			continue
 		}
+		if len(first) == 2 {
+			header()
+		}
 		row, err := measure(dir, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		first = append(first, row)
 	}
-	fmt.Printf("\n%s\n", strings.Join(first, "\n"))
-	return nil
+	if len(first) > 2 {
+		fmt.Printf("\n%s\n", strings.Join(first, "\n"))
+	}
+	return runDevices(dir)
 }
 
 // measure prints the row of one server, and returns its row about first logins.

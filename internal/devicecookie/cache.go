@@ -13,10 +13,11 @@ const CacheLen = 8
 // a cached token would still be accepted, or not be renewed. Changes of the keys, the
 // maximum age and the time need no new Cache.
 //
-// The zero value is an empty cache. It has 80 bytes, and 112 more for each token. It is
+// The zero value is an empty cache. It has 144 bytes, and 96 more for each token. It is
 // safe for concurrent use without locks, and must not be copied. If the same token is
 // verified by several requests at once, it can be in the cache twice.
 type Cache struct {
+	hints [CacheLen]atomic.Uint64 // of the texts in slots, side by side; 0 for none
 	slots [CacheLen]atomic.Pointer[cached]
 	next  atomic.Uint32
 }
@@ -27,7 +28,6 @@ type cached struct {
 	nonce    Nonce
 	issued   uint32
 	outdated bool // made with the old secret, or bound to a previous hash
-	hint     uint64
 	text     [textLen]byte
 }
 
@@ -35,7 +35,8 @@ type cached struct {
 // so they can be compared faster than in constant time.
 const publicLen = userAt / 3 * 4
 
-// hint returns a part of the nonce in a text, which tells most tokens apart.
+// hint returns a part of the nonce in a text, which tells most tokens apart. It is not 0 for
+// a token, since its bytes are characters.
 func hint(text string) uint64 {
 	_ = text[11]
 	return uint64(text[4]) | uint64(text[5])<<8 | uint64(text[6])<<16 | uint64(text[7])<<24 |
@@ -48,12 +49,12 @@ func (c *Cache) get(k *Keys, text string) *cached {
 		return nil
 	}
 	hint := hint(text)
-	for i := range c.slots {
-		t := c.slots[i].Load()
-		if t == nil {
-			return nil // slots are filled in this order, and never emptied
+	for i := range c.hints {
+		if c.hints[i].Load() != hint {
+			continue
 		}
-		if t.hint == hint && t.keys == k && string(t.text[:publicLen]) == text[:publicLen] &&
+		t := c.slots[i].Load() // if tokens are added at once, it can be another one than that of the hint
+		if t != nil && t.keys == k && string(t.text[:publicLen]) == text[:publicLen] &&
 			subtle.ConstantTimeCompare(t.text[publicLen:], []byte(text[publicLen:])) == 1 {
 			return t
 		}
@@ -66,5 +67,7 @@ func (c *Cache) put(t *cached) {
 	if c == nil {
 		return
 	}
-	c.slots[(c.next.Add(1)-1)%CacheLen].Store(t)
+	i := (c.next.Add(1) - 1) % CacheLen
+	c.slots[i].Store(t)
+	c.hints[i].Store(hint(string(t.text[:])))
 }

@@ -107,7 +107,7 @@ func TestCacheSize(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("not a 64-bit system")
 	}
-	if cache, token := unsafe.Sizeof(Cache{}), unsafe.Sizeof(cached{}); cache > 80 || token > 112 {
+	if cache, token := unsafe.Sizeof(Cache{}), unsafe.Sizeof(cached{}); cache > 144 || token > 96 {
 		t.Errorf("got %d bytes and %d for a token", cache, token)
 	}
 }

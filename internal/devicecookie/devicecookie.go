@@ -111,7 +111,7 @@ type Owner struct {
 //
 // Valid tokens are stored in the cache. A token that is in the cache costs no HMAC. The
 // cache belongs to the user, hash and previous hashes of the owner. nil is an empty cache
-// that stores nothing.
+// that stores nothing. Fractions of a second of maxAge are ignored.
 func (k *Keys) Find(c *Candidates, o *Owner, cache *Cache, now time.Time, maxAge time.Duration) (Token, bool) {
 	if k == nil || c.n == 0 {
 		return Token{}, false
@@ -119,7 +119,7 @@ func (k *Keys) Find(c *Candidates, o *Owner, cache *Cache, now time.Time, maxAge
 	if o.Decoy {
 		cache = nil
 	}
-	s := search{now: now.Unix(), maxAge: maxAge}
+	s := search{now: now.Unix(), maxAge: int64(maxAge / time.Second)}
 	left := uint(1)<<c.n - 1 // candidates that are not in the cache, as bits
 	for i, text := range c.texts[:c.n] {
 		if known := cache.get(k, text); known != nil {
@@ -142,7 +142,7 @@ func (k *Keys) Find(c *Candidates, o *Owner, cache *Cache, now time.Time, maxAge
 // search is the best valid token so far.
 type search struct {
 	now    int64 // seconds since 1970
-	maxAge time.Duration
+	maxAge int64 // seconds
 
 	best  Token
 	found bool
@@ -150,8 +150,8 @@ type search struct {
 
 // add adds a token with a valid MAC, and reports whether its time is valid, too.
 func (s *search) add(nonce Nonce, issued uint32, outdated bool) bool {
-	age := time.Duration(s.now-int64(issued)) * time.Second
-	if age < -MaxAhead || age >= s.maxAge {
+	age := s.now - int64(issued)
+	if age < -int64(MaxAhead/time.Second) || age >= s.maxAge {
 		return false
 	}
 	t := Token{Nonce: nonce, Renew: outdated || age >= s.maxAge-age}
@@ -174,7 +174,7 @@ func (k *Keys) verify(s *search, c *Candidates, left uint, o *Owner, cache *Cach
 		}
 		outdated := m.key != k.current || m.binding > 0
 		if s.add(m.nonce, m.issued, outdated) {
-			cache.put(&cached{k, m.nonce, m.issued, outdated, hint(text), [textLen]byte([]byte(text))})
+			cache.put(&cached{k, m.nonce, m.issued, outdated, [textLen]byte([]byte(text))})
 		}
 	}
 }

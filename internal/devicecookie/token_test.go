@@ -129,6 +129,7 @@ func TestFind(t *testing.T) {
 		{"no secret", good, nil, alice, 0, none},
 		{"empty", "", keysA, alice, 0, none},
 		{"no token", strings.Repeat("A", textLen), keysA, alice, 0, none},
+		{"zero bytes", strings.Repeat("\x00", textLen), keysA, alice, 0, none},
 		{"a truncated token", good[:textLen-1], keysA, alice, 0, none},
 		{"a truncated token in base64", good[:textLen-4], keysA, alice, 0, none},
 		{"a longer token", good + "AAAA", keysA, alice, 0, none},
@@ -165,6 +166,24 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestAbsurdClocks checks that no time overflows.
+func TestAbsurdClocks(t *testing.T) {
+	t.Parallel()
+	c := parsed(token(keysA, alice, 1))
+	for _, now := range []time.Time{{}, time.Unix(0, 0), time.Unix(1<<40, 0), time.Unix(-1<<40, 0), time.Unix(1<<62, 0), start.AddDate(584, 6, 20), start.AddDate(-2000, 0, 0)} {
+		if _, found := keysA.Find(c, alice, nil, now, 1<<62); found {
+			t.Errorf("%v: got a valid token", now)
+		}
+		keysA.Issue(c, alice, now)
+	}
+	for year := 0; year < 10000; year += 7 {
+		now := start.AddDate(year, 0, 0)
+		if _, found := keysA.Find(c, alice, nil, now, 365*day); found != (year == 0) {
+			t.Errorf("%v: got %v", now, found)
+		}
+	}
+}
+
 // TestForged changes each bit of a token.
 func TestForged(t *testing.T) {
 	t.Parallel()
@@ -192,6 +211,41 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// TestDecodeStartsAfresh checks that no byte of the token before is left in the next one.
+// The decoder of the standard library skips line breaks.
+func TestDecodeStartsAfresh(t *testing.T) {
+	t.Parallel()
+	good := token(keysA, alice, 1)
+	v := newVerifier(keysA, alice)
+	if !v.decode(good) {
+		t.Fatal("got no token")
+	}
+	for _, text := range []string{good[:textLen-4] + "\n\r\n\r", strings.Repeat("\n", textLen), "\n" + good[1:]} {
+		if v.decode(text) {
+			t.Errorf("%q: got a token", text)
+		}
+	}
+}
+
+// TestOtherVersion checks that a token of another version is not read as one of this
+// version, even if it has a valid MAC of this version.
+func TestOtherVersion(t *testing.T) {
+	t.Parallel()
+	raw, _ := base64.RawURLEncoding.DecodeString(token(keysA, alice, 1))
+	for _, other := range []byte{0, version, version + 1} {
+		raw[0] = other
+		mac := sign(keysA.current.bind(alice.User, alice.Hash), (*[tokenLen]byte)(raw))
+		copy(raw[macAt:], mac[:])
+		c := parsed(base64.RawURLEncoding.EncodeToString(raw))
+		if _, found := keysA.Find(c, alice, nil, start, life); found != (other == version) {
+			t.Errorf("version %d: got %v", other, found)
+		}
+		if kept := strings.Contains(keysA.Issue(c, alice, start), c.texts[0]); kept != (other != version) {
+			t.Errorf("version %d: kept %v in a new cookie", other, kept)
+		}
+	}
+}
+
 // TestPrefersTokensThatStay checks which of several valid tokens is found. Otherwise two
 // servers with different secrets would replace each other's token with each request.
 func TestPrefersTokensThatStay(t *testing.T) {
@@ -207,15 +261,21 @@ func TestPrefersTokensThatStay(t *testing.T) {
 		{"first the new secret's", current + "." + old, 2, false},
 		{"two that stay", current + "." + second, 2, false},
 	} {
-		for range 2 {
+		for _, cached := range []string{"", old, current, second, old + "." + current} {
 			var cache Cache
-			for _, cached := range []string{"", old, current, second} {
-				keysBA.Find(parsed(cached), alice, &cache, start, life)
-				got, found := keysBA.Find(parsed(row.value), alice, &cache, start, life)
-				// Of two that stay, one that is cached can be preferred.
-				either := row.name == "two that stay" && found && !got.Renew
-				if !either && (!found || got.Nonce != nonceOf(row.nonce) || got.Renew != row.renew) {
-					t.Errorf("%s: got %v, %+v", row.name, found, got)
+			for _, text := range strings.Split(cached, ".") {
+				keysBA.Find(parsed(text), alice, &cache, start, life)
+			}
+			want := Token{nonceOf(row.nonce), row.renew}
+			if cached == second && row.value == current+"."+second {
+				want.Nonce = nonceOf(3) // of two that stay, the cached one is preferred
+			}
+			for range 2 {
+				if got, found := keysBA.Find(parsed(row.value), alice, &cache, start, life); !found || got != want {
+					t.Errorf("%s, cached %q: got %v %+v, want %+v", row.name, cached, found, got, want)
+				}
+				if row.value == current+"."+second {
+					break // now both are cached
 				}
 			}
 		}

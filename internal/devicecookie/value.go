@@ -8,9 +8,9 @@ const (
 	// MaxCandidates is the maximum number of tokens that a request is searched for.
 	MaxCandidates = 8
 
-	// MinTextLen and MaxTextLen are the limits for the length of a token, in characters.
-	// Later versions of tokens must keep them.
+	// MinTextLen is the minimum length of a token of any version, in characters.
 	MinTextLen = 32
+	// MaxTextLen is the maximum length of a token of any version, in characters.
 	MaxTextLen = 128
 )
 

@@ -131,6 +131,7 @@ func TestFirstLoginsDuringAFlood(t *testing.T) {
 		{"an office of 50 in one network, and a flood from one network", 1, 50, 1, 2 * (50 + 2)},
 		{"an office of 50 in one network, and a flood from many networks", connections, 50, 1, 2 * (connections + 50)},
 		{"50 newcomers of 50 networks, and a flood from one network", 1, 50, 50, 2 * (50 + 2)},
+		{"50 newcomers of 50 networks, and a flood from many networks: as if turns went round clients only", connections, 50, 50, connections + 50},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
