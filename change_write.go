@@ -106,14 +106,16 @@ func (h *Handler) passOn(store *userStore, client uint64, old digest) func(befor
 // fixOf returns what an administrator has to do if the server cannot replace a file.
 func fixOf(err error) string {
 	switch {
+	case errors.Is(err, errNotAFile):
+		return "move the users to a file"
 	case errors.Is(err, fs.ErrPermission):
 		return "let the server's user own the file, and write its directory"
 	case errors.Is(err, syscall.EROFS):
-		return "let the server write the directory: it is read-only, by its mount or by the systemd unit (ReadWritePaths)"
+		return "make the directory writable: mount it without ro, or add StateDirectory or ReadWritePaths to the systemd unit"
 	case errors.Is(err, fs.ErrNotExist):
 		return "restore the file; the users of its previous version can still log in"
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return "free space on the disk"
 	}
-	return "see the error"
+	return "do what the error says"
 }

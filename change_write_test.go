@@ -23,11 +23,12 @@ func TestChangePasswordFix(t *testing.T) {
 	}{
 		{fs.ErrPermission, "own the file"},
 		{syscall.EACCES, "own the file"},
-		{syscall.EROFS, "read-only"},
+		{syscall.EROFS, "make the directory writable"},
+		{errNotAFile, "move the users"},
 		{fs.ErrNotExist, "restore the file"},
 		{syscall.ENOSPC, "free space"},
 		{syscall.EDQUOT, "free space"},
-		{errors.New("a mount point"), "see the error"},
+		{errors.New("a mount point"), "what the error says"},
 	} {
 		if got := fixOf(fmt.Errorf("file: %w", test.err)); !strings.Contains(got, test.want) {
 			t.Errorf("%v: got %q, want %q", test.err, got, test.want)

@@ -2,6 +2,7 @@ package caddyhtpasswd
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // fileList is a pattern in the pool of sources: the files that match it now. Handlers with
@@ -48,7 +50,7 @@ type listedFile struct {
 func (s *sources) acquireList(pattern string, logger *zap.Logger) (list *fileList, release func() error, err error) {
 	source, err := follow.NewPattern(pattern)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%s: %w", shown.Text(pattern), err)
 	}
 	key := listKey{pattern, source.Name()}
 	value, isShared, err := s.pool.LoadOrNew(key, func() (caddy.Destructor, error) {

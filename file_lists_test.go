@@ -257,8 +257,8 @@ func TestPatternRefusesConfiguration(t *testing.T) {
 	for _, test := range []struct{ source, want string }{
 		{"DIR/none/*.u", "file " + s.dir + "/none/*.u: no file matches the pattern: directory '" + s.dir + "/none' does not exist"},
 		{"DIR/*.none", "file " + s.dir + "/*.none: no file matches the pattern"},
-		{"DIR/[", "file expected a pattern such as users.d/*.htpasswd, found the invalid element '['"},
-		{"DIR/**/*.u", "file expected a pattern such as users.d/*.htpasswd, found '**'"},
+		{"DIR/[", "file " + s.dir + "/[: expected a pattern such as users.d/*.htpasswd, found the invalid element '['"},
+		{"DIR/**/*.u", "file " + s.dir + "/**/*.u: expected a pattern such as users.d/*.htpasswd, found '**'"},
 		{"DIR/broken/*.u", s.dir + "/broken/b.u: no valid user:hash line"},
 		{"{env.HTPASSWD_UNSET}/*.u", "file path: evaluated placeholder {env.HTPASSWD_UNSET}"},
 	} {

@@ -33,7 +33,7 @@ func (s *userStore) newRehashWorker(shared *shared) *rehash.Worker {
 }
 
 // errNotAFile is the error for users that are not in a file.
-var errNotAFile = errors.New("the users are in the configuration, which the server does not change; move them to a file")
+var errNotAFile = errors.New("the users are in the configuration, which the server does not change")
 
 func (s *userStore) checkWritable() error {
 	path, ok := s.filePath()
@@ -92,6 +92,6 @@ func (s *userStore) reportRehash(r rehash.Report, logger *zap.Logger) {
 		logger.Info("weak password hashes replaced", file, zap.Int("users", r.Written))
 	case r.IsNew:
 		logger.Warn("cannot replace weak password hashes; logins still work", file, zap.Error(r.Err),
-			zap.String("fix", "let the server's user own the file and write its directory, or remove rehash"))
+			zap.String("fix", fixOf(r.Err)+", or remove rehash"))
 	}
 }

@@ -29,7 +29,7 @@ const maxPlaceholderFile = 1 << 20
 
 var (
 	errEmptyText = errors.New("expected the text of a password file, found an empty text; for no users, write a comment such as '# nobody'")
-	errPathUsers = errors.New("value looks like a path (not shown here); expected the text of a password file; for a file, write 'file' instead of 'users'")
+	errNotUsers  = errors.New("value is not the text of a password file (not shown here); expected lines such as user:hash, or one placeholder alone; for a file, write 'file <path>' instead of 'users'")
 )
 
 // usersText returns the text that the setting `users` stands for.
@@ -72,7 +72,7 @@ func (s *sources) acquireText(label, text string, logger *zap.Logger) (acquired[
 	if err := file.Reload(logger); err != nil {
 		switch {
 		case !htfile.IsTextNotPath(text):
-			err = fmt.Errorf("%s: %w", label, errPathUsers)
+			err = fmt.Errorf("%s: %w", label, errNotUsers)
 		case strings.HasSuffix(strings.TrimSpace(text), ";"):
 			err = fmt.Errorf("%w; lines end without a semicolon", err)
 		}

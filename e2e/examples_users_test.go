@@ -74,7 +74,9 @@ func TestExampleUsersFromEnvironment(t *testing.T) {
 	if out, ok := e.run(remove); !ok {
 		t.Fatalf("%s: %s", remove, out)
 	}
-	e.check([]exampleAnswer{{"curl -k -i -u dave:secret https://localhost:8443/", 401, "", nil}})
+	const refused = "curl -k -i -u dave:swordfish https://localhost:8443/"
+	eventually(t, "dave cannot log in any more", func() bool { return e.ask(refused).Status == 401 })
+	e.check([]exampleAnswer{{refused, 401, "", nil}})
 	e.checkAll()
 	if strings.Contains(e.log(), "$2y$") {
 		t.Errorf("the log shows a hash: %s", e.log())

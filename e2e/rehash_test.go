@@ -224,5 +224,12 @@ func TestExampleAccounts(t *testing.T) {
 	if out := run("curl localhost:2019/htpasswd"); !strings.Contains(out, `"rehash":{"pending":0}`) {
 		t.Errorf("got %s", out)
 	}
+	if out := run(`curl -k -u bob:swordfish -H "Origin: https://localhost:8443" -d current_password=swordfish -d new_password=orbit-walnut-kettle -d new_password_again=orbit-walnut-kettle https://localhost:8443/account/password`); !strings.Contains(out, ">The password of bob has been changed.<") {
+		t.Errorf("the form: got %s", out)
+	}
+	e.check([]exampleAnswer{
+		{"curl -k -i -u bob:swordfish https://localhost:8443/", 401, "", nil},
+		{"curl -k -u bob:orbit-walnut-kettle https://localhost:8443/", 0, "Hello, bob.\n", nil},
+	})
 	e.checkAll()
 }

@@ -148,7 +148,7 @@ func (p Policy) Problem(r Reason) string {
 func (p Policy) Advice(r Reason) string {
 	switch r {
 	case ReasonTooShort:
-		return fmt.Sprintf("use at least %d characters, for example several random words", p.MinLength)
+		return "use more, for example several random words"
 	case ReasonTooLong:
 		return fmt.Sprintf("use at most %d letters, digits and signs; letters with accents count as 2 or more", MaxBytes)
 	case ReasonControl:

@@ -428,7 +428,7 @@ func ExamplePolicy_Check() {
 		}
 	}
 	// Output:
-	// too_short: use at least 15 characters, for example several random words
+	// too_short: use more, for example several random words
 	// predictable: use a password that nobody else would choose, for example several random words
 	// accepted
 }

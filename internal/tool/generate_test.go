@@ -269,7 +269,7 @@ func TestGenerateForApache(t *testing.T) {
 // change_password would refuse, and sets them all the same.
 func TestWarningOfAPassword(t *testing.T) {
 	const (
-		short  = "Warning: the password has fewer than 15 characters; use at least 15 characters, for example several random words, or use --generate\n"
+		short  = "Warning: the password has fewer than 15 characters; use more, for example several random words, or use --generate\n"
 		common = "Warning: the password is easy to guess: it consists of common passwords, repetitions, or sequences of characters or keys; use a password that nobody else would choose, for example several random words, or use --generate\n"
 		name   = "Warning: the password is derived from the user name; use a password that nobody else would choose, for example several random words, or use --generate\n"
 		accent = "Warning: the password contains an accent as a separate character, which other devices may encode differently; use letters without accents, or type the password instead of pasting it, or use --generate\n"

@@ -23,10 +23,18 @@ func (r *fileReport) checkReplaceable(u *user.User) {
 	if err != nil || hasACL(dir) {
 		return
 	}
+	file, err := os.Stat(real)
+	if err != nil {
+		return
+	}
 	dirOwner, dirGroup := follow.OwnerOf(dir)
 	switch {
 	case r.MountPoint:
 		r.NotReplaceable = "it is mounted as a single file"
+	case isReadOnly(dir):
+		r.NotReplaceable = "its directory is read-only"
+	case hasLinks(file):
+		r.NotReplaceable = "it has hard links"
 	case r.Owner != u.Username:
 		r.NotReplaceable = "it belongs to " + shown.Text(r.Owner)
 	case !isMember(u, r.Group):

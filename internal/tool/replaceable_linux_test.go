@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestCheckReplaceable checks what the report says about a user who stands for caddy.
@@ -56,6 +58,27 @@ func TestCheckReplaceable(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a hard link", func(t *testing.T) {
+		path := writeFile(t, toolFile)
+		must(t, os.Link(path, path+".link"))
+		r := newFileReport(path)
+		if r.checkReplaceable(server); r.NotReplaceable != "it has hard links" || *r.Replaceable {
+			t.Errorf("got %q", r.NotReplaceable)
+		}
+	})
+	t.Run("a read-only directory", func(t *testing.T) {
+		path := writeFile(t, toolFile)
+		dir := filepath.Dir(path)
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			t.Skipf("no mounts: %v", err)
+		}
+		t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+		must(t, unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		r := newFileReport(path)
+		if r.checkReplaceable(server); r.NotReplaceable != "its directory is read-only" || *r.Replaceable {
+			t.Errorf("got %q", r.NotReplaceable)
+		}
+	})
 	t.Run("a mount point", func(t *testing.T) {
 		r := newFileReport(writeFile(t, toolFile))
 		r.MountPoint = true
