@@ -50,10 +50,15 @@ func (h *Handler) servePasswordPage(w http.ResponseWriter, r *http.Request, sent
 	return p.write(http.StatusMethodNotAllowed, passwordpage.Page{Problem: "Open this page in a browser to change the password.", IsFinal: true})
 }
 
+// path returns the path of the user's file, or false if the user is in no file.
+func (p *pageRequest) path() (path string, ok bool) {
+	return p.users.now().find([]byte(p.user)).store.filePath()
+}
+
 // show answers a GET: with the form, or with the reason why the password cannot be
 // changed.
 func (p *pageRequest) show() error {
-	if path, ok := p.users.now().find([]byte(p.user)).store.filePath(); !ok {
+	if path, ok := p.path(); !ok {
 		_, err := p.noFile()
 		return err
 	} else if err := htedit.Check(path); err != nil {
@@ -75,6 +80,9 @@ func (p *pageRequest) post() (changeResult, error) {
 	}
 	if form.User != "" && form.User != passwordpage.ShownUser(p.user) {
 		return changeBadForm, p.write(http.StatusConflict, passwordpage.Page{Problem: "The form was for another user than the one who is logged in now. Nothing was changed."})
+	}
+	if _, ok := p.path(); !ok {
+		return p.noFile()
 	}
 	page := passwordpage.Page{}
 	policy := p.ChangePassword.policy()

@@ -201,8 +201,8 @@ func (l *fileList) reloadFiles(logger *zap.Logger) error {
 		})
 	}
 	reloads.Wait()
-	isListed := true
 	for i, err := range errs {
+		isListed := true
 		if errors.Is(err, fs.ErrNotExist) { // removed since it was listed
 			if err := l.Reload(logger); err != nil {
 				return err

@@ -287,6 +287,16 @@ func TestPatternRefusesConfiguration(t *testing.T) {
 	s.write("b.u", "bob"+shaLine)
 	s.wants(resultPassed, "bob")
 
+	s.remove("a.u") // and another file is broken: the configuration is still refused
+	s.write("b.u", "<html>")
+	list := s.users.listed.parts[0].list
+	if err := list.reloadFiles(zap.NewNop()); err == nil || !strings.Contains(err.Error(), s.path("b.u")) {
+		t.Errorf("got error %v, want one about b.u", err)
+	}
+	s.write("a.u", "alice"+shaLine)
+	s.write("b.u", "bob"+shaLine)
+	s.wants(resultPassed, "alice", "bob")
+
 	h = &Handler{Files: []string{s.path("a.u")}, GroupFiles: []string{s.path("*.groups")}}
 	if err := h.Provision(configContext(t)); err == nil || !strings.Contains(err.Error(), "group_file") || !strings.Contains(err.Error(), "expected the path of one file") {
 		t.Errorf("got error %v, want one that group_file takes no pattern", err)

@@ -14,29 +14,34 @@ func (h *Handler) provisionRehash() {
 		return
 	}
 	h.rehashCost, h.rehashed.shared = cmp.Or(h.Rehash.Cost, minRehashCost), h.shared
-	h.users.eachVersion(h.rehashed.set)
-	h.toRelease(func() error { h.rehashed.set(nil); return nil })
+	end := h.users.eachVersion(h.rehashed.set)
+	h.toRelease(func() error { end(); return nil })
 }
 
 // rehashedStores are the stores in which a handler replaces weak hashes.
 type rehashedStores struct {
 	shared *shared
-	stores userStores
+	stores userStores // each once
 }
 
-// set takes over the current stores of the handler.
+// set takes over the current stores of the handler, which can have a store twice.
 func (r *rehashedStores) set(stores userStores) {
+	var current userStores
 	for _, s := range stores {
+		if slices.Contains(current, s) {
+			continue
+		}
+		current = append(current, s)
 		if !slices.Contains(r.stores, s) {
 			s.useRehash(r.shared)
 		}
 	}
 	for _, s := range r.stores {
-		if !slices.Contains(stores, s) {
+		if !slices.Contains(current, s) {
 			s.rehash.handlers.Add(-1)
 		}
 	}
-	r.stores = stores
+	r.stores = current
 }
 
 // rehashIfWeak replaces the hash of a user whose login has just passed, if it is weak. It

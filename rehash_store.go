@@ -22,18 +22,27 @@ func (s *userStore) useRehash(shared *shared) {
 }
 
 func (s *userStore) newRehashWorker(shared *shared) *rehash.Worker {
-	g := shared.guard
 	return rehash.New(rehash.Config{
-		Check:   s.checkWritable,
-		Make:    g.makeHashIdle,
+		Check: s.checkWritable,
+		Make: func(ctx context.Context, cost int, password []byte) (string, error) {
+			if !s.rehash.isUsed() {
+				return "", errNotUsed
+			}
+			return shared.guard.makeHashIdle(ctx, cost, password)
+		},
 		Replace: s.replaceHashes,
 		Report:  func(r rehash.Report) { s.reportRehash(r, shared.active.get().logger) },
-		Room:    &g.rehash,
+		Room:    &shared.guard.rehash,
 	})
 }
 
-// errNotAFile is the error for users that are not in a file.
-var errNotAFile = errors.New("the users are in the configuration, which the server does not change")
+var (
+	// errNotAFile is the error for users that are not in a file.
+	errNotAFile = errors.New("the users are in the configuration, which the server does not change")
+
+	// errNotUsed is the error after a reload without rehash, while logins still wait.
+	errNotUsed = errors.New("no handler replaces weak hashes any more")
+)
 
 func (s *userStore) checkWritable() error {
 	path, ok := s.filePath()
@@ -91,7 +100,10 @@ func (s *userStore) reportRehash(r rehash.Report, logger *zap.Logger) {
 	case r.Err == nil:
 		logger.Info("weak password hashes replaced", file, zap.Int("users", r.Written))
 	case r.IsNew:
-		logger.Warn("cannot replace weak password hashes; logins still work", file, zap.Error(r.Err),
-			zap.String("fix", fixOf(r.Err)+", or remove rehash"))
+		fix := fixOf(r.Err)
+		if s.isText {
+			fix = "move the users to a file"
+		}
+		logger.Warn("cannot replace weak password hashes; logins still work", file, zap.Error(r.Err), zap.String("fix", fix+", or remove rehash"))
 	}
 }

@@ -23,16 +23,15 @@ func (s *userSources) now() userStores {
 	return *s.listed.current.Load()
 }
 
-// eachVersion calls use with the stores of the sources, now and whenever they change.
-func (s *userSources) eachVersion(use func(userStores)) {
+// eachVersion calls use with the stores of the sources, now and whenever they change, one
+// call at a time. end makes the last call, without stores.
+func (s *userSources) eachVersion(use func(userStores)) (end func()) {
 	if s.listed == nil {
 		use(s.fixed)
-		return
+		return func() { use(nil) }
 	}
-	s.listed.mu.Lock()
-	defer s.listed.mu.Unlock()
-	s.listed.use = use
-	use(s.now())
+	s.listed.eachVersion(use)
+	return s.listed.endVersions
 }
 
 // await waits until patterns and files that have changed are read.
@@ -97,6 +96,20 @@ func (u *listedUsers) observe() {
 		}
 	}
 	u.update()
+}
+
+func (u *listedUsers) eachVersion(use func(userStores)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.use = use
+	use(*u.current.Load())
+}
+
+func (u *listedUsers) endVersions() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.use(nil)
+	u.use = nil
 }
 
 // close ends what observe has begun.
@@ -173,7 +186,6 @@ func (s userStores) warnOfShadowed(logger *zap.Logger, known map[string]int) map
 
 // shadowed returns how many users of each source are already in an earlier one.
 func (s userStores) shadowed() []int {
-	const few = 4 // sources, for which no index is needed
 	shadowed := make([]int, len(s))
 	seen := make(map[string]bool) // users of earlier sources
 	for i, store := range s {
@@ -181,7 +193,7 @@ func (s userStores) shadowed() []int {
 		for j := range users {
 			name := users[j].Name
 			switch {
-			case len(s) <= few:
+			case len(s) <= fewStores: // no index is needed
 				if s[:i].has(name) {
 					shadowed[i]++
 				}

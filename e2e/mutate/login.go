@@ -185,7 +185,7 @@ var guardMutations = []mutation{
 
 // memoryMutations are in the lookup of users, and in what is cached for them.
 var memoryMutations = []mutation{
-	{old: "return lookup{store, table, e}", new: "defer func() { _ = e }()", fault: "no user is found"},
+	{old: "found = lookup{store, table, e}", new: "found.table = table", fault: "no user is found"},
 	{old: "for _, store := range s {\n\t\ttable := store.current.Load()\n\t\tif e", new: "for i := range s {\n\t\tstore := s[len(s)-1-i]\n\t\ttable := store.current.Load()\n\t\tif e", fault: "the last file that names a user decides"},
 	{old: "return l.entry.exists() && l.entry.State == htfile.StateUsable }", new: "return l.entry.exists() }", fault: "locked users are usable"},
 	{old: "case l.entry.State == htfile.StateLocked:\n\t\treturn resultLockedUser", new: "case false:\n\t\treturn resultLockedUser", fault: "a locked user has a wrong password"},
