@@ -93,13 +93,14 @@ type sentDevices struct {
 	token  deviceToken         // of the login that is being decided
 	due    *devicecookie.Owner // whom the last login should issue a token for; nil for nobody
 	answer *deviceAnswer       // nil until it is needed
+
+	isRefused bool // a handler has refused the request, so no token is issued
 }
 
 // deviceAnswer says which tokens the response issues.
 type deviceAnswer struct {
-	owners    []*devicecookie.Owner
-	maxAge    time.Duration // of the cookie
-	isRefused bool          // a handler has refused the request, so none is issued
+	owners []*devicecookie.Owner
+	maxAge time.Duration // of the cookie
 }
 
 // of returns the cookies with a name, or nil if no handler with this name has run.
@@ -117,18 +118,10 @@ func (d *sentDevices) search(name string) *sentDevices {
 	return d
 }
 
-// response returns d.answer, which is created if necessary.
-func (d *sentDevices) response() *deviceAnswer {
-	if d.answer == nil {
-		d.answer = new(deviceAnswer)
-	}
-	return d.answer
-}
-
 // refuse records that the request is refused.
 func (d *sentDevices) refuse() {
 	for ; d != nil; d = d.next {
-		d.response().isRefused = true
+		d.isRefused = true
 	}
 }
 

@@ -25,15 +25,18 @@ func (h *Handler) issueDevice(w http.ResponseWriter, r *http.Request, sent *sent
 	if !isEncrypted(r) || isCrossSite(r) || !h.guard.hasTokenFor(owner) {
 		return w
 	}
-	response := d.response()
-	response.maxAge = max(response.maxAge, h.device.maxAge)
-	response.owners = append(response.owners, owner)
-	if len(response.owners) > 1 {
-		return w // the handler before has wrapped it
+	isWrapped := d.answer != nil // by a handler before
+	if !isWrapped {
+		d.answer = new(deviceAnswer)
+	}
+	d.answer.maxAge = max(d.answer.maxAge, h.device.maxAge)
+	d.answer.owners = append(d.answer.owners, owner)
+	if isWrapped {
+		return w
 	}
 	g := h.guard
 	return newHeaderHook(w, func(status int) {
-		if !response.isRefused && mayCarryToken(status, w.Header()) {
+		if !d.isRefused && mayCarryToken(status, w.Header()) {
 			g.setDeviceCookie(w.Header(), d)
 		}
 	})

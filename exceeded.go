@@ -216,8 +216,9 @@ func (g *guard) allKeys(yield func(scope, uint64) bool) {
 }
 
 // keysOf yields the keys of a client, given by its address, or of a user in all files,
-// and the keys of their logins, and those of exceeded limits of device cookies. If the name of a user is an address, keysOf yields the
-// keys of the client and the user, and the key of their login twice.
+// and the keys of their logins. For a user, it also yields the keys of device cookies whose
+// limits are exceeded. If the name of a user is an address, keysOf yields the keys of the
+// client and the user, and the key of their login twice.
 func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 	return func(yield func(scope, uint64) bool) {
 		for s, notes := range g.notes() {

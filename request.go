@@ -78,7 +78,8 @@ func (*sentAuthorization) Format(fmt.State, rune) {}
 func (*sentAuthorization) String() string { return "" }
 
 // takeCredentials removes Basic credentials from the request, given the values of its
-// Authorization header, and the device cookies of a name, unless the name is empty. It changes the header in place, because the error routes see the
+// Authorization header. Unless the name of a cookie is empty, it also removes the device
+// cookies of that name. It changes the header in place, because the error routes see the
 // same header and can proxy it to another server. If an earlier handler has already taken
 // the client's credentials, only the same ones are removed again. Others were added by
 // handlers in between, and stay.

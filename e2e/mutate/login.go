@@ -244,7 +244,7 @@ var deviceMutations = []mutation{
 		equivalent: "setDeviceCookie counts again; this only spares the wrapper"},
 	{old: "if !isEncrypted(r) || isCrossSite(r) ||", new: "if isCrossSite(r) ||", fault: "a cookie is issued over plain HTTP"},
 	{old: "if !isEncrypted(r) || isCrossSite(r) ||", new: "if !isEncrypted(r) ||", fault: "a page of another site gets a cookie issued"},
-	{old: "if !response.isRefused && may", new: "if may", fault: "a request that the second handler refuses gets a cookie"},
+	{old: "if !d.isRefused && may", new: "if may", fault: "a request that the second handler refuses gets a cookie"},
 	{old: "case status == http.StatusSwitchingProtocols, status == http.StatusNotModified,", new: "case status == http.StatusSwitchingProtocols,", fault: "an answer 304 gets a cookie"},
 	{old: "if d.take(r, name); s.devices.of(name) == nil {", new: "if d.take(r, name); true {", fault: "a second handler does not find the cookies that the first one has taken"},
 }
