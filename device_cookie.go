@@ -207,8 +207,9 @@ func (d *deviceMemories) rehashed(user, old, hash string) {
 // deviceGuard is the part of the guard for device cookies. Its memory use is fixed.
 type deviceGuard struct {
 	// The numbers of open guesses, by token. Tokens that share a place are held to
-	// stricter limits while both are used at the same time.
-	guesses [1 << 12]atomic.Int32
+	// stricter limits while both are used at the same time. There are many places: a user
+	// with many tokens, and with as many tasks as the hash queue accepts, fills few.
+	guesses [1 << 16]atomic.Int32
 
 	keys   atomic.Pointer[deviceSigners]
 	issued func() *ratelimit.Counter // tokens, by user

@@ -233,6 +233,7 @@ func (q *Queue[K, V]) dispatch() {
 		}
 		run, err := w.Start()
 		if err != nil {
+			q.turns.giveBack(w)
 			q.remove(w)
 			w.done <- result[V]{err: err}
 			continue

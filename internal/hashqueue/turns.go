@@ -107,6 +107,17 @@ func (t *turns[K, V]) next() *waiter[K, V] {
 	return others.next()
 }
 
+// giveBack returns the turn of a task that was not started. Otherwise tasks that are refused
+// when their turn comes would use up the turns that preferred tasks leave to others.
+func (t *turns[K, V]) giveBack(w *waiter[K, V]) {
+	switch {
+	case !w.IsPreferred:
+		t.passedOthers = preferredTurns
+	case t.passedOthers > 0:
+		t.passedOthers--
+	}
+}
+
 // nextOfOthers returns the round of the next task that is not preferred, or nil if none
 // waits.
 func (t *turns[K, V]) nextOfOthers() *round[K, V] {

@@ -1,6 +1,7 @@
 package hashqueue
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -47,6 +48,33 @@ func TestPreferredTasksComeFirst(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRefusedTasksUseNoTurn refuses tasks when their turn comes. The next task of the same
+// kind gets the turn.
+func TestRefusedTasksUseNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(1)
+		go q.Do(t.Context(), taskOf('z', "first", time.Second, new(int)))
+		synctest.Wait()
+		var order []string
+		var group sync.WaitGroup
+		for _, name := range strings.Fields("A- A1 A2 A3 A4 A5 A6 A7 b- c- d- e1 b2") {
+			task := startingWith(func() { order = append(order, name) }, taskOf(uint64(name[0]), name, time.Millisecond, new(int)))
+			task.IsPreferred = unicode.IsUpper(rune(name[0]))
+			if name[1] == '-' {
+				task.Start = func() (func() string, error) { return nil, errors.New("refused") }
+			}
+			group.Go(func() { q.Do(t.Context(), task) })
+			synctest.Wait()
+		}
+		group.Wait()
+		checkIdle(t, q)
+		got := strings.Join(order, " ")
+		if want := "A1 A2 A3 e1 A4 A5 A6 b2 A7"; got != want {
+			t.Errorf("got the order %s, want %s", got, want)
+		}
+	})
 }
 
 // TestDemotedClientsComeAfterPreferredOnes checks that both ratios hold together: of the
