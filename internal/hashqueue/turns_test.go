@@ -189,7 +189,9 @@ func TestFirstLoginsDuringAFlood(t *testing.T) {
 					})
 				}
 				time.Sleep(time.Second)
+				q.mu.Lock()
 				begun := started
+				q.mu.Unlock()
 				for i := range test.newcomers {
 					office.Go(func() {
 						task := startingWith(func() { last = started + 1 }, taskOf(uint64(1+i), fmt.Sprint("n", i), time.Millisecond, &started))
