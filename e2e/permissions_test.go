@@ -42,6 +42,7 @@ var permissionCommands = map[string][]string{
 		"sudo install -o caddy -g caddy -m 640 /etc/caddy/.htpasswd /var/lib/caddy-htpasswd/users",
 		"sudo caddy htpasswd --check /var/lib/caddy-htpasswd/users",
 	},
+	"TestPermissionsRehashWithNginx": {"sudo chgrp -R www-data /var/lib/caddy-htpasswd"},
 }
 
 var _ = func() bool {

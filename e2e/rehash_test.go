@@ -191,6 +191,31 @@ func TestPermissionsRehash(t *testing.T) {
 	}
 }
 
+// TestPermissionsRehashWithNginx gives the directory and the file to the group of nginx.
+// The file keeps this group when the server replaces it.
+func TestPermissionsRehashWithNginx(t *testing.T) {
+	p := newPermissions(t)
+	dir := filepath.Join(p.dir, "own")
+	must(t, os.Mkdir(dir, 0o750))
+	must(t, os.Chown(dir, caddyID, caddyID))
+	p.users = filepath.Join(dir, "users")
+	must(t, os.WriteFile(p.users, []byte(alice), 0o640))
+	must(t, os.Chown(p.users, caddyID, caddyID))
+	p.run(permissionCommands["TestPermissionsRehashWithNginx"][0], "/var/lib/caddy-htpasswd", dir, "www-data", fmt.Sprint(wwwDataID))
+	s := p.start(p.server(strings.Replace(p.site(), p.users, p.users+"\n\t\trehash", 1)), wwwDataID)
+	eventually(t, "the hash is replaced", func() bool {
+		return isIn(s) && strings.HasPrefix(readText(t, p.users), "alice:$2y$10$")
+	})
+	info, err := os.Stat(p.users)
+	must(t, err)
+	if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o640 || stat.Uid != caddyID || stat.Gid != wwwDataID {
+		t.Errorf("got %v of %d:%d, want mode, owner and group unchanged", info.Mode(), stat.Uid, stat.Gid)
+	}
+	if out, err := p.as(panelID, []uint32{wwwDataID}, "cat", p.users).CombinedOutput(); err != nil {
+		t.Errorf("a member of the group cannot read the file: %s", out)
+	}
+}
+
 // TestExampleAccounts runs the commands of the text.
 func TestExampleAccounts(t *testing.T) {
 	parallel(t)
