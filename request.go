@@ -77,6 +77,13 @@ func (*sentAuthorization) Format(fmt.State, rune) {}
 // String implements fmt.Stringer, which placeholders use.
 func (*sentAuthorization) String() string { return "" }
 
+// origin says where a login comes from, and which host it asks for.
+type origin struct {
+	ip      string       // "" for a client without an address
+	host    string       // only for the log: the client chooses it
+	devices *sentDevices // nil if the handler has no device cookies
+}
+
 // takeCredentials removes Basic credentials from the request, given the values of its
 // Authorization header. Unless the name of a cookie is empty, it also removes the device
 // cookies of that name. It changes the header in place, because the error routes see the

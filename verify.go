@@ -69,13 +69,6 @@ const maxRounds = 32
 // errStale is the error of an attempt whose user's line has changed.
 var errStale = errors.New("the password file has changed")
 
-// origin says where a login comes from, and which host it asks for.
-type origin struct {
-	ip      string       // "" for a client without an address
-	host    string       // only for the log: the client chooses it
-	devices *sentDevices // nil if the handler has no device cookies
-}
-
 // check compares credentials with the files. An error says that the password was
 // not checked to the end.
 //

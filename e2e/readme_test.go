@@ -132,8 +132,8 @@ func TestDirectiveExamples(t *testing.T) {
 	names["/etc/caddy/guests.htpasswd"] = names["/etc/caddy/.htpasswd"]
 	names["{env.HTPASSWD}"] = "{file." + names["/etc/caddy/.htpasswd"] + "}"
 	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| `([^`]+)` \\|$").FindAllStringSubmatch(readText(t, directivePage), -1)
-	if len(rows) != 16 {
-		t.Errorf("got %d examples, want 18", len(rows))
+	if len(rows) != 19 {
+		t.Errorf("got %d examples, want 19", len(rows))
 	}
 	for _, row := range rows {
 		subdirective, example := row[1], row[2]

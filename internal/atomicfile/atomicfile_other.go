@@ -54,6 +54,7 @@ type OwnerError struct {
 	Advice   string
 }
 
+// Error returns "".
 func (*OwnerError) Error() string { return "" }
 
 // Unwrap returns nil.

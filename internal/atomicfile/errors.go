@@ -17,10 +17,12 @@ type OwnerError struct {
 	err      error
 }
 
+// Error returns the error with the advice.
 func (e *OwnerError) Error() string {
 	return fmt.Sprintf("%s: replacing it would change its owner (%d:%d); %s: %s", e.Path, e.UID, e.GID, e.Advice, e.err)
 }
 
+// Unwrap returns the cause.
 func (e *OwnerError) Unwrap() error { return e.err }
 
 func (f *File) ownerError(err error) error {

@@ -197,7 +197,7 @@ func TestEveryReasonHasTexts(t *testing.T) {
 	if defaultPolicy.Problem(ReasonNone)+defaultPolicy.Advice(ReasonNone) != "" {
 		t.Error("an accepted password has a text")
 	}
-	if got := (Policy{MinLength: 9}).Advice(ReasonTooShort); !strings.Contains(got, "at least 9 characters") {
+	if got := (Policy{MinLength: 9}).Problem(ReasonTooShort); !strings.Contains(got, "fewer than 9 characters") {
 		t.Error(got)
 	}
 }

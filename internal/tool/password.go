@@ -43,7 +43,8 @@ func (t *tool) newHash(ctx context.Context, name string, args []string) (hash st
 	if err := t.checkPassword(password); err != nil {
 		return "", nil, err
 	}
-	hash, err = interruptible(ctx, func() (string, error) { return crypt.Make(t.format, cost, password) })
+	plain := password // the results change while the function still runs after an interruption
+	hash, err = interruptible(ctx, func() (string, error) { return crypt.Make(t.format, cost, plain) })
 	switch {
 	case errors.Is(err, crypt.ErrPasswordTooLong):
 		return "", nil, failed(ExitTooLong, "%s", err)
