@@ -17,27 +17,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/crypt"
 )
 
-// busy takes the only worker slot of a handler with a hash for a user nobody
-// has, until hashTime is over.
-func (h *flooded) busy() {
-	h.t.Helper()
-	go h.login("203.0.113.1", "busy", fmt.Sprint(time.Now()))
-	synctest.Wait()
-}
-
-// expectAtOnce expects an answer that needs no hash, while the only worker slot is busy.
-func (h *flooded) expectAtOnce(ip, user, password, want string) {
-	h.t.Helper()
-	h.busy()
-	start, before := time.Now(), h.cost().hashes
-	h.expect(ip, user, password, want)
-	if took, n := time.Since(start), h.cost().hashes-before; took != 0 || n != 0 {
-		h.t.Errorf("%s from %s with %q: got the answer after %s and %d hashes, want it at once", user, ip, password, took, n)
-	}
-	time.Sleep(hashTime)
-	synctest.Wait() // the slot is free again
-}
-
 // TestRefusalsNeedNoWorker has logins refused while the only worker slot is busy. A
 // refusal without a hash does not wait in the hash queue.
 func TestRefusalsNeedNoWorker(t *testing.T) {
