@@ -715,3 +715,11 @@ func (h *flooded) expectAtOnce(ip, user, password, want string) {
 	time.Sleep(hashTime)
 	synctest.Wait() // the slot is free again
 }
+
+// makeOf returns a hash of a password.
+func makeOf(t testing.TB, format string, cost int, password string) string {
+	t.Helper()
+	hash, err := crypt.Make(format, cost, []byte(password))
+	must(t, err)
+	return hash
+}

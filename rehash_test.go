@@ -30,14 +30,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rehash"
 )
 
-// makeOf returns a hash of a password.
-func makeOf(t testing.TB, format string, cost int, password string) string {
-	t.Helper()
-	hash, err := crypt.Make(format, cost, []byte(password))
-	must(t, err)
-	return hash
-}
-
 // makeQuickly replaces the hashes that a guard makes by others that are not replaced, and
 // take a few milliseconds. It returns how often each password was hashed.
 func makeQuickly(g *guard) (made func() map[string]int) {
