@@ -89,15 +89,11 @@ http://localhost:{http} {
 		}
 		p.screenshot("change-password")
 		p.press(kb.Tab)
-		if got := p.focused(); got != "username" {
-			t.Errorf("the first Tab leads to %q, want the user name", got)
-		}
+		eventually(t, "the focus is on username", func() bool { return p.focused() == "username" })
 
 		p.press(kb.Tab, "wrong", kb.Tab, newPassword, kb.Tab, newPassword, kb.Enter)
 		p.title("Error: Change password")
-		if got := p.focused(); got != "current_password" {
-			t.Errorf("after a wrong password, the focus is on %q", got)
-		}
+		eventually(t, "the focus is on current_password", func() bool { return p.focused() == "current_password" })
 		p.screenshot("change-password-wrong")
 
 		p.press("secret", kb.Tab, "aaaaaaaaaaaaaaaa", kb.Tab, "aaaaaaaaaaaaaaaa", kb.Enter)
@@ -118,9 +114,7 @@ http://localhost:{http} {
 		p.press(kb.Tab, kb.Tab, "secret", kb.Tab, newPassword, kb.Tab, newPassword, kb.Tab, " ") // the button
 		p.title("Password changed")
 		p.screenshot("change-password-changed")
-		if got := p.focused(); got != "changed" {
-			t.Errorf("after the change, the focus is on %q", got)
-		}
+		eventually(t, "the focus is on changed", func() bool { return p.focused() == "changed" })
 		if got := p.asked(); len(got) != 0 {
 			t.Errorf("the browser has asked %d times before the user goes on", len(got))
 		}
@@ -200,9 +194,7 @@ http://localhost:{http} {
 		if status, _ := p.open(page, login{"alice", newPassword}); status != 503 {
 			t.Errorf("got %d, want 503", status)
 		}
-		if got := p.focused(); got != "problem" {
-			t.Errorf("the focus is on %q", got)
-		}
+		eventually(t, "the focus is on problem", func() bool { return p.focused() == "problem" })
 		p.screenshot("change-password-not-writable")
 	})
 	if said := s.process.Said(); strings.Contains(said, newPassword) || strings.Contains(said, "$2y$") {
