@@ -187,17 +187,12 @@ func (g *guard) isCurrentNote(s scope, note exceededNote) bool {
 	if s == scopeClient && note.deviceOf == 0 {
 		return true
 	}
+	want := cmp.Or(note.deviceOf, note.key)
 	for key := range g.userKeys(note.user) {
-		if note.deviceOf != 0 {
-			if key == note.deviceOf {
-				return true
-			}
-			continue
-		}
-		if s == scopeLogin {
+		if s == scopeLogin && note.deviceOf == 0 {
 			key = loginKey(key, g.client(note.ip))
 		}
-		if key == note.key {
+		if key == want {
 			return true
 		}
 	}

@@ -30,9 +30,8 @@ type guard struct {
 	seed     maphash.Seed // of the keys
 
 	// Tests replace these.
-	verify   func(class crypt.Class, hash string, password []byte) bool
-	makeHash func(format string, cost int, password []byte) (string, error)
-
+	verify     func(class crypt.Class, hash string, password []byte) bool
+	makeHash   func(format string, cost int, password []byte) (string, error)
 	makeBcrypt func(cost int, password []byte, yield func()) (string, error)
 
 	failures [scopeCount]*ratelimit.Counter

@@ -100,10 +100,6 @@ func (s *userStore) reportRehash(r rehash.Report, logger *zap.Logger) {
 	case r.Err == nil:
 		logger.Info("weak password hashes replaced", file, zap.Int("users", r.Written))
 	case r.IsNew:
-		fix := fixOf(r.Err)
-		if s.isText {
-			fix = "move the users to a file"
-		}
-		logger.Warn("cannot replace weak password hashes; logins still work", file, zap.Error(r.Err), zap.String("fix", fix+", or remove rehash"))
+		logger.Warn("cannot replace weak password hashes; logins still work", file, zap.Error(r.Err), zap.String("fix", fixOf(r.Err)+", or remove rehash"))
 	}
 }

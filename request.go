@@ -99,8 +99,7 @@ func takeCredentials(r *http.Request, values []string, cookie string) *sentAutho
 		if vars != nil {
 			vars[sentAuthorizationVar] = sent
 		}
-	}
-	if isTaken && cookie != "" {
+	} else if cookie != "" {
 		sent.takeMore(r, cookie)
 	}
 	if len(values) == 0 {

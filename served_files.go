@@ -7,8 +7,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/routes"
 )
@@ -106,7 +104,7 @@ func absoluteHide(hide []string) []string {
 // absolutePath replaces global placeholders and makes a path absolute. It returns false
 // if the path has other placeholders, which depend on the request.
 func absolutePath(name string) (string, bool) {
-	name, err := caddy.NewReplacer().ReplaceOrErr(name, true, true)
+	name, err := fileName(name)
 	if err != nil {
 		return "", false
 	}
