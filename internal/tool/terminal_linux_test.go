@@ -140,6 +140,15 @@ func (s *screen) press(keys string) {
 	must(s.t, err)
 }
 
+// sets types a new password, and types it again.
+func (s *screen) sets(password string) {
+	s.t.Helper()
+	s.asked("New password: ", 1)
+	s.press(password + "\n")
+	s.asked("Re-type new password: ", 1)
+	s.press(password + "\n")
+}
+
 // ends waits for the end of the process, and checks its exit code, that the
 // terminal is restored, and that no password was shown.
 func (s *screen) ends(code ExitCode) {
@@ -169,10 +178,7 @@ func TestPrompts(t *testing.T) {
 	t.Run("twice", func(t *testing.T) {
 		path := newFile(t)
 		s := onScreen(t, "", "-C4", path, "carl")
-		s.asked("New password: ", 1)
-		s.press("canary pä$s\n")
-		s.asked(second, 1)
-		s.press("canary pä$s\n")
+		s.sets("canary pä$s")
 		s.shows("Adding password for user carl", 1)
 		s.shows("Warning: the password has fewer than 15 characters; ", 1)
 		s.ends(0)
@@ -181,10 +187,7 @@ func TestPrompts(t *testing.T) {
 	t.Run("a good password, without a warning", func(t *testing.T) {
 		path := newFile(t)
 		s := onScreen(t, "", "-C4", path, "carl")
-		s.asked("New password: ", 1)
-		s.press("canary of nine blue lamps\n")
-		s.asked(second, 1)
-		s.press("canary of nine blue lamps\n")
+		s.sets("canary of nine blue lamps")
 		s.shows("Adding password for user carl", 1)
 		s.shows("Warning", 0)
 		s.ends(0)
@@ -201,10 +204,7 @@ func TestPrompts(t *testing.T) {
 	t.Run("standard input is redirected", func(t *testing.T) {
 		path := newFile(t)
 		s := onScreen(t, "not this\n", "-C4", path, "carl")
-		s.asked("New password: ", 1)
-		s.press("canary\n")
-		s.asked(second, 1)
-		s.press("canary\n")
+		s.sets("canary")
 		s.ends(0)
 		checks(t, path, "canary", 0)
 	})
@@ -271,10 +271,7 @@ func TestPrompts(t *testing.T) {
 	t.Run("standard error is redirected", func(t *testing.T) {
 		path := newFile(t)
 		s := onScreenWith(t, func(cmd *exec.Cmd) { cmd.Stderr = nil }, "-C4", path, "carl")
-		s.asked("New password: ", 1)
-		s.press("canary\n")
-		s.asked(second, 1)
-		s.press("canary\n")
+		s.sets("canary")
 		s.ends(0)
 		checks(t, path, "canary", 0)
 	})
@@ -304,10 +301,7 @@ func TestPrompts(t *testing.T) {
 	}
 	t.Run("standard output has only the line", func(t *testing.T) {
 		s := onScreen(t, "", "-nC4", "carl")
-		s.asked("New password: ", 1)
-		s.press("canary\n")
-		s.asked(second, 1)
-		s.press("canary\n")
+		s.sets("canary")
 		s.shows("carl:$2y$04$", 1)
 		s.ends(0)
 	})
