@@ -60,7 +60,7 @@ func TestRehashOfAPattern(t *testing.T) {
 		t.Error("the removed file is still used")
 	}
 	b := s.users.now()[0]
-	must(t, s.Handler.Cleanup())
+	must(t, s.Cleanup())
 	if n := b.rehash.handlers.Load(); n != 0 {
 		t.Errorf("after the end, %d handlers use the file", n)
 	}
@@ -145,7 +145,7 @@ func TestRehashIsTakenAway(t *testing.T) {
 	<-began
 	s.passes("bob", "secret")
 	store := s.users.fixed[0]
-	must(t, s.Handler.Cleanup())
+	must(t, s.Cleanup())
 	close(goOn)
 	eventually(t, "no login waits", func() bool { pending, _ := store.rehash.worker.Load().State(); return pending == 0 })
 	if readText(t, path) != text {

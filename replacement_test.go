@@ -43,7 +43,7 @@ func TestReplacements(t *testing.T) {
 			for _, text := range test.versions {
 				_ = store.load(text, unlimitedGuard.settings().logger)
 			}
-			clients := store.current.Load().find([]byte("alice")).userMemory.recognized()
+			clients := store.current.Load().find([]byte("alice")).recognized()
 			if isAdopted := clients != nil && clients.place(1) >= 0; calls > 0 != test.adopted || test.adopted && !isAdopted || len(store.pending.byNew) != test.expected {
 				t.Errorf("got %d calls, recognized %t, %d still expected, want adopted %t, %d", calls, isAdopted, len(store.pending.byNew), test.adopted, test.expected)
 			}

@@ -92,15 +92,15 @@ func (l load) atOnce(target *url.URL) *result {
 	for i := l.First; i < l.First+l.Users; i++ {
 		group.Go(func() {
 			begin := time.Now()
-			answer, err := l.firstLogin(i, officeAddress(i), target, deadline)
+			status, err := l.firstLogin(i, officeAddress(i), target, deadline)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				r.Failed++
 				return
 			}
-			r.Statuses[answer.StatusCode]++
-			if answer.StatusCode == http.StatusOK {
+			r.Statuses[status]++
+			if status == http.StatusOK {
 				took = append(took, time.Since(begin))
 			}
 		})

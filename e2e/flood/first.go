@@ -104,15 +104,15 @@ func (l load) firstLogins(target *url.URL) *result {
 	for i := l.First; i < l.First+l.Users && time.Now().Before(deadline); i++ {
 		time.Sleep(rand.N(100 * time.Millisecond)) //nolint:gosec // no secret
 		begin := time.Now()
-		answer, err := l.firstLogin(i, firstAddress(i), target, deadline)
+		status, err := l.firstLogin(i, firstAddress(i), target, deadline)
 		switch {
 		case err != nil && time.Now().After(deadline):
 			r.Unfinished = time.Since(begin)
 		case err != nil:
 			r.Failed++
 		default:
-			r.Statuses[answer.StatusCode]++
-			if answer.StatusCode == http.StatusOK {
+			r.Statuses[status]++
+			if status == http.StatusOK {
 				took = append(took, time.Since(begin))
 			}
 		}
@@ -123,19 +123,19 @@ func (l load) firstLogins(target *url.URL) *result {
 	return r
 }
 
-// firstLogin logs in one user for the first time.
-func (l load) firstLogin(i int, address string, target *url.URL, deadline time.Time) (answer *http.Response, err error) {
+// firstLogin logs in one user for the first time, and returns the status of the answer.
+func (l load) firstLogin(i int, address string, target *url.URL, deadline time.Time) (status int, err error) {
 	l.From, l.User = address, firstUser(i)
 	conn, err := l.dial(target, deadline)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer conn.Close() //nolint:errcheck // the answer has been read
-	answer, err = l.exchange(conn, bufio.NewReader(conn), target, 0, i)
-	if err == nil && len(l.Cookies) > 0 && answer.Header["Set-Cookie"] != nil {
+	status, header, err := l.exchange(conn, bufio.NewReader(conn), target, 0, i)
+	if err == nil && len(l.Cookies) > 0 && header["Set-Cookie"] != nil {
 		err = errors.New("the server has not accepted the device cookie")
 	}
-	return answer, err
+	return status, err
 }
 
 // firstRow formats the columns about first logins during a flood.

@@ -189,12 +189,12 @@ func (l load) connection(number int, target *url.URL, deadline time.Time) (statu
 	reader := bufio.NewReader(conn)
 	for i := 0; time.Now().Before(deadline); i++ {
 		start := time.Now()
-		answer, err := l.exchange(conn, reader, target, number, i)
+		status, _, err := l.exchange(conn, reader, target, number, i)
 		if err != nil {
 			return statuses, took, err
 		}
-		statuses[answer.StatusCode]++
-		if answer.StatusCode == http.StatusOK {
+		statuses[status]++
+		if status == http.StatusOK {
 			took = append(took, time.Since(start))
 		}
 	}
@@ -214,17 +214,17 @@ func (l load) dial(target *url.URL, deadline time.Time) (net.Conn, error) {
 	return conn, conn.SetDeadline(deadline)
 }
 
-// exchange sends a request and reads the whole answer to it.
-func (l load) exchange(conn net.Conn, reader *bufio.Reader, target *url.URL, number, i int) (answer *http.Response, err error) {
+// exchange sends a request, reads the whole answer to it, and returns its status and header.
+func (l load) exchange(conn net.Conn, reader *bufio.Reader, target *url.URL, number, i int) (status int, header http.Header, err error) {
 	if _, err := io.WriteString(conn, l.request(target, number, i)); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	answer, err = http.ReadResponse(reader, nil)
+	answer, err := http.ReadResponse(reader, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	_, err = io.Copy(io.Discard, answer.Body)
-	return answer, errors.Join(err, answer.Body.Close())
+	return answer.StatusCode, answer.Header, errors.Join(err, answer.Body.Close())
 }
 
 func (l load) request(target *url.URL, connection, i int) string {

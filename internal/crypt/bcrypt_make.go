@@ -4,7 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 
-	"golang.org/x/crypto/blowfish"
+	"golang.org/x/crypto/blowfish" //nolint:staticcheck // deprecated for encryption; bcrypt is made of it
 )
 
 // MakeBcrypt is like Make for bcrypt. It calls yield before each of the 2^cost rounds,

@@ -284,10 +284,11 @@ func TestWatchIsShared(t *testing.T) {
 		return watches[dir] != nil && watches[dir].users == len(followers)
 	})
 	for i, f := range followers {
-		if i%50 == 0 {
+		switch i % 50 {
+		case 0:
 			replace(t, fmt.Sprintf("%s/%d", dir, i), fileB)
 			f.knows("bob")
-		} else if i%50 == 1 {
+		case 1:
 			f.knows("ann")
 		}
 	}
