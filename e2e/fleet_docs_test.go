@@ -349,3 +349,71 @@ func (f *docsFleet) firstUser(caddyfile string) {
 	s.tool("caddy htpasswd fleet://staff alice", fleetPassword+"\n", 0)
 	s.await(asFleetAlice, http.StatusOK)
 }
+
+// TestExampleFleet does what the text of the example says.
+func TestExampleFleet(t *testing.T) {
+	parallel(t)
+	program(t, "redis-server")
+	ports := freePorts(t, 4)
+	binary, err := fleetBinary()
+	must(t, err)
+	// The first server has the address of CADDY_ADMIN, which all examples have in tests.
+	e := loadExample(t, "fleet", "6390", fmt.Sprint(ports[0]), "8444", fmt.Sprint(ports[1]), "localhost:2020", fmt.Sprintf("localhost:%d", ports[2]), "build/caddy", binary)
+	must(t, os.MkdirAll(filepath.Join(e.dir, "build"), 0o750))
+	e.said("(cd fleet/redis && go build -o ../../build/caddy ./cmd/caddy)") // as fleetBinary does
+	if out, ok := e.run(e.said("openssl rand -base64 32 > build/fleet-secret")); !ok {
+		t.Fatal(out)
+	}
+	background := func(line string) *testkit.Process {
+		t.Helper()
+		return start(t, e.dir, e.env, "sh", "-c", "exec env "+e.replaced.Replace(e.said(line)))
+	}
+	redis := background(`redis-server --port 6390 --bind 127.0.0.1 --save ""`)
+	testkit.AwaitPort(t, ports[0])
+	for _, line := range []string{
+		"XDG_DATA_HOME=$PWD/build/one build/caddy run --config examples/fleet/Caddyfile",
+		"XDG_DATA_HOME=$PWD/build/two HTTPS_PORT=8444 CADDY_ADMIN=localhost:2020 build/caddy run --config examples/fleet/Caddyfile",
+	} {
+		log := background(line).Said
+		eventually(t, "caddy has started", func() bool { return strings.Contains(log(), "serving initial configuration") })
+		if !strings.Contains(log(), `"level":"warn"`) {
+			t.Errorf("got no warning that nobody can log in: %s", log())
+		}
+	}
+	if out, ok := e.run(e.said("echo elementary-my-dear | build/caddy htpasswd -i fleet://staff watson")); !ok {
+		t.Fatal(out)
+	}
+	logins := []string{
+		"curl -k -u watson:elementary-my-dear https://localhost:8443/",
+		"curl -k -u watson:elementary-my-dear https://localhost:8444/",
+	}
+	for _, line := range logins {
+		eventually(t, line, func() bool {
+			out, _ := e.run(line)
+			return out == "Hello, watson."
+		})
+		e.said(line)
+	}
+	guesses := "for i in 1 2 3 4 5; do for port in 8443 8444; do curl -k -s -u moriarty:guess$i-$port https://localhost:$port/; done; done"
+	if out, ok := e.run(e.said(guesses)); !ok || out != "" {
+		t.Fatalf("the wrong passwords got %q, want empty answers", out)
+	}
+	for _, line := range []string{"curl -k -i -u moriarty:guess https://localhost:8443/", "curl -k -i -u moriarty:guess https://localhost:8444/"} {
+		e.said(line)
+		eventually(t, line, func() bool { return e.ask(line).Status == http.StatusTooManyRequests })
+	}
+	if out, ok := e.run(e.said("curl -s -X DELETE localhost:2020/htpasswd/throttle")); !ok || !strings.Contains(out, "cleared") {
+		t.Errorf("DELETE got %q", out)
+	}
+	eventually(t, "the other server forgets the failed logins, too", func() bool {
+		return e.ask("curl -k -i -u moriarty:another https://localhost:8443/").Status == http.StatusUnauthorized
+	})
+	e.said("curl -k -i -u moriarty:another https://localhost:8443/")
+	redis.Stop(syscall.SIGTERM)
+	for _, line := range logins {
+		if out, _ := e.run(line); out != "Hello, watson." {
+			t.Errorf("without Redis: %s: got %q, want a login", line, out)
+		}
+	}
+	e.checkAll()
+}
