@@ -62,9 +62,9 @@ func do[T any](ctx context.Context, s *store, call func(context.Context) (T, err
 type command struct {
 	key    string
 	script *script // nil for a plain command
-	args   []any           // of the script, or the whole command
-	whole  bool            // send the text of the script
-	asking string          // the address of a server that has the key only if asked so
+	args   []any   // of the script, or the whole command
+	whole  bool    // send the text of the script
+	asking string  // the address of a server that has the key only if asked so
 	reply  *goredis.Cmd
 }
 
