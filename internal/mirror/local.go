@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,14 +70,11 @@ func (c *Config) parseLocal(copied string) (Copy, error) {
 	if err != nil {
 		return Copy{}, errEdited
 	}
-	isOurs := false
-	for _, digest := range c.digests(line, text) {
-		isOurs = hmac.Equal(digest, given) || isOurs
-	}
-	if !isOurs {
+	key := slices.IndexFunc(c.digests(line, text), func(digest []byte) bool { return hmac.Equal(digest, given) })
+	if key < 0 {
 		return Copy{}, errEdited
 	}
-	v := Copy{Text: strings.Clone(text)}
+	v := Copy{Text: strings.Clone(text), IsDue: key > 0} // with the old secret
 	parts := strings.Split(fields, " ")
 	if len(parts) != 3 {
 		return Copy{}, errNotACopy
