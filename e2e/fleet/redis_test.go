@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/sealed"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
@@ -463,4 +464,31 @@ func (s *sentinels) store() string {
 		addresses = append(addresses, r.address())
 	}
 	return fmt.Sprintf("\t\t\taddress %s\n\t\t\tsentinel main\n\t\t\tusername caddy\n\t\t\tpassword %s", strings.Join(addresses, " "), storePassword)
+}
+
+// raised returns the revision of a text with a higher version, or the value as it is.
+func raised(revision string) string {
+	h, err := sealed.ParseRevision(revision)
+	if err != nil {
+		return revision
+	}
+	h.Version += 100
+	return h.Revision()
+}
+
+// isNewer reports whether the text at key has a higher version than the dump of another.
+func isNewer(t testing.TB, r *redis, key, dump string) bool {
+	t.Helper()
+	version := func(key string) uint64 {
+		fields, _ := r.do("HGETALL", key).([]any)
+		for _, f := range fields {
+			if h, err := sealed.ParseRevision(f.(string)); err == nil {
+				return h.Version
+			}
+		}
+		return 0
+	}
+	r.do("RESTORE", "test:other", "0", dump, "REPLACE")
+	defer r.do("DEL", "test:other")
+	return version(key) > version("test:other")
 }
