@@ -22,9 +22,8 @@ type model struct {
 	clients map[string]int // of a client
 	names   map[string]int // at a name
 
-	tried   map[string]bool // users that the tool may have added, and so may exist
-	settled []string        // users that could log in at all servers
-	removed []string        // users that could not log in at any server after their removal
+	settled []string // users that could log in at all servers
+	removed []string // users that could not log in at any server after their removal
 
 	faults  []string
 	answers [3]int // 200, 401, 429
@@ -152,7 +151,7 @@ func TestChaos(t *testing.T) {
 	}) {
 		nodes, plain = append(nodes, &chaosNode{node: n}), append(plain, n)
 	}
-	m := &model{logins: map[guess]int{}, clients: map[string]int{}, names: map[string]int{}, tried: map[string]bool{}}
+	m := &model{logins: map[guess]int{}, clients: map[string]int{}, names: map[string]int{}}
 
 	var wg sync.WaitGroup
 	end := make(chan struct{})
@@ -225,10 +224,12 @@ func TestChaos(t *testing.T) {
 	// An administrator, who works at one server after the other. What has reached all
 	// servers must stay.
 	reached := func(user string, want int) bool {
-		for range 100 {
+		for range 20 {
 			count := 0
 			for _, n := range nodes {
-				if n.login("10.204.0.1", user, password).status == want {
+				g := guess{newClientAddress(), user}
+				m.wrong(g) // it may be
+				if n.login(g.client, g.user, password).status == want {
 					count++
 				}
 			}
@@ -238,43 +239,34 @@ func TestChaos(t *testing.T) {
 			select {
 			case <-end:
 				return false
-			case <-time.After(50 * time.Millisecond):
-			}
-			if want == http.StatusUnauthorized {
-				m.wrong(guess{"10.204.0.1", user})
+			case <-time.After(200 * time.Millisecond):
 			}
 		}
 		return false
 	}
-	var added, refused int
+	var done, refused int
 	loop(300*time.Millisecond, func(random *rand.Rand, i int) {
-		n := any(random)
-		if n.generation.Load()%2 != 0 {
-			return
-		}
 		user := fmt.Sprintf("chaos%d", i)
-		if out, code := n.fleetTool("-bC4", "fleet://staff", user, password); code != 0 {
-			refused++
-			if n.generation.Load()%2 == 0 && strings.Contains(out, "panic") {
-				m.mu.Lock()
-				m.faults = append(m.faults, out)
-				m.mu.Unlock()
+		run := func(want int, args ...string) bool {
+			if _, code := any(random).fleetTool(args...); code != 0 {
+				refused++
+				return false
 			}
+			done++
+			return reached(user, want)
+		}
+		if !run(http.StatusOK, "-bC4", "fleet://staff", user, password) {
 			return
 		}
-		added++
-		if !reached(user, http.StatusOK) {
-			return
-		}
-		m.mu.Lock()
-		m.settled = append(m.settled, user)
-		m.mu.Unlock()
 		if i%3 != 0 {
-			return
+			m.mu.Lock()
+			m.settled = append(m.settled, user)
+			m.mu.Unlock()
+		} else if run(http.StatusUnauthorized, "-D", "fleet://staff", user) {
+			m.mu.Lock()
+			m.removed = append(m.removed, user)
+			m.mu.Unlock()
 		}
-		m.mu.Lock()
-		m.settled = m.settled[:len(m.settled)-1]
-		m.mu.Unlock()
 	})
 
 	// The faults.
@@ -349,9 +341,14 @@ faults:
 	}
 	tr := &traffic{t: t, nodes: plain}
 	t.Logf("shared again after %s", tr.awaitSharing(t).Round(time.Millisecond))
-	for _, user := range m.settled {
-		for _, n := range nodes {
+	for _, n := range nodes {
+		for _, user := range m.settled {
 			m.ask(n, guess{"10.203.0.1", user}, password, true)
+		}
+		for _, user := range m.removed {
+			g := guess{newClientAddress(), user}
+			m.wrong(g)
+			m.ask(n, g, password, false)
 		}
 	}
 	sent := int(tr.failed.Load())
@@ -372,8 +369,8 @@ faults:
 	for _, f := range m.faults {
 		t.Error(f)
 	}
-	t.Logf("faults: %v; answers: %d of 200, %d of 401, %d of 429; users added: %d, refused: %d, settled: %d; slowest good login: %s",
-		count, m.answers[0], m.answers[1], m.answers[2], added, refused, len(m.settled), round(m.slowest))
+	t.Logf("faults: %v; answers: %d of 200, %d of 401, %d of 429; changes of users: %d, refused: %d; users there at all servers: %d, removed at all: %d; slowest good login: %s",
+		count, m.answers[0], m.answers[1], m.answers[2], done, refused, len(m.settled), len(m.removed), round(m.slowest))
 	if m.answers[0] == 0 || m.answers[1] == 0 || m.answers[2] == 0 {
 		t.Error("one of the answers never came, so this test shows little")
 	}
