@@ -19,6 +19,7 @@ type shared struct {
 	sources sources
 	servers *caddy.UsagePool // state of upstream servers for slow_start, by address
 	names   *serverNames
+	fleets  *caddy.UsagePool // connections to fleets, by settings and secret
 	metrics *metrics
 
 	downGroups downGroups
@@ -36,11 +37,11 @@ func (s *shared) orProcess() *shared {
 }
 
 func newShared(now func() time.Time) *shared {
-	s := &shared{servers: caddy.NewUsagePool(), names: newServerNames()}
+	s := &shared{servers: caddy.NewUsagePool(), names: newServerNames(), fleets: caddy.NewUsagePool()}
 	s.sources = sources{caddy.NewUsagePool(), &s.active}
 	s.active.fallback = sync.OnceValue(func() *settings { return defaultSettings(&s.keys) })
 	s.guard = newGuard(s.active.get, now)
 	s.guard.files = s.sources.inUse
-	s.metrics = &metrics{s.guard, s.sources.inUse}
+	s.metrics = newMetrics(s.guard, s.sources.inUse, &s.active)
 	return s
 }
