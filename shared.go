@@ -17,6 +17,8 @@ type shared struct {
 	keys    keyring.Fallback // used while there is no secret
 	guard   *guard
 	sources sources
+	// editable returns a file that is not on disk. Only tests replace it.
+	editable func(url string) (file editableFile, kind string, ok bool)
 	servers *caddy.UsagePool // state of upstream servers for slow_start, by address
 	names   *serverNames
 	metrics *metrics
@@ -38,6 +40,7 @@ func (s *shared) orProcess() *shared {
 func newShared(now func() time.Time) *shared {
 	s := &shared{servers: caddy.NewUsagePool(), names: newServerNames()}
 	s.sources = sources{caddy.NewUsagePool(), &s.active}
+	s.editable = s.sources.editable
 	s.active.fallback = sync.OnceValue(func() *settings { return defaultSettings(&s.keys) })
 	s.guard = newGuard(s.active.get, now)
 	s.guard.files = s.sources.inUse
