@@ -110,7 +110,7 @@ func notWritten(file fileapi.File, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %s", fileEditTimeout)
 	}
-	return fileapi.Errorf(http.StatusServiceUnavailable, "%s cannot be written now: %s; the users stay as they are; try again later", file, err)
+	return fileapi.Errorf(http.StatusServiceUnavailable, "%s cannot be written now: %s; try again later", file, err)
 }
 
 // apiError returns an error of package fileapi as one of the admin API.

@@ -19,9 +19,9 @@ type shared struct {
 	sources sources
 	// editable returns a file that is not on disk. Only tests replace it.
 	editable func(url string) (file editableFile, kind string, ok bool)
-	servers *caddy.UsagePool // state of upstream servers for slow_start, by address
-	names   *serverNames
-	metrics *metrics
+	servers  *caddy.UsagePool // state of upstream servers for slow_start, by address
+	names    *serverNames
+	metrics  *metrics
 
 	downGroups downGroups
 }
