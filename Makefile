@@ -1,6 +1,7 @@
 # make test           everything that must pass before a commit
 # make docs-check     prints the length of each page; fails on long sentences, broken links, replaced words
 # make lint           golangci-lint, where it can be downloaded
+# make soak           a fleet of servers in chaos for five minutes, and with a Redis Cluster
 # make fuzz           each fuzz target for a minute
 # make mutate         finds single faults in the login code that no test notices (4 minutes)
 # make bench          bench-code and bench-servers
@@ -15,11 +16,12 @@ XCADDY  := v0.4.5
 LINTER  := v2.15.0
 # The programs that tests run or compare with, each with its Debian package.
 TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light apache2:apache2 curl:curl argon2:argon2 prometheus:prometheus \
-           fail2ban-regex:fail2ban chromium:chromium wget:wget git:git docker-registry:docker-registry skopeo:skopeo cadaver:cadaver script:bsdutils setfacl:acl
+           fail2ban-regex:fail2ban chromium:chromium wget:wget git:git docker-registry:docker-registry skopeo:skopeo cadaver:cadaver script:bsdutils setfacl:acl \
+           redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check docs-check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate
+.PHONY: test tools check docs-check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate soak
 
 test: tools check docs-check unit-and-e2e xcaddy
 
@@ -91,6 +93,10 @@ bench-servers:
 
 bench-flood:
 	cd e2e && $(GO) run ./flood
+
+# Fleets: faults at random for five minutes, and a Redis Cluster of three nodes.
+soak:
+	cd e2e && HTPASSWD_SOAK=1 HTPASSWD_CHAOS=5m PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m -count 1 -run 'TestChaos|TestCluster' -v ./fleet
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...
