@@ -26,12 +26,12 @@ var _ = ranBy("TestDocsFleets",
 	"echo replace-this-password | sudo install -m 400 -o caddy -g caddy /dev/stdin /etc/caddy/redis-password",
 	"curl localhost:2019/htpasswd",
 	"caddy htpasswd fleet://staff alice",
-	"caddy htpasswd -v fleet://staff alice",
-	"caddy htpasswd --list fleet://staff",
-	"caddy htpasswd --check fleet://staff",
+	"sudo caddy htpasswd -v fleet://staff alice",
+	"sudo caddy htpasswd --list fleet://staff",
+	"sudo caddy htpasswd --check fleet://staff",
 	"caddy htpasswd -D fleet://staff alice",
-	"caddy htpasswd --import fleet://staff /etc/caddy/.htpasswd",
-	"caddy htpasswd --export fleet://staff > staff.htpasswd",
+	"sudo caddy htpasswd --import fleet://staff /etc/caddy/.htpasswd",
+	"sudo caddy htpasswd --export fleet://staff > staff.htpasswd",
 	"user default off")
 
 // fleetBinary builds Caddy with the module for Redis, as the page says.
@@ -137,7 +137,7 @@ func (s *docsFleetServer) load(caddyfile string) {
 // tool runs a command of the page with text as standard input, and returns its output.
 func (s *docsFleetServer) tool(line, stdin string, wantCode int) string {
 	s.t.Helper()
-	args, isTool := strings.CutPrefix(testkit.Substitute(line, s.fleet.names), "caddy htpasswd ")
+	args, isTool := strings.CutPrefix(testkit.Substitute(strings.TrimPrefix(line, "sudo "), s.fleet.names), "caddy htpasswd ")
 	if !isTool {
 		s.t.Fatalf("got %q, want a command of the tool", line)
 	}
@@ -225,8 +225,8 @@ func TestDocsFleets(t *testing.T) {
 		one.await(asFleetAlice, http.StatusOK)
 		t.Logf("the user could log in on both servers after %v", time.Since(began))
 		for line, want := range map[string]string{
-			"caddy htpasswd --list fleet://staff":  "alice",
-			"caddy htpasswd --check fleet://staff": "",
+			"sudo caddy htpasswd --list fleet://staff":  "alice",
+			"sudo caddy htpasswd --check fleet://staff": "",
 		} {
 			if out := two.tool(line, "", 0); !strings.Contains(out, want) {
 				t.Errorf("%s: got %q, want %q in it", line, out, want)
