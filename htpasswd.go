@@ -150,8 +150,7 @@ func (m *userMemory) recognized() *recognizedClients {
 	return m.clients.Load()
 }
 
-// recognize records that a client has verified the current password, here and, if it is
-// new here, on the other servers of a fleet.
+// recognize records that a client has verified the current password.
 func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
 	recognized := m.clients.Load()
 	if recognized == nil {
@@ -162,9 +161,6 @@ func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
 	}
 	if recognized.place(client) < 0 {
 		recognized.clients[(recognized.added.Add(1)-1)%recognizedPlaces].Store(client)
-		if f := g.settings().fleet; f != nil {
-			f.recognized(loginKey(name, client))
-		}
 	}
 }
 
