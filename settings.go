@@ -22,6 +22,10 @@ type settings struct {
 	poll      time.Duration
 	keys      *keyring.Ring
 	logger    *zap.Logger // of the app
+
+	// Those of a fleet are nil without one.
+	keyer      *keyer            // of the fleet's limits
+	recognized func(mark uint64) // is called for each client that is recognized first here; does not wait
 }
 
 // appName is the name of the app in the JSON configuration, and of the global option and
