@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
@@ -33,6 +34,7 @@ func init() {
 //	GET    /htpasswd/throttle/<name>   the exceeded limits of a client (an address) or user
 //	DELETE /htpasswd/throttle          clear all failed logins
 //	DELETE /htpasswd/throttle/<name>   clear the failed logins of a client (an address) or user
+//	POST   /htpasswd/files/<scheme>/<name>   change a file that is not on disk
 //
 // No response contains a password or a hash.
 type adminAPI struct{ shared *shared }
@@ -59,6 +61,7 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/htpasswd", Handler: methods{http.MethodGet: a.status}},
 		{Pattern: "/htpasswd/reload", Handler: methods{http.MethodPost: a.reload}},
+		{Pattern: fileapi.Path, Handler: methods{http.MethodPost: a.changeFile}},
 		{Pattern: throttlePath, Handler: throttle},
 		{Pattern: throttlePath + "/", Handler: throttle},
 	}

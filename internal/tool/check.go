@@ -1,6 +1,7 @@
 package tool
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -87,11 +88,14 @@ func (n userName) MarshalText() ([]byte, error) {
 }
 
 // runCheck reports on files.
-func (t *tool) runCheck(paths []string) error {
+func (t *tool) runCheck(ctx context.Context, paths []string) error {
 	var refused []string
 	reports := make([]*fileReport, len(paths))
 	for i, path := range paths {
-		reports[i] = newFileReport(path)
+		var err error
+		if reports[i], err = t.newReport(ctx, path); err != nil {
+			return err
+		}
 		if reports[i].Refused != "" {
 			refused = append(refused, shown.Text(path))
 		}
@@ -123,10 +127,12 @@ func (t *tool) runCheck(paths []string) error {
 }
 
 // runList writes the names of the users who can log in.
-func (t *tool) runList(path string) error {
-	report := newFileReport(path)
+func (t *tool) runList(ctx context.Context, path string) error {
+	report, err := t.newReport(ctx, path)
 	switch {
-	case report.Mode == "":
+	case err != nil:
+		return err
+	case report.Mode == "" && !isURL(path):
 		return failed(ExitFile, "%s: %s", shown.Text(path), report.Refused)
 	case report.Refused != "":
 		return failed(ExitNotAFile, "%s: a server would refuse this file: %s", shown.Text(path), report.Refused)
@@ -149,9 +155,38 @@ func (t *tool) runList(path string) error {
 	return nil
 }
 
+// newReport is newFileReport, also for a file that is not on disk. Its report has nothing
+// about permissions: only Caddy writes and reads the copy. The error is for a copy that
+// cannot be read, which says nothing about the file.
+func (t *tool) newReport(ctx context.Context, path string) (*fileReport, error) {
+	if !isURL(path) {
+		return newFileReport(path), nil
+	}
+	text, err := t.readText(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	r := emptyReport(path)
+	r.parse(text)
+	return r, nil
+}
+
+func emptyReport(path string) *fileReport {
+	return &fileReport{Path: path, Users: []reportedUser{}, Formats: []htfile.FormatCount{}, InvalidLines: []htfile.Finding{}, Duplicates: []int{}}
+}
+
+// parse adds the lines of a text to the report.
+func (r *fileReport) parse(text string) {
+	users, err := htfile.ParseLines(text, r.add)
+	if err != nil {
+		r.Refused = err.Error()
+	}
+	r.Formats = users.Formats()
+}
+
 // newFileReport reads a file as a server does.
 func newFileReport(path string) *fileReport {
-	r := &fileReport{Path: path, Users: []reportedUser{}, Formats: []htfile.FormatCount{}, InvalidLines: []htfile.Finding{}, Duplicates: []int{}}
+	r := emptyReport(path)
 	text, mode, err := follow.ReadFile(path)
 	if err != nil {
 		r.Refused = err.Error()
@@ -167,11 +202,7 @@ func newFileReport(path string) *fileReport {
 		r.needsOthers = !r.Unreadable && !mayRead(server, r.Owner, r.Group, mode&^0o004)
 		r.checkReplaceable(server)
 	}
-	users, err := htfile.ParseLines(text, r.add)
-	if err != nil {
-		r.Refused = err.Error()
-	}
-	r.Formats = users.Formats()
+	r.parse(text)
 	return r
 }
 
@@ -222,7 +253,10 @@ func (r *fileReport) String() string {
 	for _, f := range r.Formats {
 		usable += f.Users
 	}
-	if r.Mode != "" {
+	switch {
+	case isURL(r.Path):
+		fmt.Fprintf(&b, "%s: users who can log in: %d\n", path, usable)
+	case r.Mode != "":
 		fmt.Fprintf(&b, "%s: users who can log in: %d; %s %s %s\n", path, usable, r.Mode, r.Owner, r.Group)
 	}
 	for _, f := range r.Formats {

@@ -161,7 +161,7 @@ func (t *tool) read(file *atomicfile.File, path, name string) (string, error) {
 
 // missing returns the error for a file that does not exist.
 func (t *tool) missing(path string) error {
-	if t.remove || t.verify {
+	if t.remove || t.verify || t.imports {
 		return failed(ExitFile, "%s does not exist", shown.Text(path))
 	}
 	return failed(ExitFile, "%s does not exist; use -c to create it", shown.Text(path))

@@ -11,7 +11,8 @@
 //
 //   - No message shows a password or a hash, nor an unknown flag or argument,
 //     which could be a password. Only --generate prints a password, once, and not
-//     before the file has it.
+//     before the file has it. Only -n and --export print hashes.
+//   - A password never leaves the tool: a running Caddy gets the hash.
 //   - No name of a file or user controls the terminal or adds a line to a message
 //     (see package shown).
 //   - A file is replaced atomically or not at all, and only by a version that a
@@ -28,9 +29,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -53,6 +56,12 @@ reads a half-written file. Mode, owner, comments and order are kept.
   caddy htpasswd -D    <file> <user>
   caddy htpasswd --check [--json] <file>...
   caddy htpasswd --list <file>
+  caddy htpasswd --export <source>
+  caddy htpasswd --import [-c] <source> <file>
+
+A file that several servers share, fleet://<name> or storage://<name>, can stand
+in place of <file>. The command then asks the running Caddy, by its admin API:
+the hash is made here, and Caddy writes it. -c is not needed to create it.
 
 Exit codes: 0 success; 1 the file cannot be read or written; 2 wrong usage;
 3 wrong password, or the two passwords differ; 4 interrupted; 5 user name or
@@ -67,27 +76,36 @@ const examples = `  create a file:       caddy htpasswd -c /etc/caddy/.htpasswd 
   random password:     caddy htpasswd --generate /etc/caddy/.htpasswd bob
   verify a password:   caddy htpasswd -v /etc/caddy/.htpasswd bob
   remove a user:       caddy htpasswd -D /etc/caddy/.htpasswd bob
-  check a file:        caddy htpasswd --check /etc/caddy/.htpasswd`
+  check a file:        caddy htpasswd --check /etc/caddy/.htpasswd
+  on all servers:      caddy htpasswd fleet://staff bob`
 
 // tool is one run of "caddy htpasswd".
 type tool struct {
 	create, print, batch, stdin, generate, verify, remove, check, list, json bool
+
+	exports, imports bool
+	address          string // of the admin API; "": Caddy's default
 
 	format       string // name of the hash format
 	cost, rounds int    // 0: the format's default
 
 	in       io.Reader
 	out, err io.Writer
+
+	admin        AdminAPI
+	adminTimeout time.Duration
+	files        []remoteFile // as the running Caddy has listed them
 }
 
 // SetUp turns cmd into the tool. The tool prints an error to standard error itself,
 // and then calls exit with the exit code and the error. SetUp passes the result of
-// exit on to cobra. It should make the program exit with the code.
+// exit on to cobra. It should make the program exit with the code. For files that are not
+// on disk, the tool asks admin.
 //
 // Flags must stand before the first argument: a password that begins with "-" is
 // not a flag.
-func SetUp(cmd *cobra.Command, exit func(code ExitCode, err error) error) {
-	t := &tool{format: hashFlags[0].format}
+func SetUp(cmd *cobra.Command, admin AdminAPI, exit func(code ExitCode, err error) error) {
+	t := &tool{format: hashFlags[0].format, admin: admin, adminTimeout: adminTimeout}
 	end := func(cmd *cobra.Command, err error) error {
 		if err == nil {
 			return nil
@@ -119,6 +137,9 @@ func SetUp(cmd *cobra.Command, exit func(code ExitCode, err error) error) {
 	flags.BoolVar(&t.check, "check", false, "check files as a server would read them")
 	flags.BoolVar(&t.json, "json", false, "print the report of --check as JSON")
 	flags.BoolVar(&t.list, "list", false, "list the users who can log in, one per line")
+	flags.BoolVar(&t.exports, "export", false, "print the text of a fleet:// or storage:// file, with its hashes")
+	flags.BoolVar(&t.imports, "import", false, "replace the text of a fleet:// or storage:// file by that of a file; with -c, even if it has users")
+	flags.StringVar(&t.address, "address", "", "`address` of Caddy's admin API, for fleet:// and storage:// files (default localhost:2019, or CADDY_ADMIN)")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return end(cmd, failed(ExitUsage, "%s\n%s", describeFlagError(err), usageHint))
 	})
@@ -150,10 +171,16 @@ func (t *tool) run(ctx context.Context, args []string) error {
 		return err
 	}
 	if t.check {
-		return t.runCheck(args)
+		return t.runCheck(ctx, args)
 	}
 	if t.list {
-		return t.runList(args[0])
+		return t.runList(ctx, args[0])
+	}
+	if t.exports {
+		return t.runExport(ctx, args[0])
+	}
+	if t.imports {
+		return t.runImport(ctx, args[0], args[1])
 	}
 	var path string
 	if !t.print {
@@ -163,13 +190,20 @@ func (t *tool) run(ctx context.Context, args []string) error {
 	if err := checkUserName(name); err != nil {
 		return err
 	}
+	source, isSource, err := fileapi.ParseURL(path)
 	switch {
+	case err != nil:
+		return failed(ExitUsage, "%s\n%s", err, usageHint)
 	case t.verify:
 		return t.runVerify(ctx, path, name, args[1:])
+	case t.remove && isSource:
+		return t.removeRemote(ctx, source, name)
 	case t.remove:
 		return t.runRemove(ctx, path, name)
 	case t.print:
 		return t.runPrint(ctx, name, args[1:])
+	case isSource:
+		return t.setRemote(ctx, source, name, args[1:])
 	default:
 		return t.runSet(ctx, path, name, args[1:])
 	}

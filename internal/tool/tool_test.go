@@ -41,7 +41,7 @@ func runTool(t testing.TB, stdin string, args ...string) run {
 	var got run
 	var out, errs bytes.Buffer
 	cmd := &cobra.Command{Use: "htpasswd", SilenceUsage: true}
-	SetUp(cmd, func(code ExitCode, err error) error {
+	SetUp(cmd, nil, func(code ExitCode, err error) error {
 		got.code = code
 		return err
 	})
@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	cmd := &cobra.Command{Use: "htpasswd", SilenceUsage: true}
-	SetUp(cmd, func(code ExitCode, _ error) error {
+	SetUp(cmd, nil, func(code ExitCode, _ error) error {
 		os.Exit(int(code))
 		return nil
 	})

@@ -3,11 +3,13 @@ package tool
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
@@ -50,10 +52,13 @@ func (t *tool) checkUsage(args []string) error {
 		return failed(ExitUsage, format+"\n"+usageHint, a...)
 	}
 	modes := 0
-	for _, mode := range []bool{t.create, t.print, t.verify, t.remove, t.check, t.list} {
+	for _, mode := range []bool{t.create, t.print, t.verify, t.remove, t.check, t.list, t.exports, t.imports} {
 		if mode {
 			modes++
 		}
+	}
+	if t.create && t.imports { // replaces a text that has lines
+		modes--
 	}
 	wantArgs, what := 2, "<file> <user>"
 	generate := t.checkGenerate()
@@ -61,13 +66,21 @@ func (t *tool) checkUsage(args []string) error {
 	case generate != "":
 		return misuse("%s", generate)
 	case modes > 1:
-		return misuse("only one of -c, -n, -v, -D, --check and --list can be used at a time")
+		return misuse("only one of -c, -n, -v, -D, --check, --list, --export and --import can be used at a time")
 	case t.batch && t.stdin:
 		return misuse("use -b (password on the command line) or -i (from standard input), not both")
 	case t.json && !t.check:
 		return misuse("--json requires --check")
+	case (t.exports || t.imports) && (t.batch || t.stdin):
+		return misuse("--export and --import need no password; leave out -b and -i")
+	case t.address != "" && !slices.ContainsFunc(args, isURL):
+		return misuse("--address is only for fleet:// and storage:// files")
 	case t.check && len(args) > 0:
 		return nil
+	case t.exports:
+		wantArgs, what = 1, "<source>, such as fleet://staff"
+	case t.imports:
+		wantArgs, what = 2, "<source> <file>, such as fleet://staff /etc/caddy/.htpasswd"
 	case t.check || t.list:
 		wantArgs, what = 1, "<file>"
 	case t.print && t.batch:
@@ -84,7 +97,7 @@ func (t *tool) checkUsage(args []string) error {
 		return misuse("missing argument; expected %s", what)
 	case len(args) > wantArgs && t.generate:
 		return misuse("too many arguments; expected %s; --generate creates the password, so leave it out", what)
-	case len(args) > wantArgs && !t.batch && !t.check && !t.list && !t.remove:
+	case len(args) > wantArgs && !t.batch && !t.check && !t.list && !t.remove && !t.exports && !t.imports:
 		return misuse("too many arguments; expected %s; write flags before them, and use -b for a password on the command line", what)
 	case len(args) > wantArgs:
 		return misuse("too many arguments; expected %s", what)
@@ -92,6 +105,12 @@ func (t *tool) checkUsage(args []string) error {
 		return misuse("the path of the file is empty")
 	}
 	return nil
+}
+
+// isURL reports whether an argument is meant as the URL of a file that is not on disk.
+func isURL(arg string) bool {
+	_, isSource, _ := fileapi.ParseURL(arg)
+	return isSource
 }
 
 // checkUserName returns an error for a name that a server would parse differently.

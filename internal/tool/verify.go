@@ -2,25 +2,16 @@ package tool
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 
-	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // runVerify verifies a password as a server would.
 func (t *tool) runVerify(ctx context.Context, path, name string, args []string) error {
-	text, _, err := follow.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return t.missing(path)
-	case errors.Is(err, fs.ErrPermission):
-		return denied(fmt.Errorf("%s: %w", shown.Text(path), fs.ErrPermission))
-	case err != nil:
-		return failed(ExitFile, "%s: %s", shown.Text(path), err)
+	text, err := t.readText(ctx, path)
+	if err != nil {
+		return err
 	}
 	if err := isPasswordFile(path, name, text); err != nil {
 		return err
