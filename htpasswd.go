@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
@@ -213,7 +214,7 @@ func (e entry) cache(sum *digest, at time.Time) {
 // userStore holds the users of one file, or of a text in the configuration, in the version
 // that was loaded last.
 type userStore struct {
-	path    string // of the file, or the label of the text
+	path    string // of the file, its URL, or the label of the text
 	isText  bool   // there is no file
 	key     uint64 // distinguishes the users of this file from those of others
 	name    sourceName
@@ -232,9 +233,17 @@ func newUserStore(path string) *userStore {
 // storeSeed is the seed of the keys of files.
 var storeSeed = maphash.MakeSeed()
 
-// filePath returns the absolute path of the file, or false if the users are a text in the
-// configuration, which cannot be written.
-func (s *userStore) filePath() (path string, ok bool) { return s.path, !s.isText }
+// target returns where a change of the users is written to, or false if they are a text in
+// the configuration, which cannot be written.
+func (s *userStore) target() (target htedit.Target, ok bool) {
+	switch {
+	case s.isText:
+		return nil, false
+	case s.mirror != nil:
+		return s.mirror, true
+	}
+	return htedit.File(s.path), true
+}
 
 // beginEmpty makes the store empty until its first version is loaded.
 func (s *userStore) beginEmpty() {

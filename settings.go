@@ -22,6 +22,7 @@ type settings struct {
 	poll      time.Duration
 	keys      *keyring.Ring
 	fleet     fleetLimits // nil without a fleet
+	storage   any         // Caddy's storage, if files are in it; otherwise nil
 	logger    *zap.Logger // of the app
 
 	// Those of a fleet are nil without one.
