@@ -441,7 +441,10 @@ func testDone(t *testing.T, connect func(*testing.T) fleet.Store) {
 	set := newSet(window)
 	counter := fleet.Counter{Set: set, Key: newKey()}
 	for name, call := range map[string]func(context.Context) error{
-		"Add":       func(ctx context.Context) error { _, err := s.Add(ctx, []fleet.Addition{{Counter: counter, N: 1}}); return err },
+		"Add": func(ctx context.Context) error {
+			_, err := s.Add(ctx, []fleet.Addition{{Counter: counter, N: 1}})
+			return err
+		},
 		"Remove":    func(ctx context.Context) error { return s.Remove(ctx, []fleet.Counter{counter}) },
 		"RemoveAll": func(ctx context.Context) error { return s.RemoveAll(ctx, []fleet.Set{set}) },
 		"Publish":   func(ctx context.Context) error { return s.Publish(ctx, []byte("x")) },

@@ -1,3 +1,5 @@
+//go:build unix
+
 package testkit
 
 import (
@@ -97,7 +99,10 @@ func (r *Redis) Restart() {
 }
 
 // Hang stops the server without ending it, until Continue.
-func (r *Redis) Hang() { r.Process.Signal(syscall.SIGSTOP) }
+func (r *Redis) Hang() {
+	r.Process.Signal(syscall.SIGSTOP)
+	r.t.Cleanup(func() { _ = r.Process.cmd.Process.Signal(syscall.SIGCONT) }) // so that it can be ended
+}
 
 // Continue ends what Hang began.
 func (r *Redis) Continue() { r.Process.Signal(syscall.SIGCONT) }
