@@ -6,6 +6,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
@@ -18,7 +19,7 @@ type shared struct {
 	guard   *guard
 	sources sources
 	// editable returns a file that is not on disk. Only tests replace it.
-	editable func(url string) (file editableFile, kind string, ok bool)
+	editable func(url string) (target htedit.Target, kind string, ok bool)
 	servers  *caddy.UsagePool // state of upstream servers for slow_start, by address
 	names    *serverNames
 	fleets   *caddy.UsagePool // connections to fleets, by settings and secret

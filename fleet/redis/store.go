@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -127,8 +128,7 @@ func (s *store) run(ctx context.Context, commands []*command) error {
 // send sends each command once, and waits for the replies. Those that are not sent have
 // an error too.
 func (s *store) send(ctx context.Context, commands []*command) {
-	var order []*goredis.Client
-	pipelines := make(map[*goredis.Client]goredis.Pipeliner)
+	groups := make(map[*goredis.Client][]*command)
 	for _, c := range commands {
 		c.reply = goredis.NewCmd(ctx, c.arguments()...)
 		client, err := s.clientFor(ctx, c)
@@ -136,28 +136,32 @@ func (s *store) send(ctx context.Context, commands []*command) {
 			c.reply.SetErr(err)
 			continue
 		}
-		if pipelines[client] == nil {
-			order = append(order, client)
-			pipelines[client] = client.Pipeline()
-		}
-		if c.asking != "" {
-			_ = pipelines[client].Process(ctx, goredis.NewCmd(ctx, "asking"))
-		}
-		_ = pipelines[client].Process(ctx, c.reply)
+		groups[client] = append(groups[client], c)
 	}
-	done := make(chan struct{})
-	for _, client := range order {
-		go func() {
-			_, _ = pipelines[client].Exec(ctx) // each command has its error
-			done <- struct{}{}
-		}()
+	var all sync.WaitGroup
+	for client, group := range groups {
+		all.Go(func() { sendTo(ctx, client, group) })
 	}
-	for range order {
-		<-done
-	}
+	all.Wait()
+}
+
+// sendTo sends commands in one pipeline.
+func sendTo(ctx context.Context, client *goredis.Client, commands []*command) {
+	pipeline := client.Pipeline()
 	for _, c := range commands {
+		if c.asking != "" {
+			_ = pipeline.Process(ctx, goredis.NewCmd(ctx, "asking"))
+		}
+		_ = pipeline.Process(ctx, c.reply)
+	}
+	_, err := pipeline.Exec(ctx)
+	for _, c := range commands {
+		// Each command has its error, but not if there was no connection.
 		if c.reply.Err() == nil && c.reply.Val() == nil {
-			c.reply.SetErr(errors.New("no answer from Redis"))
+			if err == nil {
+				err = errors.New("no answer from Redis")
+			}
+			c.reply.SetErr(err)
 		}
 	}
 }

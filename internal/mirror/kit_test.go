@@ -2,6 +2,8 @@ package mirror
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -206,7 +208,7 @@ func newServer(t testing.TB, s *store) *server {
 			}
 			return nil
 		},
-		Path: filepath.Join(t.TempDir(), "htpasswd", "fleet", "staff"), Keys: [][]byte{[]byte("key")},
+		Path: filepath.Join(t.TempDir(), "htpasswd", "fleet", "staff"), Authenticator: keys{"key"},
 		Poll:   func() (time.Duration, <-chan struct{}) { return testPoll, nil },
 		Logger: func() *zap.Logger { return v.logger }, Timeout: testTimeout, Advice: "caddy htpasswd fleet://staff USER",
 	}
@@ -214,9 +216,35 @@ func newServer(t testing.TB, s *store) *server {
 	return v
 }
 
+// keys are an Authenticator. The first one is the current one.
+type keys []string
+
+func (k keys) digest(i int, data []byte) []byte {
+	mac := hmac.New(sha256.New, []byte(k[i]))
+	mac.Write(data)
+	return mac.Sum(nil)
+}
+
+func (k keys) CopyDigest(data []byte) []byte { return k.digest(0, data) }
+
+func (k keys) IsCopyDigest(data, digest []byte) bool {
+	for i := range k {
+		if hmac.Equal(k.digest(i, data), digest) {
+			return true
+		}
+	}
+	return false
+}
+
+// make creates the mirror.
+func (v *server) make() {
+	v.Mirror = New(v.c)
+	_ = v.Refresh(v.t.Context())
+}
+
 // begin creates and starts the mirror.
 func (v *server) begin() *server {
-	v.Mirror = New(v.c)
+	v.make()
 	v.Start()
 	return v
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,26 +35,34 @@ var (
 	errEdited   = errors.New("it was changed, damaged, or written with another secret; edit the shared file instead")
 )
 
-// digests returns the digests of the local copy, by all keys.
-func (c *Config) digests(line, text string) [][]byte {
-	if len(c.Keys) == 0 {
-		sum := sha256.Sum256([]byte(line + "\n" + text))
-		return [][]byte{sum[:]}
+// digest returns the digest of a local copy.
+func (c *Config) digest(line, text string) []byte {
+	data := []byte(line + "\n" + text)
+	if c.Authenticator == nil {
+		sum := sha256.Sum256(data)
+		return sum[:]
 	}
-	var all [][]byte
-	for _, key := range c.Keys {
-		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte(line + "\n" + text))
-		all = append(all, mac.Sum(nil))
+	return c.Authenticator.CopyDigest(data)
+}
+
+// check reports whether a digest is that of a local copy, and whether it was made with an
+// older key.
+func (c *Config) check(line, text string, digest []byte) (isOurs, isOld bool) {
+	if hmac.Equal(c.digest(line, text), digest) {
+		return true, false
 	}
-	return all
+	if c.Authenticator == nil {
+		return false, false
+	}
+	isOurs = c.Authenticator.IsCopyDigest([]byte(line+"\n"+text), digest)
+	return isOurs, isOurs
 }
 
 // formatLocal returns the local copy of a version.
 func (c *Config) formatLocal(v *Copy) string {
 	line := fmt.Sprintf("%s%s%srevision=%s version=%d time=%s",
 		localStart, c.Name, localAdvice, v.Revision, v.Version, v.Time.UTC().Format(time.RFC3339Nano))
-	return line + " digest=" + hex.EncodeToString(c.digests(line, v.Text)[0]) + "\n" + v.Text
+	return line + " digest=" + hex.EncodeToString(c.digest(line, v.Text)) + "\n" + v.Text
 }
 
 // parseLocal parses a local copy. Errors contain nothing of it.
@@ -70,11 +77,11 @@ func (c *Config) parseLocal(copied string) (Copy, error) {
 	if err != nil {
 		return Copy{}, errEdited
 	}
-	key := slices.IndexFunc(c.digests(line, text), func(digest []byte) bool { return hmac.Equal(digest, given) })
-	if key < 0 {
+	isOurs, isOld := c.check(line, text, given)
+	if !isOurs {
 		return Copy{}, errEdited
 	}
-	v := Copy{Text: strings.Clone(text), IsDue: key > 0} // with the old secret
+	v := Copy{Text: strings.Clone(text), IsDue: isOld}
 	parts := strings.Split(fields, " ")
 	if len(parts) != 3 {
 		return Copy{}, errNotACopy

@@ -82,9 +82,9 @@ type Config struct {
 	// Path is the absolute path of the local copy. Its directory is created with mode 0700.
 	Path string
 
-	// Keys are those of the digest of the local copy. The first one is for new copies.
-	// Without keys, the digest protects against damage only.
-	Keys [][]byte
+	// Authenticator makes the digest of the local copy. Without one (nil), the digest
+	// protects against damage only.
+	Authenticator Authenticator
 
 	// MaxStale is the maximum age of a version that Fetch returns. Versions older than
 	// half of it are written again. 0: no maximum.
@@ -99,11 +99,19 @@ type Config struct {
 	Advice  string        // what to do if nobody has written the text yet
 }
 
+// Authenticator makes and checks keyed digests. A sealed.Keys is one.
+type Authenticator interface {
+	// CopyDigest returns the digest by the current key.
+	CopyDigest(data []byte) []byte
+	// IsCopyDigest reports whether a digest is the one by the current or an older key.
+	IsCopyDigest(data, digest []byte) bool
+}
+
 // Mirror implements follow.Source, follow.Completer, follow.Validator and follow.Warner.
 // All methods are safe for concurrent use.
 //
 // One call of the remote runs at a time (turn). All decisions are made by look, which is
-// called by New, by Refresh, before each edit, and by run: at each poll, after Wake, and
+// called by Refresh, before each edit, and by run: at each poll, after Wake, and
 // after a change of the settings. These are the states that look can find. In all of them
 // but "no copy", the copy in use is the newest version that was ever seen.
 //
@@ -162,8 +170,8 @@ var (
 	_ follow.Warner    = (*Mirror)(nil)
 )
 
-// New returns a Mirror. It calls the remote once, and waits for Config.Timeout at most.
-// After an error, it has the local copy, if there is one.
+// New returns a Mirror with the local copy, if there is one. It does not call the remote:
+// call Refresh before Fetch.
 func New(c Config) *Mirror {
 	m := &Mirror{
 		c: c, turn: make(chan struct{}, 1), editing: make(chan struct{}, 1),
@@ -179,7 +187,6 @@ func New(c Config) *Mirror {
 	case !errors.Is(err, fs.ErrNotExist):
 		m.localError = err
 	}
-	_ = m.Refresh(m.ctx) // the problem is kept
 	return m
 }
 

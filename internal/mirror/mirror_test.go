@@ -87,11 +87,11 @@ func TestStart(t *testing.T) {
 		}, "", "it is not a copy that this program has written", "old"},
 		{"the copy was written with another secret", func(t *testing.T, v *server) {
 			v.remote.become(refuses)
-			v.c.Keys = [][]byte{[]byte("another")}
+			v.c.Authenticator = keys{"another"}
 		}, "", "another secret", "old"},
 		{"the copy was written with the old secret", func(t *testing.T, v *server) {
 			v.remote.become(refuses)
-			v.c.Keys = [][]byte{[]byte("another"), []byte("key")}
+			v.c.Authenticator = keys{"another", "key"}
 		}, "old", "", "old"},
 		{"the store is down, and the copy is too old", func(t *testing.T, v *server) {
 			v.remote.become(refuses)
@@ -121,7 +121,7 @@ func TestStart(t *testing.T) {
 				v.end()
 				test.prepare(t, v)
 				stored := v.remote.get()
-				v.Mirror = New(v.c)
+				v.make()
 				defer v.end()
 				defer v.remote.become(works) // ends a call that ignores its context
 				pass(0)
@@ -163,7 +163,7 @@ func TestValidateWritesNothing(t *testing.T) {
 		c := newCopy(1, "old")
 		c.IsDue = true
 		v.remote.set(&c)
-		v.Mirror = New(v.c)
+		v.make()
 		pass(10 * testPoll)
 		v.serves("not started", "old")
 		v.end()
@@ -243,7 +243,7 @@ func TestOutage(t *testing.T) {
 func TestOneLineForVariousErrors(t *testing.T) {
 	v := newServer(t, new(store))
 	v.remote.become(refuses)
-	v.Mirror = New(v.c)
+	v.make()
 	for _, text := range []string{"port 1", "port 2"} {
 		v.mu.Lock()
 		v.keep(t.Context(), &problem{problemDown, errors.New(text)})
@@ -453,7 +453,7 @@ func TestMaxStale(t *testing.T) {
 			t.Error("a version that is too old can be loaded")
 		}
 		before := shared.get().Version
-		b.c.MaxStale, b.c.Keys = 0, [][]byte{[]byte("new"), []byte("key")} // another secret
+		b.c.MaxStale, b.c.Authenticator = 0, keys{"new", "key"} // another secret
 		b.again()
 		pass(2 * testPoll)
 		if got := shared.get(); got.Version != before+1 || got.IsDue {
