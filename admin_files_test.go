@@ -108,6 +108,7 @@ func TestAdminFiles(t *testing.T) {
 		{"a known user, with a charset", path, "application/json; charset=utf-8", set, line, 200, `{"result":"updated","users":1}` + "\n", "ann:" + canary + "\n", `"action":"updated"`},
 		{"remove", path, "application/json", `{"remove":{"user":"ann"}}`, line + "bob:!\n", 200, `{"result":"removed","users":0}` + "\n", "bob:!\n", `"action":"removed"`},
 		{"remove nobody", path, "application/json", `{"remove":{"user":"bob"}}`, line, 200, `{"result":"not_found","users":1}` + "\n", "", ""},
+		{"remove from a file that nobody has written", path, "application/json", `{"remove":{"user":"bob"}}`, "", 200, `{"result":"not_found","users":0}` + "\n", "", ""},
 		{"import", path, "application/json", `{"import":{"text":"ann:` + canary + `\nbob:` + canary + `\n","overwrite":true}}`, line, 200, `{"result":"imported","users":2}` + "\n", "ann:" + canary + "\nbob:" + canary + "\n", `"action":"imported"`},
 		{"import groups", "/htpasswd/files/storage/groups", "application/json", `{"import":{"text":"staff: ann\n"}}`, "", 200, `{"result":"imported","users":1}` + "\n", "staff: ann\n", `"action":"imported"`},
 		{"import over users", path, "application/json", `{"import":{"text":"ann:` + canary + `\n"}}`, line, 409, `fleet://staff has lines already; to replace all of them, add \"overwrite\":true`, "", ""},
@@ -133,7 +134,11 @@ func TestAdminFiles(t *testing.T) {
 			}
 			file.text = test.text
 			before := len(s.log())
+			revision := file.revision
 			status, said := s.change(test.path, test.contentType, test.body)
+			if isWritten := file.revision > revision; isWritten != (test.audit != "") {
+				t.Errorf("got a text that was written: %t, want %t", isWritten, test.audit != "")
+			}
 			var answer map[string]any
 			if err := json.Unmarshal([]byte(said), &answer); err != nil {
 				t.Errorf("got %q, want JSON: %v", said, err)
@@ -175,7 +180,7 @@ func TestAdminFiles(t *testing.T) {
 			t.Errorf("%s: got %d %s, want 405", method, status, body)
 		}
 	}
-	staff.err = errors.New("the store does not answer")
+	staff.err = errors.New("fleet://staff: the store does not answer")
 	if status, said := s.change(path, "application/json", set); status != http.StatusServiceUnavailable || !strings.Contains(said, "fleet://staff cannot be written now: the store does not answer; try again later") {
 		t.Errorf("got %d %s, want 503 with the reason", status, said)
 	}
