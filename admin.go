@@ -91,6 +91,8 @@ type adminStatus struct {
 	Limits map[string]adminLimit `json:"limits"`
 	adminExceeded
 	HashQueue adminHashQueue `json:"hash_queue"`
+	// Fleet is absent if the server belongs to none.
+	Fleet *adminFleet `json:"fleet,omitempty"`
 }
 
 // adminFile describes a file that is in use.
@@ -161,6 +163,7 @@ func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
 	}
 	status.HashQueue.Workers = g.settings().maxHashes
 	status.HashQueue.Busy, status.HashQueue.Waiting = g.queue.State()
+	status.Fleet = a.shared.active.activeFleet().state()
 	return writeJSON(w, http.StatusOK, status)
 }
 
@@ -284,15 +287,31 @@ func (a *adminAPI) clear(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	g := a.shared.guard
+	var base *forgotten // nil for all
 	keys := iter.Seq2[scope, uint64](g.allKeys)
 	var fields []zap.Field
 	if hasName {
-		keys = g.keysOf(name)
+		base = g.baseKeys(name)
+		keys = base.keys(g)
 		fields = append(fields, zap.String("client_or_user", shown.Text(name)))
 	}
-	n := g.clearFailures(keys)
-	a.shared.active.get().logger.Info("failed logins cleared", append(fields, zap.Int("entries", n))...)
-	return writeJSON(w, http.StatusOK, map[string]int{"cleared": n})
+	cleared := g.clearFailures(keys)
+	a.shared.active.get().logger.Info("failed logins cleared", append(fields, zap.Int("entries", len(cleared)))...)
+	status, answer := http.StatusOK, adminCleared{Cleared: len(cleared)}
+	if f := a.shared.active.activeFleet(); f != nil {
+		if err := f.forget(r.Context(), base, cleared); err != nil {
+			status = http.StatusInternalServerError
+			answer.Error = fmt.Sprintf("cleared on this server only: the store of the fleet: %s; try again when it works, or on each server", err)
+		}
+	}
+	return writeJSON(w, status, answer)
+}
+
+// adminCleared is the result of clearing failed logins.
+type adminCleared struct {
+	Cleared int `json:"cleared"`
+	// Error says why the other servers of the fleet have not cleared them.
+	Error string `json:"error,omitempty"`
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -24,18 +25,6 @@ const fileEditTimeout = 10 * time.Second
 
 // errNothingToDo ends an edit that changes nothing.
 var errNothingToDo = errors.New("nothing to do")
-
-// editableFile is a file that is not on disk.
-type editableFile interface {
-	// Edit replaces the text by the result of edit, which is called again if another
-	// server changes the text at the same time. An error of edit is returned as it is.
-	Edit(ctx context.Context, edit func(text string) (string, error)) error
-}
-
-// editable returns the file with a URL, and its kind, if the running configuration uses it.
-func (s *sources) editable(string) (file editableFile, kind string, ok bool) {
-	return nil, "", false // TODO at the merge: the one of fleet_sources.go
-}
 
 // changeFile changes a file that is not on disk: see package fileapi.
 func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
@@ -71,7 +60,7 @@ func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
 }
 
 // fileOf returns the file of a request's path.
-func (a *adminAPI) fileOf(r *http.Request) (file fileapi.File, target editableFile, err error) {
+func (a *adminAPI) fileOf(r *http.Request) (file fileapi.File, target htedit.Target, err error) {
 	source, err := fileapi.ParsePath(r.URL.Path)
 	if err != nil {
 		return file, nil, err

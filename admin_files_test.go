@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 )
 
@@ -29,6 +30,10 @@ func (f *fakeEditable) load() (text string, revision int) {
 	defer f.mutex.Unlock()
 	return f.text, f.revision
 }
+
+func (*fakeEditable) Name() string { return "fleet://staff" }
+
+func (f *fakeEditable) Check() error { return f.err }
 
 func (f *fakeEditable) Edit(ctx context.Context, edit func(text string) (string, error)) error {
 	for ctx.Err() == nil && f.err == nil {
@@ -64,7 +69,7 @@ func newEditableSite(t *testing.T) (s *server, staff, groups *fakeEditable) {
 	t.Helper()
 	staff, groups = new(fakeEditable), new(fakeEditable)
 	s = startServer(t, "")
-	process.editable = func(url string) (editableFile, string, bool) {
+	process.editable = func(url string) (htedit.Target, string, bool) {
 		switch url {
 		case "fleet://staff":
 			return staff, "users", true

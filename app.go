@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -23,6 +24,15 @@ const minPoll = 100 * time.Millisecond
 // App holds the settings that all sites of the process share. Every setting has a
 // default, so the app need not be configured.
 type App struct {
+	// The fleet of servers that this one belongs to: the engine of the store that they
+	// share, with its settings. Its servers count failed logins together, and can share
+	// password files. Requires `secret`. Default: none.
+	FleetRaw json.RawMessage `json:"fleet,omitempty" caddy:"namespace=htpasswd.fleets inline_key=engine"`
+
+	// The age from which the local copy of a password file that is in a fleet or in Caddy's
+	// storage is not loaded at a start or a reload while the store is down. Default: no limit.
+	MaxStale caddy.Duration `json:"max_stale,omitempty"`
+
 	// Limits on failed logins. Default: see the single limits.
 	Throttle *Throttle `json:"throttle,omitempty"`
 
@@ -53,6 +63,10 @@ type App struct {
 	shared   *shared
 	settings *settings
 	stored   *keyring.Stored // nil if the secret is configured
+
+	fleet       *fleetState // nil without a fleet
+	fleetInPool string      // the key of fleet in the pool
+	starts      []func()    // called by Start
 
 	texts   textLabels
 	checked caddy.Module // the http app whose sites were checked
@@ -116,6 +130,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.provisionSecret(ctx); err != nil {
 		return err
 	}
+	if err := a.provisionFleet(ctx); err != nil {
+		return err
+	}
 	return a.shared.metrics.register(ctx.GetMetricsRegistry())
 }
 
@@ -168,6 +185,9 @@ func (a *App) Validate() error {
 	if a.Poll < caddy.Duration(minPoll) {
 		return fmt.Errorf("poll: expected at least %s, found %s", minPoll, time.Duration(a.Poll))
 	}
+	if a.MaxStale < 0 {
+		return fmt.Errorf("max_stale: expected a duration above 0, or 0 for no limit, found %s", time.Duration(a.MaxStale))
+	}
 	if a.MaxHashes < 0 {
 		return fmt.Errorf("max_hashes: expected at least 1, found %d", a.MaxHashes)
 	}
@@ -193,11 +213,20 @@ func (l *Limit) validate() error {
 	return nil
 }
 
+// onStart registers a function that Start calls. It may only be called before Start.
+func (a *App) onStart(f func()) { a.starts = append(a.starts, f) }
+
 // Start activates the settings.
 func (a *App) Start() error {
 	a.stored.Start()
+	if a.fleet != nil {
+		a.fleet.client.Start()
+	}
 	a.shared.active.start(a.settings)
 	a.shared.guard.queue.WorkersChanged()
+	for _, start := range a.starts {
+		start()
+	}
 	return nil
 }
 
@@ -210,8 +239,14 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup covers configurations that Caddy abandons after Start without calling Stop.
-func (a *App) Cleanup() error { return a.Stop() }
+// Cleanup leaves the fleet. It also covers configurations that Caddy abandons after Start
+// without calling Stop.
+func (a *App) Cleanup() error {
+	if a.shared == nil {
+		return nil
+	}
+	return errors.Join(a.Stop(), a.leaveFleet())
+}
 
 // Interface guards
 var (

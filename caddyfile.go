@@ -31,6 +31,8 @@ func init() {
 //	    max_hashes <n>
 //	    poll       <interval>
 //	    secret     <text> [<old>]
+//	    fleet      <engine> { <setting of the engine>... }
+//	    max_stale  <duration>
 //	}
 //
 // The subdirective throttle can be repeated, once for each limit.
@@ -44,7 +46,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	p := optionParser{app: new(App), subdirectives: &subdirectives{
 		Dispenser:  d,
-		known:      []string{"throttle", "max_hashes", "poll", "secret"},
+		known:      []string{"throttle", "max_hashes", "poll", "secret", "fleet", "max_stale"},
 		repeatable: []string{"throttle"},
 	}}
 	for d.NextBlock(0) {
@@ -54,6 +56,9 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		if err := p.parse(d.Val()); err != nil {
 			return nil, err
 		}
+	}
+	if t, ok := p.first["subdirective fleet"]; ok && p.app.Secret == "" {
+		return nil, errorContext("").at(t, "%w", errFleetSecret)
 	}
 	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(p.app, nil)}, nil
 }
@@ -78,6 +83,12 @@ func (p *optionParser) parse(subdirective string) error {
 		return err
 	case "secret":
 		return p.parseSecret()
+	case "fleet":
+		return p.parseFleet()
+	case "max_stale":
+		age, err := p.duration("an age such as 24h", 0)
+		p.app.MaxStale = caddy.Duration(age)
+		return err
 	}
 	return nil
 }

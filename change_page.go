@@ -50,19 +50,19 @@ func (h *Handler) servePasswordPage(w http.ResponseWriter, r *http.Request, sent
 	return p.write(http.StatusMethodNotAllowed, passwordpage.Page{Problem: "Open this page in a browser to change the password.", IsFinal: true})
 }
 
-// path returns the path of the user's file, or false if the user is in no file.
-func (p *pageRequest) path() (path string, ok bool) {
-	return p.users.now().find([]byte(p.user)).store.filePath()
+// target returns the user's file, or false if the user is in no file.
+func (p *pageRequest) target() (target htedit.Target, ok bool) {
+	return p.users.now().find([]byte(p.user)).store.target()
 }
 
 // show answers a GET: with the form, or with the reason why the password cannot be
 // changed.
 func (p *pageRequest) show() error {
-	if path, ok := p.path(); !ok {
+	if target, ok := p.target(); !ok {
 		_, err := p.noFile()
 		return err
-	} else if err := htedit.Check(path); err != nil {
-		_, err := p.notWritable(path, err)
+	} else if err := target.Check(); err != nil {
+		_, err := p.notWritable(target.Name(), err)
 		return err
 	}
 	return p.write(http.StatusOK, passwordpage.Page{})
@@ -81,7 +81,7 @@ func (p *pageRequest) post() (changeResult, error) {
 	if form.User != "" && form.User != passwordpage.ShownUser(p.user) {
 		return changeBadForm, p.write(http.StatusConflict, passwordpage.Page{Problem: "The form was for another user than the one who is logged in now. Nothing was changed."})
 	}
-	if _, ok := p.path(); !ok {
+	if _, ok := p.target(); !ok {
 		return p.noFile()
 	}
 	page := passwordpage.Page{}
@@ -116,12 +116,12 @@ func (p *pageRequest) change(form passwordpage.Form) (changeResult, error) {
 			}
 			return changeWrongPassword, p.write(http.StatusUnprocessableEntity, passwordpage.Page{CurrentProblem: "The current password is not correct."})
 		}
-		path, ok := verified.store.filePath()
+		target, ok := verified.store.target()
 		if !ok {
 			return p.noFile()
 		}
-		if err := htedit.Check(path); err != nil { // before the hash
-			return p.notWritable(path, err)
+		if err := target.Check(); err != nil { // before the hash
+			return p.notWritable(target.Name(), err)
 		}
 		if newHash == "" {
 			if newHash, err = p.makeHash(p.r.Context(), p.guard.client(p.from.ip), verified, []byte(form.New)); err != nil {
@@ -135,11 +135,11 @@ func (p *pageRequest) change(form passwordpage.Form) (changeResult, error) {
 		switch {
 		case err == nil:
 			p.renewDevice(verified.entry.Hash, newHash)
-			return p.done(path)
+			return p.done(target.Name())
 		case errors.Is(err, htedit.ErrChanged):
 			verified.store.awaitCurrent(p.r.Context())
 		default:
-			return p.notWritable(path, err)
+			return p.notWritable(target.Name(), err)
 		}
 	}
 	p.logRefusal(changeLines, p.from, []byte(p.user), "password not changed; the user's line was changed at the same time")

@@ -12,6 +12,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/hashqueue"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 )
 
 // writeTimeout is how long a change waits for other programs that edit the file.
@@ -72,10 +73,10 @@ func (h *Handler) makeHash(ctx context.Context, client uint64, user lookup, pass
 func (h *Handler) setPassword(ctx context.Context, client uint64, user lookup, old *digest, hash string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout) // even if the client goes away
 	defer cancel()
-	path, _ := user.store.filePath()
+	target, _ := user.store.target()
 	change := htfile.Change{Name: user.entry.Name, Old: user.entry.Hash, New: hash}
 	user.store.pending.expect(change, h.passOn(user.store, client, *old))
-	err := htedit.SetPassword(ctx, path, change)
+	err := htedit.SetPassword(ctx, target, change)
 	user.store.awaitCurrent(ctx)
 	if err != nil && user.store.current.Load().find([]byte(change.Name)).hasHash(hash) {
 		return nil // it was replaced, but the system could not confirm that it is on the disk
@@ -108,6 +109,8 @@ func fixOf(err error) string {
 	switch {
 	case errors.Is(err, errNotAFile):
 		return "move the users to a file"
+	case errors.Is(err, mirror.ErrUnavailable):
+		return "make the store work again, or connect this server to it"
 	case errors.Is(err, fs.ErrPermission):
 		return "let the server's user own the file, and write its directory"
 	case errors.Is(err, syscall.EROFS):

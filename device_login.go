@@ -104,16 +104,21 @@ func (g *guard) waitDevice(key uint64, guesses int) (wait time.Duration) {
 // has exceeded.
 func (g *guard) countDevice(key uint64) (exceeded []scope) {
 	settings := g.settings()
+	var counted [scopeCount]uint64
 	for s := range scopeCount {
 		limit := settings.limits[s]
 		if !s.limitsDevices(settings.limits[scopeLogin].Max == 0) {
 			continue
 		}
+		counted[s] = key
 		if n := g.failures[s].Add(key, g.now(), limit.Window); n == limit.Max {
-			g.deviceLimitsExceeded.Add(1)
 			exceeded = append(exceeded, s)
 		}
 	}
+	if settings.fleet != nil {
+		exceeded = settings.fleet.share(settings, &counted, exceeded)
+	}
+	g.deviceLimitsExceeded.Add(uint64(len(exceeded)))
 	return exceeded
 }
 

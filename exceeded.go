@@ -215,15 +215,48 @@ func (g *guard) allKeys(yield func(scope, uint64) bool) {
 // limits are exceeded. If the name of a user is an address, keysOf yields the keys of the
 // client and the user, and the key of their login twice.
 func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
+	return g.baseKeys(name).keys(g)
+}
+
+// forgotten are the base keys of failed logins: those of a user in each file, of a client,
+// and of device cookies. From them, each server of a fleet derives the keys of logins, with
+// the clients and users that it knows.
+type forgotten struct {
+	Users   []uint64 `json:"users,omitempty"`
+	Clients []uint64 `json:"clients,omitempty"`
+	Devices []uint64 `json:"devices,omitempty"`
+}
+
+// baseKeys returns the base keys of a client or a user.
+func (g *guard) baseKeys(name string) *forgotten {
+	f := new(forgotten)
+	for _, notes := range g.notes() {
+		for key, note := range notes {
+			if note.deviceOf != 0 && note.user == name && !slices.Contains(f.Devices, key) {
+				f.Devices = append(f.Devices, key)
+			}
+		}
+	}
+	for user := range g.userKeys(name) {
+		f.Users = append(f.Users, user)
+	}
+	if client := g.clientNamed(name); client != noClient {
+		f.Clients = append(f.Clients, client)
+	}
+	return f
+}
+
+// keys yields all keys, and those that are derived from them.
+func (f *forgotten) keys(g *guard) iter.Seq2[scope, uint64] {
 	return func(yield func(scope, uint64) bool) {
-		for s, notes := range g.notes() {
-			for key, note := range notes {
-				if note.deviceOf != 0 && note.user == name && !yield(scope(s), key) {
+		for _, device := range f.Devices {
+			for s := range scopeCount {
+				if !yield(s, device) {
 					return
 				}
 			}
 		}
-		for user := range g.userKeys(name) {
+		for _, user := range f.Users {
 			if !yield(scopeUser, user) {
 				return
 			}
@@ -233,13 +266,14 @@ func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 				}
 			}
 		}
-		client := g.clientNamed(name)
-		if client == noClient || !yield(scopeClient, client) {
-			return
-		}
-		for user := range g.failures[scopeUser].Keys {
-			if !yield(scopeLogin, loginKey(user, client)) {
+		for _, client := range f.Clients {
+			if !yield(scopeClient, client) {
 				return
+			}
+			for user := range g.failures[scopeUser].Keys {
+				if !yield(scopeLogin, loginKey(user, client)) {
+					return
+				}
 			}
 		}
 	}
@@ -276,13 +310,18 @@ func (g *guard) clientNamed(name string) uint64 {
 	return g.client(address.String())
 }
 
-// clearFailures clears the failed logins of the keys, and returns how many of the keys
-// had any.
-func (g *guard) clearFailures(keys iter.Seq2[scope, uint64]) (n int) {
+// scopedKey is a key of the counters of a scope.
+type scopedKey struct {
+	scope scope
+	key   uint64
+}
+
+// clearFailures clears the failed logins of the keys, and returns those that had any.
+func (g *guard) clearFailures(keys iter.Seq2[scope, uint64]) (cleared []scopedKey) {
 	for s, key := range keys {
 		if g.failures[s].Forget(key) {
-			n++
+			cleared = append(cleared, scopedKey{s, key})
 		}
 	}
-	return n
+	return cleared
 }

@@ -143,15 +143,21 @@ func (g *guard) wait(keys *limitKeys, isRecognized bool, guesses int) (wait time
 // count counts a failed login, and returns the scopes whose limits it has exceeded.
 func (g *guard) count(keys *limitKeys) (exceeded []scope) {
 	settings := g.settings()
+	var counted [scopeCount]uint64
 	for s := range scopeCount {
 		limit := settings.limits[s]
 		if !keys.applies(s, false, &settings.limits) {
 			continue
 		}
-		if g.failures[s].Add(keys[s], g.now(), limit.Window) == limit.Max {
-			g.limitsExceeded[s].Add(1)
+		if counted[s] = keys[s]; g.failures[s].Add(keys[s], g.now(), limit.Window) == limit.Max {
 			exceeded = append(exceeded, s)
 		}
+	}
+	if settings.fleet != nil {
+		exceeded = settings.fleet.share(settings, &counted, exceeded)
+	}
+	for _, s := range exceeded {
+		g.limitsExceeded[s].Add(1)
 	}
 	return exceeded
 }

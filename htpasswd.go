@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 )
@@ -150,7 +151,8 @@ func (m *userMemory) recognized() *recognizedClients {
 	return m.clients.Load()
 }
 
-// recognize records that a client has verified the current password.
+// recognize records that a client has verified the current password, here and, if it is
+// new here, on the other servers of a fleet.
 func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
 	recognized := m.clients.Load()
 	if recognized == nil {
@@ -161,6 +163,9 @@ func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
 	}
 	if recognized.place(client) < 0 {
 		recognized.clients[(recognized.added.Add(1)-1)%recognizedPlaces].Store(client)
+		if f := g.settings().fleet; f != nil {
+			f.recognized(loginKey(name, client))
+		}
 	}
 }
 
@@ -172,7 +177,7 @@ func (e entry) cache(sum *digest, at time.Time) {
 // userStore holds the users of one file, or of a text in the configuration, in the version
 // that was loaded last.
 type userStore struct {
-	path    string // of the file, or the label of the text
+	path    string // of the file, its URL, or the label of the text
 	isText  bool   // there is no file
 	key     uint64 // distinguishes the users of this file from those of others
 	name    sourceName
@@ -191,9 +196,17 @@ func newUserStore(path string) *userStore {
 // storeSeed is the seed of the keys of files.
 var storeSeed = maphash.MakeSeed()
 
-// filePath returns the absolute path of the file, or false if the users are a text in the
-// configuration, which cannot be written.
-func (s *userStore) filePath() (path string, ok bool) { return s.path, !s.isText }
+// target returns where a change of the users is written to, or false if they are a text in
+// the configuration, which cannot be written.
+func (s *userStore) target() (target htedit.Target, ok bool) {
+	switch {
+	case s.isText:
+		return nil, false
+	case s.mirror != nil:
+		return s.mirror, true
+	}
+	return htedit.File(s.path), true
+}
 
 // beginEmpty makes the store empty until its first version is loaded.
 func (s *userStore) beginEmpty() {

@@ -42,8 +42,15 @@ var (
 // metrics collects the metrics. All configurations share them, so a reload does
 // not reset them.
 type metrics struct {
-	guard *guard
-	files func() []fileInUse
+	guard  *guard
+	files  func() []fileInUse
+	active *activeSettings
+
+	fleetDurations prometheus.Histogram
+}
+
+func newMetrics(g *guard, files func() []fileInUse, active *activeSettings) *metrics {
+	return &metrics{guard: g, files: files, active: active, fleetDurations: newFleetDurations()}
 }
 
 // register adds the metrics to the registry of a configuration.
@@ -65,6 +72,7 @@ func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 		descs <- metric.Desc
 	}
 	m.guard.hashTimes.Describe(descs)
+	m.describeFleet(descs)
 }
 
 // Collect implements prometheus.Collector.
@@ -96,6 +104,7 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 	send(busyWorkersMetric, float64(busy))
 	send(queueLengthMetric, float64(waiting))
 	g.hashTimes.Collect(collected)
+	m.collectFleet(collected)
 
 	for _, f := range m.files() {
 		path := shown.Label(f.Name())

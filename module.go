@@ -116,6 +116,8 @@ type Handler struct {
 	rehashCost int // 0: weak hashes stay
 	device     deviceSettings
 	shared     *shared
+	app        *App
+	ctx        caddy.Context
 	guard      *guard // of shared
 	challenge  string // "" if the realm has placeholders
 	warnOfXFF  func() // logs only the first time
@@ -146,6 +148,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	h.app, h.ctx = app.(*App), ctx
 	if err := h.Validate(); err != nil {
 		return err
 	}
@@ -153,12 +156,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionExempt(ctx); err != nil {
 		return err
 	}
-	if err := h.provisionSources(func(text string) string { return app.(*App).label(ctx, text) }); err != nil {
+	if err := h.provisionSources(func(text string) string { return h.app.label(ctx, text) }); err != nil {
 		return err
 	}
 	h.provisionRehash()
 	h.warnOfNobody()
-	return app.(*App).checkSites(ctx)
+	return h.app.checkSites(ctx)
 }
 
 // Validate ensures that the settings are valid. It reads no file, so Provision also

@@ -90,6 +90,13 @@ func (h *Handler) provisionSource(source Source, label func(text string) string)
 	if err != nil {
 		return userPart{}, fmt.Errorf("file %w", err)
 	}
+	if isSharedName(name) {
+		a, err := acquireShared(h, name, sharedUsers)
+		if err != nil {
+			err = fmt.Errorf("file %w", err)
+		}
+		return userPart{store: a.store}, h.took(&a, err)
+	}
 	if follow.IsPattern(name) && !htfile.IsTextNotPath(name) {
 		list, release, err := s.acquireList(name, h.logger)
 		h.toRelease(release)
@@ -124,6 +131,11 @@ func (h *Handler) provisionGroups(configured string) (*groupStore, error) {
 	name, err := fileName(configured)
 	if err != nil {
 		return nil, err
+	}
+	if isSharedName(name) {
+		a, err := acquireShared(h, name, sharedGroups)
+		h.toRelease(a.release)
+		return a.store, err
 	}
 	file, err := acquire(&h.shared.sources, name, newGroupStore, h.logger)
 	h.toRelease(file.release)

@@ -45,24 +45,24 @@ var (
 )
 
 func (s *userStore) checkWritable() error {
-	path, ok := s.filePath()
+	target, ok := s.target()
 	if !ok {
 		return errNotAFile
 	}
-	return htedit.Check(path)
+	return target.Check()
 }
 
 // replaceHashes writes new hashes of the same passwords, so the new entries inherit
 // everything from the old ones.
 func (s *userStore) replaceHashes(ctx context.Context, changes []htfile.Change) (made []bool, err error) {
-	path, ok := s.filePath()
+	target, ok := s.target()
 	if !ok {
 		return nil, errNotAFile
 	}
 	for _, c := range changes {
 		s.pending.expect(c, entry.inherit)
 	}
-	made, err = htedit.Replace(ctx, path, changes)
+	made, err = htedit.Replace(ctx, target, changes)
 	for i, c := range changes {
 		if err != nil || !made[i] {
 			s.pending.forget(c)

@@ -49,7 +49,7 @@ func (a *App) provisionSecret(ctx caddy.Context) error {
 			return fmt.Errorf("old_secret: %w", err)
 		}
 	}
-	a.settings.keys.Set(keyring.NewKeys(current, old))
+	a.settings.keys.Set(keyring.NewExplicitKeys(current, old))
 	return nil
 }
 

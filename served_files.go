@@ -102,10 +102,11 @@ func absoluteHide(hide []string) []string {
 }
 
 // absolutePath replaces global placeholders and makes a path absolute. It returns false
-// if the path has other placeholders, which depend on the request.
+// if the path has other placeholders, which depend on the request, and for a file that is
+// not on disk.
 func absolutePath(name string) (string, bool) {
 	name, err := fileName(name)
-	if err != nil {
+	if err != nil || isSharedName(name) {
 		return "", false
 	}
 	path, err := filepath.Abs(name)

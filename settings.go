@@ -21,7 +21,22 @@ type settings struct {
 	maxHashes int // at the same time
 	poll      time.Duration
 	keys      *keyring.Ring
+	fleet     fleetLimits // nil without a fleet
+	storage   any         // Caddy's storage, if files are in it; otherwise nil
 	logger    *zap.Logger // of the app
+}
+
+// fleetLimits shares limits with the other servers of a fleet.
+type fleetLimits interface {
+	// share tells the other servers of a failed login that was counted here by these keys,
+	// of which 0 stands for none, and raises the counters here to what all servers have
+	// counted. exceeded are the scopes whose limits the login has exceeded. The result has
+	// those that are exceeded by this raise, too.
+	share(settings *settings, keys *[scopeCount]uint64, exceeded []scope) []scope
+
+	// recognized tells the other servers that a client is recognized. login is the key of
+	// the client and the user together.
+	recognized(login uint64)
 }
 
 // appName is the name of the app in the JSON configuration, and of the global option and

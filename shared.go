@@ -6,6 +6,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 )
 
@@ -18,9 +19,10 @@ type shared struct {
 	guard   *guard
 	sources sources
 	// editable returns a file that is not on disk. Only tests replace it.
-	editable func(url string) (file editableFile, kind string, ok bool)
+	editable func(url string) (target htedit.Target, kind string, ok bool)
 	servers  *caddy.UsagePool // state of upstream servers for slow_start, by address
 	names    *serverNames
+	fleets   *caddy.UsagePool // connections to fleets, by settings and secret
 	metrics  *metrics
 
 	downGroups downGroups
@@ -38,12 +40,12 @@ func (s *shared) orProcess() *shared {
 }
 
 func newShared(now func() time.Time) *shared {
-	s := &shared{servers: caddy.NewUsagePool(), names: newServerNames()}
+	s := &shared{servers: caddy.NewUsagePool(), names: newServerNames(), fleets: caddy.NewUsagePool()}
 	s.sources = sources{caddy.NewUsagePool(), &s.active}
 	s.editable = s.sources.editable
 	s.active.fallback = sync.OnceValue(func() *settings { return defaultSettings(&s.keys) })
 	s.guard = newGuard(s.active.get, now)
 	s.guard.files = s.sources.inUse
-	s.metrics = &metrics{s.guard, s.sources.inUse}
+	s.metrics = newMetrics(s.guard, s.sources.inUse, &s.active)
 	return s
 }

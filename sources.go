@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -32,15 +33,24 @@ type poolKey[S store] struct{ path string }
 // pooledFile is a value in the pool: a file, or a text of users.
 type pooledFile[S store] struct {
 	*follow.Follower
-	store S
-	use   fileUse
+	store  S
+	use    fileUse
+	mirror *mirror.Mirror // of a shared file; otherwise nil
+	leave  func() error   // what the mirror needs; may be nil
 }
 
-// Destruct closes the store, and stops following the file. It implements
-// caddy.Destructor.
+// Destruct closes the store, which may still write to the file, and stops following the
+// file. It implements caddy.Destructor.
 func (f *pooledFile[S]) Destruct() error {
 	f.store.close()
-	return f.Close()
+	errs := []error{f.Close()}
+	if f.mirror != nil {
+		errs = append(errs, f.mirror.Close())
+	}
+	if f.leave != nil {
+		errs = append(errs, f.leave())
+	}
+	return errors.Join(errs...)
 }
 
 // pooledList is a value in the pool: the files that match a pattern.
@@ -73,6 +83,7 @@ type fileInUse struct {
 	users  *userTable
 	groups *htfile.Groups // nil for a password file and a pattern
 	list   pooledList     // nil for a file
+	mirror *mirror.Mirror // nil for a file on disk and a pattern
 }
 
 // inUse returns all files and patterns that are loaded, sorted by name and kind. While a
@@ -86,11 +97,11 @@ func (s *sources) inUse() []fileInUse {
 		switch file := value.(type) {
 		case *pooledFile[*userStore]:
 			if f.Follower = file.Follower; f.isLoaded() {
-				f.store, f.users = file.store, file.store.current.Load()
+				f.store, f.users, f.mirror = file.store, file.store.current.Load(), file.mirror
 			}
 		case *pooledFile[*groupStore]:
 			if f.Follower = file.Follower; f.isLoaded() {
-				f.groups = file.store.current.Load()
+				f.groups, f.mirror = file.store.current.Load(), file.mirror
 			}
 		case pooledList:
 			if f.Follower = file.follower(); f.isLoaded() {

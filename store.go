@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 )
 
 // store holds the content of a file, users or groups. It gets the text of each new
@@ -14,6 +15,7 @@ import (
 type store interface {
 	load(text string, logger *zap.Logger) error
 	follow(f *follow.Follower)
+	useMirror(m *mirror.Mirror) // of a shared file
 	awaitCurrent(ctx context.Context)
 	close() // when nobody uses the store any more
 }
@@ -27,8 +29,11 @@ func awaitCurrent[S store](ctx context.Context, stores []S) {
 
 // followed is the part of a store that follows its file.
 type followed struct {
-	file *follow.Follower // nil if the file is not followed
+	file   *follow.Follower // nil if the file is not followed
+	mirror *mirror.Mirror   // of a shared file; otherwise nil
 }
+
+func (s *followed) useMirror(m *mirror.Mirror) { s.mirror = m }
 
 func (s *followed) follow(f *follow.Follower) { s.file = f }
 

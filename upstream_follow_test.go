@@ -21,9 +21,9 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
-// fleet are applications that listen on the same port of several loopback addresses. Each
+// appFleet are applications that listen on the same port of several loopback addresses. Each
 // answers with its address.
-type fleet struct {
+type appFleet struct {
 	t       *testing.T
 	port    string
 	mu      sync.Mutex
@@ -36,9 +36,9 @@ type fleet struct {
 }
 
 // startFleet starts applications on addresses, separated by spaces.
-func startFleet(t *testing.T, addresses string) *fleet {
+func startFleet(t *testing.T, addresses string) *appFleet {
 	t.Helper()
-	f := &fleet{t: t, servers: make(map[string]*httptest.Server), hosts: make(map[string]bool), checks: make(map[string]bool), block: make(chan struct{})}
+	f := &appFleet{t: t, servers: make(map[string]*httptest.Server), hosts: make(map[string]bool), checks: make(map[string]bool), block: make(chan struct{})}
 	none := ""
 	f.sick.Store(&none)
 	for address := range strings.FieldsSeq(addresses) {
@@ -48,7 +48,7 @@ func startFleet(t *testing.T, addresses string) *fleet {
 }
 
 // add starts an application.
-func (f *fleet) add(address string) {
+func (f *appFleet) add(address string) {
 	f.t.Helper()
 	port := f.port
 	if port == "" {
@@ -82,7 +82,7 @@ func (f *fleet) add(address string) {
 }
 
 // seen returns the values of Host that were seen, and forgets them.
-func (f *fleet) seen() []string {
+func (f *appFleet) seen() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := slices.Sorted(maps.Keys(f.hosts))

@@ -72,7 +72,7 @@ func TestUsersText(t *testing.T) {
 			if text := logText(logs); strings.Contains(text, "canary") || strings.Contains(text, shaSecret1[:10]) {
 				t.Errorf("the log shows the text:\n%s", text)
 			}
-			if path, ok := h.users.now()[0].filePath(); ok {
+			if path, ok := h.users.now()[0].target(); ok {
 				t.Errorf("got the path %s, want none: a text cannot be written", path)
 			}
 		})

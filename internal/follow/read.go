@@ -29,7 +29,9 @@ func (f *Follower) Reload(logger *zap.Logger) error {
 		err = f.read(time.Now(), wanted{isAsked: true, mayBeTorn: time.Now().After(deadline)}, logger)
 	}
 	if err == nil && !isFirst {
-		err = f.validate(f.loaded)
+		if err = f.validate(f.loaded); errors.Is(err, ErrOutdated) {
+			err = nil // reported by read
+		}
 	}
 	if err != nil {
 		if !isFirst {

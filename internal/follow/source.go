@@ -24,6 +24,7 @@
 package follow
 
 import (
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -81,9 +82,14 @@ type Validator interface {
 
 	// ValidateLoaded returns an error if something is wrong with the loaded
 	// version v. It is called when v was loaded, and whenever it is found
-	// unchanged. The error is reported, and v stays active.
+	// unchanged. The error is reported, and v stays active. Reload returns it,
+	// unless it is ErrOutdated.
 	ValidateLoaded(v Version) error
 }
+
+// ErrOutdated is wrapped by errors of a Validator for a version that may not be the
+// newest, because the source cannot tell now. A Reload succeeds with such a version.
+var ErrOutdated = errors.New("the version may be outdated")
 
 // A Warner is a Source that can log warnings.
 type Warner interface {

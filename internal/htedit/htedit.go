@@ -1,11 +1,13 @@
-// Package htedit changes htpasswd files on disk. The command line tool and the server
-// change files only through this package.
+// Package htedit changes htpasswd files. The command line tool and the server change files
+// only through this package.
 //
-// A change takes the lock of the file, reads the file, edits its text and replaces it
-// atomically (see package atomicfile). So no concurrent change is lost, and no reader
-// sees half a file. [Edit] makes any change of the text. [Replace] replaces hashes, and
-// [SetPassword] sets a new hash, of users whose hash is still the expected one: the change
-// of an administrator wins.
+// A file is a [Target]. [Replace] replaces hashes in it, and [SetPassword] sets a new hash,
+// of users whose hash is still the expected one: the change of an administrator wins. A
+// mirror.Mirror is a Target, and a [File], which is one on disk.
+//
+// [Edit] makes any change of a file on disk. It takes the lock of the file, reads the file,
+// edits its text and replaces it atomically (see package atomicfile). So no concurrent
+// change is lost, and no reader sees half a file.
 //
 // A new text is written only if a server would parse it as intended.
 package htedit
@@ -21,6 +23,34 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
+
+// Target is where the text of a password file is. Its methods are safe for concurrent use.
+type Target interface {
+	// Name names the target in messages: the path of a file, for example.
+	Name() string
+
+	// Edit replaces the text by the result of edit. No change that others make at the
+	// same time is lost: edit may be called again with a newer text. If edit returns an
+	// error, Edit returns this error, and the text is unchanged. Other errors contain the
+	// name, and neither users nor hashes. Edit ends when ctx is done.
+	Edit(ctx context.Context, edit func(text string) (string, error)) error
+
+	// Check returns the error with which Edit would fail, as far as it is known without
+	// waiting for anybody or changing anything.
+	Check() error
+}
+
+// File is the path of a file on disk that exists. It is a Target of a server.
+type File string
+
+// Name returns the path.
+func (f File) Name() string { return string(f) }
+
+// Edit implements Target: see the function Edit.
+func (f File) Edit(ctx context.Context, edit func(text string) (string, error)) error {
+	_, err := Edit(ctx, string(f), Options{}, edit)
+	return forServer(err)
+}
 
 // Options configure Edit. The zero value is for files that exist.
 type Options struct {
@@ -90,9 +120,9 @@ func Edit(ctx context.Context, path string, o Options, edit func(text string) (s
 	return isNew, nil
 }
 
-// Check returns the error with which Replace and SetPassword would fail for a file, as
-// far as it is known without waiting for other writers or changing anything.
-func Check(path string) error {
+// Check implements Target.
+func (f File) Check() error {
+	path := string(f)
 	file, err := atomicfile.Look(path)
 	if err != nil {
 		return forServer(err)
@@ -119,45 +149,44 @@ var ErrChanged = errors.New("the user's entry has changed in the meantime")
 // errMisread is returned for a change whose result a server would parse differently.
 var errMisread = errors.New("the resulting file would be parsed differently by a server")
 
-// Replace replaces hashes in a file: see htfile.ReplaceHashes. made reports for each
+// Replace replaces hashes in a text: see htfile.ReplaceHashes. made reports for each
 // change whether the file has it now. A change whose user has another hash by now is not
 // made, which is no error.
-func Replace(ctx context.Context, path string, changes []htfile.Change) (made []bool, err error) {
-	_, err = Edit(ctx, path, Options{}, func(text string) (string, error) {
+func Replace(ctx context.Context, target Target, changes []htfile.Change) (made []bool, err error) {
+	err = target.Edit(ctx, func(text string) (string, error) {
 		var edited string
 		edited, made = htfile.ReplaceHashes(text, changes)
 		users, err := htfile.Parse(edited)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", shown.Text(path), err)
+			return "", fmt.Errorf("%s: %w", shown.Text(target.Name()), err)
 		}
 		for i, c := range changes {
 			if made[i] && !has(users, c.Name, c.New) {
-				return "", fmt.Errorf("%s: %w", shown.Text(path), errMisread)
+				return "", fmt.Errorf("%s: %w", shown.Text(target.Name()), errMisread)
 			}
 		}
 		return edited, nil
 	})
 	if err != nil {
-		return make([]bool, len(changes)), forServer(err)
+		return make([]bool, len(changes)), err
 	}
 	return made, nil
 }
 
 // SetPassword sets a new hash in all lines of a user, since programs differ in which line
 // wins. It returns ErrChanged if the old hash is not the user's hash any more.
-func SetPassword(ctx context.Context, path string, change htfile.Change) error {
-	_, err := Edit(ctx, path, Options{}, func(text string) (string, error) {
+func SetPassword(ctx context.Context, target Target, change htfile.Change) error {
+	return target.Edit(ctx, func(text string) (string, error) {
 		users, _ := htfile.Parse(text) // with the error, no user is usable
 		if !has(users, change.Name, change.Old) {
 			return "", ErrChanged
 		}
 		edited, _ := htfile.SetUser(text, change.Name, change.New)
 		if users, err := htfile.Parse(edited); err != nil || !has(users, change.Name, change.New) {
-			return "", fmt.Errorf("%s: %w", shown.Text(path), errMisread)
+			return "", fmt.Errorf("%s: %w", shown.Text(target.Name()), errMisread)
 		}
 		return edited, nil
 	})
-	return forServer(err)
 }
 
 // has reports whether a user can log in with a hash.

@@ -51,7 +51,7 @@ func read(t testing.TB, path string) string {
 func TestReplace(t *testing.T) {
 	old, other, changed := hashOf(t, "old"), hashOf(t, "other"), hashOf(t, "new")
 	path := write(t, "# x\nann:"+old+"\nbob:"+other+":B\n")
-	made, err := Replace(t.Context(), path, []htfile.Change{{Name: "ann", Old: old, New: changed}, {Name: "bob", Old: old, New: changed}})
+	made, err := Replace(t.Context(), File(path), []htfile.Change{{Name: "ann", Old: old, New: changed}, {Name: "bob", Old: old, New: changed}})
 	if err != nil || !made[0] || made[1] {
 		t.Errorf("got made %t, error %v, want true, false", made, err)
 	}
@@ -63,7 +63,7 @@ func TestReplace(t *testing.T) {
 		t.Errorf("got the mode %v, error %v, want 0640", info.Mode(), err)
 	}
 	before := info.Sys()
-	if _, err := Replace(t.Context(), path, []htfile.Change{{Name: "ann", Old: old, New: other}}); err != nil {
+	if _, err := Replace(t.Context(), File(path), []htfile.Change{{Name: "ann", Old: old, New: other}}); err != nil {
 		t.Error(err)
 	}
 	if info, err = os.Stat(path); err != nil || fmt.Sprint(info.Sys()) != fmt.Sprint(before) {
@@ -83,10 +83,10 @@ func TestNothingIsWritten(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			path := write(t, test.text)
 			change := htfile.Change{Name: "ann", Old: old, New: test.hash}
-			if made, err := Replace(t.Context(), path, []htfile.Change{change}); err == nil || made[0] || strings.Contains(err.Error(), old) || strings.Contains(err.Error(), "ann") {
+			if made, err := Replace(t.Context(), File(path), []htfile.Change{change}); err == nil || made[0] || strings.Contains(err.Error(), old) || strings.Contains(err.Error(), "ann") {
 				t.Errorf("Replace: got made %t, error %v, want an error without name and hash", made, err)
 			}
-			if err := SetPassword(t.Context(), path, change); err == nil || strings.Contains(err.Error(), old) || strings.Contains(err.Error(), "ann") {
+			if err := SetPassword(t.Context(), File(path), change); err == nil || strings.Contains(err.Error(), old) || strings.Contains(err.Error(), "ann") {
 				t.Errorf("SetPassword: got error %v, want one without name and hash", err)
 			}
 			if got := read(t, path); got != test.text {
@@ -99,18 +99,18 @@ func TestNothingIsWritten(t *testing.T) {
 func TestSetPassword(t *testing.T) {
 	old, changed := hashOf(t, "old"), hashOf(t, "new")
 	path := write(t, "ann:"+old+":A\nbob:"+old+"\nann:x\n")
-	if err := SetPassword(t.Context(), path, htfile.Change{Name: "ann", Old: old, New: changed}); err != nil {
+	if err := SetPassword(t.Context(), File(path), htfile.Change{Name: "ann", Old: old, New: changed}); err != nil {
 		t.Error(err)
 	}
 	want := "ann:" + changed + ":A\nbob:" + old + "\nann:" + changed + "\n"
 	if got := read(t, path); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if err := SetPassword(t.Context(), path, htfile.Change{Name: "ann", Old: old, New: old}); !errors.Is(err, ErrChanged) {
+	if err := SetPassword(t.Context(), File(path), htfile.Change{Name: "ann", Old: old, New: old}); !errors.Is(err, ErrChanged) {
 		t.Errorf("got %v, want %v", err, ErrChanged)
 	}
 	for _, name := range []string{"carl", ""} {
-		if err := SetPassword(t.Context(), path, htfile.Change{Name: name, Old: old, New: changed}); !errors.Is(err, ErrChanged) {
+		if err := SetPassword(t.Context(), File(path), htfile.Change{Name: name, Old: old, New: changed}); !errors.Is(err, ErrChanged) {
 			t.Errorf("%q: got %v, want %v", name, err, ErrChanged)
 		}
 	}
@@ -145,22 +145,22 @@ func TestCheck(t *testing.T) {
 	old, changed := hashOf(t, "old"), hashOf(t, "new")
 	path := write(t, "ann:"+old+"\n")
 	replace := func() error {
-		_, err := Replace(t.Context(), path, []htfile.Change{{Name: "ann", Old: old, New: changed}})
+		_, err := Replace(t.Context(), File(path), []htfile.Change{{Name: "ann", Old: old, New: changed}})
 		return err
 	}
-	if err := Check(path); err != nil {
+	if err := File(path).Check(); err != nil {
 		t.Errorf("got %v for a file that can be replaced", err)
 	}
 	if err := os.Link(path, path+".link"); err != nil {
 		t.Fatal(err)
 	}
-	if err, later := Check(path), replace(); err == nil || later == nil || err.Error() != later.Error() || !strings.Contains(err.Error(), "hard links") {
+	if err, later := File(path).Check(), replace(); err == nil || later == nil || err.Error() != later.Error() || !strings.Contains(err.Error(), "hard links") {
 		t.Errorf("hard links: got %v, and from Replace %v", err, later)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err, later := Check(path), replace(); !errors.Is(err, ErrNoFile) || later == nil || err.Error() != later.Error() {
+	if err, later := File(path).Check(), replace(); !errors.Is(err, ErrNoFile) || later == nil || err.Error() != later.Error() {
 		t.Errorf("no file: got %v, and from Replace %v", err, later)
 	}
 }
@@ -179,7 +179,7 @@ func TestLocked(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if made, err := Replace(ctx, path, []htfile.Change{{Name: "ann", Old: old, New: hashOf(t, "new")}}); err == nil || made[0] || !strings.Contains(err.Error(), "locked by another process") {
+	if made, err := Replace(ctx, File(path), []htfile.Change{{Name: "ann", Old: old, New: hashOf(t, "new")}}); err == nil || made[0] || !strings.Contains(err.Error(), "locked by another process") {
 		t.Errorf("got made %t, error %v, want one that says who has the lock", made, err)
 	}
 }
@@ -196,7 +196,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	made, err := Replace(t.Context(), path, []htfile.Change{{Name: "ann", Old: old, New: hashOf(t, "new")}})
+	made, err := Replace(t.Context(), File(path), []htfile.Change{{Name: "ann", Old: old, New: hashOf(t, "new")}})
 	if !errors.Is(err, unix.ENOSPC) || !errors.Is(err, ErrReplace) || made[0] {
 		t.Errorf("got made %t, error %v, want %v", made, err, unix.ENOSPC)
 	}
@@ -289,7 +289,7 @@ func TestByModel(t *testing.T) {
 						}
 					}
 				}
-				made, err := Replace(t.Context(), path, changes)
+				made, err := Replace(t.Context(), File(path), changes)
 				if err != nil && len(model) > 0 {
 					users, parseErr := htfile.Parse(text())
 					if parseErr == nil || len(users.All) > 0 {
@@ -330,7 +330,7 @@ func TestParallelEdits(t *testing.T) {
 	for i := range users {
 		name := fmt.Sprint("user", i)
 		group.Go(func() {
-			if _, err := Replace(t.Context(), path, []htfile.Change{{Name: name, Old: old, New: strong}}); err != nil {
+			if _, err := Replace(t.Context(), File(path), []htfile.Change{{Name: name, Old: old, New: strong}}); err != nil {
 				t.Error(err)
 			}
 		})

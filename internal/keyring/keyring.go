@@ -10,7 +10,10 @@
 // [Fallback] are used, which differ between servers. So no key may decide whether a
 // login succeeds. Keys are only for choices: the decoy hash of an unknown user, the
 // server that a sticky cookie names, and the limits of a login with a device cookie.
-// Random keys have none for device cookies: such a cookie lasts longer than they do.
+// Random keys have none for device cookies: such a cookie lasts longer than they do. Nor
+// have they keys of a fleet, which no other server would know. A fleet needs a secret in
+// the configuration ([NewExplicitKeys]): its keys do decide which password file is
+// accepted, and who can use Caddy's storage need not be trusted with that.
 //
 // # How to add a purpose
 //
@@ -36,6 +39,18 @@ type Keys struct {
 	OldSticky  []byte // for StickyPurpose, of the old secret; nil without one
 	Devices    []byte // for DevicesPurpose; nil for the random keys of a Fallback
 	OldDevices []byte // for DevicesPurpose, of the old secret; nil without one
+
+	// The keys of a fleet are nil for the random keys of a Fallback.
+	FleetCounters  []byte // for FleetCountersPurpose, of the old secret while there is one
+	FleetMarks     []byte // for FleetMarksPurpose, of the old secret while there is one
+	FleetEvents    []byte // for FleetEventsPurpose
+	OldFleetEvents []byte // for FleetEventsPurpose, of the old secret; nil without one
+	FleetFiles     []byte // for FleetFilesPurpose
+	OldFleetFiles  []byte // for FleetFilesPurpose, of the old secret; nil without one
+
+	// IsExplicit reports that the secret is in the configuration. Otherwise it is in a
+	// storage, or random. A fleet needs an explicit secret.
+	IsExplicit bool
 }
 
 // NewKeys derives the keys from the current secret and the old secret that it
@@ -45,15 +60,29 @@ type Keys struct {
 // secret agree with servers that do not have it yet, and the decoys change only once,
 // when the old secret is removed. Sticky cookies have a digest by each of the two keys:
 // servers with only one of the secrets know one of the digests. Device cookies are made
-// with the current secret, and accepted with both.
+// with the current secret, and accepted with both. The failed logins that a fleet counts,
+// and its marks of recognized clients, have the old secret, for the same reason as
+// decoys. Events and files are sealed for both secrets, and opened with either.
 func NewKeys(current, old Secret) *Keys {
-	k := &Keys{Sticky: current.Subkey(StickyPurpose), Devices: current.Subkey(DevicesPurpose)}
+	k := &Keys{
+		Sticky: current.Subkey(StickyPurpose), Devices: current.Subkey(DevicesPurpose),
+		FleetEvents: current.Subkey(FleetEventsPurpose), FleetFiles: current.Subkey(FleetFilesPurpose),
+	}
 	if old == "" {
 		old = current
 	} else {
 		k.OldSticky, k.OldDevices = old.Subkey(StickyPurpose), old.Subkey(DevicesPurpose)
+		k.OldFleetEvents, k.OldFleetFiles = old.Subkey(FleetEventsPurpose), old.Subkey(FleetFilesPurpose)
 	}
 	k.Decoys = old.Subkey(DecoysPurpose)
+	k.FleetCounters, k.FleetMarks = old.Subkey(FleetCountersPurpose), old.Subkey(FleetMarksPurpose)
+	return k
+}
+
+// NewExplicitKeys is NewKeys for secrets that are in the configuration.
+func NewExplicitKeys(current, old Secret) *Keys {
+	k := NewKeys(current, old)
+	k.IsExplicit = true
 	return k
 }
 
@@ -101,8 +130,7 @@ func (f *Fallback) Keys() *Keys {
 	}
 	f.makeLocal.Do(func() {
 		k := NewKeys(NewSecret(), "")
-		k.Devices = nil
-		f.local.Store(k)
+		f.local.Store(&Keys{Decoys: k.Decoys, Sticky: k.Sticky})
 	})
 	return f.local.Load()
 }

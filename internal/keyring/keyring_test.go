@@ -26,6 +26,11 @@ func TestSubkey(t *testing.T) {
 		StickyPurpose:  "3c1f0e0c106cff3d651889d3b7f5ab2846cacbd867fe9da4b7c235f5a7c0bd1f",
 		DevicesPurpose: "5200bad8dd69fd04974ee6504c4706fb5949408da17caf04ba866a51878a8c3e",
 		DecoysPurpose:  "06e9d6754b44812fef0fd3ce262bede8fe82734af2e60022ef60c888507eeaf0",
+
+		FleetCountersPurpose: "5f639369abca2bddae0c2792324ad28b74dd28c6807cc6e5a2f9013123d958db",
+		FleetEventsPurpose:   "cbfb9c62528322123dab7797117e2d047c9d90a99599d3e958b16d2920ef56d4",
+		FleetFilesPurpose:    "fe1b722723fa038b00a89f871be25bcd56d1e72c48e32b8d37ba5fe9a8f52513",
+		FleetMarksPurpose:    "4a1c0752616791d4d226a94c0e0fc272f6daf9ceeb1b54b552bfa1f1fa7c4058",
 	} {
 		if got := hex.EncodeToString(secretA.Subkey(purpose)); got != want {
 			t.Errorf("%s: got  %s\nwant %s", purpose, got, want)
@@ -130,6 +135,47 @@ func TestDeviceKeysOfBothSecrets(t *testing.T) {
 	}
 	if !bytes.Equal(both.Devices, secretB.Subkey(DevicesPurpose)) || !bytes.Equal(both.OldDevices, before.Devices) {
 		t.Error("got other keys of two secrets")
+	}
+}
+
+// TestFleetKeysOfBothSecrets checks that a server with two secrets counts with those that
+// have only the old one, and shares a key for events and files with all.
+func TestFleetKeysOfBothSecrets(t *testing.T) {
+	t.Parallel()
+	before, both, after := NewKeys(secretA, ""), NewExplicitKeys(secretB, secretA), NewKeys(secretB, "")
+	if before.OldFleetEvents != nil || before.OldFleetFiles != nil || before.IsExplicit || !both.IsExplicit {
+		t.Error("got keys of an old secret without one, or the wrong IsExplicit")
+	}
+	for _, row := range []struct {
+		purpose              Purpose
+		before, old, current []byte
+	}{
+		{FleetEventsPurpose, before.FleetEvents, both.OldFleetEvents, both.FleetEvents},
+		{FleetFilesPurpose, before.FleetFiles, both.OldFleetFiles, both.FleetFiles},
+	} {
+		if !bytes.Equal(row.old, row.before) || !bytes.Equal(row.old, secretA.Subkey(row.purpose)) || !bytes.Equal(row.current, secretB.Subkey(row.purpose)) {
+			t.Errorf("%s: got other keys of two secrets", row.purpose)
+		}
+	}
+	for _, row := range []struct {
+		purpose             Purpose
+		before, both, after []byte
+	}{
+		{FleetCountersPurpose, before.FleetCounters, both.FleetCounters, after.FleetCounters},
+		{FleetMarksPurpose, before.FleetMarks, both.FleetMarks, after.FleetMarks},
+	} {
+		if !bytes.Equal(row.both, row.before) || !bytes.Equal(row.both, secretA.Subkey(row.purpose)) || !bytes.Equal(row.after, secretB.Subkey(row.purpose)) {
+			t.Errorf("%s: got the key of another secret", row.purpose)
+		}
+	}
+}
+
+// TestLocalKeysHaveNoneForFleets checks that random keys have none for a fleet.
+func TestLocalKeysHaveNoneForFleets(t *testing.T) {
+	t.Parallel()
+	k := NewRing(new(Fallback)).Keys()
+	if k.FleetCounters != nil || k.FleetMarks != nil || k.FleetEvents != nil || k.OldFleetEvents != nil || k.FleetFiles != nil || k.OldFleetFiles != nil || k.IsExplicit {
+		t.Error("got local keys for a fleet")
 	}
 }
 

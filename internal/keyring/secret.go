@@ -28,6 +28,14 @@ const (
 	StickyPurpose Purpose = "sticky cookies"
 	// DevicesPurpose is for the tokens of device cookies.
 	DevicesPurpose Purpose = "device cookies"
+	// FleetCountersPurpose is for the keys of failed logins that a fleet counts together.
+	FleetCountersPurpose Purpose = "fleet counters"
+	// FleetEventsPurpose is for sealing the events that the servers of a fleet send.
+	FleetEventsPurpose Purpose = "fleet events"
+	// FleetFilesPurpose is for sealing the password files that a fleet shares.
+	FleetFilesPurpose Purpose = "fleet files"
+	// FleetMarksPurpose is for the marks of recognized clients that a fleet shares.
+	FleetMarksPurpose Purpose = "fleet marks"
 )
 
 // subkeyLen is the length of subkeys in bytes.

@@ -2,12 +2,25 @@
 // several servers share, at hand: a [Mirror] is a follow.Source whose methods never wait
 // for the store, and a copy in a local file serves while the store is down.
 //
-// TODO
+// A Mirror promises:
+//
+//   - The newest version that was ever seen stays available, whatever the store does:
+//     while it is down or hangs, after it has lost or damaged the text, and after it has
+//     gone back to an older version (if its revisions have an order).
+//   - The local copy is written atomically, and only after Start. It is the last version
+//     that Config.Validate accepts. A copy that was changed by anybody else is not used.
+//   - Edits are never lost: an edit is made to the newest version in the store, and again
+//     if another server was faster.
+//   - Version, Fetch, Status and Check never wait for the store. Close returns soon, even
+//     if a call of the store does not.
 package mirror
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,23 +28,24 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 )
 
-// Remote is where the text is.
+// Remote is where the text is. A Mirror makes one call at a time.
 type Remote interface {
 	// Revision returns the revision that Load would return. It is cheap. The error is
 	// fs.ErrNotExist if nobody has written the text yet, or it was deleted.
 	Revision(ctx context.Context) (Revision, error)
-	// Load returns the text, after all checks.
+	// Load returns the text, after all checks. If it cannot be used, so that only another
+	// revision helps, the error is ErrInvalid.
 	Load(ctx context.Context) (Copy, error)
 	// Replace sets the text if its revision is that of old, and returns the new copy.
 	// old is nil for no text. Otherwise the error is ErrConflict.
 	Replace(ctx context.Context, old *Copy, text string) (Copy, error)
 	// Restore writes back a copy that the store has lost, if the store's revision is lost
-	// ("" for no text). ErrCannotRestore if the remote does not support it.
-	Restore(ctx context.Context, lost Revision, c Copy) error
+	// ("" for no text), and returns it. The error is ErrConflict if it is another one, and
+	// ErrCannotRestore if the remote does not support it.
+	Restore(ctx context.Context, lost Revision, c Copy) (Copy, error)
 }
 
-// Revision identifies a version of the text. Of two revisions that a Remote can order,
-// the newer one is greater.
+// Revision identifies a version of the text. It contains no whitespace.
 type Revision string
 
 // Copy is a version of the text.
@@ -40,78 +54,316 @@ type Copy struct {
 	Revision Revision
 	Version  uint64    // counts changes; 0 if the remote has no versions
 	Time     time.Time // when it was written
+	IsDue    bool      // it has to be written again, without a change
 }
 
 // Errors of a Remote.
 var (
 	ErrConflict      = errors.New("the text was changed at the same time")
 	ErrCannotRestore = errors.New("the store cannot write back a lost version")
+	ErrInvalid       = errors.New("the text in the store cannot be used")
 )
 
-// Config configures a Mirror.
+// ErrUnavailable is wrapped by errors of a Mirror whose store cannot be used now.
+var ErrUnavailable = errors.New("the store cannot be used")
+
+// Config configures a Mirror. Fields are required if nothing else is said.
 type Config struct {
-	Name     string // as in the configuration: "fleet://staff"
-	Remote   Remote
-	Path     string // of the local copy; its directory is created with mode 0700
+	Name   string // as in the configuration: "fleet://staff"
+	Remote Remote
+
+	// IsOrdered says that of two revisions the newer one is greater. Then an older
+	// revision in the store is one that the store has gone back to.
+	IsOrdered bool
+
+	// Validate returns an error for a text that must not become the local copy.
+	Validate func(text string) error
+
+	// Path is the absolute path of the local copy. Its directory is created with mode 0700.
+	Path string
+
+	// Authenticator makes the digest of the local copy. Without one (nil), the digest
+	// protects against damage only.
+	Authenticator Authenticator
+
+	// MaxStale is the maximum age of a version that Fetch returns. Versions older than
+	// half of it are written again. 0: no maximum.
 	MaxStale time.Duration
-	Poll     func() (time.Duration, <-chan struct{})
-	Logger   func() *zap.Logger
-	// Authenticate returns a keyed digest of the local copy, so that a copy that was
-	// edited or damaged is not used. Nil: a plain digest against damage only.
-	Authenticate func(data []byte) []byte
-	Timeout      time.Duration // of a call
+
+	// Poll returns the interval of calls to the store, and a channel that is closed when
+	// it changes (nil: never).
+	Poll   func() (time.Duration, <-chan struct{})
+	Logger func() *zap.Logger
+
+	Timeout time.Duration // of a call
+	Advice  string        // what to do if nobody has written the text yet
 }
 
-// Mirror implements follow.Source, follow.Completer and follow.Warner.
-type Mirror struct{}
+// Authenticator makes and checks keyed digests. A sealed.Keys is one.
+type Authenticator interface {
+	// CopyDigest returns the digest by the current key.
+	CopyDigest(data []byte) []byte
+	// IsCopyDigest reports whether a digest is the one by the current or an older key.
+	IsCopyDigest(data, digest []byte) bool
+}
 
-var _ follow.Source = (*Mirror)(nil)
+// Mirror implements follow.Source, follow.Completer, follow.Validator and follow.Warner.
+// All methods are safe for concurrent use.
+//
+// One call of the remote runs at a time (turn). All decisions are made by look, which is
+// called by Refresh, before each edit, and by run: at each poll, after Wake, and
+// after a change of the settings. These are the states that look can find. In all of them
+// but "no copy", the copy in use is the newest version that was ever seen.
+//
+//	state     the store                       then
+//	no copy   was never reached, and there    Fetch returns the problem: a configuration does
+//	          is no local copy                not start
+//	absent    has no text, and never had one  the text is "", without a problem
+//	current   has the revision of the copy    no problem; the copy is written again if it is
+//	                                          due (started only)
+//	newer     has another revision            load it; then current
+//	invalid   has another revision, whose     problem; not loaded again until the revision
+//	          text cannot be used             changes
+//	lost      has no text, or (ordered) an    Restore (started only); then current. Problem if
+//	          older revision                  that fails
+//	down      cannot be reached, or does not  problem; tried again at the next look
+//	          answer
+//
+// While there is a problem, Version and ValidateLoaded return it, so that the Follower logs
+// it once and keeps the previous version. Its text stays the same while its kind does, even
+// if the errors of the store differ. Fetch still returns the copy: reloads and restarts
+// succeed.
+type Mirror struct {
+	c      Config
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
 
-// New returns a Mirror. It calls the remote once, and waits for Config.Timeout at most.
-// After an error, it has the local copy, if there is one.
-func New(c Config) *Mirror { panic("TODO") }
+	turn    chan struct{} // held by the running call of the remote
+	editing chan struct{} // held by the running edit
+	wake    chan struct{}
+	unsaved chan struct{}
+	changed chan struct{}
 
-// Start begins to poll, and to write the local copy. Further calls do nothing. It is
-// separate from New because "caddy validate" must write nothing.
-func (m *Mirror) Start() { panic("TODO") }
+	startOnce sync.Once
+	done      chan struct{}
+
+	mu         sync.Mutex
+	isStarted  bool
+	copy       Copy
+	has        bool // copy is set, or absent
+	isAbsent   bool // nobody has written the text yet
+	invalid    Revision
+	problem    *problem
+	lastError  string
+	checkedAt  time.Time
+	localError error // why the local copy was not used
+	isWarned   bool  // of localError
+
+	saver saver // used by run only
+}
+
+// Interface guards
+var (
+	_ follow.Source    = (*Mirror)(nil)
+	_ follow.Completer = (*Mirror)(nil)
+	_ follow.Validator = (*Mirror)(nil)
+	_ follow.Warner    = (*Mirror)(nil)
+)
+
+// New returns a Mirror with the local copy, if there is one. It does not call the remote:
+// call Refresh before Fetch.
+func New(c Config) *Mirror {
+	m := &Mirror{
+		c: c, turn: make(chan struct{}, 1), editing: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), unsaved: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		done: make(chan struct{}),
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	local, err := c.readLocal()
+	switch {
+	case err == nil:
+		m.copy, m.has = local, true
+		m.saver.saved = local.Revision
+	case !errors.Is(err, fs.ErrNotExist):
+		m.localError = err
+	}
+	return m
+}
+
+// Start begins to poll, and to write the local copy and the store. Further calls do
+// nothing. It is separate from New because "caddy validate" must write nothing.
+func (m *Mirror) Start() {
+	m.startOnce.Do(func() {
+		m.mu.Lock()
+		m.isStarted = true
+		m.mu.Unlock()
+		go m.run()
+	})
+}
 
 // Wake makes the mirror look at the remote soon.
-func (m *Mirror) Wake() { panic("TODO") }
+func (m *Mirror) Wake() { notify(m.wake) }
+
+// Close ends the mirror. Calls that are running return. It must be called once.
+func (m *Mirror) Close() error {
+	m.cancel()
+	m.startOnce.Do(func() { close(m.done) }) // never started
+	<-m.done
+	return nil
+}
+
+func (m *Mirror) run() {
+	defer close(m.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		poll, settingsChanged := m.c.Poll()
+		timer.Reset(poll)
+		_ = m.Refresh(m.ctx) // the problem is kept
+		for isLookDue := false; !isLookDue; {
+			m.save()
+			select {
+			case <-m.ctx.Done():
+				return
+			case <-m.unsaved:
+			case <-m.wake:
+				isLookDue = true
+			case <-settingsChanged:
+				isLookDue = true
+			case <-timer.C:
+				isLookDue = true
+			}
+		}
+	}
+}
+
+// Refresh looks at the store now, and returns the problem that it has found. It waits for
+// Config.Timeout at most.
+func (m *Mirror) Refresh(ctx context.Context) error { return m.do(ctx, m.look) }
 
 // Name implements follow.Source.
-func (m *Mirror) Name() string { panic("TODO") }
-
-// Version implements follow.Source.
-func (m *Mirror) Version() (follow.Version, error) { panic("TODO") }
-
-// Fetch implements follow.Source.
-func (m *Mirror) Fetch() (string, follow.Version, error) { panic("TODO") }
+func (m *Mirror) Name() string { return m.c.Name }
 
 // Changed implements follow.Source.
-func (m *Mirror) Changed() <-chan struct{} { panic("TODO") }
+func (m *Mirror) Changed() <-chan struct{} { return m.changed }
 
-// Edit replaces the text by the result of edit, which is called again if another server
-// changes the text at the same time. The text is "" if nobody has written it yet.
-// An error of edit is returned as it is. After success the mirror has the new version.
-func (m *Mirror) Edit(ctx context.Context, edit func(text string) (string, error)) error {
-	panic("TODO")
+// version is the version of a copy.
+type version struct {
+	revision Revision
+	isAbsent bool
+}
+
+// IsRacy implements follow.Version.
+func (version) IsRacy(time.Time) bool { return false }
+
+// Version implements follow.Source.
+func (m *Mirror) Version() (follow.Version, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.problem != nil {
+		return nil, m.problem
+	}
+	return m.version(), nil
+}
+
+func (m *Mirror) version() version { return version{m.copy.Revision, m.isAbsent} }
+
+// Fetch implements follow.Source. While there is a problem, it returns the copy.
+func (m *Mirror) Fetch() (string, follow.Version, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.has {
+		return "", nil, m.noCopy()
+	}
+	if age := time.Since(m.copy.Time); m.c.MaxStale > 0 && !m.isAbsent && age > m.c.MaxStale {
+		err := fmt.Errorf("the newest version that is available was written at %s, and max_stale allows no version older than %s; "+
+			"connect this server to the store, or remove max_stale until the file was written again", m.copy.Time.UTC().Format(time.RFC3339), m.c.MaxStale)
+		if m.problem != nil {
+			err = fmt.Errorf("%w (%w)", err, m.problem)
+		}
+		return "", nil, err
+	}
+	return m.copy.Text, m.version(), nil
+}
+
+// noCopy returns why there is no copy.
+func (m *Mirror) noCopy() error {
+	err := error(m.problem)
+	if m.problem == nil { // closed, or canceled
+		err = ErrUnavailable
+	}
+	if m.localError != nil {
+		return fmt.Errorf("%w; the local copy %s was ignored: %w", err, m.c.Path, m.localError)
+	}
+	return fmt.Errorf("%w; and there is no local copy of an earlier version", err)
+}
+
+// IsComplete implements follow.Completer.
+func (*Mirror) IsComplete(follow.Version) bool { return true }
+
+// ValidateReplacement implements follow.Validator.
+func (*Mirror) ValidateReplacement(follow.Version, follow.Version, bool) error { return nil }
+
+// ValidateLoaded implements follow.Validator: it returns the problem of the store.
+func (m *Mirror) ValidateLoaded(follow.Version) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.problem != nil {
+		return m.problem
+	}
+	return nil
+}
+
+// Warn implements follow.Warner: it warns if the version that was just read may not be
+// the newest, and if nobody has written the text yet.
+func (m *Mirror) Warn(logger *zap.Logger) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	file := zap.String("file", m.c.Name)
+	if m.localError != nil && !m.isWarned {
+		m.isWarned = true
+		logger.Warn("local copy of shared file ignored", file, zap.String("copy", m.c.Path), zap.Error(m.localError))
+	}
+	switch {
+	case m.isAbsent:
+		logger.Warn("shared file was never written; nobody in it can log in", file, zap.String("fix", m.c.Advice))
+	case m.problem != nil:
+		logger.Warn("shared file may be outdated; using the last known version", file,
+			zap.Time("written", m.copy.Time), zap.Duration("age", time.Since(m.copy.Time).Truncate(time.Second)), zap.Error(m.problem))
+	}
 }
 
 // Check returns the error with which Edit would fail, as far as it is known without a
 // call: the store is down.
-func (m *Mirror) Check() error { panic("TODO") }
+func (m *Mirror) Check() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.problem != nil {
+		return fmt.Errorf("%s: %w", m.c.Name, m.problem)
+	}
+	return nil
+}
 
 // Status is the state of a mirror.
 type Status struct {
 	Version   uint64    // of the copy in use; 0: none, or the remote has no versions
-	Time      time.Time // when it was written
+	Time      time.Time // when it was written; zero: never
 	CheckedAt time.Time // when the remote last confirmed that it is the newest; zero: never
 	Path      string    // of the local copy
-	LastError string
+	LastError string    // current error of the store; "" for none
 }
 
 // Status returns the state.
-func (m *Mirror) Status() Status { panic("TODO") }
+func (m *Mirror) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Status{Version: m.copy.Version, Time: m.copy.Time, CheckedAt: m.checkedAt, Path: m.c.Path, LastError: m.lastError}
+}
 
-// Close ends the mirror. Calls that are running return.
-func (m *Mirror) Close() error { panic("TODO") }
+// notify sends a signal on a channel with a buffer of one.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // a signal is pending already
+	}
+}

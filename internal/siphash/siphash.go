@@ -1,6 +1,13 @@
-// Package siphash implements SipHash-2-4 (Aumasson and Bernstein, 2012): a keyed hash of
-// 64 bits for short inputs, whose values cannot be predicted without the key.
+// Package siphash implements SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast
+// short-input PRF", 2012): a keyed hash of 64 bits for short inputs, whose values cannot
+// be predicted without the key. Unlike hash/maphash, its values are the same in all
+// processes that have the key.
 package siphash
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // KeyLen is the length of a key in bytes.
 const KeyLen = 16
@@ -9,10 +16,58 @@ const KeyLen = 16
 type Key struct{ k0, k1 uint64 }
 
 // NewKey returns the key with the given bytes.
-func NewKey(key [KeyLen]byte) *Key { panic("TODO") }
+func NewKey(key [KeyLen]byte) *Key {
+	return &Key{binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:])}
+}
 
-// Sum returns the hash of a text.
-func (k *Key) Sum(text []byte) uint64 { panic("TODO") }
+// Sum returns the hash of a text. It does not allocate.
+func (k *Key) Sum(text []byte) uint64 { return sum(k, text) }
 
-// SumString is Sum for a string. It does not allocate.
-func (k *Key) SumString(text string) uint64 { panic("TODO") }
+// SumString is Sum for a string.
+func (k *Key) SumString(text string) uint64 { return sum(k, text) }
+
+func sum[T []byte | string](k *Key, text T) uint64 {
+	s := state{
+		k.k0 ^ 0x736f6d6570736575, // the constants of the paper
+		k.k1 ^ 0x646f72616e646f6d,
+		k.k0 ^ 0x6c7967656e657261,
+		k.k1 ^ 0x7465646279746573,
+	}
+	last := uint64(len(text)) << 56 // the rest of the text, and the length modulo 256
+	for ; len(text) >= 8; text = text[8:] {
+		s.compress(uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+			uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56)
+	}
+	for i := range len(text) {
+		last |= uint64(text[i]) << (8 * i)
+	}
+	s.compress(last)
+	s.v2 ^= 0xff
+	s.round()
+	s.round()
+	s.round()
+	s.round()
+	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
+}
+
+type state struct{ v0, v1, v2, v3 uint64 }
+
+func (s *state) compress(word uint64) {
+	s.v3 ^= word
+	s.round()
+	s.round()
+	s.v0 ^= word
+}
+
+func (s *state) round() {
+	s.v0 += s.v1
+	s.v1 = bits.RotateLeft64(s.v1, 13) ^ s.v0
+	s.v0 = bits.RotateLeft64(s.v0, 32)
+	s.v2 += s.v3
+	s.v3 = bits.RotateLeft64(s.v3, 16) ^ s.v2
+	s.v0 += s.v3
+	s.v3 = bits.RotateLeft64(s.v3, 21) ^ s.v0
+	s.v2 += s.v1
+	s.v1 = bits.RotateLeft64(s.v1, 17) ^ s.v2
+	s.v2 = bits.RotateLeft64(s.v2, 32)
+}

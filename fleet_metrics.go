@@ -1,0 +1,45 @@
+package caddyhtpasswd
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// The metrics of a fleet exist only while the server belongs to one: an alert for a store
+// that is down must not fire where there is none.
+var (
+	fleetUpMetric     = newMetric(prometheus.GaugeValue, "fleet_up", "Whether the store of the fleet works.")
+	fleetCallsMetric  = newMetric(prometheus.CounterValue, "fleet_calls_total", "Number of calls of the store by result. Skipped calls were not made, because the store was down.", "result")
+	fleetUnsentMetric = newMetric(prometheus.GaugeValue, "fleet_unsent", "Number of failed logins that the store will be told of when it works again.")
+)
+
+func newFleetDurations() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: metricNamespace,
+		Subsystem: metricSubsystem,
+		Name:      "fleet_call_duration_seconds",
+		Help:      "Duration of one call of the store, in seconds.",
+		Buckets:   []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
+	})
+}
+
+func (m *metrics) describeFleet(descs chan<- *prometheus.Desc) {
+	for _, metric := range []metric{fleetUpMetric, fleetCallsMetric, fleetUnsentMetric} {
+		descs <- metric.Desc
+	}
+	m.fleetDurations.Describe(descs)
+}
+
+func (m *metrics) collectFleet(collected chan<- prometheus.Metric) {
+	f := m.active.activeFleet()
+	if f == nil {
+		return
+	}
+	send := func(m metric, value float64, labels ...string) {
+		collected <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
+	}
+	s := f.client.Status()
+	send(fleetUpMetric, oneIf(s.Connected))
+	send(fleetCallsMetric, float64(s.OK), "ok")
+	send(fleetCallsMetric, float64(s.Failed), "failed")
+	send(fleetCallsMetric, float64(s.Skipped), "skipped")
+	send(fleetUnsentMetric, float64(s.Unsent))
+	m.fleetDurations.Collect(collected)
+}
