@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,6 +22,9 @@ import (
 
 // fileEditTimeout is how long a request waits for a store.
 const fileEditTimeout = 10 * time.Second
+
+// errNothingToDo ends an edit that changes nothing.
+var errNothingToDo = errors.New("nothing to do")
 
 // changeFile changes a file that is not on disk: see package fileapi.
 func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
@@ -37,9 +41,12 @@ func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
 	var answer fileapi.Answer
 	err = target.Edit(ctx, func(text string) (edited string, err error) {
 		edited, answer, err = request.Apply(file, text)
+		if err == nil && answer.Result == fileapi.NotFound {
+			return "", errNothingToDo // otherwise a file that nobody has written would be created
+		}
 		return edited, err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errNothingToDo) {
 		return apiError(notWritten(file, err))
 	}
 	if answer.Result != fileapi.NotFound {
@@ -96,10 +103,11 @@ func notWritten(file fileapi.File, err error) error {
 	if _, isOurs := errors.AsType[*fileapi.Error](err); isOurs {
 		return err
 	}
+	reason := strings.TrimPrefix(err.Error(), file.String()+": ") // as a mirror writes it
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %s", fileEditTimeout)
+		reason = fmt.Sprintf("no answer within %s", fileEditTimeout)
 	}
-	return fileapi.Errorf(http.StatusServiceUnavailable, "%s cannot be written now: %s; try again later", file, err)
+	return fileapi.Errorf(http.StatusServiceUnavailable, "%s cannot be written now: %s; try again later", file, reason)
 }
 
 // apiError returns an error of package fileapi as one of the admin API.
