@@ -379,7 +379,7 @@ func TestStoreThatPanics(t *testing.T) {
 			}
 			time.Sleep(3 * retry)
 			isBroken.Store(false)
-			time.Sleep(retry)
+			time.Sleep(2 * retry)
 			if got := s.Add(counters); got == nil || !s.Status().Connected {
 				t.Errorf("%s: got %v and status %+v after the recovery", test.name, got, s.Status())
 			}
