@@ -570,6 +570,39 @@ func TestFlushThatFails(t *testing.T) {
 	}
 }
 
+// TestFlushEndsWhenTheStoreIsDown has a login that finds the store down, while what was
+// kept is sent. The rest stays kept.
+func TestFlushEndsWhenTheStoreIsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var m storetest.Memory
+		store := &scripted{Store: m.Connect()}
+		store.add(func(ctx context.Context, a []fleet.Addition) ([]fleet.Count, error) {
+			if a[0].Key == 999 {
+				return nil, errTest
+			}
+			time.Sleep(50 * time.Millisecond)
+			return store.Store.Add(ctx, a)
+		})
+		s := newServer(store)
+		for key := range uint64(200) {
+			s.Add([]fleet.Counter{counter(login, key+1)})
+		}
+		s.Start()
+		defer s.close(t)
+		time.Sleep(75 * time.Millisecond)
+		s.Add([]fleet.Counter{counter(login, 999)})
+		time.Sleep(retry / 2)
+		if st := s.Status(); st.Connected || m.Calls() != 2 || st.Unsent != 200-128 || st.Dropped != 0 {
+			t.Errorf("got %d calls and status %+v", m.Calls(), st)
+		}
+		time.Sleep(retry)
+		if st := s.Status(); !st.Connected || m.Calls() != 4 || st.Unsent != 0 || len(m.Counters()) != 200 {
+			t.Errorf("got %d calls, %d counters and status %+v", m.Calls(), len(m.Counters()), st)
+		}
+	})
+}
+
 // TestSlowConnection has a store whose first answer after an outage takes half a second,
 // because it has to connect, and one that always takes so long.
 func TestSlowConnection(t *testing.T) {
