@@ -117,7 +117,8 @@ type adminFile struct {
 	// LoadFailures counts failed loads. Repeated failures for the same reason count once.
 	LoadFailures int `json:"load_failures"`
 	// Rehash is absent if no site replaces weak hashes in the file.
-	Rehash *adminRehash `json:"rehash,omitempty"`
+	Rehash     *adminRehash `json:"rehash,omitempty"`
+	*adminCopy              // nil for a file on disk
 }
 
 // adminRehash says how weak hashes in a file are replaced.
@@ -173,6 +174,7 @@ func newAdminFile(f *fileInUse) adminFile {
 		Path: shown.Label(f.Name()), Kind: f.kind(),
 		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
+		adminCopy: newAdminCopy(f.mirror),
 	}
 	switch {
 	case f.list != nil:
