@@ -543,7 +543,9 @@ func TestLostAnswer(t *testing.T) {
 func TestSave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newServer(t, new(store))
-		v.Save(t.Context()) // before Start, it does not wait
+		waiting := New(v.c)
+		waiting.Save(t.Context()) // before Start, it does not wait
+		must(t, waiting.Close())
 		v.begin()
 		pass(0)
 		for i := range 20 {
@@ -556,7 +558,8 @@ func TestSave(t *testing.T) {
 				t.Errorf("got the copy %q, want it to end with %s", text, name)
 			}
 		}
+		ended := v.Mirror
 		v.end()
-		v.Save(t.Context()) // nor after Close
+		ended.Save(t.Context()) // nor after Close
 	})
 }
