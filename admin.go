@@ -116,8 +116,20 @@ type adminFile struct {
 	LastError string `json:"last_error,omitempty"`
 	// LoadFailures counts failed loads. Repeated failures for the same reason count once.
 	LoadFailures int `json:"load_failures"`
+	// The following are absent for a file on disk.
+
+	// Version counts the changes of a file in a fleet.
+	Version uint64 `json:"version,omitempty"`
+	// Written is when the active version was written.
+	Written time.Time `json:"written,omitzero"`
+	// Checked is when the store last confirmed that no newer version exists.
+	Checked time.Time `json:"checked,omitzero"`
+	// Copy is the path of the local copy.
+	Copy string `json:"copy,omitempty"`
+
 	// Rehash is absent if no site replaces weak hashes in the file.
-	Rehash *adminRehash `json:"rehash,omitempty"`
+	Rehash     *adminRehash `json:"rehash,omitempty"`
+	*adminCopy              // nil for a file on disk
 }
 
 // adminRehash says how weak hashes in a file are replaced.
@@ -173,6 +185,11 @@ func newAdminFile(f *fileInUse) adminFile {
 		Path: shown.Label(f.Name()), Kind: f.kind(),
 		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
+		adminCopy: newAdminCopy(f.mirror),
+	}
+	if f.mirror != nil {
+		s := f.mirror.Status()
+		file.Version, file.Written, file.Checked, file.Copy = s.Version, s.Time, s.CheckedAt, s.Path
 	}
 	switch {
 	case f.list != nil:

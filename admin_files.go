@@ -17,6 +17,7 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
@@ -25,6 +26,27 @@ const fileEditTimeout = 10 * time.Second
 
 // errNothingToDo ends an edit that changes nothing.
 var errNothingToDo = errors.New("nothing to do")
+
+// adminCopy describes a file that is not on disk, in addition to adminFile.
+type adminCopy struct {
+	// Version counts the changes of the file; absent if the store does not count them.
+	Version uint64 `json:"version,omitempty"`
+	// Written is when the active version was written; absent if nobody has written one.
+	Written time.Time `json:"written,omitzero"`
+	// Checked is when the store last said that there is no newer version; absent if it
+	// has not answered yet.
+	Checked time.Time `json:"checked,omitzero"`
+	// Copy is the path of the local copy.
+	Copy string `json:"copy"`
+}
+
+func newAdminCopy(m *mirror.Mirror) *adminCopy {
+	if m == nil {
+		return nil
+	}
+	status := m.Status()
+	return &adminCopy{status.Version, status.Time, status.CheckedAt, status.Path}
+}
 
 // changeFile changes a file that is not on disk: see package fileapi.
 func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
@@ -48,6 +70,9 @@ func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
 	})
 	if err != nil && !errors.Is(err, errNothingToDo) {
 		return apiError(notWritten(file, err))
+	}
+	if m, ok := target.(*mirror.Mirror); ok {
+		m.Save(ctx) // what the command reads next
 	}
 	if answer.Result != fileapi.NotFound {
 		fields := []zap.Field{zap.String("file", file.String()), zap.String("action", string(answer.Result)), zap.String("remote_addr", shown.Text(r.RemoteAddr))}

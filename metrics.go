@@ -108,6 +108,7 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 
 	for _, f := range m.files() {
 		path := shown.Label(f.Name())
+		collectShared(&f, send)
 		if f.store != nil {
 			users, weak := f.users.file.Count()
 			send(usersMetric, float64(users), path)

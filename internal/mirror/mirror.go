@@ -142,6 +142,7 @@ type Mirror struct {
 	editing chan struct{} // held by the running edit
 	wake    chan struct{}
 	unsaved chan struct{}
+	saving  chan chan struct{} // closed when the local copy is written
 	changed chan struct{}
 
 	startOnce sync.Once
@@ -175,7 +176,7 @@ var (
 func New(c Config) *Mirror {
 	m := &Mirror{
 		c: c, turn: make(chan struct{}, 1), editing: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1), unsaved: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), unsaved: make(chan struct{}, 1), saving: make(chan chan struct{}), changed: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -204,6 +205,24 @@ func (m *Mirror) Start() {
 // Wake makes the mirror look at the remote soon.
 func (m *Mirror) Wake() { notify(m.wake) }
 
+// Save waits until the local copy has the version of the mirror, or ctx is done. Before
+// Start, it does nothing.
+func (m *Mirror) Save(ctx context.Context) {
+	m.mu.Lock()
+	isStarted := m.isStarted
+	m.mu.Unlock()
+	if !isStarted {
+		return
+	}
+	saved := make(chan struct{})
+	select {
+	case m.saving <- saved:
+		<-saved
+	case <-m.done:
+	case <-ctx.Done():
+	}
+}
+
 // Close ends the mirror. Calls that are running return. It must be called once.
 func (m *Mirror) Close() error {
 	m.cancel()
@@ -226,6 +245,9 @@ func (m *Mirror) run() {
 			case <-m.ctx.Done():
 				return
 			case <-m.unsaved:
+			case saved := <-m.saving:
+				m.save()
+				close(saved)
 			case <-m.wake:
 				isLookDue = true
 			case <-settingsChanged:
