@@ -155,7 +155,7 @@ func (f *fleetState) receive(data []byte) {
 		f.receiveForget(e.Forget, at)
 	default:
 		for _, mark := range e.Recognized {
-			_ = mark // TODO: the marks
+			f.guard.marks.add(mark)
 		}
 	}
 }

@@ -99,9 +99,9 @@ func (f *fleetState) receiveExceeded(e *exceededEvent) {
 	f.raise(s, e.Key, fleet.Count{N: e.Failures, Left: left}, limit) // the other server logs it
 }
 
-// recognized implements fleetLimits.
-func (f *fleetState) recognized(login uint64) {
-	f.publish(&fleetEvent{Recognized: []uint64{login}})
+// recognized tells the other servers that a client is recognized here.
+func (f *fleetState) recognized(mark uint64) {
+	f.publish(&fleetEvent{Recognized: []uint64{mark}})
 }
 
 // removedAtOnce is how many counters are removed from the store with one call.

@@ -37,10 +37,6 @@ type fleetLimits interface {
 	// counted. exceeded are the scopes whose limits the login has exceeded. The result has
 	// those that are exceeded by this raise, too.
 	share(settings *settings, keys *[scopeCount]uint64, exceeded []scope) []scope
-
-	// recognized tells the other servers that a client is recognized. login is the key of
-	// the client and the user together.
-	recognized(login uint64)
 }
 
 // appName is the name of the app in the JSON configuration, and of the global option and
