@@ -212,14 +212,19 @@ func (m *Mirror) Close() error {
 	return nil
 }
 
+// problemPoll is the longest interval of calls to the store while there is a problem.
+const problemPoll = 2 * time.Second
+
 func (m *Mirror) run() {
 	defer close(m.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		poll, settingsChanged := m.c.Poll()
+		if _ = m.Refresh(m.ctx); m.Check() != nil {
+			poll = min(poll, problemPoll)
+		}
 		timer.Reset(poll)
-		_ = m.Refresh(m.ctx) // the problem is kept
 		for isLookDue := false; !isLookDue; {
 			m.save()
 			select {
