@@ -181,16 +181,18 @@ func (l *exceededLimit) name() string {
 }
 
 // isCurrentNote reports whether the key of a note is still the key of its client and
-// user. A user whose line changes gets another key. The old key then refuses nobody,
-// although its window has not ended.
+// user. A user whose line changes gets another key, and a reload that begins or ends the use
+// of a fleet changes all keys. The old key then refuses nobody, although its window has not
+// ended.
 func (g *guard) isCurrentNote(s scope, note exceededNote) bool {
+	keyer := g.keyer()
 	if s == scopeClient && note.deviceOf == 0 {
-		return true
+		return keyer.client(note.ip) == note.key
 	}
 	want := cmp.Or(note.deviceOf, note.key)
 	for key := range g.userKeys(note.user) {
 		if s == scopeLogin && note.deviceOf == 0 {
-			key = loginKey(key, g.client(note.ip))
+			key = loginKey(key, keyer.client(note.ip))
 		}
 		if key == want {
 			return true
@@ -220,11 +222,12 @@ func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 
 // forgotten are the base keys of failed logins: those of a user in each file, of a client,
 // and of device cookies. From them, each server of a fleet derives the keys of logins, with
-// the clients and users that it knows.
+// the clients and users that it knows. Logins are those that another server has derived.
 type forgotten struct {
 	Users   []uint64 `json:"users,omitempty"`
 	Clients []uint64 `json:"clients,omitempty"`
 	Devices []uint64 `json:"devices,omitempty"`
+	Logins  []uint64 `json:"logins,omitempty"`
 }
 
 // baseKeys returns the base keys of a client or a user.
@@ -249,6 +252,11 @@ func (g *guard) baseKeys(name string) *forgotten {
 // keys yields all keys, and those that are derived from them.
 func (f *forgotten) keys(g *guard) iter.Seq2[scope, uint64] {
 	return func(yield func(scope, uint64) bool) {
+		for _, login := range f.Logins {
+			if !yield(scopeLogin, login) {
+				return
+			}
+		}
 		for _, device := range f.Devices {
 			for s := range scopeCount {
 				if !yield(s, device) {
@@ -292,7 +300,7 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 				path = f.Name()
 			}
 			var keys limitKeys
-			keys.set(g, noClient, &lookup{f.store, f.users, entry}, []byte(name))
+			keys.set(g.keyer(), noClient, &lookup{f.store, f.users, entry}, []byte(name))
 			if !yield(keys[scopeUser], path) {
 				return
 			}
@@ -307,20 +315,22 @@ func (g *guard) clientNamed(name string) uint64 {
 	if err != nil {
 		return noClient
 	}
-	return g.client(address.String())
+	return g.keyer().client(address.String())
 }
 
 // scopedKey is a key of the counters of a scope.
 type scopedKey struct {
-	scope scope
-	key   uint64
+	scope      scope
+	key        uint64
+	isExceeded bool // the limit, before the failed logins were cleared
 }
 
 // clearFailures clears the failed logins of the keys, and returns those that had any.
 func (g *guard) clearFailures(keys iter.Seq2[scope, uint64]) (cleared []scopedKey) {
 	for s, key := range keys {
+		isExceeded := g.exceededFor(s, key) > 0
 		if g.failures[s].Forget(key) {
-			cleared = append(cleared, scopedKey{s, key})
+			cleared = append(cleared, scopedKey{s, key, isExceeded})
 		}
 	}
 	return cleared

@@ -214,7 +214,8 @@ func (a *App) provisionFleet(ctx caddy.Context) error {
 		return fmt.Errorf("fleet: %w", err)
 	}
 	a.fleet, a.fleetInPool = state.(*fleetState), key
-	a.settings.fleet = a.fleet
+	a.settings.fleet, a.settings.recognized = a.fleet, a.fleet.recognized
+	a.settings.keyer = newSharedKeyer(keys.FleetCounters, keys.FleetMarks)
 	return nil
 }
 
