@@ -128,8 +128,7 @@ type adminFile struct {
 	Copy string `json:"copy,omitempty"`
 
 	// Rehash is absent if no site replaces weak hashes in the file.
-	Rehash     *adminRehash `json:"rehash,omitempty"`
-	*adminCopy              // nil for a file on disk
+	Rehash *adminRehash `json:"rehash,omitempty"`
 }
 
 // adminRehash says how weak hashes in a file are replaced.
@@ -185,7 +184,6 @@ func newAdminFile(f *fileInUse) adminFile {
 		Path: shown.Label(f.Name()), Kind: f.kind(),
 		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
-		adminCopy: newAdminCopy(f.mirror),
 	}
 	if f.mirror != nil {
 		s := f.mirror.Status()

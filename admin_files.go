@@ -27,27 +27,6 @@ const fileEditTimeout = 10 * time.Second
 // errNothingToDo ends an edit that changes nothing.
 var errNothingToDo = errors.New("nothing to do")
 
-// adminCopy describes a file that is not on disk, in addition to adminFile.
-type adminCopy struct {
-	// Version counts the changes of the file; absent if the store does not count them.
-	Version uint64 `json:"version,omitempty"`
-	// Written is when the active version was written; absent if nobody has written one.
-	Written time.Time `json:"written,omitzero"`
-	// Checked is when the store last said that there is no newer version; absent if it
-	// has not answered yet.
-	Checked time.Time `json:"checked,omitzero"`
-	// Copy is the path of the local copy.
-	Copy string `json:"copy"`
-}
-
-func newAdminCopy(m *mirror.Mirror) *adminCopy {
-	if m == nil {
-		return nil
-	}
-	status := m.Status()
-	return &adminCopy{status.Version, status.Time, status.CheckedAt, status.Path}
-}
-
 // changeFile changes a file that is not on disk: see package fileapi.
 func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
 	file, target, err := a.fileOf(r)
