@@ -24,6 +24,9 @@ import (
 // fileEditTimeout is how long a request waits for a store.
 const fileEditTimeout = 10 * time.Second
 
+// copyTimeout is how long an answer waits until a local copy has the active version.
+const copyTimeout = time.Second
+
 // errNothingToDo ends an edit that changes nothing.
 var errNothingToDo = errors.New("nothing to do")
 
@@ -51,7 +54,7 @@ func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
 		return apiError(notWritten(file, err))
 	}
 	if m, ok := target.(*mirror.Mirror); ok {
-		m.Save(ctx) // what the command reads next
+		m.Save(ctx) // the command reads the copy next
 	}
 	if answer.Result != fileapi.NotFound {
 		fields := []zap.Field{zap.String("file", file.String()), zap.String("action", string(answer.Result)), zap.String("remote_addr", shown.Text(r.RemoteAddr))}

@@ -157,8 +157,9 @@ type Mirror struct {
 	problem    *problem
 	lastError  string
 	checkedAt  time.Time
-	localError error // why the local copy was not used
-	isWarned   bool  // of localError
+	onDisk     Revision // of the local copy; "" for none
+	localError error    // why the local copy was not used
+	isWarned   bool     // of localError
 
 	saver saver // used by run only
 }
@@ -184,7 +185,7 @@ func New(c Config) *Mirror {
 	switch {
 	case err == nil:
 		m.copy, m.has = local, true
-		m.saver.saved = local.Revision
+		m.saver.saved, m.onDisk = local.Revision, local.Revision
 	case !errors.Is(err, fs.ErrNotExist):
 		m.localError = err
 	}
@@ -209,9 +210,9 @@ func (m *Mirror) Wake() { notify(m.wake) }
 // Start, it does nothing.
 func (m *Mirror) Save(ctx context.Context) {
 	m.mu.Lock()
-	isStarted := m.isStarted
+	isDue := m.isStarted && m.has && !m.isAbsent && m.onDisk != m.copy.Revision
 	m.mu.Unlock()
-	if !isStarted {
+	if !isDue {
 		return
 	}
 	saved := make(chan struct{})
