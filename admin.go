@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -158,10 +159,15 @@ type adminHashQueue struct {
 }
 
 // status responds to GET /htpasswd.
-func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
+func (a *adminAPI) status(w http.ResponseWriter, r *http.Request) error {
 	g := a.shared.guard
 	status := adminStatus{Files: []adminFile{}, Limits: make(map[string]adminLimit), adminExceeded: g.exceededNow()}
+	ctx, cancel := context.WithTimeout(r.Context(), copyTimeout)
+	defer cancel()
 	for _, f := range a.shared.sources.inUse() {
+		if f.mirror != nil {
+			f.mirror.Save(ctx) // the command reads the copy next
+		}
 		status.Files = append(status.Files, newAdminFile(&f))
 	}
 	for s, limit := range g.settings().limits {

@@ -17,7 +17,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/seed10b5b978/caddy-htpasswd/fleet"
 	"github.com/seed10b5b978/caddy-htpasswd/fleet/storetest"
@@ -26,34 +25,10 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sealed"
 )
 
-// filesEngine is a fleet whose store is the memory of the running test.
-type filesEngine struct{}
-
+// filesStore is the store of the running test.
 var filesStore struct {
-	atomic.Pointer[storetest.Memory]
+	atomic.Pointer[testStore]
 	isDown atomic.Bool
-}
-
-func init() { caddy.RegisterModule(new(filesEngine)) }
-
-func (*filesEngine) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "htpasswd.fleets.files_test", New: func() caddy.Module { return new(filesEngine) }}
-}
-
-func (*filesEngine) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next()
-	return nil
-}
-
-func (*filesEngine) Open() (fleet.Store, error) {
-	conn := filesStore.Load().Connect()
-	conn.Fault = func() storetest.Fault {
-		if filesStore.isDown.Load() {
-			return storetest.Refuses
-		}
-		return storetest.Works
-	}
-	return conn, nil
 }
 
 const filesSecret = "a secret of the fleet in these tests"
@@ -65,7 +40,9 @@ const fleetSite = `{
 	htpasswd {
 		poll 1h
 		secret "` + filesSecret + `"
-		fleet files_test
+		fleet test {
+			store STORE
+		}
 		GLOBAL
 	}
 }
@@ -78,8 +55,8 @@ https://localhost:{https} {
 	respond "hello {http.auth.user.id}"
 }`
 
-func fleetSiteWith(global, more string) string {
-	return strings.NewReplacer("GLOBAL", global, "MORE", more).Replace(fleetSite)
+func (s *server) fleetSiteWith(global, more string) string {
+	return strings.NewReplacer("GLOBAL", global, "MORE", more, "STORE", s.t.Name()).Replace(fleetSite)
 }
 
 // otherServer is another server of the fleet, with the mirror of a file.
@@ -90,7 +67,7 @@ type otherServer struct {
 
 func newOtherServer(t *testing.T, name, secret string) *otherServer {
 	own := newShared(time.Now)
-	state := newFleetState("files_test", filesStore.Load().Connect(), keyring.NewExplicitKeys(keyring.Secret(secret), ""), own.guard, own.reach())
+	state := newFleetState("test", filesStore.Load().Connect(), keyring.NewExplicitKeys(keyring.Secret(secret), ""), own.guard, own.reach())
 	state.client.Start()
 	c := state.mirrorConfig(name)
 	c.Name, c.Path, c.Timeout = "fleet://"+name, filepath.Join(t.TempDir(), name), sharedTimeout
@@ -121,7 +98,15 @@ func (o *otherServer) text() string {
 
 // startFilesFleet prepares a store and returns a server without a configuration.
 func startFilesFleet(t *testing.T) (s *server, data string) {
-	filesStore.Store(new(storetest.Memory))
+	store := new(testStore)
+	store.faults.Store("", func() storetest.Fault {
+		if filesStore.isDown.Load() {
+			return storetest.Refuses
+		}
+		return storetest.Works
+	})
+	testStores.Store(t.Name(), store)
+	filesStore.Store(store)
 	filesStore.isDown.Store(false)
 	data = inOwnData(t)
 	return startServer(t, ""), data
@@ -138,7 +123,7 @@ func (s *server) restart(caddyfile string) error {
 // TestFleetFile checks users who are in the store of a fleet, as other servers change them.
 func TestFleetFile(t *testing.T) {
 	s, data := startFilesFleet(t)
-	must(t, s.reload(fleetSiteWith("", "")))
+	must(t, s.reload(s.fleetSiteWith("", "")))
 	s.eventually("never written", "ann", http.StatusUnauthorized)
 	if log := s.log(); !strings.Contains(log, "caddy htpasswd fleet://staff USER") {
 		t.Error("the log does not say how to create a user")
@@ -195,7 +180,7 @@ func TestFleetFileForged(t *testing.T) {
 	s, _ := startFilesFleet(t)
 	other := newOtherServer(t, "staff", filesSecret)
 	other.set(plainLine("ann"))
-	must(t, s.reload(strings.Replace(fleetSiteWith("", ""), "poll 1h", "poll 100ms", 1)))
+	must(t, s.reload(strings.Replace(s.fleetSiteWith("", ""), "poll 1h", "poll 100ms", 1)))
 	s.eventually("it works", "ann", http.StatusOK)
 	genuine := filesStore.Load().Texts()["staff"]
 	must(t, other.Edit(t.Context(), func(string) (string, error) { return plainLine("ann") + plainLine("bob"), nil }))
@@ -247,7 +232,7 @@ func TestFleetFileForged(t *testing.T) {
 func TestFleetFileDown(t *testing.T) {
 	s, data := startFilesFleet(t)
 	newOtherServer(t, "staff", filesSecret).set(plainLine("ann"))
-	site := fleetSiteWith("", "change_password /password")
+	site := s.fleetSiteWith("", "change_password /password")
 	must(t, s.reload(site))
 	s.eventually("it works", "ann", http.StatusOK)
 	copied := filepath.Join(data, "htpasswd", "fleet", "staff")
@@ -291,7 +276,7 @@ func TestFleetFileRehash(t *testing.T) {
 	s, _ := startFilesFleet(t)
 	other := newOtherServer(t, "staff", filesSecret)
 	other.set("# staff\n" + plainLine("ann"))
-	must(t, s.reload(fleetSiteWith("", "rehash")))
+	must(t, s.reload(s.fleetSiteWith("", "rehash")))
 	s.eventually("it works", "ann", http.StatusOK)
 	eventually(t, "the other server has a better hash", func() bool { return strings.HasPrefix(other.text(), "# staff\nann:$2y$10$") })
 	s.eventually("it still works", "ann", http.StatusOK)
@@ -304,10 +289,10 @@ func TestFleetFileMaxStale(t *testing.T) {
 	h, data, err := k.SealText("staff", plainLine("ann"), 7, time.Now().Add(-2*time.Hour))
 	must(t, err)
 	filesStore.Load().SetText("staff", &fleet.Text{Revision: h.Revision(), Data: data})
-	if err := s.reload(fleetSiteWith("max_stale 1h", "")); err == nil || !strings.Contains(err.Error(), "max_stale allows no version older than 1h0m0s") {
+	if err := s.reload(s.fleetSiteWith("max_stale 1h", "")); err == nil || !strings.Contains(err.Error(), "max_stale allows no version older than 1h0m0s") {
 		t.Errorf("got %v, want an error", err)
 	}
-	must(t, s.reload(fleetSiteWith("max_stale 3h", "")))
+	must(t, s.reload(s.fleetSiteWith("max_stale 3h", "")))
 	s.eventually("it is new enough", "ann", http.StatusOK)
 	eventually(t, "it is sealed anew: it is older than the half", func() bool {
 		h, err := sealed.ParseRevision(filesStore.Load().Texts()["staff"].Revision)
@@ -322,15 +307,15 @@ func TestFleetFileSecret(t *testing.T) {
 	const next = "another secret of the fleet in these tests"
 	s, _ := startFilesFleet(t)
 	newOtherServer(t, "staff", filesSecret).set(plainLine("ann"))
-	must(t, s.reload(fleetSiteWith("", "")))
+	must(t, s.reload(s.fleetSiteWith("", "")))
 	s.eventually("it works", "ann", http.StatusOK)
-	must(t, s.reload(strings.Replace(fleetSiteWith("", ""), `"`+filesSecret+`"`, `"`+next+`" "`+filesSecret+`"`, 1)))
+	must(t, s.reload(strings.Replace(s.fleetSiteWith("", ""), `"`+filesSecret+`"`, `"`+next+`" "`+filesSecret+`"`, 1)))
 	s.eventually("both secrets", "ann", http.StatusOK)
 	k := sealed.NewKeys(keyring.NewExplicitKeys(next, "").FleetFiles, nil)
 	eventually(t, "it is sealed for the new secret", func() bool {
 		_, text, _, err := k.OpenText("staff", filesStore.Load().Texts()["staff"].Data)
 		return err == nil && text == plainLine("ann")
 	})
-	must(t, s.reload(strings.Replace(fleetSiteWith("", ""), filesSecret, next, 1)))
+	must(t, s.reload(strings.Replace(s.fleetSiteWith("", ""), filesSecret, next, 1)))
 	s.eventually("the new secret", "ann", http.StatusOK)
 }
