@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -128,8 +129,7 @@ type adminFile struct {
 	Copy string `json:"copy,omitempty"`
 
 	// Rehash is absent if no site replaces weak hashes in the file.
-	Rehash     *adminRehash `json:"rehash,omitempty"`
-	*adminCopy              // nil for a file on disk
+	Rehash *adminRehash `json:"rehash,omitempty"`
 }
 
 // adminRehash says how weak hashes in a file are replaced.
@@ -159,10 +159,15 @@ type adminHashQueue struct {
 }
 
 // status responds to GET /htpasswd.
-func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
+func (a *adminAPI) status(w http.ResponseWriter, r *http.Request) error {
 	g := a.shared.guard
 	status := adminStatus{Files: []adminFile{}, Limits: make(map[string]adminLimit), adminExceeded: g.exceededNow()}
+	ctx, cancel := context.WithTimeout(r.Context(), copyTimeout)
+	defer cancel()
 	for _, f := range a.shared.sources.inUse() {
+		if f.mirror != nil {
+			f.mirror.Save(ctx) // the command reads the copy next
+		}
 		status.Files = append(status.Files, newAdminFile(&f))
 	}
 	for s, limit := range g.settings().limits {
@@ -185,7 +190,6 @@ func newAdminFile(f *fileInUse) adminFile {
 		Path: shown.Label(f.Name()), Kind: f.kind(),
 		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
-		adminCopy: newAdminCopy(f.mirror),
 	}
 	if f.mirror != nil {
 		s := f.mirror.Status()

@@ -24,29 +24,11 @@ import (
 // fileEditTimeout is how long a request waits for a store.
 const fileEditTimeout = 10 * time.Second
 
+// copyTimeout is how long an answer waits until a local copy has the active version.
+const copyTimeout = time.Second
+
 // errNothingToDo ends an edit that changes nothing.
 var errNothingToDo = errors.New("nothing to do")
-
-// adminCopy describes a file that is not on disk, in addition to adminFile.
-type adminCopy struct {
-	// Version counts the changes of the file; absent if the store does not count them.
-	Version uint64 `json:"version,omitempty"`
-	// Written is when the active version was written; absent if nobody has written one.
-	Written time.Time `json:"written,omitzero"`
-	// Checked is when the store last said that there is no newer version; absent if it
-	// has not answered yet.
-	Checked time.Time `json:"checked,omitzero"`
-	// Copy is the path of the local copy.
-	Copy string `json:"copy"`
-}
-
-func newAdminCopy(m *mirror.Mirror) *adminCopy {
-	if m == nil {
-		return nil
-	}
-	status := m.Status()
-	return &adminCopy{status.Version, status.Time, status.CheckedAt, status.Path}
-}
 
 // changeFile changes a file that is not on disk: see package fileapi.
 func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
@@ -72,7 +54,7 @@ func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
 		return apiError(notWritten(file, err))
 	}
 	if m, ok := target.(*mirror.Mirror); ok {
-		m.Save(ctx) // what the command reads next
+		m.Save(ctx) // the command reads the copy next
 	}
 	if answer.Result != fileapi.NotFound {
 		fields := []zap.Field{zap.String("file", file.String()), zap.String("action", string(answer.Result)), zap.String("remote_addr", shown.Text(r.RemoteAddr))}

@@ -83,10 +83,10 @@ func TestFleetEventsAreRefused(t *testing.T) {
 // TestFleetEventsFit encodes the largest events.
 func TestFleetEventsFit(t *testing.T) {
 	t.Parallel()
-	all := forgotten{Users: slices.Repeat([]uint64{1<<64 - 1}, 1000), Devices: slices.Repeat([]uint64{1<<64 - 1}, 500), Clients: []uint64{1}}
+	all := forgotten{Users: slices.Repeat([]uint64{1<<64 - 1}, 1000), Devices: slices.Repeat([]uint64{1<<64 - 1}, 500), Logins: slices.Repeat([]uint64{1<<64 - 1}, 2000), Clients: []uint64{1}}
 	keys := sealed.NewKeys(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))
 	found := 0
-	for e := range all.events {
+	for e := range all.events(time.Now()) {
 		body, err := json.Marshal(fleetEvent{Forget: e})
 		must(t, err)
 		if n := len(sealed.NewEvents(keys).Seal(body, time.Now())); n > fleet.MaxEvent {
@@ -95,10 +95,10 @@ func TestFleetEventsFit(t *testing.T) {
 		if _, err := decodeEvent(body); err != nil {
 			t.Error(err)
 		}
-		found += len(e.Users) + len(e.Devices) + len(e.Clients)
+		found += len(e.Users) + len(e.Devices) + len(e.Clients) + len(e.Logins)
 	}
-	if found != 1501 {
-		t.Errorf("got %d keys in all events, want 1501", found)
+	if found != 3501 {
+		t.Errorf("got %d keys in all events, want 3501", found)
 	}
 }
 
@@ -226,8 +226,8 @@ func (l *fleetLines) forget() {
 func TestFleetForget(t *testing.T) {
 	store := storeNamed(t)
 	settings := App{Throttle: &Throttle{Login: limitOf(2, time.Minute), Client: limitOf(4, time.Minute), User: limitOf(1000, time.Hour)}}
-	a, b, c := newMember(t, settings), newMember(t, settings), newMember(t, settings)
-	members := []*member{a, b, c}
+	a, b, c, d := newMember(t, settings), newMember(t, settings), newMember(t, settings), newMember(t, named(t, "d", settings))
+	members := []*member{a, b, c, d}
 	connected(t, members...)
 	for _, m := range members { // the admin API looks for the names in all files
 		m.guard.files = func() []fileInUse {
@@ -287,10 +287,7 @@ func TestFleetForget(t *testing.T) {
 		t.Errorf("got the counters %v in the store, want none", left)
 	}
 	// While the store is down, only one server clears.
-	d := newMember(t, named(t, "d", settings))
-	connected(t, d)
 	guess(a, "192.0.2.1", "alice", 2)
-	members = append(members, d)
 	refuse("192.0.2.1", "alice", true)
 	store.setFault("d", storetest.Refuses)
 	if answer := clear(d, "/alice", 500); !strings.Contains(answer, "cleared on this server only") {

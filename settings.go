@@ -21,11 +21,11 @@ type settings struct {
 	maxHashes int // at the same time
 	poll      time.Duration
 	keys      *keyring.Ring
-	fleet     fleetLimits // nil without a fleet
 	storage   any         // Caddy's storage, if files are in it; otherwise nil
 	logger    *zap.Logger // of the app
 
 	// Those of a fleet are nil without one.
+	fleet      fleetLimits
 	keyer      *keyer            // of the fleet's limits
 	recognized func(mark uint64) // is called for each client that is recognized first here; does not wait
 }

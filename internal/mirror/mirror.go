@@ -157,8 +157,9 @@ type Mirror struct {
 	problem    *problem
 	lastError  string
 	checkedAt  time.Time
-	localError error // why the local copy was not used
-	isWarned   bool  // of localError
+	onDisk     Revision // of the local copy; "" for none
+	localError error    // why the local copy was not used
+	isWarned   bool     // of localError
 
 	saver saver // used by run only
 }
@@ -184,7 +185,7 @@ func New(c Config) *Mirror {
 	switch {
 	case err == nil:
 		m.copy, m.has = local, true
-		m.saver.saved = local.Revision
+		m.saver.saved, m.onDisk = local.Revision, local.Revision
 	case !errors.Is(err, fs.ErrNotExist):
 		m.localError = err
 	}
@@ -209,9 +210,9 @@ func (m *Mirror) Wake() { notify(m.wake) }
 // Start, it does nothing.
 func (m *Mirror) Save(ctx context.Context) {
 	m.mu.Lock()
-	isStarted := m.isStarted
+	isDue := m.isStarted && m.has && !m.isAbsent && m.onDisk != m.copy.Revision
 	m.mu.Unlock()
-	if !isStarted {
+	if !isDue {
 		return
 	}
 	saved := make(chan struct{})
@@ -231,14 +232,19 @@ func (m *Mirror) Close() error {
 	return nil
 }
 
+// problemPoll is the longest interval of calls to the store while there is a problem.
+const problemPoll = 2 * time.Second
+
 func (m *Mirror) run() {
 	defer close(m.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		poll, settingsChanged := m.c.Poll()
+		if _ = m.Refresh(m.ctx); m.Check() != nil {
+			poll = min(poll, problemPoll)
+		}
 		timer.Reset(poll)
-		_ = m.Refresh(m.ctx) // the problem is kept
 		for isLookDue := false; !isLookDue; {
 			m.save()
 			select {
