@@ -32,24 +32,27 @@ end
 count = math.min(count + n, 1000000000)
 
 if not value and redis.call('HLEN', KEYS[1]) >= 8 then
-	-- Without those whose windows are over, and then without those with the fewest
-	-- failed logins; of these the oldest first.
+	-- Remove those whose windows are over, and then those with the fewest failed logins,
+	-- of these the oldest first, until there are 7.
 	local all, counters = redis.call('HGETALL', KEYS[1]), {}
 	for i = 1, #all, 2 do
 		local s, c = read(all[i + 1])
 		if s then
-			table.insert(counters, {all[i], s, c})
+			counters[#counters + 1] = {all[i], s, c}
 		else
 			redis.call('HDEL', KEYS[1], all[i])
 		end
 	end
-	table.sort(counters, function(a, b)
-		if a[3] ~= b[3] then return a[3] < b[3] end
-		if a[2] ~= b[2] then return a[2] < b[2] end
-		return a[1] < b[1]
-	end)
-	for i = 1, #counters - 7 do
-		redis.call('HDEL', KEYS[1], counters[i][1])
+	while #counters > 7 do
+		local least, at = counters[1], 1
+		for i = 2, #counters do
+			local c = counters[i]
+			if c[3] < least[3] or c[3] == least[3] and (c[2] < least[2] or c[2] == least[2] and c[1] < least[1]) then
+				least, at = c, i
+			end
+		end
+		redis.call('HDEL', KEYS[1], least[1])
+		table.remove(counters, at)
 	end
 end
 redis.call('HSET', KEYS[1], field, string.format('%.0f:%.0f', start, count))

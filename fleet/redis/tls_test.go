@@ -85,11 +85,11 @@ func TestTLS(t *testing.T) {
 	conforms(t, e)
 
 	for name, change := range map[string]func(*TLS){
-		"another name of the server":        func(c *TLS) { c.ServerName = "other.test" },
-		"the name of the address":           func(c *TLS) { c.ServerName = "" },
-		"another authority":                 func(c *TLS) { c.CA = other.path("ca.crt") },
-		"the system's authorities":          func(c *TLS) { c.CA = "" },
-		"no certificate":                    func(c *TLS) { c.ClientCertificate, c.ClientKey = "", "" },
+		"another name of the server": func(c *TLS) { c.ServerName = "other.test" },
+		"the name of the address":    func(c *TLS) { c.ServerName = "" },
+		"another authority":          func(c *TLS) { c.CA = other.path("ca.crt") },
+		"the system's authorities":   func(c *TLS) { c.CA = "" },
+		"no certificate":             func(c *TLS) { c.ClientCertificate, c.ClientKey = "", "" },
 		"a certificate of another authority": func(c *TLS) {
 			c.ClientCertificate, c.ClientKey = other.path("client.crt"), other.path("client.key")
 		},
