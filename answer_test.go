@@ -225,8 +225,8 @@ func TestLogIsBoundedForEachStatus(t *testing.T) {
 			func(int) http.Header { return authorization(basic("alice", "secret1")) }, nil},
 		{"429 for an exceeded rate limit", protected, 429, login, func(g *guard) {
 			g.settings = settingsOf(&App{Throttle: &Throttle{Client: &Limit{Failures: 1}}})
-			g.count(&limitKeys{scopeClient: g.client("127.0.0.1")})
-			g.count(&limitKeys{scopeClient: g.client("::1")})
+			g.count(&limitKeys{scopeClient: g.keyer().client("127.0.0.1")})
+			g.count(&limitKeys{scopeClient: g.keyer().client("::1")})
 		}},
 		{"499 for clients that go away", protected, 0, login, func(g *guard) {
 			g.verify = func(crypt.Class, string, []byte) bool { <-blocked; return false }

@@ -379,7 +379,7 @@ func TestCountedInTheFileThatDecides(t *testing.T) {
 		h.expect("192.0.2.1", "alice", "guess", loginWrong)
 		var keys limitKeys
 		decides := h.users.now().find([]byte("alice"))
-		keys.set(h.guard, h.guard.client("192.0.2.1"), &decides, []byte("alice"))
+		keys.set(h.guard.keyer(), h.guard.keyer().client("192.0.2.1"), &decides, []byte("alice"))
 		if decides.store != h.users.fixed[0] {
 			t.Error("the second file decides, want the first")
 		}

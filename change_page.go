@@ -124,14 +124,14 @@ func (p *pageRequest) change(form passwordpage.Form) (changeResult, error) {
 			return p.notWritable(target.Name(), err)
 		}
 		if newHash == "" {
-			if newHash, err = p.makeHash(p.r.Context(), p.guard.client(p.from.ip), verified, []byte(form.New)); err != nil {
+			if newHash, err = p.makeHash(p.r.Context(), p.guard.keyer().client(p.from.ip), verified, []byte(form.New)); err != nil {
 				return p.unchecked(c.user, err)
 			}
 		}
 		if err := p.r.Context().Err(); err != nil { // from here on, the client can go away
 			return p.unchecked(c.user, err)
 		}
-		err = p.setPassword(p.r.Context(), p.guard.client(p.from.ip), verified, &c.digest, newHash)
+		err = p.setPassword(p.r.Context(), p.guard.keyer().client(p.from.ip), verified, &c.digest, newHash)
 		switch {
 		case err == nil:
 			p.renewDevice(verified.entry.Hash, newHash)

@@ -93,14 +93,16 @@ func (h *Handler) setPassword(ctx context.Context, client uint64, user lookup, o
 // recent wrong password, so that open pages and other devices of the user, which still send
 // it, do not use up the limits.
 func (h *Handler) passOn(store *userStore, client uint64, old digest) func(before, after entry) {
+	keyer := h.guard.keyer()
 	return func(before, after entry) {
 		var had, has limitKeys
 		name := []byte(after.Name)
-		had.set(h.guard, client, &lookup{store: store, entry: before}, name)
-		has.set(h.guard, client, &lookup{store: store, entry: after}, name)
+		present := lookup{store: store, entry: after}
+		had.set(keyer, client, &lookup{store: store, entry: before}, name)
+		has.set(keyer, client, &present, name)
 		h.guard.failures[scopeUser].Raise(has[scopeUser], had[scopeUser], h.guard.now(), h.guard.settings().limits[scopeUser].Window)
 		h.guard.wrong.add(has[scopeUser], &old)
-		after.recognize(client, h.guard, has[scopeUser])
+		h.guard.recognize(keyer, &present, &has)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestDeviceSameWork(t *testing.T) {
 				// Each HMAC allocates, so allocations tell how many there are.
 				c := credentialsOf(user, "guess")
 				from := origin{devices: sending(h.device.name, token)}
-				a := attempt{credentials: c, from: from}
+				a := attempt{credentials: c, from: from, keyer: h.guard.keyer()}
 				h.begin(&a, noClient)
 				allocs[user] = testing.AllocsPerRun(20, func() { h.findDevice(&a) })
 				if user == "known" && from.devices.candidates.Len() > 0 {

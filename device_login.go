@@ -45,7 +45,7 @@ func (h *Handler) findDevice(a *attempt) {
 	if isValid {
 		a.device = &sent.token
 		a.device.isDue, a.device.isUsed = token.Renew, false
-		a.device.key = h.guard.deviceKey(&token.Nonce)
+		a.device.key = a.keyer.device(&token.Nonce)
 	}
 }
 
@@ -72,11 +72,6 @@ func (l *lookup) hashOr(decoy *lookup) string {
 // outlives the process.
 func (g *guard) deviceSigners() *devicecookie.Keys {
 	return g.devices.signers(g.settings().keys.Keys())
-}
-
-// deviceKey returns the key of the limits of a token.
-func (g *guard) deviceKey(nonce *devicecookie.Nonce) uint64 {
-	return max(maphash.Bytes(g.seed, nonce[:]), 1)
 }
 
 // limitsDevices reports whether the number of a limit applies to a token: login and
@@ -163,8 +158,7 @@ func (g *guard) noteDeviceExceeded(s scope, a *attempt) {
 func (h *Handler) passDevice(a *attempt) {
 	sent := a.from.devices
 	if a.isByDevice() && a.client() < 0 {
-		client, user := a.keys[scopeClient], a.keys[scopeUser]
-		a.lookup.entry.recognize(client, h.guard, user)
+		h.guard.recognize(a.keyer, &a.lookup, &a.keys)
 	}
 	sent.due = nil
 	if a.device != nil && !a.device.isDue || h.guard.deviceSigners() == nil {
@@ -198,7 +192,8 @@ func (g *guard) place(a *attempt) (client, network uint64) {
 	return a.keys[scopeClient], g.network(a.from.ip)
 }
 
-// network returns the key of the network of a client: an IPv4 /24 or an IPv6 /48.
+// network returns the key of the network of a client: an IPv4 /24 or an IPv6 /48. Only this
+// server uses it.
 func (g *guard) network(ip string) uint64 {
 	if isIPv4(ip) {
 		return maphash.String(g.seed, ip[:strings.LastIndexByte(ip, '.')+1])

@@ -201,12 +201,12 @@ func TestDeviceIsCountedNowhereElse(t *testing.T) {
 			h.expectWith(token, home, "alice", fmt.Sprint("guess", i), loginWrong)
 			h.expectWith(token, home, "alice", fmt.Sprint("guess", i), loginWrong) // the same again is free
 		}
-		for s, key := range map[scope]uint64{scopeClient: h.guard.client(home), scopeUser: userKeyOf(h, "alice", home)[scopeUser], scopeLogin: userKeyOf(h, "alice", home)[scopeLogin]} {
+		for s, key := range map[scope]uint64{scopeClient: h.guard.keyer().client(home), scopeUser: userKeyOf(h, "alice", home)[scopeUser], scopeLogin: userKeyOf(h, "alice", home)[scopeLogin]} {
 			if n := h.guard.failures[s].Peek(key); n != 0 {
 				t.Errorf("limit %v without the cookie: got %d failed logins, want none", s, n)
 			}
 		}
-		if h.guard.hasFailed(h.guard.client(home)) {
+		if h.guard.hasFailed(h.guard.keyer().client(home)) {
 			t.Error("the address is served after others")
 		}
 		h.expectWith(token, home, "alice", "secret1", loginPassed)
@@ -226,7 +226,7 @@ func TestDeviceIsCountedNowhereElse(t *testing.T) {
 // userKeyOf returns the keys of a login without a cookie.
 func userKeyOf(h *flooded, user, ip string) (keys limitKeys) {
 	l := h.users.now().find([]byte(user))
-	keys.set(h.guard, h.guard.client(ip), &l, []byte(user))
+	keys.set(h.guard.keyer(), h.guard.keyer().client(ip), &l, []byte(user))
 	return keys
 }
 
@@ -473,7 +473,7 @@ func (h *flooded) deviceFailures(token string) int {
 	h.t.Helper()
 	c := credentialsOf("alice", "")
 	defer c.release()
-	a := attempt{credentials: c, from: origin{devices: sending(h.device.name, token)}}
+	a := attempt{credentials: c, keyer: h.guard.keyer(), from: origin{devices: sending(h.device.name, token)}}
 	h.begin(&a, noClient)
 	if a.device == nil {
 		h.t.Error("the token is not valid")

@@ -94,7 +94,7 @@ func (m *limitsModel) login(l modelLogin, before, after time.Time) string {
 func (h *flooded) remembersWrong(l modelLogin) bool {
 	c := credentialsOf(l.user, l.password)
 	defer c.release()
-	a := attempt{credentials: c}
+	a := attempt{credentials: c, keyer: h.guard.keyer()}
 	h.begin(&a, noClient)
 	return h.guard.wrong.has(a.keys[scopeUser], &c.digest)
 }

@@ -181,16 +181,18 @@ func (l *exceededLimit) name() string {
 }
 
 // isCurrentNote reports whether the key of a note is still the key of its client and
-// user. A user whose line changes gets another key. The old key then refuses nobody,
-// although its window has not ended.
+// user. A user whose line changes gets another key, and a reload that begins or ends the use
+// of a fleet changes all keys. The old key then refuses nobody, although its window has not
+// ended.
 func (g *guard) isCurrentNote(s scope, note exceededNote) bool {
+	keyer := g.keyer()
 	if s == scopeClient && note.deviceOf == 0 {
-		return true
+		return keyer.client(note.ip) == note.key
 	}
 	want := cmp.Or(note.deviceOf, note.key)
 	for key := range g.userKeys(note.user) {
 		if s == scopeLogin && note.deviceOf == 0 {
-			key = loginKey(key, g.client(note.ip))
+			key = loginKey(key, keyer.client(note.ip))
 		}
 		if key == want {
 			return true
@@ -292,7 +294,7 @@ func (g *guard) userKeys(name string) iter.Seq2[uint64, string] {
 				path = f.Name()
 			}
 			var keys limitKeys
-			keys.set(g, noClient, &lookup{f.store, f.users, entry}, []byte(name))
+			keys.set(g.keyer(), noClient, &lookup{f.store, f.users, entry}, []byte(name))
 			if !yield(keys[scopeUser], path) {
 				return
 			}
@@ -307,7 +309,7 @@ func (g *guard) clientNamed(name string) uint64 {
 	if err != nil {
 		return noClient
 	}
-	return g.client(address.String())
+	return g.keyer().client(address.String())
 }
 
 // scopedKey is a key of the counters of a scope.

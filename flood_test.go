@@ -265,7 +265,7 @@ func TestHashStartsBeforeOpenGuesses(t *testing.T) {
 		const home = "192.0.2.99"
 		h.expect(home, "alice", "secret1", loginPassed)
 		known := h.users.now().find([]byte("alice")).entry.recognized()
-		guesses := &known.guesses[known.place(h.guard.client(home))]
+		guesses := &known.guesses[known.place(h.guard.keyer(), h.guard.keyer().client(home))]
 		guesses.Add(10) // compared, but not yet in the queue
 		before := h.cost()
 		h.expect(home, "alice", "guess", loginThrottled)

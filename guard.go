@@ -5,9 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/maphash"
-	"net/netip"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +25,8 @@ import (
 type guard struct {
 	settings func() *settings // the active ones
 	now      func() time.Time
-	seed     maphash.Seed // of the keys
+	seed     maphash.Seed // of keys that are not counted by limits
+	local    *keyer       // used without a fleet
 
 	// Tests replace these.
 	verify     func(class crypt.Class, hash string, password []byte) bool
@@ -43,12 +42,13 @@ type guard struct {
 	files    func() []fileInUse
 	rehash   rehash.Room
 	devices  deviceGuard
+	marks    marks // of clients that other servers of the fleet have recognized
 
 	statistics
 }
 
 func newGuard(settings func() *settings, now func() time.Time) *guard {
-	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), verify: crypt.Class.Verify, makeHash: crypt.Make, makeBcrypt: crypt.MakeBcrypt, statistics: newStatistics()}
+	g := &guard{settings: settings, now: now, seed: maphash.MakeSeed(), local: newLocalKeyer(), verify: crypt.Class.Verify, makeHash: crypt.Make, makeBcrypt: crypt.MakeBcrypt, statistics: newStatistics()}
 	for s := range g.failures {
 		g.failures[s] = ratelimit.New(now())
 	}
@@ -66,38 +66,14 @@ type limitKeys [scopeCount]uint64
 // noClient is the key of clients without an address, behind a unix socket.
 const noClient = 0
 
-// client returns the key of the client with an IP address, which is written as
-// netip.Addr writes it. An IPv6 /64 is one client, because it belongs to one customer.
-func (g *guard) client(ip string) uint64 {
-	if isIPv4(ip) { // the usual case, which saves the parsing
-		return max(maphash.String(g.seed, ip), noClient+1)
-	}
-	address, err := netip.ParseAddr(ip)
-	if err != nil {
-		return noClient
-	}
-	if address.Is4In6() {
-		return g.client(address.Unmap().String())
-	}
-	bytes := address.As16()
-	return max(maphash.Bytes(g.seed, bytes[:8]), noClient+1)
-}
-
-// isIPv4 reports whether a client_ip of Caddy is an IPv4 address. Others are IPv6
-// addresses, and texts that stand for no address.
-func isIPv4(ip string) bool {
-	return ip != "" && '0' <= ip[0] && ip[0] <= '9' && strings.IndexByte(ip, ':') < 0
-}
-
 // set sets the keys for a client and for the user name that l was looked up with. The
 // hash is part of the keys, so a changed entry resets the limits.
-func (k *limitKeys) set(g *guard, client uint64, l *lookup, user []byte) {
-	name := l.entry.recognized().nameKey(g)
+func (k *limitKeys) set(keyer *keyer, client uint64, l *lookup, user []byte) {
+	recognized := l.entry.recognized()
+	name := recognized.nameKey(keyer, l)
 	if name == 0 {
-		name = rendezvous.Mix(l.store.key ^ maphash.Bytes(g.seed, user))
-		if l.entry.exists() {
-			name = rendezvous.Mix(name ^ maphash.String(g.seed, l.entry.Hash))
-		}
+		name = keyer.user(l, user)
+		recognized.keepName(keyer, l, name)
 	}
 	k[scopeLogin], k[scopeClient], k[scopeUser] = loginKey(name, client), client, name
 }

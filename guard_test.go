@@ -40,18 +40,18 @@ func TestClient(t *testing.T) {
 		{"a zone", "fe80::1%eth0", "fe80::2", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			one, two := g.client(test.one), g.client(test.two)
+			one, two := g.keyer().client(test.one), g.keyer().client(test.two)
 			if one == noClient || two == noClient || (one == two) != test.same {
 				t.Errorf("%s and %s: got keys %x and %x, want the same: %t", test.one, test.two, one, two, test.same)
 			}
 		})
 	}
 	for _, none := range []string{"", "@", "localhost", "/run/socket"} {
-		if key := g.client(none); key != noClient {
+		if key := g.keyer().client(none); key != noClient {
 			t.Errorf("%q: got key %x, want %x", none, key, noClient)
 		}
 	}
-	if g.client("192.0.2.1") == newGuard(g.settings, clock).client("192.0.2.1") {
+	if g.keyer().client("192.0.2.1") == newGuard(g.settings, clock).keyer().client("192.0.2.1") {
 		t.Error("two guards: got the same key for a client, want another for each process")
 	}
 }
@@ -173,7 +173,7 @@ func TestLimitKeys(t *testing.T) {
 	one, two := storeOf(t, "alice:"+shaSecret1+"\nbob:"+shaSecret1), storeOf(t, "alice:"+shaSecret1)
 	of := func(client uint64, user string, stores ...*userStore) (k limitKeys) {
 		f := userStores(stores).find([]byte(user))
-		k.set(g, client, &f, []byte(user))
+		k.set(g.keyer(), client, &f, []byte(user))
 		return k
 	}
 	before := of(1, "alice", one)
@@ -191,7 +191,7 @@ func TestLimitKeys(t *testing.T) {
 	if of(1, "alice", one) != before {
 		t.Error("another line edited: got other keys, want the same")
 	}
-	userStores{one}.find([]byte("alice")).entry.recognize(1, g, before[scopeUser])
+	userStores{one}.find([]byte("alice")).entry.recognize(1, g.keyer(), g.keyer().source(one), before[scopeUser])
 	if of(1, "alice", one) != before {
 		t.Error("a client that is recognized changes the keys of its user")
 	}
@@ -267,7 +267,7 @@ func FuzzClient(f *testing.F) {
 		if isIPv4(ip) {
 			return // Caddy passes only addresses that can be parsed
 		}
-		if key := g.client(ip); (key == noClient) != (err != nil) || key != g.client(ip) {
+		if key := g.keyer().client(ip); (key == noClient) != (err != nil) || key != g.keyer().client(ip) {
 			t.Errorf("%q: got key %x, want a client's unless it is no address (%v), and the same again", ip, key, err)
 		}
 	})

@@ -69,8 +69,7 @@ type recognizedClients struct {
 	// client. The last place is for clients without an address.
 	guesses [recognizedPlaces + 1]atomic.Int32
 
-	guard *guard // to which the key name belongs
-	name  uint64 // the key of the user name, kept because most requests need it
+	name atomic.Pointer[keptName] // never nil
 
 	rehash  rehashClaim // of the user
 	devices deviceMemories
@@ -78,18 +77,46 @@ type recognizedClients struct {
 
 const recognizedPlaces = 8
 
-// nameKey returns the key of the user name in a guard, or 0 if the key is not kept.
-func (k *recognizedClients) nameKey(g *guard) uint64 {
-	if k == nil || k.guard != g {
-		return 0
-	}
-	return k.name
+// keptName is the key of a user name, kept because most requests need it, and the keyer
+// that has made it and the keys of all recognized clients.
+type keptName struct {
+	keyer *keyer
+	key   uint64
+
+	// What else the key is made of can change only with a shared keyer: the names of
+	// files are configured, and a hash that replaces a weak one inherits the clients.
+	source uint64
+	hash   string
 }
 
-// place returns the place of a client, or -1 if the client is not recognized.
-func (k *recognizedClients) place(client uint64) int {
+// nameKey returns the key of the user name that l was looked up with, or 0 if the key is
+// not kept.
+func (k *recognizedClients) nameKey(keyer *keyer, l *lookup) uint64 {
+	if k == nil {
+		return 0
+	}
+	kept := k.name.Load()
+	if kept.keyer != keyer || keyer.isShared() && (kept.source != keyer.source(l.store) || kept.hash != l.entry.Hash) {
+		return 0
+	}
+	return kept.key
+}
+
+// keepName keeps the key of the user name anew, unless it belongs to another keyer.
+func (k *recognizedClients) keepName(keyer *keyer, l *lookup, key uint64) {
+	if k == nil {
+		return
+	}
+	if before := k.name.Load(); before.keyer == keyer {
+		k.name.CompareAndSwap(before, l.entry.keptName(keyer, keyer.source(l.store), key))
+	}
+}
+
+// place returns the place of a client, or -1 if the client is not recognized. The keys of
+// another keyer are those of unknown clients.
+func (k *recognizedClients) place(keyer *keyer, client uint64) int {
 	switch {
-	case k == nil:
+	case k == nil || k.name.Load().keyer != keyer:
 		return -1
 	case client == noClient:
 		return recognizedPlaces
@@ -151,22 +178,32 @@ func (m *userMemory) recognized() *recognizedClients {
 	return m.clients.Load()
 }
 
-// recognize records that a client has verified the current password, here and, if it is
-// new here, on the other servers of a fleet.
-func (m *userMemory) recognize(client uint64, g *guard, name uint64) {
-	recognized := m.clients.Load()
+// recognize records that a client has verified the current password. It reports whether the
+// client was not recognized before. name is the key of the user name, by a keyer with that
+// source.
+func (e entry) recognize(client uint64, keyer *keyer, source, name uint64) (isNew bool) {
+	recognized := e.clients.Load()
 	if recognized == nil {
-		recognized = &recognizedClients{guard: g, name: name}
-		if !m.clients.CompareAndSwap(nil, recognized) {
-			recognized = m.clients.Load()
+		recognized = new(recognizedClients)
+		recognized.name.Store(e.keptName(keyer, source, name))
+		if !e.clients.CompareAndSwap(nil, recognized) {
+			recognized = e.clients.Load()
 		}
 	}
-	if recognized.place(client) < 0 {
+	if recognized.name.Load().keyer != keyer { // a reload has begun or ended the use of a fleet
+		for i := range recognized.clients {
+			recognized.clients[i].Store(noClient)
+		}
+		recognized.name.Store(e.keptName(keyer, source, name))
+	}
+	if isNew = recognized.place(keyer, client) < 0; isNew {
 		recognized.clients[(recognized.added.Add(1)-1)%recognizedPlaces].Store(client)
-		if f := g.settings().fleet; f != nil {
-			f.recognized(loginKey(name, client))
-		}
 	}
+	return isNew
+}
+
+func (e entry) keptName(keyer *keyer, source, key uint64) *keptName {
+	return &keptName{keyer, key, source, strings.Clone(e.Hash)}
 }
 
 // cache caches a password that has matched.

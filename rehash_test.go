@@ -395,7 +395,7 @@ func TestRehashKeepsEverything(t *testing.T) {
 			expect(ip, password, resultPassed)
 			keys := func() (k limitKeys) {
 				l := h.users.now().find([]byte("alice"))
-				k.set(h.guard, h.guard.client(ip), &l, []byte("alice"))
+				k.set(h.guard.keyer(), h.guard.keyer().client(ip), &l, []byte("alice"))
 				return k
 			}
 			before := keys()

@@ -30,7 +30,7 @@ func TestReplacements(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := storeOf(t, alice(old))
-			store.current.Load().find([]byte("alice")).recognize(1, unlimitedGuard, 2)
+			store.current.Load().find([]byte("alice")).recognize(1, unlimitedGuard.keyer(), 0, 2)
 			change := htfile.Change{Name: "alice", Old: old, New: strong}
 			calls := 0
 			store.pending.expect(change, func(before, after entry) {
@@ -44,7 +44,7 @@ func TestReplacements(t *testing.T) {
 				_ = store.load(text, unlimitedGuard.settings().logger)
 			}
 			clients := store.current.Load().find([]byte("alice")).recognized()
-			if isAdopted := clients != nil && clients.place(1) >= 0; calls > 0 != test.adopted || test.adopted && !isAdopted || len(store.pending.byNew) != test.expected {
+			if isAdopted := clients != nil && clients.place(unlimitedGuard.keyer(), 1) >= 0; calls > 0 != test.adopted || test.adopted && !isAdopted || len(store.pending.byNew) != test.expected {
 				t.Errorf("got %d calls, recognized %t, %d still expected, want adopted %t, %d", calls, isAdopted, len(store.pending.byNew), test.adopted, test.expected)
 			}
 			store.pending.forget(change)

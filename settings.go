@@ -24,6 +24,10 @@ type settings struct {
 	fleet     fleetLimits // nil without a fleet
 	storage   any         // Caddy's storage, if files are in it; otherwise nil
 	logger    *zap.Logger // of the app
+
+	// Those of a fleet are nil without one.
+	keyer      *keyer            // of the fleet's limits
+	recognized func(mark uint64) // is called for each client that is recognized first here; does not wait
 }
 
 // fleetLimits shares limits with the other servers of a fleet.

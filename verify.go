@@ -13,6 +13,7 @@ import (
 type attempt struct {
 	credentials *credentials
 	from        origin
+	keyer       *keyer // of the keys, from beginning to end
 	keys        limitKeys
 	lookup      lookup        // of the user
 	work        lookup        // the entry whose hash is computed; without one if no user can log in
@@ -29,7 +30,7 @@ func (h *Handler) begin(a *attempt, client uint64) {
 	if !a.lookup.isUsable() {
 		a.pretend(h.decoy(user))
 	}
-	a.keys.set(h.guard, client, &a.lookup, user)
+	a.keys.set(a.keyer, client, &a.lookup, user)
 	if a.from.devices != nil {
 		h.findDevice(a)
 	}
@@ -60,7 +61,9 @@ func (h *Handler) chooseWork(a *attempt) {
 
 // client returns the place of the client among the recognized clients of the user, or -1
 // if the client is not recognized.
-func (a *attempt) client() int { return a.lookup.entry.recognized().place(a.keys[scopeClient]) }
+func (a *attempt) client() int {
+	return a.lookup.entry.recognized().place(a.keyer, a.keys[scopeClient])
+}
 
 // maxRounds is how often a login is decided again because its user's line has changed in
 // the meantime.
@@ -100,9 +103,10 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 		h.logFailure(from, c.user, v)
 		return v, nil
 	}
-	client := h.guard.client(from.ip)
+	keyer := h.guard.keyer()
+	client := keyer.client(from.ip)
 	for round := range maxRounds {
-		a := attempt{credentials: c, from: from}
+		a := attempt{credentials: c, from: from, keyer: keyer}
 		h.begin(&a, client)
 		v, err := h.checkNow(&a)
 		*passed = a.lookup
@@ -218,7 +222,7 @@ func (h *Handler) throttled(a *attempt, guesses int) error {
 	if a.isByDevice() {
 		wait = h.guard.waitDevice(a.device.key, guesses)
 	} else {
-		wait = h.guard.wait(&a.keys, a.client() >= 0, guesses)
+		wait = h.guard.wait(&a.keys, h.isRecognized(a), guesses)
 	}
 	if wait > 0 {
 		return &throttledError{wait}
@@ -254,7 +258,7 @@ func (h *Handler) checkHash(ctx context.Context, a attempt) (verdict, error) {
 		if !now.equals(a.lookup) {
 			return verdict{}, errStale
 		}
-		now.entry.recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])
+		h.guard.recognize(a.keyer, &now, &a.keys)
 		h.rehashIfWeak(&now, a.credentials)
 	}
 	return v, nil

@@ -187,7 +187,7 @@ func TestEveryBlockIsRun(t *testing.T) {
 func testSources(t *testing.T) string {
 	t.Helper()
 	var text strings.Builder
-	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go"} {
+	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "../fleet/*/*_test.go", "*_test.go", "fleet/*_test.go"} {
 		names, err := filepath.Glob(pattern)
 		must(t, err)
 		for _, name := range names {

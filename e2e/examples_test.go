@@ -35,7 +35,13 @@ func exampleFiles(t *testing.T) []string {
 // fails the test.
 func adapt(t *testing.T, dir, file string) []byte {
 	t.Helper()
-	cmd := exec.Command(caddyBinary, "adapt", "--adapter", "caddyfile", "--config", file)
+	binary := caddyBinary
+	if strings.Contains(readText(t, filepath.Join(dir, file)), "fleet redis {") {
+		var err error
+		binary, err = fleetBinary()
+		must(t, err)
+	}
+	cmd := exec.Command(binary, "adapt", "--adapter", "caddyfile", "--config", file)
 	cmd.Dir, cmd.Env = dir, environment(t.TempDir())
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -103,6 +103,15 @@ func TestMain(m *testing.M) {
 type server struct {
 	*testkit.Server
 	process *testkit.Process
+	binary  string // "" for caddyBinary
+}
+
+// program returns the path of the server's binary.
+func (s *server) program() string {
+	if s.binary != "" {
+		return s.binary
+	}
+	return caddyBinary
 }
 
 // startServer starts a server with a Caddyfile. Rate limits are off unless the
@@ -157,7 +166,7 @@ func (p ownProcess) Load(s *testkit.Server, config []byte) error {
 // start starts the process and waits until it serves.
 func (s *server) start(config string) {
 	s.T.Helper()
-	s.process = start(s.T, s.Dir, s.env(), caddyBinary, "run", "--config", config)
+	s.process = start(s.T, s.Dir, s.env(), s.program(), "run", "--config", config)
 	s.awaitAdmin()
 }
 
@@ -257,7 +266,7 @@ func (s *server) newClient() *http.Client {
 
 // command returns a command of the binary, to run in the server's directory.
 func (s *server) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(caddyBinary, args...)
+	cmd := exec.Command(s.program(), args...)
 	cmd.Dir, cmd.Env = s.Dir, s.env()
 	return cmd
 }

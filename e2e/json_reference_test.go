@@ -141,7 +141,7 @@ func TestJSONReference(t *testing.T) {
 	collectKeys(config, used)
 	for _, fields := range structs {
 		for key := range fields {
-			if optional := []string{"old_secret", "hash_key", "down"}; !used[key] && !slices.Contains(optional, key) {
+			if optional := []string{"old_secret", "hash_key", "down", "fleet"}; !used[key] && !slices.Contains(optional, key) {
 				t.Errorf("the example has no %s", key)
 			}
 		}

@@ -19,6 +19,9 @@ import (
 // architecturePage lists the packages and their imports.
 const architecturePage = "../docs/architecture.md"
 
+// redisModule is the directory of the Go module of the store on Redis.
+const redisModule = "../fleet/redis"
+
 // goPackage is the output of go list for a package.
 type goPackage struct {
 	Dir, ImportPath, Name     string
@@ -71,7 +74,7 @@ func TestArchitectureArrows(t *testing.T) {
 	text := readText(t, architecturePage)
 	arrows, rows := arrowsIn(t, text), packageRows(text)
 	imports, packages := make(map[string]bool), make(map[string]bool)
-	for _, p := range packagesIn(t, root) {
+	for _, p := range slices.Concat(packagesIn(t, root), packagesIn(t, redisModule)) {
 		from := pathInModule(p.ImportPath)
 		packages[from] = true
 		for _, path := range p.Imports {
@@ -152,7 +155,7 @@ func TestArchitectureNames(t *testing.T) {
 	if !found {
 		t.Fatalf("%s has no section on future additions", architecturePage)
 	}
-	files, names := declaredNames(t, packagesIn(t, root), false)
+	files, names := declaredNames(t, slices.Concat(packagesIn(t, root), packagesIn(t, redisModule)), false)
 	checkNames(t, architecturePage, text, files, names)
 }
 
@@ -161,7 +164,7 @@ func TestArchitectureNames(t *testing.T) {
 func TestContributingNames(t *testing.T) {
 	t.Parallel()
 	const page = "../CONTRIBUTING.md"
-	files, names := declaredNames(t, slices.Concat(packagesIn(t, root), packagesIn(t, ".")), true)
+	files, names := declaredNames(t, slices.Concat(packagesIn(t, root), packagesIn(t, redisModule), packagesIn(t, ".")), true)
 	text := readText(t, page)
 	checkNames(t, page, text, files, names)
 	makefile := readText(t, "../Makefile")
@@ -316,7 +319,7 @@ func receiver(typ ast.Expr) string {
 // TestPackageComments checks that each package has a comment that begins with its name.
 func TestPackageComments(t *testing.T) {
 	t.Parallel()
-	for _, p := range slices.Concat(packagesIn(t, root), packagesIn(t, ".")) {
+	for _, p := range slices.Concat(packagesIn(t, root), packagesIn(t, redisModule), packagesIn(t, ".")) {
 		if len(p.GoFiles) == 0 {
 			continue // only tests
 		}

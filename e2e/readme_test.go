@@ -132,14 +132,14 @@ func TestDirectiveExamples(t *testing.T) {
 	names["/etc/caddy/guests.htpasswd"] = names["/etc/caddy/.htpasswd"]
 	names["{env.HTPASSWD}"] = "{file." + names["/etc/caddy/.htpasswd"] + "}"
 	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| `([^`]+)` \\|$").FindAllStringSubmatch(readText(t, directivePage), -1)
-	if len(rows) != 19 {
-		t.Errorf("got %d examples, want 19", len(rows))
+	if len(rows) != 20 {
+		t.Errorf("got %d examples, want 20", len(rows))
 	}
 	for _, row := range rows {
 		subdirective, example := row[1], row[2]
 		name, _, _ := strings.Cut(example, " ")
 		option, lines := "", []string{example}
-		if strings.HasPrefix(subdirective, "throttle ") || slices.Contains([]string{"max_hashes", "poll", "secret"}, subdirective) {
+		if strings.HasPrefix(subdirective, "throttle ") || slices.Contains([]string{"max_hashes", "poll", "secret", "max_stale"}, subdirective) {
 			option, lines = example, nil
 		}
 		for _, line := range []string{"file /etc/caddy/.htpasswd", "group_file /etc/caddy/groups"} {

@@ -15,6 +15,35 @@
 //
 // A store need not retry: callers decide what is safe to send again. It must not send
 // anything twice on its own, since a call that timed out may have been executed.
+//
+// # How to write a store
+//
+// Write a package, in a Go module of its own, with a type that implements [Engine]. Its
+// exported fields are the settings in JSON. Register it as a module of Caddy:
+//
+//	func init() { caddy.RegisterModule(Engine{}) }
+//
+//	func (Engine) CaddyModule() caddy.ModuleInfo {
+//		return caddy.ModuleInfo{
+//			ID:  "htpasswd.fleets.nats",
+//			New: func() caddy.Module { return new(Engine) },
+//		}
+//	}
+//
+// With caddyfile.Unmarshaler it can be used as "fleet nats { ... }" in the global option
+// htpasswd; the first token that UnmarshalCaddyfile reads is the name of the engine. With
+// caddy.Provisioner and caddy.Validator it checks its settings, without connecting:
+// "caddy validate" calls both. Errors must not show passwords.
+//
+// Test the store with the Run function of package storetest, and then with a server that
+// hangs, is killed, comes back empty, and refuses the password.
+//
+// Add is the only method that a failed login waits for, 100 milliseconds at most, so it
+// should be one round trip. With a store that has only compare and swap, such as a
+// key-value bucket of NATS, Add repeats until it succeeds. With SQL it is one INSERT with
+// ON CONFLICT DO UPDATE and RETURNING, and a job deletes the counters whose windows have
+// ended. A store without events can poll a table; then servers learn of exceeded limits
+// later.
 package fleet
 
 import (
@@ -96,8 +125,12 @@ type Counter struct {
 // Addition adds failed logins to a counter.
 type Addition struct {
 	Counter
-	N   int           // at least 1
-	Age time.Duration // how long ago the first of them was; a new window begins then
+	N int // at least 1
+
+	// Age is how long ago the first of them was. A new window begins then, and one that
+	// has begun stays. If Age is at least Window, nothing is added, and the Count is
+	// the present one, or zero if there is none.
+	Age time.Duration
 }
 
 // Count is the number of failed logins of a counter, and the time until its window ends.

@@ -44,7 +44,7 @@ var changeTarget = target{
 		{old: "case errors.Is(err, htedit.ErrChanged):\n\t\t\tverified", new: "case false:\n\t\t\tverified", fault: "a change at the same time is taken for a file that cannot be written"},
 		{old: "for range 2 { // a new hash", new: "for range 1 { // a new hash", fault: "another hash of the same password is a conflict"},
 		{old: "h.guard.wrong.add(has[scopeUser], &old)\n", new: "", fault: "the old password counts as a guess after the change"},
-		{old: "after.recognize(client, h.guard, has[scopeUser])\n", new: "", fault: "the client that has changed the password is not recognized"},
+		{old: "h.guard.recognize(keyer, &present, &has)\n", new: "", fault: "the client that has changed the password is not recognized"},
 		{old: "h.guard.failures[scopeUser].Raise(", new: "_ = func(_, _ uint64, _ time.Time, _ time.Duration) {}; func(_, _ uint64, _ time.Time, _ time.Duration) {}(", fault: "a change resets the limit of the user"},
 		{old: "user.store.pending.expect(change, h.passOn(user.store, client, *old))\n", new: "_ = h.passOn(user.store, client, *old)\n", fault: "nothing is passed on to the new line"},
 		{old: "cost = max(cost, present)", new: "_ = present", fault: "the cost of a hash falls"},

@@ -1,12 +1,12 @@
 package main
 
-// loginTarget is the code of a login in the root package: verify.go, guard.go,
+// loginTarget is the code of a login in the root package: verify.go, guard.go, keyer.go,
 // lookup.go, the cache in htpasswd.go, and device cookies.
 var loginTarget = target{
 	dir: ".",
 	stages: []string{
 		"^Test(Check|MaxAge|Memory|Swap|NothingShared|OneComputation|Waiters|Unknown|Client|WaitForLimits|WaitIs|Count|LimitKeys|WrongPasswords|" +
-			"FindAcross|HashStarts|Known|Shared|TwoHandlers|GuessesWithout|PasswordChangeOpens|NothingBefore|GoneBefore|FileThat|ClockJumps|FailureLog|" +
+			"Keyers|Marks|FindAcross|HashStarts|Known|Shared|TwoHandlers|GuessesWithout|PasswordChangeOpens|NothingBefore|GoneBefore|FileThat|ClockJumps|FailureLog|" +
 			"Refusals|LimitsWhere|Cheap|Malformed|Repeated|GuessEnds|GoneWith|HashOutlives|SitesWith|NewLine|ReloadForgets|PasswordOf|Recognized|CountedIn|CacheOff|OldPassword|AllFiles|HashedOften|" +
 			"Judged|Pending|OneWait|NoRead|FailsWhile|Mistyped|Device|StolenDevice|InvalidDevice|GoneHolder|LimitsByModel|Networks|PreviousHashes|TokensPerMinute|AdminDevice)",
 		"^Test(Pace|PeopleFirst|MoreWorkers|UnixSocket|ThrottledAnswers|NothingSpent|HashAsPassword|AdminExceeded$|Metrics|Outcomes|PoolLeaks|Release|PasswordChangedInFlight)",
@@ -35,7 +35,7 @@ var checkMutations = []mutation{
 	{old: "if decoy.entry.exists() && !a.lookup.entry.exists() {", new: "if decoy.entry.exists() {", fault: "locked users are counted in the file of the decoy"},
 	{old: "if !a.lookup.isUsable() {\n\t\treturn // begin", new: "if !a.lookup.entry.exists() {\n\t\treturn // begin", fault: "the hash of a locked user is computed"},
 	{old: "if c.malformed {", new: "if false {", fault: "malformed credentials are checked"},
-	{old: "h.logFailure(from, c.user, v)\n\t\treturn v, nil\n\t}\n\tclient", new: "return v, nil\n\t}\n\tclient", fault: "malformed credentials are not logged"},
+	{old: "h.logFailure(from, c.user, v)\n\t\treturn v, nil\n\t}\n\tkeyer", new: "return v, nil\n\t}\n\tkeyer", fault: "malformed credentials are not logged"},
 	{old: "h.rehashIfWeak(&a.lookup, c)\n\t\t\treturn v, nil\n", new: "h.rehashIfWeak(&a.lookup, c)\n", fault: "a login with a cached password waits for the file"},
 	{old: "if round == 0 {", new: "if round < 0 {", fault: "nobody waits for a newer version of the file"},
 	{old: "if round == 0 {", new: "if round >= 0 {", fault: "a login waits for the file in each round"},
@@ -75,8 +75,8 @@ var checkMutations = []mutation{
 	{old: "a.guess.Add(-1)\n\t\ta.guess = nil", new: "a.guess = nil", fault: "no guess is ever closed"},
 	{old: "if place < 0 || a.guess != nil || a.isByDevice() {\n\t\treturn 0\n\t}", new: "return 0", fault: "a worker slot leaves no room for open guesses"},
 	{old: "if place < 0 || a.guess != nil || a.isByDevice() {", new: "if place < 0 || a.isByDevice() {", fault: "a worker slot leaves room for its own guess"},
-	{old: "wait = h.guard.wait(&a.keys, a.client() >= 0, guesses)", new: "wait = h.guard.wait(&a.keys, false, guesses)", fault: "recognized clients are held to the limits of others"},
-	{old: "wait = h.guard.wait(&a.keys, a.client() >= 0, guesses)", new: "wait = h.guard.wait(&a.keys, true, guesses)", fault: "only the login limit holds for anybody"},
+	{old: "wait = h.guard.wait(&a.keys, h.isRecognized(a), guesses)", new: "wait = h.guard.wait(&a.keys, false, guesses)", fault: "recognized clients are held to the limits of others"},
+	{old: "wait = h.guard.wait(&a.keys, h.isRecognized(a), guesses)", new: "wait = h.guard.wait(&a.keys, true, guesses)", fault: "only the login limit holds for anybody"},
 	{old: "return &throttledError{wait}", new: "return &throttledError{0}", fault: "a refusal does not say how long to wait"},
 }
 
@@ -96,9 +96,9 @@ var hashMutations = []mutation{
 	{old: "h.abandon(&a, err)\n", new: "", fault: "a guess of a client that goes away is not counted"},
 	{old: "case resultUnchecked:\n\t\treturn verdict{}, errStale", new: "case resultUnchecked:\n\t\treturn verdict{}, nil", fault: "an unchecked result is an answer"},
 	{old: "if !now.equals(a.lookup) {\n\t\t\treturn verdict{}, errStale\n\t\t}", new: "", fault: "a password passes that is right for the previous version only"},
-	{old: "now.entry.recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])", new: "", fault: "no client is ever recognized"},
-	{old: "now.entry.recognize(a.keys[scopeClient],", new: "now.entry.recognize(a.keys[scopeUser],", fault: "the user is recognized as the client"},
-	{old: "recognize(a.keys[scopeClient], h.guard, a.keys[scopeUser])", new: "recognize(a.keys[scopeClient], h.guard, a.keys[scopeLogin])", fault: "the key of a login is kept as that of the user"},
+	{old: "h.guard.recognize(a.keyer, &now, &a.keys)", new: "", fault: "no client is ever recognized"},
+	{old: "l.entry.recognize(keys[scopeClient],", new: "l.entry.recognize(keys[scopeUser],", fault: "the user is recognized as the client"},
+	{old: "k.source(l.store), keys[scopeUser])", new: "k.source(l.store), keys[scopeLogin])", fault: "the key of a login is kept as that of the user"},
 	{old: "return a.keys[scopeClient], g.network(a.from.ip)", new: "return a.keys[scopeUser], g.network(a.from.ip)", fault: "users take turns, not clients"},
 	{old: "if err := h.refusal(a); err != nil {\n\t\t\t\treturn nil, err\n\t\t\t}", new: "", fault: "limits are not checked again in the worker slot"},
 	{old: "own.credentials = a.credentials.clone() //", new: "own.credentials = a.credentials //", fault: "a hash uses the credentials of a request that is over"},
@@ -148,11 +148,25 @@ var hashMutations = []mutation{
 // guardMutations are in the rate limits.
 var guardMutations = []mutation{
 	{old: "if address.Is4In6() {", new: "if false {", fault: "an IPv4 address in IPv6 is another client"},
-	{old: "maphash.Bytes(g.seed, bytes[:8])", new: "maphash.Bytes(g.seed, bytes[:])", fault: "each address of a /64 is a client"},
-	{old: "maphash.Bytes(g.seed, bytes[:8])", new: "maphash.Bytes(g.seed, bytes[:6])", fault: "all of a /48 is one client"},
+	{old: "max(k.sum(bytes[:8])", new: "max(k.sum(bytes[:])", fault: "each address of a /64 is a client"},
+	{old: "max(k.sum(bytes[:8])", new: "max(k.sum(bytes[:6])", fault: "all of a /48 is one client"},
 	{old: "if err != nil {\n\t\treturn noClient\n\t}\n\tif address.Is4In6", new: "if err != nil && false {\n\t\treturn noClient\n\t}\n\tif address.Is4In6", fault: "a text that is not an address is a client"},
-	{old: "name = rendezvous.Mix(name ^ maphash.String(g.seed, l.entry.Hash))", new: "_ = 0", fault: "a new password does not end the limits of the old one"},
-	{old: "rendezvous.Mix(l.store.key ^ maphash.Bytes(g.seed, user))", new: "rendezvous.Mix(maphash.Bytes(g.seed, user))", fault: "users of two files have one limit"},
+	{old: "name = rendezvous.Mix(name ^ k.sumString(l.entry.Hash))", new: "_ = 0", fault: "a new password does not end the limits of the old one"},
+	{old: "rendezvous.Mix(k.source(l.store) ^ k.sum(user))", new: "rendezvous.Mix(k.sum(user))", fault: "users of two files have one limit"},
+	{old: "\tif k.shared != nil {\n\t\treturn s.name.key.Load()\n\t}\n", new: "", fault: "servers with a file at different paths count its users apart"},
+	{old: "kept.source != keyer.source(l.store) || ", new: "", fault: "the key of a user is kept when the name of the file changes"},
+	{old: "kept.hash != l.entry.Hash", new: "false", fault: "the key of a user is kept though other servers make it of a new hash"},
+	{old: "k == nil || k.name.Load().keyer != keyer:", new: "k == nil:", fault: "keys of clients are compared with those of another keyer",
+		equivalent: "keys of two keyers are equal with a chance of 1 in 2^61"},
+	{old: "if kept.keyer != keyer || ", new: "if ", fault: "a key of another keyer is taken"},
+	{old: "recognized.clients[i].Store(noClient)", new: "_ = i", fault: "clients of another keyer stay recognized",
+		equivalent: "keys of two keyers are equal with a chance of 1 in 2^61"},
+	{old: "return mark != 0 && h.guard.marks.has(mark) && a.lookup.isUsable()", new: "return false", fault: "marks of other servers are ignored"},
+	{old: "return mark != 0 && h.guard.marks.has(mark) && a.lookup.isUsable()", new: "return mark != 0", fault: "every client of a fleet is recognized"},
+	{old: "h.guard.marks.has(mark) && a.lookup.isUsable()", new: "h.guard.marks.has(mark)", fault: "a client can be recognized for a user who cannot log in",
+		equivalent: "no server makes a mark for such a user; this is a second check"},
+	{old: "if !isNew || !k.isShared() {", new: "if !k.isShared() {", fault: "each login with a hash is sent to the fleet"},
+	{old: "keys[scopeLogin]))\n}", new: "keys[scopeClient]))\n}", fault: "a client is recognized for all users"},
 	{old: "= loginKey(name, client), client, name", new: "= loginKey(name, client), name, client", fault: "the keys of client and user are exchanged"},
 	{old: "rendezvous.Mix(name ^ client) }", new: "rendezvous.Mix(name) }", fault: "the login limit is one of the user"},
 	{old: "case k[scopeClient] == noClient:\n\t\treturn s == scopeUser", new: "case false:\n\t\treturn s == scopeUser", fault: "clients without an address are one client"},
@@ -204,10 +218,9 @@ var memoryMutations = []mutation{
 	{old: "return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1", new: "return subtle.ConstantTimeCompare(v.digest[:4], sum[:4]) == 1", fault: "only the first bytes of a digest are compared",
 		equivalent: "in tests only: no test can find two passwords with equal first bytes of a keyed digest"},
 	{old: "return subtle.ConstantTimeCompare(v.digest[:], sum[:]) == 1", new: "return subtle.ConstantTimeCompare(v.digest[:], sum[:]) != 2", fault: "any digest is the cached one"},
-	{old: "if recognized.place(client) < 0 {", new: "if true {", fault: "a client that logs in often evicts all others"},
+	{old: "if isNew = recognized.place(keyer, client) < 0; isNew {", new: "if isNew = true; isNew {", fault: "a client that logs in often evicts all others"},
 	{old: "(recognized.added.Add(1)-1)%recognizedPlaces", new: "recognized.added.Add(1)%recognizedPlaces*0", fault: "only the last client is recognized"},
 	{old: "case client == noClient:\n\t\treturn recognizedPlaces\n\t}", new: "}", fault: "a client without an address is recognized by an empty slot"},
-	{old: "if k == nil || k.guard != g {", new: "if k == nil {", fault: "a key of another guard is taken"},
 	{old: "if old != nil {\n\t\ts.inherit(next, old)\n\t}\n\ts.current.Store(next)", new: "s.current.Store(next)", fault: "for a moment after a swap no password is cached", rare: true},
 	{old: "if old != nil {\n\t\ts.inherit(next, old) // what", new: "if false {\n\t\ts.inherit(next, old) // what", fault: "a password verified during a swap is not cached", rare: true},
 	{old: "mark = rendezvous.Mix(name ^ binary", new: "mark = rendezvous.Mix(0 & name ^ binary", fault: "a password that is wrong for one user is wrong for all"},

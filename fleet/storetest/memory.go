@@ -1,5 +1,5 @@
-// Package storetest tests implementations of [fleet.Store], and has one in memory, which
-// fails on demand.
+// Package storetest tests implementations of [fleet.Store] with [Run], and has one in
+// memory, which fails on demand.
 package storetest
 
 import (
@@ -152,7 +152,14 @@ func (c *Conn) Add(ctx context.Context, additions []fleet.Addition) (counts []fl
 		for _, a := range additions {
 			state, ok := c.counters[a.Counter]
 			if age := now.Sub(state.start); !ok || age >= a.Window || age < 0 {
-				state = memoryCounter{start: now.Add(-a.Age)}
+				state, ok = memoryCounter{start: now.Add(-max(a.Age, 0))}, false
+			}
+			if a.Age >= a.Window { // their window is over
+				if !ok {
+					counts = append(counts, fleet.Count{})
+					continue
+				}
+				a.N = 0
 			}
 			state.n += a.N
 			c.counters[a.Counter] = state
@@ -235,7 +242,7 @@ func (c *Conn) Load(ctx context.Context, name string) (text fleet.Text, err erro
 		if !ok {
 			return fs.ErrNotExist
 		}
-		text = found
+		text = fleet.Text{Revision: found.Revision, Data: slices.Clone(found.Data)}
 		return nil
 	})
 	return text, err
@@ -250,7 +257,7 @@ func (c *Conn) Replace(ctx context.Context, name, old string, next fleet.Text) e
 		if c.texts == nil {
 			c.texts = make(map[string]fleet.Text)
 		}
-		c.texts[name] = next
+		c.texts[name] = fleet.Text{Revision: next.Revision, Data: slices.Clone(next.Data)}
 		return nil
 	})
 }
