@@ -17,11 +17,11 @@ LINTER  := v2.15.0
 # The programs that tests run or compare with, each with its Debian package.
 TOOLS   := htpasswd:apache2-utils openssl:openssl perl:perl nginx:nginx-light apache2:apache2 curl:curl argon2:argon2 prometheus:prometheus \
            fail2ban-regex:fail2ban chromium:chromium wget:wget git:git docker-registry:docker-registry skopeo:skopeo cadaver:cadaver script:bsdutils setfacl:acl \
-           redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools
+           redis-server:redis-server redis-sentinel:redis-sentinel
 # Debian's packages are for its own Python, which need not be the first on the path.
 PASSLIB := /usr/bin/python3 -c 'import passlib, argon2' 2>/dev/null || python3 -c 'import passlib, argon2' 2>/dev/null
 
-.PHONY: test tools check docs-check unit e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate soak
+.PHONY: test tools check docs-check unit redis e2e unit-and-e2e xcaddy bench bench-code bench-servers bench-flood lint fuzz mutate soak
 
 test: tools check docs-check unit-and-e2e xcaddy
 
@@ -45,6 +45,7 @@ check:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-formatted: $$unformatted"; exit 1; fi
 	$(GO) mod verify
 	$(GO) vet ./...
+	cd fleet/redis && $(GO) mod verify && $(GO) vet ./...
 
 docs-check:
 	@cd e2e && $(GO) run ./docscheck ..
@@ -55,17 +56,24 @@ unit:
 	PATH="$$PATH:/usr/sbin" $(GO) test -race -timeout 20m ./...
 	PATH="$$PATH:/usr/sbin" $(GO) test -timeout 20m ./internal/crypt
 
-# Runs both at the same time, since e2e mostly waits for other programs. The output
-# of e2e is printed at the end, in one piece.
+# Tests the store for fleets in Redis, a module of its own, with real servers.
+redis:
+	cd fleet/redis && $(GO) test -race -timeout 20m ./...
+
+# Runs all three at the same time, since redis and e2e mostly wait for other programs.
+# Their output is printed at the end, in one piece.
 unit-and-e2e:
 	@mkdir -p build
 	@$(MAKE) --no-print-directory e2e >build/e2e.txt 2>&1 & e2e=$$!; \
+	$(MAKE) --no-print-directory redis >build/redis.txt 2>&1 & redis=$$!; \
 	$(MAKE) --no-print-directory unit; unit=$$?; \
+	wait $$redis; redis=$$?; \
 	wait $$e2e; e2e=$$?; \
-	cat build/e2e.txt; \
+	cat build/redis.txt build/e2e.txt; \
 	if [ $$unit != 0 ]; then echo "unit failed"; fi; \
+	if [ $$redis != 0 ]; then echo "redis failed"; fi; \
 	if [ $$e2e != 0 ]; then echo "e2e failed"; fi; \
-	[ $$unit = 0 ] && [ $$e2e = 0 ]
+	[ $$unit = 0 ] && [ $$redis = 0 ] && [ $$e2e = 0 ]
 
 # Tests Caddy with the plugin against real programs. e2e is a module of its own.
 e2e:
@@ -77,6 +85,8 @@ xcaddy:
 	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY) build $(CADDY) --with $(PLUGIN)@v0.0.0=. --output build/caddy
 	build/caddy list-modules | grep -x http.handlers.htpasswd
 	build/caddy validate --config examples/Caddyfile
+	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY) build $(CADDY) --with $(PLUGIN)@v0.0.0=. --with $(PLUGIN)/fleet/redis@v0.0.0=./fleet/redis --output build/caddy-redis
+	build/caddy-redis list-modules | grep -x htpasswd.fleets.redis
 
 bench: bench-code bench-servers
 
@@ -100,13 +110,16 @@ soak:
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...
+	cd fleet/redis && $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...
 	cd e2e && $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER) run ./...
 
 fuzz:
-	@for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime 1m $$package || exit 1; \
-		done; \
+	@for module in . fleet/redis; do ( cd $$module && \
+		for package in $$($(GO) list ./...); do \
+			for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+				$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime 1m $$package || exit 1; \
+			done; \
+		done ) || exit 1; \
 	done
 
 mutate:

@@ -41,7 +41,7 @@ func TestExampleFleet(t *testing.T) {
 	run := func(line string) string {
 		cmd := exec.Command("sh", "-c", replaced.Replace(line))
 		cmd.Dir, cmd.Env = dir, env
-		out, err := cmd.CombinedOutput()
+		out, err := cmd.Output() // curl writes its progress to standard error
 		if err != nil {
 			return fmt.Sprintf("%s: %v: %s", line, err, out)
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,7 +93,13 @@ type node struct {
 func newNode(t testing.TB, name string, s settings) *node {
 	t.Helper()
 	ports := testkit.FreePorts(t, 2)
-	return &node{t: t, name: name, dir: t.TempDir(), http: ports[0], admin: ports[1], settings: s, client: newClient(t)}
+	n := &node{t: t, name: name, dir: t.TempDir(), http: ports[0], admin: ports[1], settings: s, client: newClient(t)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s logged:\n%s", name, n.tail())
+		}
+	})
+	return n
 }
 
 func newClient(t testing.TB) *http.Client {
@@ -296,6 +303,18 @@ func (n *node) logged() []logLine {
 		}
 	}
 	return lines
+}
+
+// tail returns the last lines of the plugin, without those that clients cause.
+func (n *node) tail() string {
+	const most = 40
+	var found []string
+	for _, l := range n.logged() {
+		if strings.Contains(l.Logger, "htpasswd") && l.Level != "debug" && !slices.ContainsFunc(ofClients[:3], func(text string) bool { return strings.HasPrefix(l.Msg, text) }) {
+			found = append(found, l.raw)
+		}
+	}
+	return strings.Join(found[max(0, len(found)-most):], "\n")
 }
 
 // ofClients are messages that clients cause.
