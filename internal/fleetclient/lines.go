@@ -26,7 +26,7 @@ const (
 type lines struct {
 	logged state
 	since  time.Time // of the line before
-	used   time.Time // how far in time lines are used up
+	used   time.Time // until when the lines so far are paid for
 }
 
 // state returns the state now. c.mu is locked.

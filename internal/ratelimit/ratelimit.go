@@ -111,7 +111,7 @@ func (c *Counter) Add(key uint64, now time.Time, window time.Duration) int {
 	ms := c.clock(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, _ := c.take(key, ms, window)
+	p := c.take(key, ms, window)
 	old := p.slot.cell.Load()
 	n, _ := unpack(old, ms, window)
 	if n == 0 {
@@ -145,7 +145,7 @@ func (c *Counter) Raise(key, from uint64, now time.Time, window time.Duration) {
 	} else if _, before := c.find(key, ms, window); before >= events {
 		return
 	}
-	p, _ := c.take(key, ms, window)
+	p := c.take(key, ms, window)
 	raise(&p.slot.cell, own, ms, window)
 	if p.shared != nil {
 		raise(p.shared, shared, ms, window)
@@ -162,7 +162,7 @@ func (c *Counter) RaiseTo(key uint64, n int, left time.Duration, now time.Time, 
 	ms := c.clock(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, before := c.find(key, ms, window)
+	_, before = c.find(key, ms, window)
 	n = min(n, MaxCount)
 	if n <= 0 || window <= 0 {
 		return before
@@ -170,7 +170,7 @@ func (c *Counter) RaiseTo(key uint64, n int, left time.Duration, now time.Time, 
 	if c.shared.Load() == nil {
 		c.shared.Store(new([setCount][setSize]atomic.Uint64))
 	}
-	p, _ = c.take(key, ms, window)
+	p := c.take(key, ms, window)
 	left = min(max(left, 1), window)
 	raise(p.shared, pack(ms-(window-left).Milliseconds(), n), ms, window)
 	return before
@@ -214,8 +214,8 @@ func (c *Counter) find(key uint64, ms int64, window time.Duration) (p place, eve
 }
 
 // take is find, and gives the place to the key.
-func (c *Counter) take(key uint64, ms int64, window time.Duration) (p place, events int) {
-	p, events = c.find(key, ms, window)
+func (c *Counter) take(key uint64, ms int64, window time.Duration) place {
+	p, _ := c.find(key, ms, window)
 	if p.slot.key.Load() != key {
 		p.slot.cell.Store(0) // before the key: a reader must not use the old count for the new key
 		if p.shared != nil {
@@ -223,7 +223,7 @@ func (c *Counter) take(key uint64, ms int64, window time.Duration) (p place, eve
 		}
 		p.slot.key.Store(key)
 	}
-	return p, events
+	return p
 }
 
 // Forget removes the events of a key, and reports whether there were any.

@@ -151,6 +151,167 @@ func TestRaise(t *testing.T) {
 	}
 }
 
+func TestRaiseTo(t *testing.T) {
+	t.Parallel()
+	const window = time.Minute
+	type raise struct {
+		at, left time.Duration
+		n        int
+	}
+	for _, test := range []struct {
+		name   string
+		own    []time.Duration // when own events were added
+		raises []raise
+		after  []time.Duration // when further own events were added
+		before int             // of the last raise
+		now    time.Duration
+		count  int
+		left   time.Duration
+	}{
+		{name: "a new key", raises: []raise{{0, 20 * time.Second, 5}}, now: time.Second, count: 5, left: 19 * time.Second},
+		{name: "the higher count decides, with its window", own: []time.Duration{0}, raises: []raise{{10 * time.Second, 20 * time.Second, 5}}, before: 1, now: 10 * time.Second, count: 5, left: 20 * time.Second},
+		{name: "own events outlast a window that ends earlier", own: []time.Duration{0, 0}, raises: []raise{{0, time.Second, 3}}, before: 2, now: time.Second, count: 2, left: 59 * time.Second},
+		{name: "a lower count changes nothing", own: []time.Duration{0, 0}, raises: []raise{{0, window, 1}}, before: 2, now: 0, count: 2, left: window},
+		{name: "an equal count that ends later", own: []time.Duration{0, 0}, raises: []raise{{10 * time.Second, window, 2}}, before: 2, now: 10 * time.Second, count: 2, left: window},
+		{name: "an equal count that ends earlier", own: []time.Duration{0, 0}, raises: []raise{{0, time.Second, 2}}, before: 2, now: 0, count: 2, left: window},
+		{name: "no count of other servers is lowered", raises: []raise{{0, window, 5}, {0, time.Second, 3}}, before: 5, now: 0, count: 5, left: window},
+		{name: "or ends earlier", raises: []raise{{0, window, 5}, {0, time.Second, 5}}, before: 5, now: 0, count: 5, left: window},
+		{name: "own events are added to it", raises: []raise{{0, 20 * time.Second, 5}}, after: []time.Duration{0, 0}, now: 0, count: 7, left: 20 * time.Second},
+		{name: "and stay when its window ends", raises: []raise{{0, 20 * time.Second, 5}}, after: []time.Duration{10 * time.Second, 10 * time.Second}, now: 20 * time.Second, count: 2, left: 50 * time.Second},
+		{name: "its window has ended", raises: []raise{{0, time.Second, 5}}, after: []time.Duration{time.Second}, now: time.Second, count: 1, left: window},
+		{name: "no events", raises: []raise{{0, window, 0}}, now: 0},
+		{name: "fewer than none", own: []time.Duration{0}, raises: []raise{{0, window, -1 << 62}}, before: 1, now: 0, count: 1, left: window},
+		{name: "a huge number", raises: []raise{{0, window, 1 << 62}}, after: []time.Duration{0}, now: 0, count: MaxCount, left: window},
+		{name: "no time left", raises: []raise{{0, 0, 5}}, now: 0, count: 5, left: time.Millisecond},
+		{name: "less than no time left", raises: []raise{{0, -1 << 62, 5}}, now: 0, count: 5, left: time.Millisecond},
+		{name: "years left", raises: []raise{{0, 1 << 62, 5}}, now: 0, count: 5, left: window},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, key := New(start), uint64(7)
+			for _, d := range test.own {
+				c.Add(key, at(d), window)
+			}
+			before := 0
+			for _, r := range test.raises {
+				before = c.RaiseTo(key, r.n, r.left, at(r.at), window)
+			}
+			if before != test.before {
+				t.Errorf("got %d events before, want %d", before, test.before)
+			}
+			for _, d := range test.after {
+				c.Add(key, at(d), window)
+			}
+			if n, left := c.Count(key, at(test.now), window); n != test.count || left != test.left {
+				t.Errorf("got %d for %s, want %d for %s", n, left, test.count, test.left)
+			}
+			if n := c.Peek(key); n < test.count {
+				t.Errorf("Peek: got %d, want at least %d", n, test.count)
+			}
+			if n, _ := c.Count(key+setCount, at(test.now), window); n != 0 {
+				t.Errorf("another key has %d events", n)
+			}
+		})
+	}
+}
+
+// TestWaitIsTheLongerOne has a limit that is exceeded by own events and by others.
+func TestWaitIsTheLongerOne(t *testing.T) {
+	t.Parallel()
+	limit := Limit{Max: 2, Window: time.Minute}
+	c := New(start)
+	c.Add(1, start, limit.Window)
+	c.Add(1, start, limit.Window)
+	c.RaiseTo(1, 9, time.Second, start, limit.Window)
+	if got := c.Wait(1, start, limit, 0); got != limit.Window {
+		t.Errorf("got %s, want %s", got, limit.Window)
+	}
+	c.RaiseTo(2, 9, time.Second, start, limit.Window)
+	c.Add(2, start, limit.Window)
+	if got := c.Wait(2, start, limit, 0); got != time.Second {
+		t.Errorf("got %s, want a second", got)
+	}
+	if got := c.RaiseTo(3, 9, time.Second, start, 0); got != 0 || c.Peek(3) != 0 {
+		t.Errorf("without a window, %d events were counted", c.Peek(3))
+	}
+}
+
+// TestNewKeyHasNoCountOfTheDisplaced displaces a key with a count of other servers, and
+// checks that a call without events displaces none.
+func TestNewKeyHasNoCountOfTheDisplaced(t *testing.T) {
+	t.Parallel()
+	c := New(start)
+	for i := range uint64(setSize) {
+		c.RaiseTo(1+i*setCount, 10, time.Minute, start, time.Minute)
+	}
+	c.RaiseTo(1+setSize*setCount, 0, time.Minute, start, time.Minute)
+	for i := range uint64(setSize) {
+		if n := c.Peek(1 + i*setCount); n != 10 {
+			t.Fatalf("a call without events left %d events of key %d, want 10", n, i)
+		}
+	}
+	if n := c.Add(1+setSize*setCount, start, time.Minute); n != 1 {
+		t.Errorf("got event number %d of a new key, want 1", n)
+	}
+}
+
+// TestRaiseTakesBothWindows raises a key to another one that has own events and a count
+// of other servers.
+func TestRaiseTakesBothWindows(t *testing.T) {
+	t.Parallel()
+	c := New(start)
+	c.Add(1, start, time.Minute)
+	c.Add(1, start, time.Minute)
+	c.RaiseTo(1, 5, time.Second, start, time.Minute)
+	c.Raise(2, 1, start, time.Minute)
+	for _, test := range []struct {
+		now   time.Duration
+		count int
+	}{{0, 5}, {time.Second, 2}, {time.Minute, 0}} {
+		if n, _ := c.Count(2, at(test.now), time.Minute); n != test.count {
+			t.Errorf("after %s: got %d events, want %d", test.now, n, test.count)
+		}
+	}
+}
+
+func TestForgetBefore(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		raised bool // from another server 5 seconds earlier
+		before time.Duration
+		forgot bool
+		count  int
+	}{
+		{"a later time", false, 11 * time.Second, true, 0},
+		{"the same time", false, 10 * time.Second, false, 1},
+		{"an earlier time", false, 0, false, 1},
+		{"own events are newer", true, 10 * time.Second, true, 1},
+		{"both are newer", true, 5 * time.Second, false, 4},
+		{"both are older", true, 11 * time.Second, true, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, now := New(start), at(10*time.Second)
+			c.Add(1, now, time.Minute)
+			c.Add(1+setCount, now, time.Minute) // in the same set
+			if test.raised {
+				c.RaiseTo(1, 4, 55*time.Second, now, time.Minute)
+			}
+			if c.ForgetBefore(2, at(time.Hour)) {
+				t.Error("events of an unknown key were forgotten")
+			}
+			if got := c.ForgetBefore(1, at(test.before)); got != test.forgot {
+				t.Errorf("got %t, want %t", got, test.forgot)
+			}
+			if n, _ := c.Count(1, now, time.Minute); n != test.count {
+				t.Errorf("got %d events, want %d", n, test.count)
+			}
+			if n := c.Peek(1 + setCount); n != 1 {
+				t.Errorf("got %d events of another key, want 1", n)
+			}
+		})
+	}
+}
+
 // TestRaiseDisplacesTheFewest raises a key of a full set.
 func TestRaiseDisplacesTheFewest(t *testing.T) {
 	t.Parallel()
@@ -245,7 +406,7 @@ func repeat(f func(i uint64)) {
 	}
 }
 
-// The next three tests are not parallel, so that all processors are free for
+// The next four tests are not parallel, so that all processors are free for
 // the goroutines of each.
 
 func TestAddIsExactInParallel(t *testing.T) {
@@ -299,6 +460,20 @@ func TestForgetIsExactInParallel(t *testing.T) {
 // TestReadersMixUpNoKeys reads the count of a key with at most one event, while it
 // displaces a key with three events, and is displaced by another such key.
 func TestReadersMixUpNoKeys(t *testing.T) {
+	readersMixUpNoKeys(t, func(c *Counter, key uint64) {
+		for range 3 {
+			c.Add(key, start, time.Minute)
+		}
+	})
+}
+
+// TestReadersMixUpNoKeysOfOtherServers does so with keys whose events other servers counted.
+func TestReadersMixUpNoKeysOfOtherServers(t *testing.T) {
+	readersMixUpNoKeys(t, func(c *Counter, key uint64) { c.RaiseTo(key, 3, time.Minute, start, time.Minute) })
+}
+
+func readersMixUpNoKeys(t *testing.T, addThree func(c *Counter, key uint64)) {
+	t.Helper()
 	c := New(start)
 	for i := range uint64(setSize - 1) { // these are not displaced
 		for range 10 {
@@ -313,9 +488,7 @@ func TestReadersMixUpNoKeys(t *testing.T) {
 			key := 1 + (100+2*i)*setCount
 			current.Store(key) // a new key each time, without an event
 			c.Add(key, start, time.Minute)
-			for range 3 {
-				c.Add(key+setCount, start, time.Minute)
-			}
+			addThree(c, key+setCount)
 		})
 	}()
 	for {
@@ -400,45 +573,95 @@ func TestSprayDoesNotHelpGuessing(t *testing.T) {
 	}
 }
 
+// modelCount is what FuzzCounter expects of a key: own events, and those that other
+// servers counted.
+type modelCount [2]struct {
+	begin time.Duration
+	n     int
+}
+
+// count returns the higher count that has not ended, and the time left.
+func (m modelCount) count(now, window time.Duration) (n int, left time.Duration) {
+	for _, w := range m {
+		if rest := window - (now - w.begin); w.n > 0 && rest > 0 && (w.n > n || w.n == n && rest > left) {
+			n, left = w.n, rest
+		}
+	}
+	return n, left
+}
+
 // FuzzCounter compares a Counter with a map, for few keys.
 func FuzzCounter(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 200, 4, 5, 100, 6, 7})
+	f.Add([]byte{0, 0, 8, 25, 0, 72, 200, 0, 88, 0x4c, 0, 12, 8, 16, 28, 8, 0, 1, 9, 77, 1})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		const window = 100 * time.Millisecond
-		type count struct {
-			begin time.Duration
-			n     int
-		}
-		c, model, now := New(start), make(map[uint64]count), time.Duration(0)
-		for i, b := range script {
+		c, model, now := New(start), make(map[uint64]modelCount), time.Duration(0)
+		for i := 0; i < len(script); i++ {
+			b := script[i]
 			key := uint64(b%4) + 1
 			now += time.Duration(b>>4) * 10 * time.Millisecond
-			if m := model[key]; m.n > 0 && now-m.begin >= window {
-				delete(model, key)
+			m := model[key]
+			for w := range m {
+				if now-m[w].begin >= window {
+					m[w].n = 0
+				}
 			}
-			if b>>2&3 == 3 {
-				if got, want := c.Forget(key), model[key].n > 0; want && !got {
+			before, _ := m.count(now, window)
+			switch b >> 2 & 3 {
+			case 0:
+				if m[0].n == 0 {
+					m[0].begin = now
+				}
+				m[0].n++
+				if m[1].n > 0 {
+					m[1].n++
+				}
+				if got, want := c.Add(key, at(now), window), max(m[0].n, m[1].n); got != want {
+					t.Fatalf("step %d: key %d has %d events, want %d", i, key, got, want)
+				}
+			case 1: // the next byte is the count and the time left, both sometimes out of range
+				if i++; i == len(script) {
+					return
+				}
+				n, left := int(script[i]&15)-2, time.Duration(script[i]>>4)*10*time.Millisecond
+				if got := c.RaiseTo(key, n, left, at(now), window); got != before {
+					t.Fatalf("step %d: key %d had %d events, want %d", i, key, got, before)
+				}
+				if n > m[1].n {
+					m[1].n, m[1].begin = n, now-window+min(max(left, time.Millisecond), window)
+				}
+			case 2:
+				limit := now - 50*time.Millisecond
+				had := false
+				for w := range m {
+					if m[w].n > 0 && m[w].begin < limit {
+						m[w].n, had = 0, true
+					}
+				}
+				if got := c.ForgetBefore(key, at(limit)); had && !got {
+					t.Fatalf("step %d: forgetting old events of key %d found none, want some", i, key)
+				}
+			case 3:
+				if got := c.Forget(key); before > 0 && !got {
 					t.Fatalf("step %d: forgetting key %d found none, want some", i, key)
 				}
-				delete(model, key)
-			} else {
-				m := model[key]
-				if m.n == 0 {
-					m.begin = now
-				}
-				m.n++
-				model[key] = m
-				if got := c.Add(key, at(now), window); got != m.n {
-					t.Fatalf("step %d: key %d has %d events, want %d", i, key, got, m.n)
-				}
+				m = modelCount{}
 			}
+			model[key] = m
 			for key, m := range model {
 				n, left := c.Count(key, at(now), window)
-				if now-m.begin >= window {
-					m = count{begin: now - window}
+				if want, wantLeft := m.count(now, window); n != want || left != wantLeft {
+					t.Fatalf("step %d: key %d has %d events for %s, want %d for %s", i, key, n, left, want, wantLeft)
 				}
-				if n != m.n || left != max(window-(now-m.begin), 0) {
-					t.Fatalf("step %d: key %d has %d events for %s, want %d for %s", i, key, n, left, m.n, window-(now-m.begin))
+				wait := time.Duration(0)
+				for _, w := range m {
+					if w.n >= 3 {
+						wait = max(wait, window-(now-w.begin))
+					}
+				}
+				if got := c.Wait(key, at(now), Limit{Max: 3, Window: window}, 0); got != wait {
+					t.Fatalf("step %d: key %d waits %s, want %s", i, key, got, wait)
 				}
 			}
 		}
@@ -448,9 +671,18 @@ func FuzzCounter(f *testing.F) {
 func BenchmarkPeek(b *testing.B) {
 	c := New(start)
 	c.Add(1, start, time.Minute)
-	for b.Loop() {
-		if c.Peek(1) != 1 {
-			b.Fatal("lost")
+	b.Run("an event", func(b *testing.B) {
+		for b.Loop() {
+			if c.Peek(1) != 1 {
+				b.Fatal("lost")
+			}
 		}
-	}
+	})
+	b.Run("none", func(b *testing.B) {
+		for b.Loop() {
+			if c.Peek(2) != 0 {
+				b.Fatal("an event of nobody")
+			}
+		}
+	})
 }
