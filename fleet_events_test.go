@@ -126,12 +126,13 @@ func (s sender) send(event []byte) {
 	must(s.t, s.conn.Publish(s.t.Context(), event))
 }
 
-// capture returns the events that are sent from now on.
-func (s sender) capture() <-chan []byte {
-	events, ready := make(chan []byte, 100), make(chan bool)
-	go s.conn.Subscribe(s.t.Context(), fleet.Subscriber{Event: func(e []byte) { events <- e }, Connected: func() { close(ready) }})
-	<-ready
-	return events
+// settle waits until a server has handled the events that were sent before.
+func (s sender) settle(m *member, own *sealed.Events) {
+	s.t.Helper()
+	woken := make(chan bool, 1)
+	defer m.app.fleet.onChanged("settle", func() { woken <- true })()
+	s.send(own.Seal([]byte(`{"changed":"settle"}`), time.Now()))
+	<-woken
 }
 
 // sealerOf seals events with a secret.
@@ -186,7 +187,7 @@ func TestFleetForgedEvents(t *testing.T) {
 				s.send(make(body))
 			}
 			eventually(t, name+" is logged", func() bool { return received() > before })
-			s.send(own.Seal([]byte(`{"hello":true}`), time.Now()))
+			s.settle(m, own)
 			if got := changes(); got != "" {
 				t.Errorf("%s, %s: %s", name, body, got)
 			}
@@ -310,10 +311,7 @@ func TestFleetForgetsOnlyWhatIsOlder(t *testing.T) {
 		m.expect("192.0.2.1", "alice", fmt.Sprint("wrong", i), loginWrong)
 	}
 	s.send(event)
-	woken := make(chan bool, 1)
-	defer m.app.fleet.onChanged("after", func() { woken <- true })()
-	s.send(own.Seal([]byte(`{"changed":"after"}`), time.Now()))
-	<-woken // so the event before was handled
+	s.settle(m, own)
 	m.expect("192.0.2.1", "alice", "another", loginThrottled)
 }
 
@@ -437,7 +435,7 @@ func TestFleetStatus(t *testing.T) {
 		}
 	}
 	none := newShared(time.Now)
-	must(t, none.metrics.register(registry2(t)))
+	must(t, none.metrics.register(registryWithoutFleet(t)))
 	w = httptest.NewRecorder()
 	must(t, (&adminAPI{none}).status(w, httptest.NewRequest(http.MethodGet, "/htpasswd", nil)))
 	if body, _ := io.ReadAll(w.Body); strings.Contains(string(body), "fleet") {
@@ -445,8 +443,8 @@ func TestFleetStatus(t *testing.T) {
 	}
 }
 
-// registry2 returns a registry that fails the test if a metric of a fleet is gathered.
-func registry2(t *testing.T) *prometheus.Registry {
+// registryWithoutFleet returns a registry that fails the test if a metric of a fleet is gathered.
+func registryWithoutFleet(t *testing.T) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	t.Cleanup(func() {
 		families, err := registry.Gather()

@@ -137,7 +137,7 @@ func TestMarksSpareOtherLimits(t *testing.T) {
 func TestMarksAreNoPassword(t *testing.T) {
 	for _, atOnce := range []bool{false, true} {
 		t.Run(fmt.Sprint("at once ", atOnce), func(t *testing.T) {
-			underFlood(t, &App{MaxHashes: 4}, "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
+			underFlood(t, new(App), "alice:"+shaSecret1, func(t *testing.T, h *flooded) {
 				m := asMarked(h)
 				h.expect(other, "alice", "secret1", loginPassed) // so that a password is cached
 				m.mark(home, "alice")
