@@ -21,7 +21,7 @@ import (
 //     a file at different paths.
 //
 // A keyer belongs to the settings. A reload that begins or ends the use of a fleet changes
-// all keys: all limits begin anew, and no client is recognized any more. Keys of two keyers
+// all keys: all limits begin at zero, and no client is recognized any more. Keys of two keyers
 // are never compared, so an attempt uses one keyer to its end.
 type keyer struct {
 	seed   maphash.Seed

@@ -49,7 +49,7 @@ func testCounters(t *testing.T, connect func(*testing.T) fleet.Store) {
 }
 
 // testWindows tests that a window begins with its first failed login and is not extended,
-// and that the counter begins anew when it is over.
+// and that the counter begins again at zero when it is over.
 func testWindows(t *testing.T, connect func(*testing.T) fleet.Store) {
 	s := connect(t)
 	const short = 700 * time.Millisecond
@@ -62,9 +62,9 @@ func testWindows(t *testing.T, connect func(*testing.T) fleet.Store) {
 	for {
 		time.Sleep(20 * time.Millisecond)
 		count := addAll(t, s, fleet.Addition{Counter: counter, N: 1})[0]
-		if count.N == 1 { // anew
+		if count.N == 1 { // from zero
 			if elapsed := time.Since(begin); elapsed < first.Left-200*time.Millisecond {
-				t.Errorf("the counter began anew after %s, but had %s left", elapsed, first.Left)
+				t.Errorf("the counter began again after %s, but had %s left", elapsed, first.Left)
 			}
 			return
 		}
@@ -72,7 +72,7 @@ func testWindows(t *testing.T, connect func(*testing.T) fleet.Store) {
 			t.Fatalf("after %+v came %+v, want one failed login more and less time", last, count)
 		}
 		if last = count; time.Since(begin) > tolerance {
-			t.Fatalf("the counter did not begin anew after its window of %s: %+v", short, count)
+			t.Fatalf("the counter did not begin again after its window of %s: %+v", short, count)
 		}
 	}
 }

@@ -90,7 +90,7 @@ func testLargeText(t *testing.T, connect func(*testing.T) fleet.Store) {
 	must(t, s.Replace(ctx, name, "1", fleet.Text{Revision: "2"})) // less memory
 }
 
-// testWriters tests that concurrent writers, who begin anew after a conflict, lose
+// testWriters tests that concurrent writers, who begin again after a conflict, lose
 // nothing.
 func testWriters(t *testing.T, connect func(*testing.T) fleet.Store) {
 	stores := []fleet.Store{connect(t), connect(t)}
