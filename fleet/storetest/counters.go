@@ -49,7 +49,7 @@ func testCounters(t *testing.T, connect func(*testing.T) fleet.Store) {
 }
 
 // testWindows tests that a window begins with its first failed login and is not extended,
-// and that the counter begins again at zero when it is over.
+// and that the counter begins again when it is over.
 func testWindows(t *testing.T, connect func(*testing.T) fleet.Store) {
 	s := connect(t)
 	const short = 700 * time.Millisecond
@@ -62,7 +62,7 @@ func testWindows(t *testing.T, connect func(*testing.T) fleet.Store) {
 	for {
 		time.Sleep(20 * time.Millisecond)
 		count := addAll(t, s, fleet.Addition{Counter: counter, N: 1})[0]
-		if count.N == 1 { // from zero
+		if count.N == 1 { // a new window
 			if elapsed := time.Since(begin); elapsed < first.Left-200*time.Millisecond {
 				t.Errorf("the counter began again after %s, but had %s left", elapsed, first.Left)
 			}
@@ -203,8 +203,8 @@ func expectCounts(t *testing.T, s fleet.Store, want []int, counters ...fleet.Cou
 	var got []int
 	for i, count := range addAll(t, s, additions...) {
 		got = append(got, count.N)
-		if count.Left <= 0 || count.Left > counters[i].Window {
-			t.Fatalf("%s of a window of %s are left", count.Left, counters[i].Window)
+		if count.Left <= 0 || count.Left > additions[i].Window {
+			t.Fatalf("%s of a window of %s are left", count.Left, additions[i].Window)
 		}
 	}
 	if !slices.Equal(got, want) {
