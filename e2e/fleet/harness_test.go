@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,8 @@ type node struct {
 	settings
 	process *testkit.Process
 	client  *http.Client
+	sent    atomic.Int64 // logins
+	ok      atomic.Int64 // logins with the answer 200
 }
 
 // newNode returns a node that is not running.
@@ -273,9 +276,13 @@ func (n *node) login(client, user, password string) reply {
 	r.Header.Set("X-Forwarded-For", client)
 	r.SetBasicAuth(user, password)
 	begin := time.Now()
+	n.sent.Add(1)
 	resp, err := n.client.Do(r)
 	if err != nil {
 		return reply{err: err, took: time.Since(begin)}
+	}
+	if resp.StatusCode == http.StatusOK {
+		n.ok.Add(1)
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
