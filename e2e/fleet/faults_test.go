@@ -14,6 +14,7 @@ type storeFault struct {
 	name        string
 	begin, end  func()
 	least, most int  // warnings of each server: one about the store, and one about its file
+	isSlow      bool // each server has a line about a slow store
 	isUp        bool // Redis keeps working, so servers need not notice
 }
 
@@ -44,7 +45,7 @@ func TestFaultsOfTheStore(t *testing.T) {
 	}
 	for _, f := range []storeFault{
 		{name: "killed, and started again empty", begin: r.kill, end: r.start, least: 1, most: 2},
-		{name: "hangs", begin: r.hang, end: r.resume, least: 1, most: 2},
+		{name: "hangs", begin: r.hang, end: r.resume, most: 2, isSlow: true},
 		{name: "answers after 100 ms", begin: func() { l.setDelay(100 * time.Millisecond) }, end: func() { l.setDelay(0) }, most: 8, isUp: true},
 		{name: "closes all connections", begin: func() { l.setCut(true) }, end: func() { l.setCut(false) }, least: 1, most: 2},
 		{name: "has another password", begin: user("resetpass", ">another"), end: user("resetpass", ">"+storePassword), least: 1, most: 2},
@@ -67,6 +68,13 @@ func TestFaultsOfTheStore(t *testing.T) {
 			}
 			checkWarnings(t, nodes, since, f.least, f.most)
 			checkNoneTwice(t, nodes, since)
+			for i, n := range nodes {
+				if _, slow := n.allWarnings(since[i]); f.isSlow && len(slow) == 0 {
+					t.Errorf("%s has no line about a slow store", n.name)
+				} else if len(slow) > 0 {
+					t.Logf("%s: %d lines about a slow store", n.name, len(slow))
+				}
+			}
 			f.end()
 			took := tr.awaitSharing(t)
 			for _, n := range nodes {
@@ -179,13 +187,16 @@ func TestFaultsOfTexts(t *testing.T) {
 	forge := func(change func(value string) string) func() {
 		return func() {
 			fields := r.do("HGETALL", key).([]any)
+			next := []string{"HSET", key}
 			for i := 0; i < len(fields); i += 2 {
-				if name, value := fields[i].(string), fields[i+1].(string); len(value) > 200 {
-					r.do("HSET", key, name, change(value))
-				} else if next := raised(value); next != value {
-					r.do("HSET", key, name, next)
+				name, value := fields[i].(string), fields[i+1].(string)
+				if len(value) > 200 {
+					next = append(next, name, change(value))
+				} else {
+					next = append(next, name, raised(value))
 				}
 			}
+			r.do(next...)
 		}
 	}
 	for _, f := range []struct {
@@ -273,7 +284,6 @@ func TestServersWithOtherSettings(t *testing.T) {
 			for _, n := range append(slicesOf(nodes[0], limit), nodes[0], nodes[1], nodes[2]) {
 				got = append(got, n.login(client, name, wrongPassword()).status)
 			}
-			t.Log(got)
 			return fmt.Sprint(got[limit:]) == "[429 429 401]" && !strings.Contains(fmt.Sprint(got[:limit]), "429")
 		})
 		checkWarnings(t, nodes, since, 0, 0)
