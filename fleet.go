@@ -225,7 +225,7 @@ func (s *shared) reach() *fleetReach {
 		logger:    func() *zap.Logger { return s.active.get().logger },
 		now:       s.guard.now,
 		isActive:  func(f *fleetState) bool { return s.active.activeFleet() == f },
-		durations: s.metrics.fleetDurations,
+		durations: s.metrics.fleet.durations,
 	}
 }
 

@@ -17,24 +17,32 @@ var (
 	fleetFileAgeMetric     = newMetric(prometheus.GaugeValue, "fleet_file_age_seconds", "Time since the store last confirmed that the version of the file on this server is the newest, in seconds.", "file", "kind")
 )
 
-func newFleetDurations() prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{
+// fleetMetrics collects the metrics of a fleet.
+type fleetMetrics struct {
+	active    *activeSettings
+	durations prometheus.Histogram // of calls
+}
+
+func newFleetMetrics(active *activeSettings) fleetMetrics {
+	return fleetMetrics{active, prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: metricNamespace,
 		Subsystem: metricSubsystem,
 		Name:      "fleet_call_duration_seconds",
 		Help:      "Duration of one call of the store, in seconds.",
 		Buckets:   []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
-	})
+	})}
 }
 
-func (m *metrics) describeFleet(descs chan<- *prometheus.Desc) {
+// Describe implements prometheus.Collector.
+func (m *fleetMetrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, metric := range []metric{fleetUpMetric, fleetCallsMetric, fleetUnsentMetric, fleetFileVersionMetric, fleetFileAgeMetric} {
 		descs <- metric.Desc
 	}
-	m.fleetDurations.Describe(descs)
+	m.durations.Describe(descs)
 }
 
-func (m *metrics) collectFleet(collected chan<- prometheus.Metric) {
+// Collect implements prometheus.Collector.
+func (m *fleetMetrics) Collect(collected chan<- prometheus.Metric) {
 	f := m.active.activeFleet()
 	if f == nil {
 		return
@@ -48,7 +56,7 @@ func (m *metrics) collectFleet(collected chan<- prometheus.Metric) {
 	send(fleetCallsMetric, float64(s.Failed), "failed")
 	send(fleetCallsMetric, float64(s.Skipped), "skipped")
 	send(fleetUnsentMetric, float64(s.Unsent))
-	m.fleetDurations.Collect(collected)
+	m.durations.Collect(collected)
 }
 
 // collectShared collects the metrics of a file that is in a fleet.

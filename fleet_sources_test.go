@@ -319,3 +319,18 @@ func TestFleetFileSecret(t *testing.T) {
 	must(t, s.reload(strings.Replace(s.fleetSiteWith("", ""), filesSecret, next, 1)))
 	s.eventually("the new secret", "ann", http.StatusOK)
 }
+
+// TestFleetGroupFile checks groups that are in the store of a fleet.
+func TestFleetGroupFile(t *testing.T) {
+	s, _ := startFilesFleet(t)
+	users, groups := newOtherServer(t, "staff", filesSecret), newOtherServer(t, "groups", filesSecret)
+	users.set(plainLine("ann") + plainLine("bob"))
+	must(t, s.reload(s.fleetSiteWith("", "group_file fleet://groups\nrequire group admins")))
+	s.eventually("no groups yet", "ann", http.StatusForbidden)
+	groups.set("admins: ann\n")
+	s.eventually("in the group", "ann", http.StatusOK)
+	s.eventually("not in the group", "bob", http.StatusForbidden)
+	if _, kind, ok := process.sources.editable("fleet://groups"); !ok || kind != "groups" {
+		t.Errorf("got kind %q, %t, want groups", kind, ok)
+	}
+}

@@ -94,9 +94,12 @@ func (c *testConn) Close() error {
 	return nil
 }
 
-// storeNamed returns the store of a test.
+// storeNamed returns the store of a test, which begins empty.
 func storeNamed(t testing.TB) *testStore {
-	s, _ := testStores.LoadOrStore(t.Name(), new(testStore))
+	s, isOld := testStores.LoadOrStore(t.Name(), new(testStore))
+	if !isOld {
+		t.Cleanup(func() { testStores.Delete(t.Name()) })
+	}
 	return s.(*testStore)
 }
 
@@ -119,6 +122,7 @@ const fleetUsers = "alice:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n"
 // secret nor fleet of their own.
 func newMember(t testing.TB, settings App) *member {
 	t.Helper()
+	storeNamed(t)
 	m := &member{t: t, hashes: new(atomic.Int64)}
 	m.shared = newShared(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) })
 	m.app = m.start(settings)

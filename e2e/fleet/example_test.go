@@ -37,11 +37,12 @@ func TestExampleFleet(t *testing.T) {
 		path := filepath.Join(dir, "examples", "fleet", name)
 		must(t, os.WriteFile(path, []byte(replaced.Replace(testkit.ReadText(t, path))), 0o600))
 	}
-	env := append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "PATH="+os.Getenv("PATH")+":/usr/sbin")
+	must(t, os.WriteFile(filepath.Join(dir, ".curlrc"), []byte("silent\nshow-error\nmax-time = 30\n"), 0o600))
+	env := append(os.Environ(), "HOME="+dir, "CURL_HOME="+dir, "XDG_CONFIG_HOME="+dir, "PATH="+os.Getenv("PATH")+":/usr/sbin")
 	run := func(line string) string {
 		cmd := exec.Command("sh", "-c", replaced.Replace(line))
 		cmd.Dir, cmd.Env = dir, env
-		out, err := cmd.Output() // curl writes its progress to standard error
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return fmt.Sprintf("%s: %v: %s", line, err, out)
 		}

@@ -203,8 +203,8 @@ func expectCounts(t *testing.T, s fleet.Store, want []int, counters ...fleet.Cou
 	var got []int
 	for i, count := range addAll(t, s, additions...) {
 		got = append(got, count.N)
-		if count.Left <= 0 || count.Left > counters[i].Window {
-			t.Fatalf("%s of a window of %s are left", count.Left, counters[i].Window)
+		if count.Left <= 0 || count.Left > additions[i].Window {
+			t.Fatalf("%s of a window of %s are left", count.Left, additions[i].Window)
 		}
 	}
 	if !slices.Equal(got, want) {
