@@ -67,7 +67,7 @@ func TestClusterOfThreeNodes(t *testing.T) {
 		r.process.Signal(syscall.SIGSTOP)
 		time.Sleep(3 * time.Second) // how long the fault lasts
 		r.process.Signal(syscall.SIGCONT)
-		t.Logf("servers share counts again after %s", tr.awaitSharing(t).Round(time.Millisecond))
+		checkRecovery(t, nodes, marks(nodes), tr.awaitSharing(t))
 		tr.check(t)
 	}
 	add("bob")

@@ -76,11 +76,11 @@ func TestFaultsOfTheStore(t *testing.T) {
 				}
 			}
 			f.end()
-			took := tr.awaitSharing(t)
+			ended := marks(nodes)
+			checkRecovery(t, nodes, ended, tr.awaitSharing(t))
 			for _, n := range nodes {
 				eventually(t, n.name+" uses the store again", n.connected)
 			}
-			t.Logf("servers share counts again after %s", took.Round(time.Millisecond))
 			tr.check(t)
 			tr.checkCounts(t, r)
 			// The users are still those of before, and can be changed.
@@ -348,8 +348,9 @@ func TestStoreIsDownAtTheStart(t *testing.T) {
 	}
 	checkWarnings(t, nodes, make([]int, len(nodes)), 1, 1)
 	tr.check(t)
+	ended := marks(nodes)
 	l.setCut(false)
-	t.Logf("servers share counts after %s", tr.awaitSharing(t).Round(time.Millisecond))
+	checkRecovery(t, nodes, ended, tr.awaitSharing(t))
 	tr.end()
 	tr.check(t)
 	tr.checkCounts(t, r)
@@ -383,7 +384,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	begin := time.Now()
 	eventually(t, "the replica is the master", func() bool { return ss.master() == replica })
 	t.Logf("Sentinel has failed over after %s", time.Since(begin).Round(time.Millisecond))
-	t.Logf("servers share counts again after %s more", tr.awaitSharing(t).Round(time.Millisecond))
+	checkRecovery(t, nodes, marks(nodes), tr.awaitSharing(t))
 	for i, n := range nodes {
 		eventually(t, n.name+" uses the store again", n.connected)
 		t.Log(n.name, n.warnings(since[i]))

@@ -187,13 +187,13 @@ const (
 	limits = "\t\tthrottle login 10 10m\n\t\tthrottle client 40 10m\n\t\tthrottle user 40 10m"
 )
 
-// awaitSharing waits until a client that sends wrong passwords to one server is
-// refused at the others, and returns how long that took.
+// awaitSharing waits until, for each server, a client that has sent wrong passwords to it
+// is refused by the others, and returns how long that took.
 func (tr *traffic) awaitSharing(t *testing.T) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	eventually(t, "the servers share counts", func() bool {
-		for i, from := range tr.nodes {
+	for i, from := range tr.nodes {
+		eventually(t, "the other servers refuse who has guessed at "+from.name, func() bool {
 			client, name := newClientAddress(), fmt.Sprintf("nobody%d", serial.Add(1))
 			for range limit {
 				if r := from.login(client, name, wrongPassword()); r.status == http.StatusTooManyRequests {
@@ -208,10 +208,28 @@ func (tr *traffic) awaitSharing(t *testing.T) time.Duration {
 					return false
 				}
 			}
-		}
-		return true
-	})
+			return true
+		})
+	}
 	return time.Since(begin)
+}
+
+// recovery is how long servers may take to share again when the store is back.
+const recovery = 5 * time.Second
+
+// checkRecovery checks how long servers took to share again, unless the machine was so
+// busy that the store did not answer in time, which marks show.
+func checkRecovery(t *testing.T, nodes []*node, since []int, took time.Duration) {
+	t.Helper()
+	slow := 0
+	for i, n := range nodes {
+		_, lines := n.allWarnings(since[i])
+		slow += len(lines)
+	}
+	t.Logf("servers share counts again after %s", took.Round(time.Millisecond))
+	if took > recovery && slow == 0 {
+		t.Errorf("servers shared again after %s, want at most %s", took, recovery)
+	}
 }
 
 // summary has quantiles of durations.
