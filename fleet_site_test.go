@@ -60,7 +60,7 @@ func TestFleetSite(t *testing.T) {
 	}
 	eventually(t, "the site refuses", func() bool {
 		_, body := s.ask("GET", "/htpasswd/throttle/alice")
-		return strings.Contains(body, `"exceeded_not_listed":1`)
+		return strings.Contains(body, `"limit":"login"`) // by the note of the first time
 	})
 	statuses(429)
 	if a := s.get("/", "bob", "secret1"); a.status != 200 {
