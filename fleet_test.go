@@ -333,7 +333,7 @@ func TestFleetCalls(t *testing.T) {
 func TestFleetIsNotCalledUnderTheQueueLock(t *testing.T) {
 	m := newMember(t, named(t, "a", fleetSettings(3)))
 	connected(t, m)
-	calls := 0
+	var calls atomic.Int64
 	storeNamed(t).faults.Store("a", func() storetest.Fault {
 		done := make(chan struct{})
 		go func() {
@@ -342,7 +342,7 @@ func TestFleetIsNotCalledUnderTheQueueLock(t *testing.T) {
 		}()
 		select {
 		case <-done:
-			calls++
+			calls.Add(1)
 		case <-time.After(10 * time.Second):
 			t.Error("the hash queue is locked during a call")
 		}
@@ -351,8 +351,8 @@ func TestFleetIsNotCalledUnderTheQueueLock(t *testing.T) {
 	for i := range 5 {
 		m.login("192.0.2.1", "alice", fmt.Sprint("wrong", i))
 	}
-	if calls < 3 {
-		t.Errorf("got %d calls, want 3 or more", calls)
+	if n := calls.Load(); n < 3 {
+		t.Errorf("got %d calls, want 3 or more", n)
 	}
 }
 
