@@ -33,9 +33,9 @@ var filesStore struct {
 
 const filesSecret = "a secret of the fleet in these tests"
 
-// fleetSite is a site whose users are in the fleet. Its poll is so long that a test ends
+// fleetFileSite is a site whose users are in the fleet. Its poll is so long that a test ends
 // before: only events can be the reason that a change arrives.
-const fleetSite = `{
+const fleetFileSite = `{
 	admin localhost:{admin}
 	htpasswd {
 		poll 1h
@@ -56,7 +56,7 @@ https://localhost:{https} {
 }`
 
 func (s *server) fleetSiteWith(global, more string) string {
-	return strings.NewReplacer("GLOBAL", global, "MORE", more, "STORE", s.t.Name()).Replace(fleetSite)
+	return strings.NewReplacer("GLOBAL", global, "MORE", more, "STORE", s.t.Name()).Replace(fleetFileSite)
 }
 
 // otherServer is another server of the fleet, with the mirror of a file.
