@@ -87,7 +87,9 @@ type Config struct {
 	Authenticator Authenticator
 
 	// MaxStale is the maximum age of a version that Fetch returns. Versions older than
-	// half of it are written again. 0: no maximum.
+	// half of it are written again. A version that the local copy already had is returned
+	// at any age once the store has confirmed it: it is not one that the store has gone
+	// back to. 0: no maximum.
 	MaxStale time.Duration
 
 	// Poll returns the interval of calls to the store, and a channel that is closed when
@@ -157,6 +159,7 @@ type Mirror struct {
 	problem    *problem
 	lastError  string
 	checkedAt  time.Time
+	local      Revision // of the local copy that New has read; "" for none
 	onDisk     Revision // of the local copy; "" for none
 	localError error    // why the local copy was not used
 	isWarned   bool     // of localError
@@ -185,7 +188,7 @@ func New(c Config) *Mirror {
 	switch {
 	case err == nil:
 		m.copy, m.has = local, true
-		m.saver.saved, m.onDisk = local.Revision, local.Revision
+		m.saver.saved, m.onDisk, m.local = local.Revision, local.Revision, local.Revision
 	case !errors.Is(err, fs.ErrNotExist):
 		m.localError = err
 	}
@@ -303,7 +306,7 @@ func (m *Mirror) Fetch() (string, follow.Version, error) {
 	if !m.has {
 		return "", nil, m.noCopy()
 	}
-	if age := time.Since(m.copy.Time); m.c.MaxStale > 0 && !m.isAbsent && age > m.c.MaxStale {
+	if m.isTooOld() {
 		err := fmt.Errorf("the newest version that is available was written at %s, and max_stale allows no version older than %s; "+
 			"connect this server to the store, or remove max_stale until the file was written again", m.copy.Time.UTC().Format(time.RFC3339), m.c.MaxStale)
 		if m.problem != nil {
@@ -312,6 +315,12 @@ func (m *Mirror) Fetch() (string, follow.Version, error) {
 		return "", nil, err
 	}
 	return m.copy.Text, m.version(), nil
+}
+
+// isTooOld reports whether max_stale does not allow the copy.
+func (m *Mirror) isTooOld() bool {
+	isConfirmed := m.problem == nil && !m.checkedAt.IsZero() && m.copy.Revision == m.local
+	return m.c.MaxStale > 0 && !m.isAbsent && !isConfirmed && time.Since(m.copy.Time) > m.c.MaxStale
 }
 
 // noCopy returns why there is no copy.

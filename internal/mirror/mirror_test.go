@@ -98,11 +98,21 @@ func TestStart(t *testing.T) {
 			v.c.MaxStale = time.Hour
 			time.Sleep(time.Hour + time.Second)
 		}, "", "max_stale allows no version older than 1h0m0s", "old"},
-		{"the store has a version that is too old", func(t *testing.T, v *server) {
+		{"the store and the copy have the same old version", func(_ *testing.T, v *server) {
+			v.c.MaxStale = time.Hour
+			time.Sleep(time.Hour + time.Second)
+		}, "old", "", "old"},
+		{"the store has gone back to a version that is too old, and there is no copy", func(t *testing.T, v *server) {
 			must(t, os.Remove(v.c.Path))
 			v.c.MaxStale = time.Hour
 			time.Sleep(time.Hour + time.Second)
 		}, "", "max_stale allows no version older than 1h0m0s", "old"},
+		{"the store has another version that is too old", func(_ *testing.T, v *server) {
+			v.c.MaxStale = time.Hour
+			c := newCopy(2, "new")
+			v.remote.set(&c)
+			time.Sleep(time.Hour + time.Second)
+		}, "", "max_stale allows no version older than 1h0m0s", "new"},
 		{"the text in the store is forged", func(t *testing.T, v *server) {
 			c := newCopy(2, "forged")
 			v.remote.set(&c)
