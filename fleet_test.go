@@ -360,7 +360,6 @@ func TestFleetIsNotCalledUnderTheQueueLock(t *testing.T) {
 func TestFleetStoreDown(t *testing.T) {
 	for name, fault := range map[string]storetest.Fault{"refuses": storetest.Refuses, "hangs": storetest.Hangs, "hangs after the call": storetest.HangsRun, "loses answers": storetest.Lost} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			store := storeNamed(t)
 			a, b := newMember(t, named(t, "a", fleetSettings(3))), newMember(t, named(t, "b", fleetSettings(3)))
 			connected(t, a, b)
