@@ -1,6 +1,7 @@
 package caddyhtpasswd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,6 +117,17 @@ type adminFile struct {
 	LastError string `json:"last_error,omitempty"`
 	// LoadFailures counts failed loads. Repeated failures for the same reason count once.
 	LoadFailures int `json:"load_failures"`
+	// The following are absent for a file on disk.
+
+	// Version counts the changes of a file in a fleet.
+	Version uint64 `json:"version,omitempty"`
+	// Written is when the active version was written.
+	Written time.Time `json:"written,omitzero"`
+	// Checked is when the store last confirmed that no newer version exists.
+	Checked time.Time `json:"checked,omitzero"`
+	// Copy is the path of the local copy.
+	Copy string `json:"copy,omitempty"`
+
 	// Rehash is absent if no site replaces weak hashes in the file.
 	Rehash *adminRehash `json:"rehash,omitempty"`
 }
@@ -147,10 +159,15 @@ type adminHashQueue struct {
 }
 
 // status responds to GET /htpasswd.
-func (a *adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
+func (a *adminAPI) status(w http.ResponseWriter, r *http.Request) error {
 	g := a.shared.guard
 	status := adminStatus{Files: []adminFile{}, Limits: make(map[string]adminLimit), adminExceeded: g.exceededNow()}
+	ctx, cancel := context.WithTimeout(r.Context(), copyTimeout)
+	defer cancel()
 	for _, f := range a.shared.sources.inUse() {
+		if f.mirror != nil {
+			f.mirror.Save(ctx) // the command reads the copy next
+		}
 		status.Files = append(status.Files, newAdminFile(&f))
 	}
 	for s, limit := range g.settings().limits {
@@ -173,6 +190,10 @@ func newAdminFile(f *fileInUse) adminFile {
 		Path: shown.Label(f.Name()), Kind: f.kind(),
 		InvalidLines: append([]htfile.Finding{}, found.Invalid...), InvalidLineCount: found.InvalidCount,
 		LastLoad: f.status.LoadedAt, LastError: f.status.Failure, LoadFailures: f.status.Failures,
+	}
+	if f.mirror != nil {
+		s := f.mirror.Status()
+		file.Version, file.Written, file.Checked, file.Copy = s.Version, s.Time, s.CheckedAt, s.Path
 	}
 	switch {
 	case f.list != nil:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,11 +17,18 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
 // fileEditTimeout is how long a request waits for a store.
 const fileEditTimeout = 10 * time.Second
+
+// copyTimeout is how long an answer waits until a local copy has the active version.
+const copyTimeout = time.Second
+
+// errNothingToDo ends an edit that changes nothing.
+var errNothingToDo = errors.New("nothing to do")
 
 // changeFile changes a file that is not on disk: see package fileapi.
 func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
@@ -37,10 +45,16 @@ func (a *adminAPI) changeFile(w http.ResponseWriter, r *http.Request) error {
 	var answer fileapi.Answer
 	err = target.Edit(ctx, func(text string) (edited string, err error) {
 		edited, answer, err = request.Apply(file, text)
+		if err == nil && answer.Result == fileapi.NotFound {
+			return "", errNothingToDo // otherwise a file that nobody has written would be created
+		}
 		return edited, err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errNothingToDo) {
 		return apiError(notWritten(file, err))
+	}
+	if m, ok := target.(*mirror.Mirror); ok {
+		m.Save(ctx) // the command reads the copy next
 	}
 	if answer.Result != fileapi.NotFound {
 		fields := []zap.Field{zap.String("file", file.String()), zap.String("action", string(answer.Result)), zap.String("remote_addr", shown.Text(r.RemoteAddr))}
@@ -96,10 +110,11 @@ func notWritten(file fileapi.File, err error) error {
 	if _, isOurs := errors.AsType[*fileapi.Error](err); isOurs {
 		return err
 	}
+	reason := strings.TrimPrefix(err.Error(), file.String()+": ") // as a mirror writes it
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %s", fileEditTimeout)
+		reason = fmt.Sprintf("no answer within %s", fileEditTimeout)
 	}
-	return fileapi.Errorf(http.StatusServiceUnavailable, "%s cannot be written now: %s; try again later", file, err)
+	return fileapi.Errorf(http.StatusServiceUnavailable, "%s cannot be written now: %s; try again later", file, reason)
 }
 
 // apiError returns an error of package fileapi as one of the admin API.

@@ -80,7 +80,7 @@ func TestAdminStatus(t *testing.T) {
 
 func TestAdminMethods(t *testing.T) {
 	s := newAdminSite(t)
-	for path, methods := range map[string]string{"/htpasswd": "GET HEAD", "/htpasswd/reload": "POST", "/htpasswd/throttle": "DELETE GET HEAD", "/htpasswd/throttle/ann": "DELETE GET HEAD"} {
+	for path, methods := range map[string]string{"/htpasswd": "GET HEAD", "/htpasswd/reload": "POST", "/htpasswd/files/fleet/staff": "POST", "/htpasswd/throttle": "DELETE GET HEAD", "/htpasswd/throttle/ann": "DELETE GET HEAD"} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 			allowed := slices.Contains(strings.Fields(methods), method)
 			if status, body := s.ask(method, path); (status == http.StatusMethodNotAllowed) == allowed {

@@ -29,8 +29,10 @@ type App struct {
 	// password files. Requires `secret`. Default: none.
 	FleetRaw json.RawMessage `json:"fleet,omitempty" caddy:"namespace=htpasswd.fleets inline_key=engine"`
 
-	// The age from which the local copy of a password file that is in a fleet or in Caddy's
-	// storage is not loaded at a start or a reload while the store is down. Default: no limit.
+	// The age from which a version of a file in the fleet is not loaded at a start or a
+	// reload. Servers write a file again, without a change, when half of this time is over.
+	// So only a server that cannot reach the store, or a store that has gone back to an old
+	// version, has such a version. Default: no limit.
 	MaxStale caddy.Duration `json:"max_stale,omitempty"`
 
 	// Limits on failed logins. Default: see the single limits.

@@ -222,11 +222,12 @@ func (g *guard) keysOf(name string) iter.Seq2[scope, uint64] {
 
 // forgotten are the base keys of failed logins: those of a user in each file, of a client,
 // and of device cookies. From them, each server of a fleet derives the keys of logins, with
-// the clients and users that it knows.
+// the clients and users that it knows. Logins are those that another server has derived.
 type forgotten struct {
 	Users   []uint64 `json:"users,omitempty"`
 	Clients []uint64 `json:"clients,omitempty"`
 	Devices []uint64 `json:"devices,omitempty"`
+	Logins  []uint64 `json:"logins,omitempty"`
 }
 
 // baseKeys returns the base keys of a client or a user.
@@ -251,6 +252,11 @@ func (g *guard) baseKeys(name string) *forgotten {
 // keys yields all keys, and those that are derived from them.
 func (f *forgotten) keys(g *guard) iter.Seq2[scope, uint64] {
 	return func(yield func(scope, uint64) bool) {
+		for _, login := range f.Logins {
+			if !yield(scopeLogin, login) {
+				return
+			}
+		}
 		for _, device := range f.Devices {
 			for s := range scopeCount {
 				if !yield(s, device) {
@@ -314,15 +320,17 @@ func (g *guard) clientNamed(name string) uint64 {
 
 // scopedKey is a key of the counters of a scope.
 type scopedKey struct {
-	scope scope
-	key   uint64
+	scope      scope
+	key        uint64
+	isExceeded bool // the limit, before the failed logins were cleared
 }
 
 // clearFailures clears the failed logins of the keys, and returns those that had any.
 func (g *guard) clearFailures(keys iter.Seq2[scope, uint64]) (cleared []scopedKey) {
 	for s, key := range keys {
+		isExceeded := g.exceededFor(s, key) > 0
 		if g.failures[s].Forget(key) {
-			cleared = append(cleared, scopedKey{s, key})
+			cleared = append(cleared, scopedKey{s, key, isExceeded})
 		}
 	}
 	return cleared

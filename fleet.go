@@ -214,7 +214,8 @@ func (a *App) provisionFleet(ctx caddy.Context) error {
 		return fmt.Errorf("fleet: %w", err)
 	}
 	a.fleet, a.fleetInPool = state.(*fleetState), key
-	a.settings.fleet = a.fleet
+	a.settings.fleet, a.settings.recognized = a.fleet, a.fleet.recognized
+	a.settings.keyer = newSharedKeyer(keys.FleetCounters, keys.FleetMarks)
 	return nil
 }
 
@@ -224,7 +225,7 @@ func (s *shared) reach() *fleetReach {
 		logger:    func() *zap.Logger { return s.active.get().logger },
 		now:       s.guard.now,
 		isActive:  func(f *fleetState) bool { return s.active.activeFleet() == f },
-		durations: s.metrics.fleetDurations,
+		durations: s.metrics.fleet.durations,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"sync"
@@ -37,7 +38,8 @@ type exceededEvent struct {
 
 // forgetEvent says that failed logins were cleared: those of the keys, or all.
 type forgetEvent struct {
-	All bool `json:"all,omitempty"`
+	All    bool  `json:"all,omitempty"`
+	Before int64 `json:"before,omitempty"` // in Unix milliseconds; 0: when the event was sealed
 	forgotten
 }
 
@@ -45,20 +47,18 @@ type forgetEvent struct {
 // fleet.MaxEvent.
 const maxEventKeys = 400
 
-// events yields the events that say what was cleared.
-func (f *forgotten) events(yield func(*forgetEvent) bool) {
-	for some := range slices.Chunk(f.Users, maxEventKeys) {
-		if !yield(&forgetEvent{forgotten: forgotten{Users: some}}) {
-			return
+// events yields the events that say what was cleared, and when.
+func (f *forgotten) events(at time.Time) iter.Seq[*forgetEvent] {
+	return func(yield func(*forgetEvent) bool) {
+		for i, keys := range [...][]uint64{f.Users, f.Clients, f.Devices, f.Logins} {
+			for some := range slices.Chunk(keys, maxEventKeys) {
+				e := &forgetEvent{Before: at.UnixMilli()}
+				*[...]*[]uint64{&e.Users, &e.Clients, &e.Devices, &e.Logins}[i] = some
+				if !yield(e) {
+					return
+				}
+			}
 		}
-	}
-	for some := range slices.Chunk(f.Devices, maxEventKeys) {
-		if !yield(&forgetEvent{forgotten: forgotten{Devices: some}}) {
-			return
-		}
-	}
-	if len(f.Clients) > 0 {
-		yield(&forgetEvent{forgotten: forgotten{Clients: f.Clients}})
 	}
 }
 
@@ -97,7 +97,7 @@ func (e *fleetEvent) check() error {
 		}
 	case e.Forget != nil:
 		f := e.Forget
-		keys := slices.Concat(f.Users, f.Clients, f.Devices)
+		keys := slices.Concat(f.Users, f.Clients, f.Devices, f.Logins)
 		if f.All == (len(keys) > 0) || len(keys) > maxEventKeys || slices.Contains(keys, 0) {
 			return fmt.Errorf("forget: %w", errUnknownEvent)
 		}
@@ -155,7 +155,7 @@ func (f *fleetState) receive(data []byte) {
 		f.receiveForget(e.Forget, at)
 	default:
 		for _, mark := range e.Recognized {
-			_ = mark // TODO: the marks
+			f.guard.marks.add(mark)
 		}
 	}
 }

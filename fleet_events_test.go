@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/fleet"
 	"github.com/seed10b5b978/caddy-htpasswd/fleet/storetest"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/follow"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sealed"
 )
@@ -82,10 +83,10 @@ func TestFleetEventsAreRefused(t *testing.T) {
 // TestFleetEventsFit encodes the largest events.
 func TestFleetEventsFit(t *testing.T) {
 	t.Parallel()
-	all := forgotten{Users: slices.Repeat([]uint64{1<<64 - 1}, 1000), Devices: slices.Repeat([]uint64{1<<64 - 1}, 500), Clients: []uint64{1}}
+	all := forgotten{Users: slices.Repeat([]uint64{1<<64 - 1}, 1000), Devices: slices.Repeat([]uint64{1<<64 - 1}, 500), Logins: slices.Repeat([]uint64{1<<64 - 1}, 2000), Clients: []uint64{1}}
 	keys := sealed.NewKeys(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))
 	found := 0
-	for e := range all.events {
+	for e := range all.events(time.Now()) {
 		body, err := json.Marshal(fleetEvent{Forget: e})
 		must(t, err)
 		if n := len(sealed.NewEvents(keys).Seal(body, time.Now())); n > fleet.MaxEvent {
@@ -94,10 +95,10 @@ func TestFleetEventsFit(t *testing.T) {
 		if _, err := decodeEvent(body); err != nil {
 			t.Error(err)
 		}
-		found += len(e.Users) + len(e.Devices) + len(e.Clients)
+		found += len(e.Users) + len(e.Devices) + len(e.Clients) + len(e.Logins)
 	}
-	if found != 1501 {
-		t.Errorf("got %d keys in all events, want 1501", found)
+	if found != 3501 {
+		t.Errorf("got %d keys in all events, want 3501", found)
 	}
 }
 
@@ -107,6 +108,11 @@ func (m *member) keysFor(ip, user string) (keys limitKeys) {
 	l := m.users.now().find([]byte(user))
 	keys.set(k, k.client(ip), &l, []byte(user))
 	return keys
+}
+
+// isExceeded reports whether a login would be refused.
+func (m *member) isExceeded(ip, user string) bool {
+	return m.guard.wait(new(m.keysFor(ip, user)), false, 0) > 0
 }
 
 // sender sends events into the store of the test, as somebody does who can write to it.
@@ -120,12 +126,13 @@ func (s sender) send(event []byte) {
 	must(s.t, s.conn.Publish(s.t.Context(), event))
 }
 
-// capture returns the events that are sent from now on.
-func (s sender) capture() <-chan []byte {
-	events, ready := make(chan []byte, 100), make(chan bool)
-	go s.conn.Subscribe(s.t.Context(), fleet.Subscriber{Event: func(e []byte) { events <- e }, Connected: func() { close(ready) }})
-	<-ready
-	return events
+// settle waits until a server has handled the events that were sent before.
+func (s sender) settle(m *member, own *sealed.Events) {
+	s.t.Helper()
+	woken := make(chan bool, 1)
+	defer m.app.fleet.onChanged("settle", func() { woken <- true })()
+	s.send(own.Seal([]byte(`{"changed":"settle"}`), time.Now()))
+	<-woken
 }
 
 // sealerOf seals events with a secret.
@@ -153,10 +160,10 @@ func TestFleetForgedEvents(t *testing.T) {
 	forget := []byte(`{"forget":{"all":true}}`)
 	changes := func() string {
 		var found []string
-		if m.retryAfter(ip, "alice") > 0 {
+		if m.isExceeded(ip, "alice") {
 			found = append(found, "a limit is exceeded")
 		}
-		if m.retryAfter(ip, "bob") == 0 {
+		if !m.isExceeded(ip, "bob") {
 			found = append(found, "failed logins were cleared")
 		}
 		return strings.Join(found, ", ")
@@ -180,7 +187,7 @@ func TestFleetForgedEvents(t *testing.T) {
 				s.send(make(body))
 			}
 			eventually(t, name+" is logged", func() bool { return received() > before })
-			s.send(own.Seal([]byte(`{"hello":true}`), time.Now()))
+			s.settle(m, own)
 			if got := changes(); got != "" {
 				t.Errorf("%s, %s: %s", name, body, got)
 			}
@@ -196,6 +203,7 @@ func TestFleetForgedEvents(t *testing.T) {
 	sent = own.Seal(forget, time.Now())
 	s.send(sent)
 	eventually(t, "a real event clears failed logins", func() bool { return changes() == "failed logins were cleared" })
+	storeNamed(t).Flush() // which the server that clears does
 	for i := range 3 {
 		m.expect(ip, "bob", fmt.Sprint("once more", i), loginWrong)
 	}
@@ -219,12 +227,12 @@ func (l *fleetLines) forget() {
 func TestFleetForget(t *testing.T) {
 	store := storeNamed(t)
 	settings := App{Throttle: &Throttle{Login: limitOf(2, time.Minute), Client: limitOf(4, time.Minute), User: limitOf(1000, time.Hour)}}
-	a, b, c := newMember(t, settings), newMember(t, settings), newMember(t, settings)
-	members := []*member{a, b, c}
+	a, b, c, d := newMember(t, settings), newMember(t, settings), newMember(t, settings), newMember(t, named(t, "d", settings))
+	members := []*member{a, b, c, d}
 	connected(t, members...)
 	for _, m := range members { // the admin API looks for the names in all files
 		m.guard.files = func() []fileInUse {
-			return []fileInUse{{Follower: nil, store: m.store, users: m.store.current.Load()}}
+			return []fileInUse{{Follower: follow.New(follow.NewText("/users", ""), follow.Options{}), store: m.store, users: m.store.current.Load()}}
 		}
 	}
 	guess, n := func(m *member, ip, user string, times int) {
@@ -238,7 +246,7 @@ func TestFleetForget(t *testing.T) {
 		n++
 		for i, m := range members {
 			eventually(t, fmt.Sprintf("step %d: server %d refuses %s from %s: %t", n, i, user, ip, want), func() bool {
-				return m.guard.wait(new(m.keysFor(ip, user)), false, 0) > 0 == want
+				return m.isExceeded(ip, user) == want
 			})
 		}
 	}
@@ -280,10 +288,7 @@ func TestFleetForget(t *testing.T) {
 		t.Errorf("got the counters %v in the store, want none", left)
 	}
 	// While the store is down, only one server clears.
-	d := newMember(t, named(t, "d", settings))
-	connected(t, d)
 	guess(a, "192.0.2.1", "alice", 2)
-	members = append(members, d)
 	refuse("192.0.2.1", "alice", true)
 	store.setFault("d", storetest.Refuses)
 	if answer := clear(d, "/alice", 500); !strings.Contains(answer, "cleared on this server only") {
@@ -306,10 +311,7 @@ func TestFleetForgetsOnlyWhatIsOlder(t *testing.T) {
 		m.expect("192.0.2.1", "alice", fmt.Sprint("wrong", i), loginWrong)
 	}
 	s.send(event)
-	woken := make(chan bool, 1)
-	defer m.app.fleet.onChanged("after", func() { woken <- true })()
-	s.send(own.Seal([]byte(`{"changed":"after"}`), time.Now()))
-	<-woken // so the event before was handled
+	s.settle(m, own)
 	m.expect("192.0.2.1", "alice", "another", loginThrottled)
 }
 
@@ -433,7 +435,7 @@ func TestFleetStatus(t *testing.T) {
 		}
 	}
 	none := newShared(time.Now)
-	must(t, none.metrics.register(registry2(t)))
+	must(t, none.metrics.register(registryWithoutFleet(t)))
 	w = httptest.NewRecorder()
 	must(t, (&adminAPI{none}).status(w, httptest.NewRequest(http.MethodGet, "/htpasswd", nil)))
 	if body, _ := io.ReadAll(w.Body); strings.Contains(string(body), "fleet") {
@@ -441,8 +443,8 @@ func TestFleetStatus(t *testing.T) {
 	}
 }
 
-// registry2 returns a registry that fails the test if a metric of a fleet is gathered.
-func registry2(t *testing.T) *prometheus.Registry {
+// registryWithoutFleet returns a registry that fails the test if a metric of a fleet is gathered.
+func registryWithoutFleet(t *testing.T) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	t.Cleanup(func() {
 		families, err := registry.Gather()

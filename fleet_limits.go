@@ -99,9 +99,9 @@ func (f *fleetState) receiveExceeded(e *exceededEvent) {
 	f.raise(s, e.Key, fleet.Count{N: e.Failures, Left: left}, limit) // the other server logs it
 }
 
-// recognized implements fleetLimits.
-func (f *fleetState) recognized(login uint64) {
-	f.publish(&fleetEvent{Recognized: []uint64{login}})
+// recognized tells the other servers that a client is recognized here.
+func (f *fleetState) recognized(mark uint64) {
+	f.publish(&fleetEvent{Recognized: []uint64{mark}})
 }
 
 // removedAtOnce is how many counters are removed from the store with one call.
@@ -111,7 +111,7 @@ const removedAtOnce = 1000
 // and by an event. cleared are the keys that had failed logins here. nil as base stands
 // for all failed logins.
 func (f *fleetState) forget(ctx context.Context, base *forgotten, cleared []scopedKey) error {
-	settings := f.guard.settings()
+	settings, now := f.guard.settings(), f.reach.now()
 	return f.do(ctx, func(ctx context.Context, store fleet.Store) error {
 		if base == nil {
 			var sets []fleet.Set
@@ -126,7 +126,9 @@ func (f *fleetState) forget(ctx context.Context, base *forgotten, cleared []scop
 		if err := removeCounters(ctx, store, settings, base.counters(cleared)); err != nil {
 			return err
 		}
-		for event := range base.events {
+		all := *base
+		all.Logins = exceededLogins(cleared)
+		for event := range all.events(now) {
 			if err := store.Publish(ctx, f.seal(&fleetEvent{Forget: event})); err != nil {
 				return err
 			}
@@ -140,14 +142,14 @@ func (f *fleetState) forget(ctx context.Context, base *forgotten, cleared []scop
 func (f *forgotten) counters(cleared []scopedKey) []scopedKey {
 	keys := slices.Clone(cleared)
 	for _, user := range f.Users {
-		keys = append(keys, scopedKey{scopeUser, user})
+		keys = append(keys, scopedKey{scope: scopeUser, key: user})
 	}
 	for _, client := range f.Clients {
-		keys = append(keys, scopedKey{scopeClient, client})
+		keys = append(keys, scopedKey{scope: scopeClient, key: client})
 	}
 	for _, device := range f.Devices {
 		for s := range scopeCount {
-			keys = append(keys, scopedKey{s, device})
+			keys = append(keys, scopedKey{scope: s, key: device})
 		}
 	}
 	return keys
@@ -166,27 +168,45 @@ func removeCounters(ctx context.Context, store fleet.Store, settings *settings, 
 	return nil
 }
 
+// exceededLogins returns the keys of logins whose limit was exceeded. Other servers may know
+// them only from the event that said so, and neither the client nor the user.
+func exceededLogins(cleared []scopedKey) (logins []uint64) {
+	for _, k := range cleared {
+		if k.scope == scopeLogin && k.isExceeded {
+			logins = append(logins, k.key)
+		}
+	}
+	return logins
+}
+
 // receiveForget forgets failed logins whose window began before an administrator cleared
 // them. This server may know clients and users that the other one does not know, so it
-// removes their logins from the store, too.
+// removes their logins from the store, too, and tells the others of those.
 func (f *fleetState) receiveForget(e *forgetEvent, at time.Time) {
+	if before := time.UnixMilli(e.Before); e.Before != 0 && before.Before(at) {
+		at = before
+	}
 	keys := iter.Seq2[scope, uint64](f.guard.allKeys)
 	if !e.All {
 		keys = e.keys(f.guard)
 	}
-	var logins []scopedKey
+	var derived []scopedKey
 	for s, key := range keys {
-		if f.guard.failures[s].ForgetBefore(key, at) && s == scopeLogin && !e.All {
-			logins = append(logins, scopedKey{s, key})
+		isExceeded := s == scopeLogin && f.guard.exceededFor(s, key) > 0
+		if f.guard.failures[s].ForgetBefore(key, at) && s == scopeLogin {
+			derived = append(derived, scopedKey{s, key, isExceeded})
 		}
 	}
-	if len(logins) == 0 {
+	if len(derived) == 0 || e.All || len(e.Logins) > 0 {
 		return
+	}
+	for event := range (&forgotten{Logins: exceededLogins(derived)}).events(at) {
+		f.publish(&fleetEvent{Forget: event})
 	}
 	settings := f.guard.settings()
 	go func() { // events must not wait for the store
 		_ = f.do(context.Background(), func(ctx context.Context, store fleet.Store) error {
-			return removeCounters(ctx, store, settings, logins)
+			return removeCounters(ctx, store, settings, derived)
 		})
 	}()
 }

@@ -81,7 +81,7 @@ func (r *fleetRemote) Replace(ctx context.Context, old *mirror.Copy, text string
 	return next, r.replace(ctx, revision, next, data)
 }
 
-// Restore implements mirror.Remote: it seals the text anew with the header that it had.
+// Restore implements mirror.Remote: it seals the text again with the header that it had.
 func (r *fleetRemote) Restore(ctx context.Context, lost mirror.Revision, c mirror.Copy) (mirror.Copy, error) {
 	h, err := sealed.ParseRevision(string(c.Revision))
 	if err != nil {

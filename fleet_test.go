@@ -94,9 +94,12 @@ func (c *testConn) Close() error {
 	return nil
 }
 
-// storeNamed returns the store of a test.
+// storeNamed returns the store of a test, which begins empty.
 func storeNamed(t testing.TB) *testStore {
-	s, _ := testStores.LoadOrStore(t.Name(), new(testStore))
+	s, isOld := testStores.LoadOrStore(t.Name(), new(testStore))
+	if !isOld {
+		t.Cleanup(func() { testStores.Delete(t.Name()) })
+	}
 	return s.(*testStore)
 }
 
@@ -119,6 +122,7 @@ const fleetUsers = "alice:" + shaSecret1 + "\nbob:" + shaSecret1 + "\n"
 // secret nor fleet of their own.
 func newMember(t testing.TB, settings App) *member {
 	t.Helper()
+	storeNamed(t)
 	m := &member{t: t, hashes: new(atomic.Int64)}
 	m.shared = newShared(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) })
 	m.app = m.start(settings)
@@ -329,7 +333,7 @@ func TestFleetCalls(t *testing.T) {
 func TestFleetIsNotCalledUnderTheQueueLock(t *testing.T) {
 	m := newMember(t, named(t, "a", fleetSettings(3)))
 	connected(t, m)
-	calls := 0
+	var calls atomic.Int64
 	storeNamed(t).faults.Store("a", func() storetest.Fault {
 		done := make(chan struct{})
 		go func() {
@@ -338,7 +342,7 @@ func TestFleetIsNotCalledUnderTheQueueLock(t *testing.T) {
 		}()
 		select {
 		case <-done:
-			calls++
+			calls.Add(1)
 		case <-time.After(10 * time.Second):
 			t.Error("the hash queue is locked during a call")
 		}
@@ -347,8 +351,8 @@ func TestFleetIsNotCalledUnderTheQueueLock(t *testing.T) {
 	for i := range 5 {
 		m.login("192.0.2.1", "alice", fmt.Sprint("wrong", i))
 	}
-	if calls < 3 {
-		t.Errorf("got %d calls, want 3 or more", calls)
+	if n := calls.Load(); n < 3 {
+		t.Errorf("got %d calls, want 3 or more", n)
 	}
 }
 

@@ -63,8 +63,13 @@ func newGuard(settings func() *settings, now func() time.Time) *guard {
 // limitKeys are the keys under which failed logins of a client and a user are counted.
 type limitKeys [scopeCount]uint64
 
-// noClient is the key of clients without an address, behind a unix socket.
-const noClient = 0
+// keyer returns the keyer of the active settings.
+func (g *guard) keyer() *keyer {
+	if shared := g.settings().keyer; shared != nil {
+		return shared
+	}
+	return g.local
+}
 
 // set sets the keys for a client and for the user name that l was looked up with. The
 // hash is part of the keys, so a changed entry resets the limits.

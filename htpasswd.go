@@ -102,7 +102,7 @@ func (k *recognizedClients) nameKey(keyer *keyer, l *lookup) uint64 {
 	return kept.key
 }
 
-// keepName keeps the key of the user name anew, unless it belongs to another keyer.
+// keepName replaces the key of the user name, unless it belongs to another keyer.
 func (k *recognizedClients) keepName(keyer *keyer, l *lookup, key uint64) {
 	if k == nil {
 		return

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/devicecookie"
-	"github.com/seed10b5b978/caddy-htpasswd/internal/rendezvous"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/siphash"
 )
 
@@ -21,7 +20,7 @@ import (
 //     a file at different paths.
 //
 // A keyer belongs to the settings. A reload that begins or ends the use of a fleet changes
-// all keys: all limits begin anew, and no client is recognized any more. Keys of two keyers
+// all keys: all limits begin at zero, and no client is recognized any more. Keys of two keyers
 // are never compared, so an attempt uses one keyer to its end.
 type keyer struct {
 	seed   maphash.Seed
@@ -52,14 +51,6 @@ var sharedKeyers = struct {
 	byKeys map[[2][siphash.KeyLen]byte]*keyer
 }{byKeys: make(map[[2][siphash.KeyLen]byte]*keyer)}
 
-// keyer returns the keyer of the active settings.
-func (g *guard) keyer() *keyer {
-	if shared := g.settings().keyer; shared != nil {
-		return shared
-	}
-	return g.local
-}
-
 // isShared reports whether the keys are the same on all servers of a fleet.
 func (k *keyer) isShared() bool { return k.shared != nil }
 
@@ -77,11 +68,17 @@ func (k *keyer) sumString(s string) uint64 {
 	return maphash.String(k.seed, s)
 }
 
+// noClient is the key of clients without an address, behind a unix socket.
+const noClient = 0
+
 // client returns the key of the client with an IP address, which is written as
 // netip.Addr writes it. An IPv6 /64 is one client, because it belongs to one customer.
 func (k *keyer) client(ip string) uint64 {
 	if isIPv4(ip) { // the usual case, which saves the parsing
-		return max(k.sumString(ip), noClient+1)
+		if k.shared == nil {
+			return max(maphash.String(k.seed, ip), noClient+1)
+		}
+		return max(k.shared.SumString(ip), noClient+1)
 	}
 	address, err := netip.ParseAddr(ip)
 	if err != nil {
@@ -98,24 +95,6 @@ func (k *keyer) client(ip string) uint64 {
 // addresses, and texts that stand for no address.
 func isIPv4(ip string) bool {
 	return ip != "" && '0' <= ip[0] && ip[0] <= '9' && strings.IndexByte(ip, ':') < 0
-}
-
-// source returns what distinguishes the users of a file from those of others.
-func (k *keyer) source(s *userStore) uint64 {
-	if k.shared != nil {
-		return s.name.key.Load()
-	}
-	return s.key
-}
-
-// user returns the key of the user name that l was looked up with. The hash is part of the
-// key, so a changed entry resets the limits.
-func (k *keyer) user(l *lookup, user []byte) uint64 {
-	name := rendezvous.Mix(k.source(l.store) ^ k.sum(user))
-	if l.entry.exists() {
-		name = rendezvous.Mix(name ^ k.sumString(l.entry.Hash))
-	}
-	return name
 }
 
 // device returns the key of the limits of a device token.

@@ -8,16 +8,6 @@ import (
 	"github.com/seed10b5b978/caddy-htpasswd/internal/shown"
 )
 
-// metric describes a metric whose value is read at each scrape.
-type metric struct {
-	*prometheus.Desc
-	kind prometheus.ValueType
-}
-
-func newMetric(kind prometheus.ValueType, name, help string, labels ...string) metric {
-	return metric{prometheus.NewDesc(prometheus.BuildFQName(metricNamespace, metricSubsystem, name), help, labels, nil), kind}
-}
-
 var (
 	requestsMetric       = newMetric(prometheus.CounterValue, "requests_total", "Number of requests by result. A request counts once for each htpasswd handler that it reaches.", "result")
 	cacheHitsMetric      = newMetric(prometheus.CounterValue, "password_cache_hits_total", "Number of logins that needed no hash because the password was cached.")
@@ -42,15 +32,13 @@ var (
 // metrics collects the metrics. All configurations share them, so a reload does
 // not reset them.
 type metrics struct {
-	guard  *guard
-	files  func() []fileInUse
-	active *activeSettings
-
-	fleetDurations prometheus.Histogram
+	guard *guard
+	files func() []fileInUse
+	fleet fleetMetrics
 }
 
 func newMetrics(g *guard, files func() []fileInUse, active *activeSettings) *metrics {
-	return &metrics{guard: g, files: files, active: active, fleetDurations: newFleetDurations()}
+	return &metrics{g, files, newFleetMetrics(active)}
 }
 
 // register adds the metrics to the registry of a configuration.
@@ -72,7 +60,7 @@ func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 		descs <- metric.Desc
 	}
 	m.guard.hashTimes.Describe(descs)
-	m.describeFleet(descs)
+	m.fleet.Describe(descs)
 }
 
 // Collect implements prometheus.Collector.
@@ -104,10 +92,11 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 	send(busyWorkersMetric, float64(busy))
 	send(queueLengthMetric, float64(waiting))
 	g.hashTimes.Collect(collected)
-	m.collectFleet(collected)
+	m.fleet.Collect(collected)
 
 	for _, f := range m.files() {
 		path := shown.Label(f.Name())
+		collectShared(&f, send)
 		if f.store != nil {
 			users, weak := f.users.file.Count()
 			send(usersMetric, float64(users), path)
@@ -127,12 +116,4 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 		send(loadSuccessMetric, oneIf(f.status.Failure == ""), path, f.kind())
 		send(loadFailuresMetric, float64(f.status.Failures), path, f.kind())
 	}
-}
-
-// oneIf returns 1 for true and 0 for false.
-func oneIf(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -21,11 +21,11 @@ type settings struct {
 	maxHashes int // at the same time
 	poll      time.Duration
 	keys      *keyring.Ring
-	fleet     fleetLimits // nil without a fleet
 	storage   any         // Caddy's storage, if files are in it; otherwise nil
 	logger    *zap.Logger // of the app
 
 	// Those of a fleet are nil without one.
+	fleet      fleetLimits
 	keyer      *keyer            // of the fleet's limits
 	recognized func(mark uint64) // is called for each client that is recognized first here; does not wait
 }
@@ -37,10 +37,6 @@ type fleetLimits interface {
 	// counted. exceeded are the scopes whose limits the login has exceeded. The result has
 	// those that are exceeded by this raise, too.
 	share(settings *settings, keys *[scopeCount]uint64, exceeded []scope) []scope
-
-	// recognized tells the other servers that a client is recognized. login is the key of
-	// the client and the user together.
-	recognized(login uint64)
 }
 
 // appName is the name of the app in the JSON configuration, and of the global option and

@@ -39,3 +39,21 @@ func newStatistics() statistics {
 		Buckets:   []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 	}, []string{"format"})}
 }
+
+// metric describes a metric whose value is read at each scrape.
+type metric struct {
+	*prometheus.Desc
+	kind prometheus.ValueType
+}
+
+func newMetric(kind prometheus.ValueType, name, help string, labels ...string) metric {
+	return metric{prometheus.NewDesc(prometheus.BuildFQName(metricNamespace, metricSubsystem, name), help, labels, nil), kind}
+}
+
+// oneIf returns 1 for true and 0 for false.
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

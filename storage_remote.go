@@ -27,8 +27,8 @@ const (
 	racyTime = 2 * time.Second
 )
 
-// storageRemote is a file in Caddy's storage. Whoever can write to the storage can change
-// it, as they can change the certificates there.
+// storageRemote is a file in Caddy's storage. Anyone who can write to the storage can
+// change it, as they can change the certificates there.
 type storageRemote struct {
 	name    string
 	storage func() certmagic.Storage
@@ -172,7 +172,7 @@ func (r *storageRemote) Replace(ctx context.Context, old *mirror.Copy, text stri
 	return copyOf(text, info), nil
 }
 
-// Restore implements mirror.Remote. Whoever has deleted the text may have meant it.
+// Restore implements mirror.Remote. A text may have been deleted on purpose.
 func (*storageRemote) Restore(context.Context, mirror.Revision, mirror.Copy) (mirror.Copy, error) {
 	return mirror.Copy{}, mirror.ErrCannotRestore
 }

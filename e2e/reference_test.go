@@ -331,6 +331,7 @@ func TestReferenceCommand(t *testing.T) {
 		{"a user who is in the file", []string{"-vb", file, "alice", "secret"}, 0},
 		{"no such user to remove", []string{"-D", file, "erin"}, 0},
 		{"no file", []string{"-b", filepath.Join(dir, "none"), "alice", "secret"}, 1},
+		{"a file of a fleet, but no running Caddy", []string{"--address", "localhost:1", "-b", "fleet://staff", "alice", "secret"}, 1},
 		{"no user", []string{file}, 2},
 		{"a cost above the limit", []string{"-nb", "-C", "15", "alice", "secret"}, 2},
 		{"rounds below the limit", []string{"-nb5", "-r", "999", "alice", "secret"}, 2},

@@ -69,7 +69,7 @@ type Store interface {
 	//
 	// A counter has a window, which begins with its first failed login and lasts for
 	// Set.Window. When the window ends, or if it begins in the future, the counter
-	// begins anew. The time is that of the store.
+	// begins again. The time is that of the store.
 	//
 	// The store may forget counters to bound its memory, those with the fewest failed
 	// logins first.

@@ -236,7 +236,7 @@ var deviceMutations = []mutation{
 	{old: "return s != scopeClient || isLoginOff }", new: "return s != scopeClient }", fault: "without login and user limits, none holds for tokens"},
 	{old: "Peek(key)+guesses >= limit.Max {", new: "Peek(key)+guesses > limit.Max {", fault: "a token has one guess too many"},
 	{old: "Peek(key)+guesses >= limit.Max {", new: "Peek(key) >= limit.Max {", fault: "open guesses with a token do not count"},
-	{old: "g.deviceLimitsExceeded.Add(1)\n", new: "", fault: "a limit of a token that is exceeded is not in the metrics"},
+	{old: "g.deviceLimitsExceeded.Add(uint64(len(exceeded)))\n", new: "", fault: "a limit of a token that is exceeded is not in the metrics"},
 	{old: "h.guard.waitDevice(a.device.key, otherGuesses) > 0 {\n\t\ta.closeGuess()\n\t\treturn false", new: "h.guard.waitDevice(a.device.key, otherGuesses) > 0 {\n\t\treturn false", fault: "the guess of a token over its limit stays open"},
 	{old: "h.guard.waitDevice(a.device.key, otherGuesses) > 0 {", new: "otherGuesses < 0 {", fault: "the limits of a token are never exceeded"},
 	{old: "wait = h.guard.waitDevice(a.device.key, guesses)", new: "wait = 0", fault: "the limits of a token are not checked in the worker slot"},

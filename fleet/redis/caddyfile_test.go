@@ -75,7 +75,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"{\n address a:1 b:0\n}":               "address: expected host:port or unix//path with a port from 1 to 65535, found 'b:0'",
 		"{\n address redis://u:hunter2@a:1\n}": "address: expected host:port or unix//path, found a URL: write the user and the password with 'username' and 'password', and 'tls' for rediss",
 		"{\n address a:1\n address b:1\n}":     "duplicate subdirective 'address' (first used on line 2), at Testfile:3",
-		"{\n adress a:1\n}":                    "unrecognized subdirective 'adress'; expected one of: address, sentinel,",
+		"{\n addresses a:1\n}":                 "unrecognized subdirective 'addresses'; expected one of: address, sentinel,",
 		"{\n password=hunter2\n}":              "unrecognized subdirective 'password=...'; expected one of",
 		"{\n address a:1;\n}":                  "address: unexpected semicolon: lines end without a semicolon",
 		"{\n database hunter2 b\n}":            "database: unexpected argument: expected the number of a database, from 0",

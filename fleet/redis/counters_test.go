@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/seed10b5b978/caddy-htpasswd/fleet"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
@@ -231,5 +233,25 @@ func TestForeignContent(t *testing.T) {
 		if i == 0 {
 			break
 		}
+	}
+}
+
+// BenchmarkAdd measures a failed login: three counters in one round trip.
+func BenchmarkAdd(b *testing.B) {
+	r := testkit.StartRedis(b)
+	e := Engine{Addresses: []string{r.Address()}}
+	testkit.Must(b, e.Provision(caddy.Context{Context: b.Context()}))
+	s, err := e.Open()
+	testkit.Must(b, err)
+	defer s.Close()
+	var key uint64
+	for b.Loop() {
+		key += 7919
+		_, err := s.Add(b.Context(), []fleet.Addition{
+			{Counter: fleet.Counter{Set: fleet.Set{Name: "login", Window: time.Minute}, Key: key}, N: 1},
+			{Counter: fleet.Counter{Set: fleet.Set{Name: "client", Window: time.Minute}, Key: key}, N: 1},
+			{Counter: fleet.Counter{Set: fleet.Set{Name: "user", Window: time.Hour}, Key: key}, N: 1},
+		})
+		testkit.Must(b, err)
 	}
 }

@@ -108,7 +108,7 @@ func (s *store) subscribe(ctx context.Context) (*goredis.PubSub, error) {
 	return subscription, nil
 }
 
-// next returns the next message. The limit of ctx is for the client, which connects anew
+// next returns the next message. The limit of ctx is for the client, which connects again
 // before it returns an error.
 func next(ctx context.Context, subscription *goredis.PubSub) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*pingInterval)

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -125,7 +124,5 @@ var routeMessages = sync.OnceFunc(func() { goredis.SetLogger(messages{}) })
 type messages struct{}
 
 func (messages) Printf(_ context.Context, format string, args ...any) {
-	if logger := caddy.Log().Named("htpasswd.fleets.redis").Sugar(); logger != nil {
-		logger.Debug(fmt.Sprintf(format, args...))
-	}
+	caddy.Log().Named("htpasswd.fleets.redis").Sugar().Debugf(format, args...)
 }

@@ -107,7 +107,7 @@ func (r *Request) Apply(f File, text string) (edited string, a Answer, err error
 		return "", Answer{}, Errorf(http.StatusConflict, "%s", err)
 	case r.Set != nil && (found == nil || found.State != htfile.StateUsable || found.Hash != r.Set.Hash), r.Remove != nil && found != nil:
 		return "", Answer{}, Errorf(http.StatusBadRequest, "the resulting line would be parsed differently by a server")
-	case len(edited) > f.MaxText:
+	case len(edited) > f.MaxText && len(edited) > len(text): // a large text may become smaller
 		return "", Answer{}, errTooLarge(f, len(edited))
 	}
 	a.Users, _ = users.Count()

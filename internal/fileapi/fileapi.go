@@ -80,6 +80,7 @@ type Error struct {
 	text   string
 }
 
+// Error says what to write instead. It contains no part of a hash or of a text.
 func (e *Error) Error() string { return e.text }
 
 // Errorf returns an Error.

@@ -156,6 +156,7 @@ func TestChanges(t *testing.T) {
 		{"a user of a page", staff, set("ann", hash1), "<html>\ncanary\n", 409, "not an htpasswd file", Answer{}},
 		{"a user of a group file", groups, set("ann", hash1), "", 400, "group file", Answer{}},
 		{"more than the text may have", staff, set("ann", hash1), strings.Repeat("#\n", 490) + bob, 413, "at most 1000", Answer{}},
+		{"a user of a text that is too large already", staff, remove("bob"), strings.Repeat("#\n", 600) + bob + ann, 200, strings.Repeat("#\n", 600) + ann, Answer{Result: Removed, Users: 1}},
 
 		{"remove", staff, remove("ann"), ann + bob, 200, bob, Answer{Result: Removed, Users: 1}},
 		{"remove the last one", staff, remove("ann"), ann, 200, "", Answer{Result: Removed}},

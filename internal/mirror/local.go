@@ -139,7 +139,7 @@ func (m *Mirror) save() {
 	}
 	m.saver.saved, m.saver.isWarned = revision, false
 	m.mu.Lock()
-	m.localError = nil // it is another one now
+	m.onDisk, m.localError = revision, nil // it is another one now
 	m.mu.Unlock()
 }
 

@@ -142,6 +142,7 @@ type Mirror struct {
 	editing chan struct{} // held by the running edit
 	wake    chan struct{}
 	unsaved chan struct{}
+	saving  chan chan struct{} // closed when the local copy is written
 	changed chan struct{}
 
 	startOnce sync.Once
@@ -156,8 +157,9 @@ type Mirror struct {
 	problem    *problem
 	lastError  string
 	checkedAt  time.Time
-	localError error // why the local copy was not used
-	isWarned   bool  // of localError
+	onDisk     Revision // of the local copy; "" for none
+	localError error    // why the local copy was not used
+	isWarned   bool     // of localError
 
 	saver saver // used by run only
 }
@@ -175,7 +177,7 @@ var (
 func New(c Config) *Mirror {
 	m := &Mirror{
 		c: c, turn: make(chan struct{}, 1), editing: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1), unsaved: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), unsaved: make(chan struct{}, 1), saving: make(chan chan struct{}), changed: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -183,7 +185,7 @@ func New(c Config) *Mirror {
 	switch {
 	case err == nil:
 		m.copy, m.has = local, true
-		m.saver.saved = local.Revision
+		m.saver.saved, m.onDisk = local.Revision, local.Revision
 	case !errors.Is(err, fs.ErrNotExist):
 		m.localError = err
 	}
@@ -204,6 +206,24 @@ func (m *Mirror) Start() {
 // Wake makes the mirror look at the remote soon.
 func (m *Mirror) Wake() { notify(m.wake) }
 
+// Save waits until the local copy has the version of the mirror, or ctx is done. Before
+// Start, it does nothing.
+func (m *Mirror) Save(ctx context.Context) {
+	m.mu.Lock()
+	isDue := m.isStarted && m.has && !m.isAbsent && m.onDisk != m.copy.Revision
+	m.mu.Unlock()
+	if !isDue {
+		return
+	}
+	saved := make(chan struct{})
+	select {
+	case m.saving <- saved:
+		<-saved
+	case <-m.done:
+	case <-ctx.Done():
+	}
+}
+
 // Close ends the mirror. Calls that are running return. It must be called once.
 func (m *Mirror) Close() error {
 	m.cancel()
@@ -212,20 +232,28 @@ func (m *Mirror) Close() error {
 	return nil
 }
 
+// problemPoll is the longest interval of calls to the store while there is a problem.
+const problemPoll = 2 * time.Second
+
 func (m *Mirror) run() {
 	defer close(m.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		poll, settingsChanged := m.c.Poll()
+		if _ = m.Refresh(m.ctx); m.Check() != nil {
+			poll = min(poll, problemPoll)
+		}
 		timer.Reset(poll)
-		_ = m.Refresh(m.ctx) // the problem is kept
 		for isLookDue := false; !isLookDue; {
 			m.save()
 			select {
 			case <-m.ctx.Done():
 				return
 			case <-m.unsaved:
+			case saved := <-m.saving:
+				m.save()
+				close(saved)
 			case <-m.wake:
 				isLookDue = true
 			case <-settingsChanged:

@@ -538,3 +538,28 @@ func TestLostAnswer(t *testing.T) {
 		}))
 	})
 }
+
+// TestSave checks that the local copy has an edit once Save has returned.
+func TestSave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newServer(t, new(store))
+		waiting := New(v.c)
+		waiting.Save(t.Context()) // before Start, it does not wait
+		must(t, waiting.Close())
+		v.begin()
+		pass(0)
+		for i := range 20 {
+			name := fmt.Sprint("user", i)
+			must(t, v.Edit(t.Context(), add(name)))
+			v.Save(t.Context())
+			text, err := os.ReadFile(v.c.Path)
+			must(t, err)
+			if !strings.HasSuffix(string(text), "\n"+name+"\n") {
+				t.Errorf("got the copy %q, want it to end with %s", text, name)
+			}
+		}
+		ended := v.Mirror
+		v.end()
+		ended.Save(t.Context()) // nor after Close
+	})
+}

@@ -406,7 +406,7 @@ func repeat(f func(i uint64)) {
 	}
 }
 
-// The next three tests are not parallel, so that all processors are free for
+// The next four tests are not parallel, so that all processors are free for
 // the goroutines of each.
 
 func TestAddIsExactInParallel(t *testing.T) {
@@ -460,6 +460,20 @@ func TestForgetIsExactInParallel(t *testing.T) {
 // TestReadersMixUpNoKeys reads the count of a key with at most one event, while it
 // displaces a key with three events, and is displaced by another such key.
 func TestReadersMixUpNoKeys(t *testing.T) {
+	readersMixUpNoKeys(t, func(c *Counter, key uint64) {
+		for range 3 {
+			c.Add(key, start, time.Minute)
+		}
+	})
+}
+
+// TestReadersMixUpNoKeysOfOtherServers does so with keys whose events other servers counted.
+func TestReadersMixUpNoKeysOfOtherServers(t *testing.T) {
+	readersMixUpNoKeys(t, func(c *Counter, key uint64) { c.RaiseTo(key, 3, time.Minute, start, time.Minute) })
+}
+
+func readersMixUpNoKeys(t *testing.T, addThree func(c *Counter, key uint64)) {
+	t.Helper()
 	c := New(start)
 	for i := range uint64(setSize - 1) { // these are not displaced
 		for range 10 {
@@ -474,9 +488,7 @@ func TestReadersMixUpNoKeys(t *testing.T) {
 			key := 1 + (100+2*i)*setCount
 			current.Store(key) // a new key each time, without an event
 			c.Add(key, start, time.Minute)
-			for range 3 {
-				c.Add(key+setCount, start, time.Minute)
-			}
+			addThree(c, key+setCount)
 		})
 	}()
 	for {
@@ -659,9 +671,18 @@ func FuzzCounter(f *testing.F) {
 func BenchmarkPeek(b *testing.B) {
 	c := New(start)
 	c.Add(1, start, time.Minute)
-	for b.Loop() {
-		if c.Peek(1) != 1 {
-			b.Fatal("lost")
+	b.Run("an event", func(b *testing.B) {
+		for b.Loop() {
+			if c.Peek(1) != 1 {
+				b.Fatal("lost")
+			}
 		}
-	}
+	})
+	b.Run("none", func(b *testing.B) {
+		for b.Loop() {
+			if c.Peek(2) != 0 {
+				b.Fatal("an event of nobody")
+			}
+		}
+	})
 }

@@ -28,10 +28,10 @@
 //
 // # What is bound to what
 //
-// Whoever opens something checks the wraps of all keys that it knows. Each of them
+// A server that opens something checks the wraps of all keys that it knows. Each of them
 // authenticates the purpose, the name, the header and the data. So nothing of one name,
-// version or time is accepted for another. And whoever knows only the old secret, such as
-// the reason for its replacement, can read what is sealed for both secrets, and so learns
+// version or time is accepted for another. And somebody who knows only the old secret,
+// which may be the reason for its replacement, can read what is sealed for both secrets, and so learns
 // its data key, but can change nothing for servers that know only the new one. Only
 // servers that still know the old secret accept what it seals.
 //
@@ -41,7 +41,7 @@
 //
 // Servers get a new secret one after the other. Those that have both seal for both, and
 // open what is sealed for either. [Keys.OpenText] reports a text that is not sealed for the
-// current secret, so that it can be sealed anew before the old secret is removed.
+// current secret, so that it can be sealed again before the old secret is removed.
 package sealed
 
 import (

@@ -70,7 +70,7 @@ func (k *Keys) SealText(name, text string, version uint64, now time.Time) (Heade
 	return h, data, nil
 }
 
-// SealTextAs seals a text anew under a name for all keys, with the header that it has had:
+// SealTextAs seals a text again under a name for all keys, with the header that it has had:
 // for a text that the store has lost. The header must come from OpenText or SealText.
 func (k *Keys) SealTextAs(name, text string, h Header) ([]byte, error) {
 	if len(text) > MaxText {

@@ -55,8 +55,10 @@ func (t *tool) checkGenerate() string {
 		return "use --generate (a random password) or -b (password on the command line), not both"
 	case t.stdin:
 		return "use --generate (a random password) or -i (from standard input), not both"
-	case t.verify || t.remove || t.check || t.list || t.exports || t.imports:
-		return "--generate sets a new password; leave it out with -v, -D, --check, --list, --export and --import"
+	case t.verify || t.remove || t.check || t.list:
+		return "--generate sets a new password; leave it out with -v, -D, --check and --list"
+	case t.exports || t.imports:
+		return "--generate sets a new password; leave it out with --export and --import"
 	case t.format == "descrypt":
 		return "--generate creates 20 characters, and DES crypt uses only the first 8; leave out -d"
 	}

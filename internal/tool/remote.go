@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -94,11 +93,15 @@ func (t *tool) look(ctx context.Context, source fileapi.Source) (*remoteFile, er
 		}
 		t.files = append([]remoteFile{}, status.Files...)
 	}
-	i := slices.IndexFunc(t.files, func(f remoteFile) bool { return f.Path == source.String() })
-	if i < 0 {
+	var file remoteFile
+	for _, f := range t.files {
+		if f.Path == source.String() {
+			file = f // one that is used as both is a password file, which comes last
+		}
+	}
+	if file.Path == "" {
 		return nil, failed(ExitFile, "the running configuration of Caddy does not use %s; add it as a file of an htpasswd directive, and reload", source)
 	}
-	file := t.files[i]
 	file.Source = source
 	return &file, nil
 }
