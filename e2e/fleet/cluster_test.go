@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
 // startCluster starts a Redis Cluster of n masters.
@@ -14,13 +16,15 @@ func startCluster(t testing.TB, n int) []*redis {
 	t.Helper()
 	var all []*redis
 	const slotCount = 16384
+	// By default it would be 10,000 above the other port, where the system assigns ports.
+	buses := testkit.FreePorts(t, n)
 	for i := range n {
-		r := startRedis(t, "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000", "cluster-require-full-coverage no")
+		r := startRedis(t, "cluster-enabled yes", fmt.Sprint("cluster-port ", buses[i]), "cluster-config-file nodes.conf", "cluster-node-timeout 2000", "cluster-require-full-coverage no")
 		r.do("CLUSTER", "ADDSLOTSRANGE", fmt.Sprint(i*slotCount/n), fmt.Sprint((i+1)*slotCount/n-1))
 		all = append(all, r)
 	}
-	for _, r := range all[1:] {
-		all[0].do("CLUSTER", "MEET", "127.0.0.1", fmt.Sprint(r.port))
+	for i, r := range all[1:] {
+		all[0].do("CLUSTER", "MEET", "127.0.0.1", fmt.Sprint(r.port), fmt.Sprint(buses[i+1]))
 	}
 	eventually(t, "the cluster is complete", func() bool {
 		for _, r := range all {
