@@ -75,7 +75,10 @@ const noClient = 0
 // netip.Addr writes it. An IPv6 /64 is one client, because it belongs to one customer.
 func (k *keyer) client(ip string) uint64 {
 	if isIPv4(ip) { // the usual case, which saves the parsing
-		return max(k.sumString(ip), noClient+1)
+		if k.shared == nil {
+			return max(maphash.String(k.seed, ip), noClient+1)
+		}
+		return max(k.shared.SumString(ip), noClient+1)
 	}
 	address, err := netip.ParseAddr(ip)
 	if err != nil {
