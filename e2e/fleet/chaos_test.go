@@ -320,7 +320,7 @@ faults:
 			{"no permission", func() {
 				ok(r, "ACL", "SETUSER", "caddy", "-@all")
 				pause(0, 2*time.Second)
-				ok(r, append([]string{"ACL", "SETUSER", "caddy"}, strings.Fields(storeUser)...)...)
+				ok(r, append([]string{"ACL", "SETUSER", "caddy"}, strings.Fields(storeUser())...)...)
 			}},
 			{"connections closed", func() { ok(r, "CLIENT", "KILL", "USER", "caddy") }},
 			{"Sentinel fails over", func() { ok(ss.sentinels[0], "SENTINEL", "FAILOVER", "main") }},

@@ -20,6 +20,7 @@ func startCluster(t testing.TB, n int) []*redis {
 	buses := testkit.FreePorts(t, n)
 	for i := range n {
 		r := startRedis(t, "cluster-enabled yes", fmt.Sprint("cluster-port ", buses[i]), "cluster-config-file nodes.conf", "cluster-node-timeout 2000", "cluster-require-full-coverage no")
+		r.do("ACL", "SETUSER", "caddy", "+cluster|slots")
 		r.do("CLUSTER", "ADDSLOTSRANGE", fmt.Sprint(i*slotCount/n), fmt.Sprint((i+1)*slotCount/n-1))
 		all = append(all, r)
 	}

@@ -49,7 +49,7 @@ func TestFaultsOfTheStore(t *testing.T) {
 		{name: "answers after 100 ms", begin: func() { l.setDelay(100 * time.Millisecond) }, end: func() { l.setDelay(0) }, most: 8, isUp: true},
 		{name: "closes all connections", begin: func() { l.setCut(true) }, end: func() { l.setCut(false) }, least: 1, most: 2},
 		{name: "has another password", begin: user("resetpass", ">another"), end: user("resetpass", ">"+storePassword), least: 1, most: 2},
-		{name: "does not allow the commands", begin: user("-@all", "+@connection"), end: user(strings.Fields(storeUser)...), least: 1, most: 2},
+		{name: "does not allow the commands", begin: user("-@all", "+@connection"), end: user(strings.Fields(storeUser())...), least: 1, most: 2},
 		{name: "is out of memory", begin: func() { r.do("CONFIG", "SET", "maxmemory", "1") }, end: func() { r.do("CONFIG", "SET", "maxmemory", "0") }, least: 1, most: 2},
 		{name: "forgets its scripts", begin: func() { r.do("SCRIPT", "FLUSH", "SYNC") }, end: func() {}, isUp: true},
 		{name: "loses everything", begin: func() { r.do("FLUSHALL", "SYNC") }, end: func() {}, most: 1, isUp: true},
@@ -263,6 +263,74 @@ func TestFaultsOfTexts(t *testing.T) {
 	tr.end()
 	tr.check(t)
 	tr.checkCounts(t, r)
+}
+
+// TestForgedAndReplayedEvents records all events, among them those that clear failed
+// logins and recognize a client, and sends them again, as they are and changed. They have
+// no effect.
+func TestForgedAndReplayedEvents(t *testing.T) {
+	parallel(t)
+	r := startRedis(t)
+	record := r.events()
+	nodes := startFleet(t, 3, settings{
+		store: store(r.address()), secret: secret,
+		limits:  "\t\tthrottle login 10 10m\n\t\tthrottle client off\n\t\tthrottle user 20 11m",
+		sources: "\t\tfile " + usersFile(t, 4, 0, "alice", "bob"),
+	})
+	const home, guesser = "192.0.2.80", "192.0.2.81"
+	exceed := func() {
+		t.Helper()
+		for _, n := range nodes {
+			eventually(t, n.name+" refuses who guesses", func() bool {
+				return n.login(guesser, "bob", wrongPassword()).status == http.StatusTooManyRequests
+			})
+		}
+	}
+	exceed()
+	if r := nodes[0].login(home, "alice", password); r.status != http.StatusOK {
+		t.Fatalf("got %+v", r)
+	}
+	for _, path := range []string{"/htpasswd/throttle/" + guesser, "/htpasswd/throttle/bob", "/htpasswd/throttle"} {
+		if a := nodes[1].adminRequest(http.MethodDelete, path, ""); a.Status >= 300 {
+			t.Fatalf("DELETE %s: %d %s", path, a.Status, a.Body)
+		}
+	}
+	for _, n := range nodes {
+		eventually(t, n.name+" has cleared the failed logins", func() bool {
+			return n.login(guesser, "bob", password).status == http.StatusOK
+		})
+	}
+	channel, messages := record()
+	if len(messages) < 5 {
+		t.Fatalf("only %d events", len(messages))
+	}
+	exceed()
+	since := marks(nodes)
+	for _, m := range messages {
+		changed := []byte(m)
+		changed[len(changed)/2] ^= 1
+		for _, m := range []string{m, string(changed), m[:len(m)/2], m + m, "", strings.Repeat("x", 100_000)} {
+			r.do("PUBLISH", channel, m)
+		}
+	}
+	for i, n := range nodes {
+		eventually(t, n.name+" warns", func() bool { return len(n.warnings(since[i])) > 0 })
+	}
+	for _, n := range nodes {
+		for range 3 {
+			if r := n.login(guesser, "bob", password); r.status != http.StatusTooManyRequests {
+				t.Errorf("%s: got %+v, want 429", n.name, r)
+			}
+		}
+		if r := n.login(home, "alice", password); r.status != http.StatusOK {
+			t.Errorf("%s locks out who did not fail: %+v", n.name, r)
+		}
+	}
+	checkWarnings(t, nodes, since, 1, 3)
+	checkNoneTwice(t, nodes, since)
+	for i, n := range nodes {
+		t.Log(n.name, n.warnings(since[i]))
+	}
 }
 
 // TestServersWithOtherSettings gives one server of a fleet another limit, and then

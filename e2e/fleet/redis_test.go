@@ -34,8 +34,17 @@ const (
 	storePassword = "store-password-1"
 )
 
-// storeUser is what the user of Caddys may do: no more than docs/fleets.md says.
-const storeUser = "~htpasswd:* &htpasswd:* -@all +hello +ping +eval +evalsha +time +hget +hset +hdel +hlen +hgetall +hmget +del +pexpire +publish +subscribe +unsubscribe +cluster|slots"
+// storeUser is what the user of Caddys may do, as docs/fleets.md says. A cluster needs
+// one command more.
+var storeUser = sync.OnceValue(func() string {
+	page, err := os.ReadFile("../../docs/fleets.md")
+	if err != nil {
+		return err.Error()
+	}
+	_, rules, _ := strings.Cut(string(page), "\nuser caddy on >replace-this-password ")
+	rules, _, _ = strings.Cut(rules, "\n")
+	return rules
+})
 
 // startRedis starts Redis with further lines of its configuration.
 func startRedis(t testing.TB, extra ...string) *redis {
@@ -53,7 +62,7 @@ func (r *redis) start() {
 	lines := append([]string{
 		"bind 127.0.0.1", fmt.Sprintf("port %d", r.port), "dir " + r.dir, `save ""`, "appendonly no",
 		"rdbcompression no", "requirepass " + adminPassword, "masterauth " + adminPassword,
-		fmt.Sprintf("user caddy on >%s %s", storePassword, storeUser),
+		fmt.Sprintf("user caddy on >%s %s", storePassword, storeUser()),
 		"maxmemory-policy noeviction", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1",
 	}, r.extra...)
 	path := filepath.Join(r.dir, "redis.conf")
@@ -267,6 +276,39 @@ func (c *conn) read() (any, error) {
 		return values, nil
 	}
 	return nil, fmt.Errorf("line of Redis: %q", line)
+}
+
+// events records what is published until the returned function is called, which returns
+// the channel of the last message, and all messages.
+func (r *redis) events() func() (channel string, messages []string) {
+	r.t.Helper()
+	c, err := dialRedis(r.address(), adminPassword)
+	must(r.t, err)
+	_, err = c.do("PSUBSCRIBE", "*")
+	must(r.t, err)
+	must(r.t, c.SetDeadline(time.Time{}))
+	var channel string
+	var messages []string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			v, err := c.read()
+			if err != nil {
+				return
+			}
+			if m, ok := v.([]any); ok && len(m) == 4 && m[0] == "pmessage" {
+				channel = m[2].(string)
+				messages = append(messages, m[3].(string))
+			}
+		}
+	}()
+	return func() (string, []string) {
+		time.Sleep(50 * time.Millisecond) // the last ones may be on their way; none is expected
+		c.close()
+		<-done
+		return channel, messages
+	}
 }
 
 // monitor records all commands until the returned function is called, which returns

@@ -35,8 +35,9 @@ type traffic struct {
 	mu     sync.Mutex
 	good   []time.Duration
 	wrong  []time.Duration
-	faults []string // answers that nothing justifies
-	total  int      // good logins
+	faults []string      // answers that nothing justifies
+	total  int           // good logins
+	late   time.Duration // how late this process was at most when it wanted to run
 }
 
 // serial makes names, addresses and passwords of a test binary unique.
@@ -60,8 +61,27 @@ func startTraffic(t *testing.T, nodes []*node) *traffic {
 		go tr.goodLogins(i)
 		go tr.spray(i)
 	}
+	tr.wg.Add(1)
+	go tr.watchMachine()
 	t.Cleanup(tr.end)
 	return tr
+}
+
+// watchMachine measures how busy the machine is with other things.
+func (tr *traffic) watchMachine() {
+	defer tr.wg.Done()
+	const step = 10 * time.Millisecond
+	for {
+		begin := time.Now()
+		select {
+		case <-tr.stop:
+			return
+		case <-time.After(step):
+		}
+		tr.mu.Lock()
+		tr.late = max(tr.late, time.Since(begin)-step)
+		tr.mu.Unlock()
+	}
 }
 
 // end stops the load. Further calls do nothing.
@@ -150,9 +170,10 @@ func (tr *traffic) check(t *testing.T) {
 	if tr.total += good.count; tr.total == 0 {
 		t.Error("no good login")
 	}
-	if good.max > slowest {
-		t.Errorf("the slowest good login took %s, want at most %s", good.max, slowest)
+	if most := slowest + 10*tr.late; good.max > most {
+		t.Errorf("the slowest good login took %s, want at most %s", good.max, most)
 	}
+	tr.late = 0
 	tr.good, tr.wrong, tr.faults = nil, nil, nil
 }
 
@@ -184,7 +205,7 @@ func (tr *traffic) checkCounts(t *testing.T, servers ...*redis) {
 const (
 	limit  = 10
 	slots  = 2
-	limits = "\t\tthrottle login 10 10m\n\t\tthrottle client 40 10m\n\t\tthrottle user 40 10m"
+	limits = "\t\tthrottle login 10 10m\n\t\tthrottle client 4000 10m\n\t\tthrottle user 4000 10m"
 )
 
 // awaitSharing waits until, for each server, a client that has sent wrong passwords to it
@@ -227,8 +248,18 @@ func checkRecovery(t *testing.T, nodes []*node, since []int, took time.Duration)
 		slow += len(lines)
 	}
 	t.Logf("servers share counts again after %s", took.Round(time.Millisecond))
-	if took > recovery && slow == 0 {
+	if took <= recovery {
+		return
+	}
+	if slow == 0 {
 		t.Errorf("servers shared again after %s, want at most %s", took, recovery)
+	}
+	for i, n := range nodes {
+		for _, l := range n.logged()[since[i]:] {
+			if strings.Contains(l.Msg, "fleet") || strings.Contains(l.Msg, "file") {
+				t.Logf("%s: %s", n.name, l.raw)
+			}
+		}
 	}
 }
 
@@ -268,7 +299,11 @@ func marks(nodes []*node) []int {
 func checkWarnings(t *testing.T, nodes []*node, since []int, least, most int) {
 	t.Helper()
 	for i, n := range nodes {
-		if found := n.warnings(since[i]); len(found) < least || len(found) > most {
+		found := n.warnings(since[i])
+		if _, slow := n.allWarnings(0); len(slow) > 0 {
+			least = 0 // it may have had its line before, and has no second one so soon
+		}
+		if len(found) < least || len(found) > most {
 			t.Errorf("%s: got %d warnings, want %d to %d:\n%s", n.name, len(found), least, most, strings.Join(found, "\n"))
 		}
 	}

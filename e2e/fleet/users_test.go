@@ -222,6 +222,38 @@ func TestUsersOfAFleet(t *testing.T) {
 	})
 }
 
+// TestServersRefuseStaleUsers has a server with max_stale, which serves no older version
+// when it starts, and one without.
+func TestServersRefuseStaleUsers(t *testing.T) {
+	parallel(t)
+	r := startRedis(t)
+	l := newLink(t, r.address())
+	nodes := startFleet(t, 2, settings{store: store(l.address()), secret: secret, sources: "\t\tfile fleet://staff"})
+	if out, code := nodes[0].fleetTool("-bC5", "fleet://staff", "alice", password); code != 0 {
+		t.Fatalf("%d: %s", code, out)
+	}
+	awaitLogin(t, nodes, "alice", password)
+	for _, n := range nodes {
+		n.process.Stop(stop)
+	}
+	l.setCut(true)
+	time.Sleep(2 * time.Second) // the version gets older
+	nodes[0].limits = "\t\tmax_stale 1s"
+	nodes[0].launch()
+	eventually(t, "the server with max_stale gives up", nodes[0].process.Ended)
+	said := lastLine(nodes[0].process.Said() + strings.Join(rawLines(nodes[0]), "\n"))
+	t.Log(said)
+	if !strings.Contains(said, "fleet://staff") || !strings.Contains(said, "max_stale") {
+		t.Errorf("the error does not name fleet://staff and max_stale: %s", said)
+	}
+	nodes[1].start()
+	awaitLogin(t, nodes[1:], "alice", password)
+	l.setCut(false)
+	nodes[0].limits = "\t\tmax_stale 10m"
+	nodes[0].start()
+	awaitLogin(t, nodes, "alice", password)
+}
+
 func rawLines(n *node) []string {
 	var raw []string
 	for _, l := range n.logged() {
