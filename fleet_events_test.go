@@ -175,9 +175,12 @@ func TestFleetForgedEvents(t *testing.T) {
 		return m.logs.FilterMessageSnippet("fleet").Len()
 	}
 	for name, make := range map[string]func(body []byte) []byte{
-		"no event":       func([]byte) []byte { return []byte("hello") },
-		"not sealed":     func(body []byte) []byte { return body },
-		"damaged":        func(body []byte) []byte { e := own.Seal(body, time.Now()); e[len(e)-1] ^= 1; return e },
+		"no event":   func([]byte) []byte { return []byte("hello") },
+		"not sealed": func(body []byte) []byte { return body },
+		"damaged":    func(body []byte) []byte { e := own.Seal(body, time.Now()); e[len(e)-1] ^= 1; return e },
+		"too large": func(body []byte) []byte {
+			return own.Seal(append(bytes.Repeat([]byte(" "), fleet.MaxEvent), body...), time.Now())
+		},
 		"another secret": func(body []byte) []byte { return foreign.Seal(body, time.Now()) },
 		"old":            func(body []byte) []byte { return own.Seal(body, time.Now().Add(-sealed.MaxSkew-time.Second)) },
 		"of the future":  func(body []byte) []byte { return own.Seal(body, time.Now().Add(sealed.MaxSkew+time.Second)) },

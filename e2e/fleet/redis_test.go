@@ -35,7 +35,7 @@ const (
 )
 
 // storeUser is what the user of Caddys may do: no more than docs/fleets.md says.
-const storeUser = "~htpasswd:* &htpasswd:* -@all +hello +ping +eval +evalsha +time +hget +hset +hdel +hlen +hgetall +hmget +del +pexpire +publish +subscribe +unsubscribe +cluster|slots"
+const storeUser = "~htpasswd:* &htpasswd:* -@all +hello +ping +eval +evalsha +time +hget +hset +hdel +hlen +hgetall +hmget +hstrlen +del +pexpire +publish +subscribe +unsubscribe +cluster|slots"
 
 // startRedis starts Redis with further lines of its configuration.
 func startRedis(t testing.TB, extra ...string) *redis {
@@ -117,7 +117,7 @@ func (r *redis) commands() int {
 			continue
 		}
 		switch name {
-		case "ping", "hello", "auth", "client|setinfo", "client|setname", "hget", "hmget", "info", "subscribe", "config|get":
+		case "ping", "hello", "auth", "client|setinfo", "client|setname", "hget", "hmget", "hstrlen", "info", "subscribe", "config|get":
 			continue
 		}
 		count, _, _ := strings.Cut(values, ",")
