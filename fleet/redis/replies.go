@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -62,7 +63,8 @@ func (c *checkedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// replies follows a sequence of replies in version 2 of the protocol.
+// replies follows a sequence of replies, in version 2 of the protocol, or in version 3, which
+// the client uses for Sentinels.
 type replies struct {
 	line []byte // the beginning of a line
 	skip int    // bytes of a text that are still to come
@@ -100,23 +102,31 @@ func (r *replies) check(b []byte) error {
 
 // begin reads the line that begins a reply, or an element of one.
 func (r *replies) begin(line []byte) error {
-	switch line[0] {
-	case '+', '-', ':':
+	const values, texts, arrays, maps, attributes = "+-:_#,(", "$=!", "*~>", "%|", "|"
+	is := func(types string) bool { return strings.IndexByte(types, line[0]) >= 0 }
+	if is(values) {
 		r.ended()
 		return nil
-	case '$', '*':
-	default:
+	}
+	if !is(texts + arrays + maps) {
 		return fmt.Errorf("%w: the type %q", errReply, line[0])
 	}
 	n, err := strconv.Atoi(string(bytes.TrimRight(line[1:], "\r\n")))
-	switch {
-	case err != nil || n < -1:
+	if err != nil || n < -1 {
 		return fmt.Errorf("%w: a size that is no number", errReply)
-	case n == -1 || line[0] == '*' && n == 0:
+	}
+	if is(attributes) && len(r.open) > 0 {
+		r.open[len(r.open)-1]++ // it comes before an element, and is none
+	}
+	switch {
+	case n == -1 || n == 0 && !is(texts):
 		r.ended()
-	case line[0] == '$' && n <= maxBulk:
+	case is(texts) && n <= maxBulk:
 		r.skip = n + len("\r\n")
-	case line[0] == '*' && n <= maxElements && len(r.open) < maxDepth:
+	case is(arrays+maps) && n <= maxElements && len(r.open) < maxDepth:
+		if is(maps) {
+			n *= 2
+		}
 		r.open = append(r.open, n)
 	default:
 		return fmt.Errorf("%w: it is too large", errReply)

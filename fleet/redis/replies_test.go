@@ -33,7 +33,12 @@ func TestReplies(t *testing.T) {
 		{"$-2\r\n", false},
 		{"$\r\n", false},
 		{"\r\n", false},
-		{"%1\r\n", false}, // version 3
+		{strings.Repeat("%1\r\n+a\r\n*2\r\n|1\r\n+b\r\n#t\r\n_\r\n~1\r\n,1.5\r\n>1\r\n=5\r\ntxt:x\r\n|0\r\n!1\r\ne\r\n", 2*maxDepth), true},
+		{"%9223372036854775807\r\n", false},
+		{strings.Repeat("%1\r\n+a\r\n", maxDepth+1), false},
+		{strings.Repeat("|1\r\n+a\r\n", maxDepth+1), false},
+		{"?1\r\n", false},
+		{"$?\r\n", false},
 		{"-" + strings.Repeat("x", maxLine), false},
 	} {
 		for size := 1; size <= len(test.replies); size += 1 + size/8 {
@@ -75,8 +80,8 @@ func TestHostileServer(t *testing.T) {
 	}
 }
 
-// listen starts a server that sends a reply to each connection as soon as it says something,
-// and returns its address.
+// listen starts a server that answers a reply to commands, and an error to those that begin a
+// connection, and returns its address.
 func listen(t *testing.T, reply string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -91,7 +96,12 @@ func listen(t *testing.T, reply string) string {
 			go func() {
 				defer conn.Close() //nolint:errcheck // a test
 				for lines := bufio.NewScanner(conn); lines.Scan(); {
-					_, _ = conn.Write([]byte(reply))
+					switch strings.ToLower(lines.Text()) {
+					case "hello":
+						_, _ = conn.Write([]byte("-ERR unknown command\r\n"))
+					case "evalsha", "hstrlen", "subscribe", "cluster", "sentinel":
+						_, _ = conn.Write([]byte(reply))
+					}
 				}
 			}()
 		}
