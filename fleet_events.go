@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed10b5b978/caddy-htpasswd/fleet"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sealed"
 )
@@ -135,7 +136,10 @@ func (f *fleetState) connected() {
 // receive handles an event, which anybody can have sent who can use the store.
 func (f *fleetState) receive(data []byte) {
 	now := f.reach.now()
-	body, at, err := f.events.Open(data, now)
+	body, at, err := []byte(nil), time.Time{}, error(sealed.ErrForged)
+	if len(data) <= fleet.MaxEvent { // servers send no larger one
+		body, at, err = f.events.Open(data, now)
+	}
 	if err != nil {
 		f.refused(err, now)
 		return

@@ -175,9 +175,12 @@ func TestFleetForgedEvents(t *testing.T) {
 		return m.logs.FilterMessageSnippet("fleet").Len()
 	}
 	for name, make := range map[string]func(body []byte) []byte{
-		"no event":       func([]byte) []byte { return []byte("hello") },
-		"not sealed":     func(body []byte) []byte { return body },
-		"damaged":        func(body []byte) []byte { e := own.Seal(body, time.Now()); e[len(e)-1] ^= 1; return e },
+		"no event":   func([]byte) []byte { return []byte("hello") },
+		"not sealed": func(body []byte) []byte { return body },
+		"damaged":    func(body []byte) []byte { e := own.Seal(body, time.Now()); e[len(e)-1] ^= 1; return e },
+		"too large": func(body []byte) []byte {
+			return own.Seal(append(bytes.Repeat([]byte(" "), fleet.MaxEvent), body...), time.Now())
+		},
 		"another secret": func(body []byte) []byte { return foreign.Seal(body, time.Now()) },
 		"old":            func(body []byte) []byte { return own.Seal(body, time.Now().Add(-sealed.MaxSkew-time.Second)) },
 		"of the future":  func(body []byte) []byte { return own.Seal(body, time.Now().Add(sealed.MaxSkew+time.Second)) },
@@ -301,6 +304,33 @@ func TestFleetForget(t *testing.T) {
 	refuse("192.0.2.1", "alice", false)
 	members = []*member{a, b, c}
 	refuse("192.0.2.1", "alice", true)
+}
+
+// TestFleetForgetsWhatIsUnsent clears failed logins that the store, which is down, was not
+// told of: they do not come back with the store.
+func TestFleetForgetsWhatIsUnsent(t *testing.T) {
+	store := storeNamed(t)
+	m := newMember(t, fleetSettings(2))
+	connected(t, m)
+	store.setFault("", storetest.Refuses)
+	for i := range 4 {
+		m.login("192.0.2.1", "alice", fmt.Sprint("wrong", i)) // the first one finds out
+		m.login("192.0.2.2", "alice", fmt.Sprint("wrong", i))
+	}
+	if m.app.fleet.client.Status().Unsent == 0 {
+		t.Fatal("nothing was kept for the store")
+	}
+	w := httptest.NewRecorder()
+	must(t, (&adminAPI{m.shared}).clear(w, httptest.NewRequest(http.MethodDelete, "/htpasswd/throttle", nil)))
+	if w.Code != http.StatusInternalServerError {
+		t.Errorf("got status %d, want 500", w.Code)
+	}
+	if n := m.app.fleet.client.Status().Unsent; n != 0 {
+		t.Errorf("got %d failed logins to send, want none", n)
+	}
+	store.setFault("", storetest.Works)
+	eventually(t, "the store works again", func() bool { return m.app.fleet.state().Connected })
+	m.expect("192.0.2.2", "alice", "another", loginWrong)
 }
 
 // TestFleetForgetsOnlyWhatIsOlder delays an event: failed logins after it stay.

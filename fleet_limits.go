@@ -112,6 +112,7 @@ const removedAtOnce = 1000
 // for all failed logins.
 func (f *fleetState) forget(ctx context.Context, base *forgotten, cleared []scopedKey) error {
 	settings, now := f.guard.settings(), f.reach.now()
+	f.client.Forget(countersOf(settings, cleared), now) // otherwise they would come back with the store
 	return f.do(ctx, func(ctx context.Context, store fleet.Store) error {
 		if base == nil {
 			var sets []fleet.Set
@@ -137,6 +138,17 @@ func (f *fleetState) forget(ctx context.Context, base *forgotten, cleared []scop
 	})
 }
 
+// countersOf yields the counters of keys in the store.
+func countersOf(settings *settings, keys []scopedKey) iter.Seq[fleet.Counter] {
+	return func(yield func(fleet.Counter) bool) {
+		for _, k := range keys {
+			if !yield(fleet.Counter{Set: k.scope.set(settings.limits[k.scope]), Key: k.key}) {
+				return
+			}
+		}
+	}
+}
+
 // counters returns the keys to remove from the store: those that were cleared here, and
 // the base keys, which other servers may have counted.
 func (f *forgotten) counters(cleared []scopedKey) []scopedKey {
@@ -157,11 +169,7 @@ func (f *forgotten) counters(cleared []scopedKey) []scopedKey {
 
 func removeCounters(ctx context.Context, store fleet.Store, settings *settings, keys []scopedKey) error {
 	for some := range slices.Chunk(keys, removedAtOnce) {
-		counters := make([]fleet.Counter, len(some))
-		for i, k := range some {
-			counters[i] = fleet.Counter{Set: k.scope.set(settings.limits[k.scope]), Key: k.key}
-		}
-		if err := store.Remove(ctx, counters); err != nil {
+		if err := store.Remove(ctx, slices.Collect(countersOf(settings, some))); err != nil {
 			return err
 		}
 	}
@@ -190,20 +198,25 @@ func (f *fleetState) receiveForget(e *forgetEvent, at time.Time) {
 	if !e.All {
 		keys = e.keys(f.guard)
 	}
-	var derived []scopedKey
+	var all, derived []scopedKey
 	for s, key := range keys {
 		isExceeded := s == scopeLogin && f.guard.exceededFor(s, key) > 0
-		if f.guard.failures[s].ForgetBefore(key, at) && s == scopeLogin {
+		if !f.guard.failures[s].ForgetBefore(key, at) {
+			continue
+		}
+		all = append(all, scopedKey{s, key, isExceeded})
+		if s == scopeLogin {
 			derived = append(derived, scopedKey{s, key, isExceeded})
 		}
 	}
+	settings := f.guard.settings()
+	f.client.Forget(countersOf(settings, all), at)
 	if len(derived) == 0 || e.All || len(e.Logins) > 0 {
 		return
 	}
 	for event := range (&forgotten{Logins: exceededLogins(derived)}).events(at) {
 		f.publish(&fleetEvent{Forget: event})
 	}
-	settings := f.guard.settings()
 	go func() { // events must not wait for the store
 		_ = f.do(context.Background(), func(ctx context.Context, store fleet.Store) error {
 			return removeCounters(ctx, store, settings, derived)

@@ -29,7 +29,10 @@ func (r *fleetRemote) Revision(ctx context.Context) (revision mirror.Revision, e
 		revision = mirror.Revision(found)
 		return err
 	})
-	return revision, err
+	if err == nil && len(revision) > fleet.MaxRevision {
+		err = fleet.ErrTooLarge
+	}
+	return revision, unusable(err)
 }
 
 // Load implements mirror.Remote.
@@ -40,9 +43,17 @@ func (r *fleetRemote) Load(ctx context.Context) (mirror.Copy, error) {
 		return err
 	})
 	if err != nil {
-		return mirror.Copy{}, err
+		return mirror.Copy{}, unusable(err)
 	}
 	return r.open(text)
+}
+
+// unusable returns the error for a text that no server has written.
+func unusable(err error) error {
+	if errors.Is(err, fleet.ErrTooLarge) {
+		return fmt.Errorf("%w: it is %w; find out who else can write to the store, and delete it there: a server writes back the newest version", mirror.ErrInvalid, err)
+	}
+	return err
 }
 
 // open opens a sealed text.

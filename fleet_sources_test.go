@@ -205,6 +205,8 @@ func TestFleetFileForged(t *testing.T) {
 		{"sealed for another file", forged(keys(filesSecret), "other"), "find out who else can write to the store"},
 		{"not sealed", &fleet.Text{Revision: late.Revision, Data: []byte(plainLine("mallory"))}, "cannot use the version in the store"},
 		{"an older version that claims to be new", &late, "it is of another version than the store says"},
+		{"too large", &fleet.Text{Revision: late.Revision, Data: make([]byte, fleet.MaxText+1)}, "it is larger than any text that servers write"},
+		{"a revision that is too large", &fleet.Text{Revision: strings.Repeat("9", fleet.MaxRevision+1)}, "it is larger than any text that servers write"},
 	} {
 		before := len(s.log())
 		filesStore.Load().SetText("staff", test.text)

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -90,7 +91,10 @@ type marked struct {
 }
 
 // asMarked makes a server the part of a fleet.
-func asMarked(h *flooded) marked { return marked{h, useKeyer(h.guard, keyerOf(1))} }
+func asMarked(h *flooded) marked {
+	synctest.Wait() // a worker that has just ended has read the settings
+	return marked{h, useKeyer(h.guard, keyerOf(1))}
+}
 
 // mark adds the mark of a client that another server has recognized.
 func (m *marked) mark(ip, user string) {
@@ -188,6 +192,7 @@ func TestMarksOfNobody(t *testing.T) {
 		m.mark("", "alice")
 		h.expect("", "alice", "secret1", loginThrottled)
 		m.mark(home, "alice")
+		synctest.Wait()
 		useKeyer(h.guard, keyerOf(2)) // the mark is that of another secret
 		for i := range 6 {
 			h.login(fmt.Sprint("192.0.2.", i), "alice", fmt.Sprint("more", i))

@@ -91,11 +91,14 @@ type Store interface {
 	Subscribe(ctx context.Context, s Subscriber)
 
 	// Revision returns the revision of the text with a name, without reading the text.
-	// The error is fs.ErrNotExist if the store has no such text. Names consist of ASCII
-	// letters, digits, '.', '_' and '-'.
+	// The error is fs.ErrNotExist if the store has no such text, and ErrTooLarge for a
+	// revision that is larger than MaxRevision. Names consist of ASCII letters, digits, '.',
+	// '_' and '-'.
 	Revision(ctx context.Context, name string) (string, error)
 
-	// Load returns the text with a name, or fs.ErrNotExist.
+	// Load returns the text with a name, or fs.ErrNotExist. The error is ErrTooLarge if it is
+	// larger than MaxText. Servers never write such a text, but somebody else who can use
+	// the store could fill their memory with it, so it is not read.
 	Load(ctx context.Context, name string) (Text, error)
 
 	// Replace sets a text, if the revision of the present one is old. old is "" for
@@ -141,8 +144,8 @@ type Count struct {
 
 // Text is one version of a text. The store does not look into it.
 type Text struct {
-	Revision string // at most 200 ASCII characters, without whitespace
-	Data     []byte
+	Revision string // at most MaxRevision ASCII characters, without whitespace
+	Data     []byte // at most MaxText bytes
 }
 
 // Subscriber receives events.
@@ -157,8 +160,16 @@ type Subscriber struct {
 	Disconnected func(err error)
 }
 
-// MaxEvent is the largest event in bytes.
-const MaxEvent = 16 << 10
+// The largest sizes in bytes.
+const (
+	MaxEvent    = 16 << 10
+	MaxRevision = 200
+	MaxText     = 4<<20 + 4<<10 // of a sealed text of 4 MiB
+)
 
 // ErrConflict is returned by Replace if the text has another revision.
 var ErrConflict = errors.New("the text was changed by another server at the same time")
+
+// ErrTooLarge is returned by Revision and Load for a text that is larger than servers write
+// it.
+var ErrTooLarge = errors.New("larger than any text that servers write")

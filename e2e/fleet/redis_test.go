@@ -126,7 +126,7 @@ func (r *redis) commands() int {
 			continue
 		}
 		switch name {
-		case "ping", "hello", "auth", "client|setinfo", "client|setname", "hget", "hmget", "info", "subscribe", "config|get":
+		case "ping", "hello", "auth", "client|setinfo", "client|setname", "hget", "hmget", "hstrlen", "info", "subscribe", "config|get":
 			continue
 		}
 		count, _, _ := strings.Cut(values, ",")

@@ -6,7 +6,7 @@
 //
 // The user in Redis needs no more than this (with the default prefix):
 //
-//	user caddy on >PASSWORD resetchannels ~htpasswd:* &htpasswd:* -@all +hello +ping +select +evalsha +eval +time +hget +hset +hdel +hlen +hgetall +hmget +pexpire +del +publish +subscribe +cluster|slots +asking
+//	user caddy on >PASSWORD resetchannels ~htpasswd:* &htpasswd:* -@all +hello +ping +select +evalsha +eval +time +hget +hset +hdel +hlen +hgetall +hmget +hstrlen +pexpire +del +publish +subscribe +cluster|slots +asking
 //
 // +select is only for a database other than 0, and +cluster|slots and +asking are only
 // for a cluster. For Sentinel, the user of the Sentinels needs:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ import (
 
 // permissions are those in the documentation of the package, which are enough.
 const (
-	permissions         = "resetchannels ~htpasswd:* &htpasswd:* -@all +hello +ping +select +evalsha +eval +time +hget +hset +hdel +hlen +hgetall +hmget +pexpire +del +publish +subscribe +cluster|slots +asking"
+	permissions         = "resetchannels ~htpasswd:* &htpasswd:* -@all +hello +ping +select +evalsha +eval +time +hget +hset +hdel +hlen +hgetall +hmget +hstrlen +pexpire +del +publish +subscribe +cluster|slots +asking"
 	sentinelPermissions = "-@all +hello +ping +sentinel|get-master-addr-by-name +sentinel|sentinels +subscribe &*"
 )
 
@@ -363,5 +364,66 @@ func TestSubscription(t *testing.T) {
 		default:
 			return false
 		}
+	})
+}
+
+// TestDamagedTexts has texts that no server writes, but anybody can who can use Redis.
+func TestDamagedTexts(t *testing.T) {
+	t.Parallel()
+	r := testkit.StartRedis(t)
+	s := open(t, Engine{Addresses: []string{r.Address()}})
+	defer s.Close()
+	ctx := t.Context()
+	set := func(name, revision, data string) {
+		r.Command("eval", "redis.call('HSET', KEYS[1], 'revision', "+revision+", 'data', "+data+")", "1", s.text(name))
+	}
+	t.Run("a text of 60 MB is not read", func(t *testing.T) {
+		set("large", "'1'", "string.rep('x', 60000000)")
+		if revision, err := s.Revision(ctx, "large"); err != nil || revision != "1" {
+			t.Errorf("Revision: %q and %v, want 1", revision, err)
+		}
+		if _, err := s.Load(ctx, "large"); !errors.Is(err, fleet.ErrTooLarge) {
+			t.Errorf("Load: %v, want ErrTooLarge", err)
+		}
+	})
+	t.Run("a revision of 60 MB is not read", func(t *testing.T) {
+		set("revision", "string.rep('1', 60000000)", "'x'")
+		if _, err := s.Revision(ctx, "revision"); !errors.Is(err, fleet.ErrTooLarge) {
+			t.Errorf("Revision: %v, want ErrTooLarge", err)
+		}
+		if _, err := s.Load(ctx, "revision"); !errors.Is(err, fleet.ErrTooLarge) {
+			t.Errorf("Load: %v, want ErrTooLarge", err)
+		}
+	})
+	if n := r.Command("info", "commandstats"); strings.Contains(n, "cmdstat_hmget") {
+		t.Error("a text was read")
+	}
+	t.Run("the largest text", func(t *testing.T) {
+		set("largest", fmt.Sprintf("string.rep('1', %d)", fleet.MaxRevision), fmt.Sprintf("string.rep('x', %d)", fleet.MaxText))
+		if text, err := s.Load(ctx, "largest"); err != nil || len(text.Data) != fleet.MaxText || len(text.Revision) != fleet.MaxRevision {
+			t.Errorf("Load: %d bytes and %v, want %d", len(text.Data), err, fleet.MaxText)
+		}
+	})
+	t.Run("a revision without data is a damaged text, and not none", func(t *testing.T) {
+		set("damaged", "'1'", "'x'")
+		r.Command("hdel", s.text("damaged"), "data")
+		text, err := s.Load(ctx, "damaged")
+		if err != nil || text.Revision != "1" || len(text.Data) != 0 {
+			t.Errorf("Load: %+v and %v, want revision 1", text, err)
+		}
+		testkit.Must(t, s.Replace(ctx, "damaged", "1", fleet.Text{Revision: "2"}))
+	})
+	t.Run("data without a revision are none", func(t *testing.T) {
+		set("none", "'1'", "'x'")
+		r.Command("hdel", s.text("none"), "revision")
+		for what, call := range map[string]func() error{
+			"Revision": func() error { _, err := s.Revision(ctx, "none"); return err },
+			"Load":     func() error { _, err := s.Load(ctx, "none"); return err },
+		} {
+			if err := call(); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %v, want fs.ErrNotExist", what, err)
+			}
+		}
+		testkit.Must(t, s.Replace(ctx, "none", "", fleet.Text{Revision: "1"}))
 	})
 }

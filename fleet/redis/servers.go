@@ -49,7 +49,7 @@ func connect(s settings) servers {
 		return single{goredis.NewFailoverClient(&goredis.FailoverOptions{
 			MasterName: s.sentinel, SentinelAddrs: s.addresses,
 			SentinelUsername: s.sentinelUsername, SentinelPassword: s.sentinelPassword,
-			Username: s.username, Password: s.password, DB: s.database, TLSConfig: s.tls,
+			Username: s.username, Password: s.password, DB: s.database, TLSConfig: s.tls, Dialer: dialer(s),
 			Protocol: resp, MaxRetries: -1, ContextTimeoutEnabled: true,
 			DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
 			PoolSize: poolSize, PipelinePoolSize: -1, ConnMaxIdleTime: maxIdle, DisableIdentity: true,
@@ -57,7 +57,7 @@ func connect(s settings) servers {
 	case s.cluster:
 		return cluster{goredis.NewClusterClient(&goredis.ClusterOptions{
 			Addrs:    s.addresses,
-			Username: s.username, Password: s.password, TLSConfig: s.tls,
+			Username: s.username, Password: s.password, TLSConfig: s.tls, Dialer: dialer(s),
 			Protocol: resp, MaxRetries: -1, MaxRedirects: -1, ContextTimeoutEnabled: true,
 			DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
 			PoolSize: poolSize, PipelinePoolSize: -1, ConnMaxIdleTime: maxIdle, DisableIdentity: true,
@@ -66,7 +66,7 @@ func connect(s settings) servers {
 	}
 	return single{goredis.NewClient(&goredis.Options{
 		Addr:     s.addresses[0],
-		Username: s.username, Password: s.password, DB: s.database, TLSConfig: s.tls,
+		Username: s.username, Password: s.password, DB: s.database, TLSConfig: s.tls, Dialer: dialer(s),
 		Protocol: resp, MaxRetries: -1, ContextTimeoutEnabled: true,
 		DialTimeout: dialTimeout, DialerRetries: 1, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
 		PoolSize: poolSize, PipelinePoolSize: -1, ConnMaxIdleTime: maxIdle, DisableIdentity: true,

@@ -48,8 +48,14 @@ func do[T any](ctx context.Context, s *store, call func(context.Context) (T, err
 		defer func() { <-s.calls }()
 		limited, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		value, err := call(limited)
-		results <- result{value, err}
+		var r result
+		defer func() {
+			if p := recover(); p != nil { // of the client, which reads what the server sends
+				r.err = fmt.Errorf("the client of Redis panicked: %v", p)
+			}
+			results <- r
+		}()
+		r.value, r.err = call(limited)
 	}()
 	select {
 	case r := <-results:

@@ -27,6 +27,9 @@ func (s *store) text(name string) string { return s.prefix + "file:" + name }
 func (s *store) Revision(ctx context.Context, name string) (string, error) {
 	key := s.text(name)
 	return do(ctx, s, func(ctx context.Context) (string, error) {
+		if err := s.checkSizes(ctx, key, sizes{"revision": fleet.MaxRevision}); err != nil {
+			return "", err
+		}
 		c := &command{key: key, args: []any{"hget", key, "revision"}}
 		if err := s.run(ctx, []*command{c}); err != nil {
 			return "", err
@@ -43,6 +46,9 @@ func (s *store) Revision(ctx context.Context, name string) (string, error) {
 func (s *store) Load(ctx context.Context, name string) (fleet.Text, error) {
 	key := s.text(name)
 	return do(ctx, s, func(ctx context.Context) (fleet.Text, error) {
+		if err := s.checkSizes(ctx, key, sizes{"revision": fleet.MaxRevision, "data": fleet.MaxText}); err != nil {
+			return fleet.Text{}, err
+		}
 		c := &command{key: key, args: []any{"hmget", key, "revision", "data"}}
 		if err := s.run(ctx, []*command{c}); err != nil {
 			return fleet.Text{}, err
@@ -52,12 +58,33 @@ func (s *store) Load(ctx context.Context, name string) (fleet.Text, error) {
 			return fleet.Text{}, errors.New("unexpected answer from Redis: expected a revision and a text")
 		}
 		revision, isText := values[0].(string)
-		data, hasData := values[1].(string)
-		if !isText || !hasData {
+		if !isText {
 			return fleet.Text{}, fs.ErrNotExist
 		}
+		data, _ := values[1].(string) // without a value, the text is damaged, and Replace needs its revision
 		return fleet.Text{Revision: revision, Data: []byte(data)}, nil
 	})
+}
+
+// sizes are the largest sizes of fields in bytes.
+type sizes map[string]int64
+
+// checkSizes returns fleet.ErrTooLarge if a field is larger than servers write it. The client
+// would read all of it into memory.
+func (s *store) checkSizes(ctx context.Context, key string, most sizes) error {
+	var commands []*command
+	for field := range most {
+		commands = append(commands, &command{key: key, args: []any{"hstrlen", key, field}})
+	}
+	if err := s.run(ctx, commands); err != nil {
+		return err
+	}
+	for _, c := range commands {
+		if size, err := c.reply.Int64(); err != nil || size > most[c.args[2].(string)] {
+			return errors.Join(fleet.ErrTooLarge, err)
+		}
+	}
+	return nil
 }
 
 // Replace implements fleet.Store.

@@ -242,6 +242,9 @@ func (c *Conn) Load(ctx context.Context, name string) (text fleet.Text, err erro
 		if !ok {
 			return fs.ErrNotExist
 		}
+		if len(found.Revision) > fleet.MaxRevision || len(found.Data) > fleet.MaxText {
+			return fleet.ErrTooLarge
+		}
 		text = fleet.Text{Revision: found.Revision, Data: slices.Clone(found.Data)}
 		return nil
 	})

@@ -12,8 +12,8 @@ import (
 
 // Do calls f with the store, waits for its end, and returns its error. Each call that f
 // makes has at most 10 seconds, and its error tells whether the store works; other errors
-// of f do not matter here. fs.ErrNotExist and fleet.ErrConflict do not mean that the store
-// is down, nor does the end of ctx by its cancellation.
+// of f do not matter here. fs.ErrNotExist, fleet.ErrConflict and fleet.ErrTooLarge do not mean
+// that the store is down, nor does the end of ctx by its cancellation.
 //
 // While the store is down, the error is ErrDown, with the reason, without a call of f.
 // Do works before Start, too. It is for calls of administrators and of mirrors.
@@ -49,7 +49,7 @@ func (o observed) call(ctx context.Context, call func(context.Context) error) er
 	err := safely(func() error { return call(ctx) })
 	o.c.config.Durations.Observe(time.Since(begin).Seconds())
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fleet.ErrConflict):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fleet.ErrConflict), errors.Is(err, fleet.ErrTooLarge):
 		o.c.end(o.period, nil)
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		o.c.mu.Lock()

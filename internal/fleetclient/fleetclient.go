@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -162,6 +163,21 @@ func (c *Client) beginAdd(counters []fleet.Counter) (period uint64, isReady bool
 	}
 	c.group.Add(1)
 	return c.period, true
+}
+
+// Forget drops the failed logins of counters that were kept because the store was down, and
+// that began before a time: they were cleared.
+func (c *Client) Forget(counters iter.Seq[fleet.Counter], before time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.kept) == 0 {
+		return
+	}
+	for counter := range counters {
+		if f, isKept := c.kept[counter]; isKept && f.first.Before(before) {
+			delete(c.kept, counter)
+		}
+	}
 }
 
 // add calls Store.Add. It does not wait for a store that ignores the context.

@@ -136,6 +136,8 @@ func (m *Mirror) look(ctx context.Context) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return m.foundNone(ctx, own)
+	case errors.Is(err, ErrInvalid):
+		return &problem{problemInvalid, err}
 	case err != nil:
 		return m.failed(err)
 	case own.hasText && found == own.copy.Revision:
@@ -195,7 +197,7 @@ func (m *Mirror) restore(ctx context.Context, own state, lost Revision) error {
 	restored, err := m.c.Remote.Restore(ctx, lost, own.copy)
 	switch {
 	case errors.Is(err, ErrConflict): // another server has done so
-		m.Wake()
+		m.lookAgain()
 		return nil
 	case errors.Is(err, ErrCannotRestore) && lost == "":
 		return &problem{problemLost, errors.New("it was deleted; put it back, or to begin with an empty file, delete the local copy " + m.c.Path + " and restart the server")}
@@ -221,11 +223,17 @@ func (m *Mirror) renew(ctx context.Context, own state) {
 	case err == nil:
 		m.use(next)
 	case errors.Is(err, ErrConflict): // another server has done so
-		m.Wake()
+		m.lookAgain()
 	default:
 		m.c.Logger().Debug("cannot write shared file again; trying again later", zap.String("file", m.c.Name), zap.Error(err))
 	}
 }
+
+// conflictPause is the time until the store is looked at again after a conflict. A store
+// that contradicts itself must not cause calls without end.
+const conflictPause = time.Second
+
+func (m *Mirror) lookAgain() { time.AfterFunc(conflictPause, m.Wake) }
 
 // confirm records that the copy is the newest version.
 func (m *Mirror) confirm() {

@@ -31,7 +31,8 @@ import (
 // Remote is where the text is. A Mirror makes one call at a time.
 type Remote interface {
 	// Revision returns the revision that Load would return. It is cheap. The error is
-	// fs.ErrNotExist if nobody has written the text yet, or it was deleted.
+	// fs.ErrNotExist if nobody has written the text yet, or it was deleted, and ErrInvalid for
+	// a text that cannot be used.
 	Revision(ctx context.Context) (Revision, error)
 	// Load returns the text, after all checks. If it cannot be used, so that only another
 	// revision helps, the error is ErrInvalid.

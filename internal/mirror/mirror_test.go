@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -572,4 +573,52 @@ func TestSave(t *testing.T) {
 		v.end()
 		ended.Save(t.Context()) // nor after Close
 	})
+}
+
+// contradictory is a remote that has another revision than Restore and Replace find.
+type contradictory struct {
+	*remote
+	calls atomic.Int64
+}
+
+func (c *contradictory) Revision(ctx context.Context) (Revision, error) {
+	c.calls.Add(1)
+	return c.remote.Revision(ctx)
+}
+
+func (c *contradictory) Restore(context.Context, Revision, Copy) (Copy, error) {
+	return Copy{}, ErrConflict
+}
+
+func (c *contradictory) Replace(context.Context, *Copy, string) (Copy, error) {
+	return Copy{}, ErrConflict
+}
+
+// TestConflictsWithoutEnd tests that a store which reports a conflict each time is not called
+// without a pause.
+func TestConflictsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	for name, present := range map[string]*Copy{"lost": nil, "due": {Text: "new", Revision: "00000009", Version: 9, IsDue: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := new(store)
+				first := newCopy(1, "old")
+				s.set(&first)
+				v := newServer(t, s)
+				remote := &contradictory{remote: v.remote}
+				v.c.Remote = remote
+				v.make()
+				v.begin()
+				pass(time.Second)
+				s.set(present)
+				remote.calls.Store(0)
+				pass(30 * time.Second)
+				if n := remote.calls.Load(); n < 5 || n > 60 {
+					t.Errorf("%d calls within 30 seconds, want about one per second", n)
+				}
+				v.end()
+			})
+		})
+	}
 }
