@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -113,17 +114,25 @@ func provision(t testing.TB, h *Handler) *Handler {
 }
 
 // BenchmarkLogin measures a request with a cached password, from ServeHTTP to the next
-// handler: with one file, and with the files of a pattern.
+// handler: with one file, with the files of a pattern, and with one file and the keys of a
+// fleet.
 func BenchmarkLogin(b *testing.B) {
-	for _, source := range []string{"users", "*.u"} {
-		b.Run(source, func(b *testing.B) {
+	for _, test := range []struct {
+		name, source string
+		keyer        *keyer
+	}{{"users", "users", nil}, {"*.u", "*.u", nil}, {"fleet", "users", keyerOf(1)}} {
+		b.Run(test.name, func(b *testing.B) {
 			dir := b.TempDir()
 			for _, name := range []string{"users", "a.u", "b.u"} {
 				if err := os.WriteFile(filepath.Join(dir, name), []byte("alice:"+shaSecret1+"\n"), 0o600); err != nil {
 					b.Fatal(err)
 				}
 			}
-			h := provision(b, &Handler{Files: []string{filepath.Join(dir, source)}})
+			shared := newShared(time.Now)
+			settings := *shared.active.get()
+			settings.keyer, settings.recognized = test.keyer, func(uint64) {}
+			shared.active.start(&settings)
+			h := provision(b, &Handler{Files: []string{filepath.Join(dir, test.source)}, shared: shared})
 			w, next := httptest.NewRecorder(), new(nextHandler)
 			r := handlerRequest(true, http.Header{})
 			header := []string{basic("alice", "secret1")}
