@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -113,19 +114,36 @@ func provision(t testing.TB, h *Handler) *Handler {
 }
 
 // BenchmarkLogin measures a request with a cached password, from ServeHTTP to the next
-// handler: with one file, and with the files of a pattern.
+// handler: with one file, with the files of a pattern, and from a client with an address,
+// without a fleet and with the keys of one.
 func BenchmarkLogin(b *testing.B) {
-	for _, source := range []string{"users", "*.u"} {
-		b.Run(source, func(b *testing.B) {
+	for _, test := range []struct {
+		name, source, ip string
+		keyer            *keyer
+	}{
+		{"users", "users", "", nil},
+		{"*.u", "*.u", "", nil},
+		{"client", "users", "192.0.2.123", nil},
+		{"fleet", "users", "192.0.2.123", keyerOf(1)},
+	} {
+		b.Run(test.name, func(b *testing.B) {
 			dir := b.TempDir()
 			for _, name := range []string{"users", "a.u", "b.u"} {
 				if err := os.WriteFile(filepath.Join(dir, name), []byte("alice:"+shaSecret1+"\n"), 0o600); err != nil {
 					b.Fatal(err)
 				}
 			}
-			h := provision(b, &Handler{Files: []string{filepath.Join(dir, source)}})
-			w, next := httptest.NewRecorder(), new(nextHandler)
+			h := &Handler{Files: []string{filepath.Join(dir, test.source)}}
 			r := handlerRequest(true, http.Header{})
+			if test.ip != "" {
+				h.shared = newShared(time.Now)
+				settings := *h.shared.active.get()
+				settings.keyer, settings.recognized = test.keyer, func(uint64) {}
+				h.shared.active.start(&settings)
+				caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, test.ip)
+			}
+			provision(b, h)
+			w, next := httptest.NewRecorder(), new(nextHandler)
 			header := []string{basic("alice", "secret1")}
 			for b.Loop() {
 				r.Header["Authorization"] = header

@@ -64,9 +64,11 @@ func newGuard(settings func() *settings, now func() time.Time) *guard {
 type limitKeys [scopeCount]uint64
 
 // keyer returns the keyer of the active settings.
-func (g *guard) keyer() *keyer {
-	if shared := g.settings().keyer; shared != nil {
-		return shared
+func (g *guard) keyer() *keyer { return g.keyerOf(g.settings()) }
+
+func (g *guard) keyerOf(s *settings) *keyer {
+	if s.keyer != nil {
+		return s.keyer
 	}
 	return g.local
 }
@@ -103,11 +105,15 @@ func (k *limitKeys) applies(s scope, isRecognized bool, limits *[scopeCount]rate
 // wait returns for how long the limits are exceeded, the longest time of all limits, or
 // 0 if none is exceeded. guesses is the number of open guesses, each of which may still
 // become a failed login.
-func (g *guard) wait(keys *limitKeys, isRecognized bool, guesses int) (wait time.Duration) {
-	settings := g.settings()
+func (g *guard) wait(keys *limitKeys, isRecognized bool, guesses int) time.Duration {
+	return g.waitBy(&g.settings().limits, keys, isRecognized, guesses)
+}
+
+// waitBy is wait with limits that were loaded before.
+func (g *guard) waitBy(limits *[scopeCount]ratelimit.Limit, keys *limitKeys, isRecognized bool, guesses int) (wait time.Duration) {
 	for s := range scopeCount {
-		limit := settings.limits[s]
-		if limit.Max == 0 || !keys.applies(s, isRecognized, &settings.limits) {
+		limit := limits[s]
+		if limit.Max == 0 || !keys.applies(s, isRecognized, limits) {
 			continue
 		}
 		if g.failures[s].Peek(keys[s])+guesses < limit.Max {

@@ -103,12 +103,13 @@ func (h *Handler) checkEntry(ctx context.Context, from origin, c *credentials, p
 		h.logFailure(from, c.user, v)
 		return v, nil
 	}
-	keyer := h.guard.keyer()
+	settings := h.guard.settings()
+	keyer := h.guard.keyerOf(settings)
 	client := keyer.client(from.ip)
 	for round := range maxRounds {
 		a := attempt{credentials: c, from: from, keyer: keyer}
 		h.begin(&a, client)
-		v, err := h.checkNow(&a)
+		v, err := h.checkNow(&a, settings)
 		*passed = a.lookup
 		if round == 0 && from.devices != nil {
 			h.countRecognized(&a)
@@ -155,9 +156,9 @@ func (h *Handler) isCurrent(a *attempt) bool {
 
 // checkNow decides an attempt without a hash if possible: if a limit is exceeded, or if
 // the password is cached or known to be wrong. Otherwise the result is unchecked, and a
-// guess may stay open.
-func (h *Handler) checkNow(a *attempt) (verdict, error) {
-	if h.openGuess(a); a.guess == nil {
+// guess may stay open. The settings are those of the attempt's keyer.
+func (h *Handler) checkNow(a *attempt, settings *settings) (verdict, error) {
+	if h.openGuess(a, settings); a.guess == nil {
 		if err := h.throttled(a, 0); err != nil {
 			return verdict{}, err
 		}
@@ -181,7 +182,7 @@ func (h *Handler) checkNow(a *attempt) (verdict, error) {
 // openGuess opens a guess if the password may be compared with the cached one without a
 // hash. The client must be recognized or have no address, and must be within its limits
 // even if all other open guesses are wrong. A device attempt always has a guess.
-func (h *Handler) openGuess(a *attempt) {
+func (h *Handler) openGuess(a *attempt, settings *settings) {
 	if a.device != nil && h.openDeviceGuess(a) {
 		return
 	}
@@ -191,7 +192,7 @@ func (h *Handler) openGuess(a *attempt) {
 	}
 	a.guess = &a.lookup.entry.recognized().guesses[place]
 	others := int(a.guess.Add(1)) - 1
-	if h.guard.wait(&a.keys, true, others) > 0 {
+	if h.guard.waitBy(&settings.limits, &a.keys, true, others) > 0 {
 		a.closeGuess()
 	}
 }

@@ -18,7 +18,7 @@ var ratelimitTarget = target{
 		{old: "p.slot.key.Store(key)\n", new: "", fault: "a new key is not stored"},
 		{old: "p.slot.cell.Store(old&^MaxCount | uint64(n))", new: "_ = uint64(n)", fault: "events are not counted"},
 		{old: "p.slot.cell.Store(0) //", new: "//", fault: "a reader uses the count of the displaced key for the new one", rare: true},
-		{old: "if set[i].key.Load() == key { // otherwise", new: "if true { // otherwise", fault: "a reader uses the count of the new key for the displaced one", rare: true},
+		{old: "if slot.key.Load() != key {", new: "if false {", fault: "a reader uses the count of the new key for the displaced one", rare: true},
 		{old: "ms := c.clock(now)\n\tc.mu.Lock()\n\tdefer c.mu.Unlock()\n\tp := c.take", new: "ms := c.clock(now)\n\tp := c.take", fault: "Add takes no lock", rare: true},
 		{old: "cell.Store(0)\n\t\t\t\thad = true", new: "had = true", fault: "Forget forgets nothing"},
 		{old: "now&MaxCount > 0 && old(now)", new: "old(now)", fault: "Forget reports events where there are none"},

@@ -71,7 +71,11 @@ func New(start time.Time) *Counter { return &Counter{start: start} }
 // Peek returns the number of events of a key, even if its window has ended. So it
 // never returns less than Count, and is faster.
 func (c *Counter) Peek(key uint64) int {
-	own, shared := c.cells(key)
+	i := c.index(key)
+	if i < 0 {
+		return 0 // the usual case
+	}
+	own, shared := c.cellsAt(key, i)
 	return int(max(own&MaxCount, shared&MaxCount))
 }
 
@@ -276,23 +280,38 @@ func (c *Counter) Keys(yield func(key uint64) bool) {
 	}
 }
 
+// index returns the index of a key in its set, or -1 if there is none.
+func (c *Counter) index(key uint64) int {
+	set := &c.sets[key%setCount]
+	for i := range set {
+		if set[i].key.Load() == key {
+			return i
+		}
+	}
+	return -1
+}
+
 // cells returns the cells of a key, or 0 where it has none: of own events, and of counts
 // of other servers.
 func (c *Counter) cells(key uint64) (own, shared uint64) {
-	set := &c.sets[key%setCount]
-	for i := range set {
-		if set[i].key.Load() != key {
-			continue
-		}
-		own = set[i].cell.Load()
-		if all := c.shared.Load(); all != nil {
-			shared = all[key%setCount][i].Load()
-		}
-		if set[i].key.Load() == key { // otherwise the slot now has another key
-			return own, shared
-		}
+	if i := c.index(key); i >= 0 {
+		return c.cellsAt(key, i)
 	}
 	return 0, 0
+}
+
+// cellsAt returns the cells of a key that has this index. They are 0 if the place now has
+// another key.
+func (c *Counter) cellsAt(key uint64, i int) (own, shared uint64) {
+	slot := &c.sets[key%setCount][i]
+	own = slot.cell.Load()
+	if all := c.shared.Load(); all != nil {
+		shared = all[key%setCount][i].Load()
+	}
+	if slot.key.Load() != key {
+		return 0, 0
+	}
+	return own, shared
 }
 
 // clock returns a time in milliseconds since the start.
