@@ -240,12 +240,17 @@ func TestFleetFileDown(t *testing.T) {
 
 	filesStore.isDown.Store(true)
 	must(t, s.reload(site))
+	const failedLoad = "cannot load file; keeping the previous version"
+	before := strings.Count(s.log(), failedLoad)
 	must(t, s.restart(site))
 	if got := s.get("/", "ann", "secret").status; got != http.StatusOK {
 		t.Errorf("restarted with a local copy: got %d, want 200", got)
 	}
 	if !strings.Contains(s.log(), "shared file may be outdated; using the last known version") {
 		t.Error("the log does not say so")
+	}
+	if got := strings.Count(s.log(), failedLoad); got != before {
+		t.Errorf("got %d lines %q after a restart, want %d: a warning says it", got, failedLoad, before)
 	}
 	target, _, _ := process.sources.editable("fleet://staff")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -49,7 +49,7 @@ func (i *Import) check(f File) error {
 		return errTooLarge(f, len(i.Text))
 	}
 	if !htfile.HasLines(i.Text) {
-		return Errorf(http.StatusBadRequest, "import: the text has no lines; to remove users, remove them one by one")
+		return Errorf(http.StatusBadRequest, "import: the text has no lines; to remove all users on purpose, import a comment, such as '# nobody'")
 	}
 	if _, err := count(f, i.Text); err != nil {
 		return Errorf(http.StatusBadRequest, "import: a server would refuse this text: %s", err)

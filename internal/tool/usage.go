@@ -73,6 +73,8 @@ func (t *tool) checkUsage(args []string) error {
 		return misuse("--json requires --check")
 	case (t.exports || t.imports) && (t.batch || t.stdin):
 		return misuse("--export and --import need no password; leave out -b and -i")
+	case !t.print && slices.ContainsFunc(t.filesOf(args), isOtherURL):
+		return misuse("unknown kind of URL; expected a path, fleet://<name> or storage://<name>, in lower case")
 	case t.address != "" && !slices.ContainsFunc(args, isURL):
 		return misuse("--address is only for fleet:// and storage:// files")
 	case t.check && len(args) > 0:
@@ -106,6 +108,17 @@ func (t *tool) checkUsage(args []string) error {
 	}
 	return nil
 }
+
+// filesOf returns the arguments that are files.
+func (t *tool) filesOf(args []string) []string {
+	if t.check || t.imports {
+		return args
+	}
+	return args[:min(len(args), 1)]
+}
+
+// isOtherURL reports whether an argument is a URL that is none of a file.
+func isOtherURL(arg string) bool { return fileapi.IsURL(arg) && !isURL(arg) }
 
 // isURL reports whether an argument is meant as the URL of a file that is not on disk.
 func isURL(arg string) bool {
