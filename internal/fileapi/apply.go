@@ -81,7 +81,7 @@ func (r *Request) Apply(f File, text string) (edited string, a Answer, err error
 	}
 	_, user := r.Action()
 	if users, err := htfile.Parse(text); err != nil && users.Find(user) == nil {
-		return "", a, Errorf(http.StatusConflict, "the text of %s is not an htpasswd file: %s; replace it with an import and overwrite", f, err)
+		return "", a, Errorf(http.StatusConflict, "the text of %s is not an htpasswd file: %s; replace it with: caddy htpasswd --import -c %[1]s FILE", f, err)
 	}
 	if r.Remove != nil {
 		edited, a.Lines = htfile.RemoveUser(text, user)

@@ -171,6 +171,8 @@ func TestFilesOfOtherServers(t *testing.T) {
 		{"-c and --export", "-c --export fleet://new", "", ExitUsage, "", "only one of", ""},
 		{"-b and --import", "-b --import fleet://new F", "", ExitUsage, "", "leave out -b and -i", ""},
 		{"--generate and --export", "--generate --export fleet://new", "", ExitUsage, "", "leave it out with --export and --import", ""},
+		{"an address without a port", "--address localhost --list fleet://staff", "", ExitUsage, "", "--address: expected host:port, such as localhost:2019, or unix//path, found 'localhost'", ""},
+		{"a URL as the address", "--address http://localhost:2019 --list fleet://staff", "", ExitUsage, "", "found 'http://localhost:2019'", ""},
 		{"an address for a path", "--address localhost:1 -b F carl canary", "", ExitUsage, "", "--address is only for", ""},
 		{"a name that is not UTF-8", "-b fleet://staff a\xff canary", "", ExitIllegal, "", "not UTF-8", ""},
 		{"a name with a colon", "-b fleet://staff a:b canary", "", ExitIllegal, "", "':'", ""},

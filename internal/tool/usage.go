@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/pflag"
@@ -77,6 +78,8 @@ func (t *tool) checkUsage(args []string) error {
 		return misuse("unknown kind of URL; expected a path, fleet://<name> or storage://<name>, in lower case")
 	case t.address != "" && !slices.ContainsFunc(args, isURL):
 		return misuse("--address is only for fleet:// and storage:// files")
+	case !isAddress(t.address):
+		return misuse("--address: expected host:port, such as localhost:2019, or unix//path, found '%s'", shown.Text(t.address))
 	case t.check && len(args) > 0:
 		return nil
 	case t.exports:
@@ -107,6 +110,11 @@ func (t *tool) checkUsage(args []string) error {
 		return misuse("the path of the file is empty")
 	}
 	return nil
+}
+
+// isAddress reports whether an address of the admin API has a port, or a path. The default is "".
+func isAddress(address string) bool {
+	return address == "" || !strings.Contains(address, "://") && strings.ContainsAny(address, ":/")
 }
 
 // filesOf returns the arguments that are files.
