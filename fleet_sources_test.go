@@ -285,6 +285,14 @@ func TestFleetFileRehash(t *testing.T) {
 	s.eventually("it works", "ann", http.StatusOK)
 	eventually(t, "the other server has a better hash", func() bool { return strings.HasPrefix(other.text(), "# staff\nann:$2y$10$") })
 	s.eventually("it still works", "ann", http.StatusOK)
+
+	other.set(plainLine("bob"))
+	s.eventually("another server has written a weak hash", "bob", http.StatusOK)
+	filesStore.isDown.Store(true)
+	must(t, s.reload(s.fleetSiteWith("", "rehash 12")))
+	if log := s.log(); strings.Contains(log, "cannot replace weak password hashes") || !strings.Contains(log, "shared file may be outdated") {
+		t.Error("the log does not say once that the store is down")
+	}
 }
 
 // TestFleetFileMaxStale checks that an old version is not loaded at a start.
