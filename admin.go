@@ -322,7 +322,7 @@ func (a *adminAPI) clear(w http.ResponseWriter, r *http.Request) error {
 	if f := a.shared.active.activeFleet(); f != nil {
 		if err := f.forget(r.Context(), base, cleared); err != nil {
 			status = http.StatusInternalServerError
-			answer.Error = fmt.Sprintf("cleared on this server only: the store of the fleet: %s; try again when it works, or on each server", err)
+			answer.Error = fmt.Sprintf("cleared on this server only: %s; try again when it works, or on each server", err)
 		}
 	}
 	return writeJSON(w, status, answer)

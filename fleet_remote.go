@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/seed10b5b978/caddy-htpasswd/fleet"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/fleetclient"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sealed"
 )
@@ -22,9 +24,18 @@ func (f *fleetState) mirrorConfig(name string) mirror.Config {
 	return mirror.Config{Remote: &fleetRemote{name: name, fleet: f}, IsOrdered: true, Authenticator: f.files}
 }
 
+// do calls the store. The mirror says that it cannot be reached, so the error only says why.
+func (r *fleetRemote) do(ctx context.Context, call func(context.Context, fleet.Store) error) error {
+	err := r.fleet.client.Do(ctx, call)
+	if errors.Is(err, fleetclient.ErrDown) {
+		return errors.New(strings.TrimPrefix(err.Error(), fleetclient.ErrDown.Error()+": "))
+	}
+	return err
+}
+
 // Revision implements mirror.Remote.
 func (r *fleetRemote) Revision(ctx context.Context) (revision mirror.Revision, err error) {
-	err = r.fleet.client.Do(ctx, func(ctx context.Context, store fleet.Store) error {
+	err = r.do(ctx, func(ctx context.Context, store fleet.Store) error {
 		found, err := store.Revision(ctx, r.name)
 		revision = mirror.Revision(found)
 		return err
@@ -38,7 +49,7 @@ func (r *fleetRemote) Revision(ctx context.Context) (revision mirror.Revision, e
 // Load implements mirror.Remote.
 func (r *fleetRemote) Load(ctx context.Context) (mirror.Copy, error) {
 	var text fleet.Text
-	err := r.fleet.client.Do(ctx, func(ctx context.Context, store fleet.Store) (err error) {
+	err := r.do(ctx, func(ctx context.Context, store fleet.Store) (err error) {
 		text, err = store.Load(ctx, r.name)
 		return err
 	})
@@ -66,7 +77,7 @@ func (r *fleetRemote) open(text fleet.Text) (mirror.Copy, error) {
 	case errors.Is(err, sealed.ErrOtherSecret):
 		err = fmt.Errorf("%w: it is %w; write the same secret on all servers of the fleet", mirror.ErrInvalid, err)
 	case errors.Is(err, sealed.ErrForged):
-		err = fmt.Errorf("%w: it is %w; find out who else can write to the store, and delete it there: a server writes back the newest version", mirror.ErrInvalid, err)
+		err = fmt.Errorf("%w: it is %w; find out who else can write to the store; then delete the text there, and a server writes back the newest version", mirror.ErrInvalid, err)
 	case errors.Is(err, sealed.ErrFormat):
 		err = fmt.Errorf("%w: it is %w; update the module on this server", mirror.ErrInvalid, err)
 	case err != nil:
@@ -108,7 +119,7 @@ func (r *fleetRemote) Restore(ctx context.Context, lost mirror.Revision, c mirro
 
 // replace replaces the text, and tells the other servers.
 func (r *fleetRemote) replace(ctx context.Context, old mirror.Revision, next mirror.Copy, data []byte) error {
-	err := r.fleet.client.Do(ctx, func(ctx context.Context, store fleet.Store) error {
+	err := r.do(ctx, func(ctx context.Context, store fleet.Store) error {
 		return store.Replace(ctx, r.name, string(old), fleet.Text{Revision: string(next.Revision), Data: data})
 	})
 	switch {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,21 +27,21 @@ const sharedTimeout = 5 * time.Second
 
 // isSharedName reports whether a configured name is a URL, and not a path. Names have no
 // placeholders any more.
-func isSharedName(name string) bool {
-	scheme, _, found := strings.Cut(name, "://")
-	return found && scheme != "" && strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.") == ""
-}
+func isSharedName(name string) bool { return fileapi.IsURL(name) }
 
 // parseSharedName parses the URL of a shared file.
 func parseSharedName(name string) (fileapi.Source, error) {
 	source, isSource, err := fileapi.ParseURL(name)
 	switch {
 	case !isSource: // not shown: it may have a password in it
-		return source, errors.New("unknown kind of URL; expected a path, fleet://<name> for a file in the store of the fleet, or storage://<name> for one in Caddy's storage")
+		return source, errors.New("has a URL of an unknown kind; expected a path, fleet://<name> for a file in the store of the fleet, or storage://<name> for one in Caddy's storage")
 	case err != nil && follow.IsPattern(name):
-		return source, fmt.Errorf("%w; patterns are for files on disk: write each file", err)
+		return source, fmt.Errorf("has an invalid URL: %w; patterns are for files on disk: write each file", err)
 	}
-	return source, err
+	if err != nil {
+		return source, fmt.Errorf("has an invalid URL: %w", err)
+	}
+	return source, nil
 }
 
 // sharedKind is what a shared file is used as.
@@ -94,10 +93,14 @@ func acquireShared[S store](h *Handler, name string, kind sharedKind[S]) (acquir
 		key.store = storageIdentity(storage)
 		remote = sources.storageConfig(source.Name, storage)
 	}
+	// The command may run in another directory than Caddy.
+	path, err := filepath.Abs(filepath.Join(caddy.AppDataDir(), "htpasswd", source.Scheme, source.Name))
+	if err != nil {
+		return acquired[S]{}, fmt.Errorf("%s: local copy: %w", name, err)
+	}
 	value, isShared, err := sources.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
 		remote.Name, remote.Validate, remote.Advice = name, kind.validate, fmt.Sprintf(kind.advice, name)
-		remote.Path = filepath.Join(caddy.AppDataDir(), "htpasswd", source.Scheme, source.Name)
-		remote.Timeout = sharedTimeout
+		remote.Path, remote.Timeout = path, sharedTimeout
 		remote.Poll = func() (time.Duration, <-chan struct{}) {
 			settings, changed := sources.active.watch()
 			return settings.poll, changed

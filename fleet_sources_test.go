@@ -242,12 +242,17 @@ func TestFleetFileDown(t *testing.T) {
 
 	filesStore.isDown.Store(true)
 	must(t, s.reload(site))
+	const failedLoad = "cannot load file; keeping the previous version"
+	before := strings.Count(s.log(), failedLoad)
 	must(t, s.restart(site))
 	if got := s.get("/", "ann", "secret").status; got != http.StatusOK {
 		t.Errorf("restarted with a local copy: got %d, want 200", got)
 	}
 	if !strings.Contains(s.log(), "shared file may be outdated; using the last known version") {
 		t.Error("the log does not say so")
+	}
+	if got := strings.Count(s.log(), failedLoad); got != before {
+		t.Errorf("got %d lines %q after a restart, want %d: a warning says it", got, failedLoad, before)
 	}
 	target, _, _ := process.sources.editable("fleet://staff")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -282,6 +287,14 @@ func TestFleetFileRehash(t *testing.T) {
 	s.eventually("it works", "ann", http.StatusOK)
 	eventually(t, "the other server has a better hash", func() bool { return strings.HasPrefix(other.text(), "# staff\nann:$2y$10$") })
 	s.eventually("it still works", "ann", http.StatusOK)
+
+	other.set(plainLine("bob"))
+	s.eventually("another server has written a weak hash", "bob", http.StatusOK)
+	filesStore.isDown.Store(true)
+	must(t, s.reload(s.fleetSiteWith("", "rehash 12")))
+	if log := s.log(); strings.Contains(log, "cannot replace weak password hashes") || !strings.Contains(log, "shared file may be outdated") {
+		t.Error("the log does not say once that the store is down")
+	}
 }
 
 // TestFleetFileMaxStale checks that an old version is not loaded at a start.

@@ -274,7 +274,9 @@ func (s *userStore) load(text string, logger *zap.Logger) error {
 	if !s.rehash.isUsed() || !next.isAsStrongAs(old) { // rehash writes many versions, each stronger than the previous one
 		next.warnOfWeak(logger, s.path, old)
 	}
-	next.warnOfNobody(logger, s.path)
+	if s.mirror == nil || !s.mirror.IsAbsent() { // otherwise the mirror warns
+		next.warnOfNobody(logger, s.path)
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htedit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/htfile"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/rehash"
 )
 
@@ -99,6 +100,7 @@ func (s *userStore) reportRehash(r rehash.Report, logger *zap.Logger) {
 		logger.Info("weak password hashes replaced", file, zap.Int("users", r.Written), zap.Int("changed_meanwhile", r.Conflicts))
 	case r.Err == nil:
 		logger.Info("weak password hashes replaced", file, zap.Int("users", r.Written))
+	case errors.Is(r.Err, mirror.ErrUnavailable): // the log has a line about the store
 	case r.IsNew:
 		logger.Warn("cannot replace weak password hashes; logins still work", file, zap.Error(r.Err), zap.String("fix", fixOf(r.Err)+", or remove rehash"))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 
+	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/testkit"
 )
 
@@ -107,6 +108,8 @@ func TestStorageFileNeverWritten(t *testing.T) {
 	}
 	if log := s.log(); !strings.Contains(log, "shared file was never written; nobody in it can log in") || !strings.Contains(log, "caddy htpasswd storage://staff USER") {
 		t.Error("the log does not say how to create a user")
+	} else if strings.Contains(log, "file contains no users") {
+		t.Error("the log says the same twice")
 	}
 	target, kind, ok := process.sources.editable("storage://staff")
 	if !ok || kind != "users" {
@@ -120,6 +123,23 @@ func TestStorageFileNeverWritten(t *testing.T) {
 	if got := readText(t, filepath.Join(s.dir, "storage", "htpasswd", "files", "staff")); got != plainLine("ann") {
 		t.Errorf("the storage has %q", got)
 	}
+}
+
+// TestRelativeDataDirectory checks that the admin API has the absolute path of a local copy:
+// the command may run in another directory.
+func TestRelativeDataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("XDG_DATA_HOME", "data")
+	s := startServer(t, siteWith("storage://staff"))
+	target, _, _ := process.sources.editable("storage://staff")
+	must(t, target.Edit(t.Context(), func(string) (string, error) { return plainLine("ann"), nil }))
+	s.eventually("an edit", "ann", http.StatusOK)
+	path := target.(*mirror.Mirror).Status().Path
+	if want, err := filepath.EvalSymlinks(dir); err != nil || !filepath.IsAbs(path) || !strings.HasSuffix(path, "/data/caddy/htpasswd/storage/staff") {
+		t.Errorf("got the copy %s, want an absolute path below %s (%v)", path, want, err)
+	}
+	eventually(t, "there is a local copy", func() bool { _, err := os.Stat(path); return err == nil })
 }
 
 // hangingStorage is a storage that ignores the context, and answers when it is released.
@@ -216,7 +236,7 @@ func TestSharedNames(t *testing.T) {
 		"storage://.staff":        "expected fleet:// or storage:// and a name",
 		"storage://a/b":           "expected fleet:// or storage:// and a name",
 		"storage://*.users":       "patterns are for files on disk",
-		"redis://:secret@staff/1": "unknown kind of URL; expected a path, fleet://<name>",
+		"redis://:secret@staff/1": "has a URL of an unknown kind; expected a path, fleet://<name>",
 		"fleet://staff":           "expected the global option 'fleet <engine>'",
 		"storage://{env.NONE_19}": "env.NONE_19",
 	} {

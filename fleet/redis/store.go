@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 
@@ -59,6 +60,9 @@ func do[T any](ctx context.Context, s *store, call func(context.Context) (T, err
 	}()
 	select {
 	case r := <-results:
+		if e, ok := errors.AsType[net.Error](r.err); ok && e.Timeout() {
+			r.err = fmt.Errorf("no answer from Redis: %w", r.err)
+		}
 		return r.value, r.err
 	case <-ctx.Done():
 		return none, fmt.Errorf("no answer from Redis: %w", ctx.Err())

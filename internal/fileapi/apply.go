@@ -49,7 +49,7 @@ func (i *Import) check(f File) error {
 		return errTooLarge(f, len(i.Text))
 	}
 	if !htfile.HasLines(i.Text) {
-		return Errorf(http.StatusBadRequest, "import: the text has no lines; to remove users, remove them one by one")
+		return Errorf(http.StatusBadRequest, "import: the text has no lines; to remove all users on purpose, import a comment, such as '# nobody'")
 	}
 	if _, err := count(f, i.Text); err != nil {
 		return Errorf(http.StatusBadRequest, "import: a server would refuse this text: %s", err)
@@ -81,7 +81,7 @@ func (r *Request) Apply(f File, text string) (edited string, a Answer, err error
 	}
 	_, user := r.Action()
 	if users, err := htfile.Parse(text); err != nil && users.Find(user) == nil {
-		return "", a, Errorf(http.StatusConflict, "the text of %s is not an htpasswd file: %s; replace it with an import and overwrite", f, err)
+		return "", a, Errorf(http.StatusConflict, "the text of %s is not an htpasswd file: %s; replace it with: caddy htpasswd --import -c %[1]s FILE", f, err)
 	}
 	if r.Remove != nil {
 		edited, a.Lines = htfile.RemoveUser(text, user)

@@ -52,6 +52,12 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 // errSource is the error for a URL that is no source. It does not repeat the URL.
 var errSource = errors.New("expected fleet:// or storage:// and a name of 1 to 64 letters, digits, '.', '_' and '-', not beginning with '.', such as fleet://staff")
 
+// IsURL reports whether a name is a URL, of whatever scheme, and not a path.
+func IsURL(name string) bool {
+	scheme, _, found := strings.Cut(name, "://")
+	return found && scheme != "" && strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.") == ""
+}
+
 // ParseURL returns the source with a URL. isSource is false for a path of a file on disk.
 func ParseURL(url string) (s Source, isSource bool, err error) {
 	scheme, name, found := strings.Cut(url, "://")

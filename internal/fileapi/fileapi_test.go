@@ -170,7 +170,7 @@ func TestChanges(t *testing.T) {
 		{"import over users", staff, replace(ann, false), bob, 409, `"overwrite":true`, Answer{}},
 		{"overwrite users", staff, replace(ann, true), bob, 200, ann, Answer{Result: Imported, Users: 1}},
 		{"overwrite a page", staff, replace(ann, true), "<html>\n", 200, ann, Answer{Result: Imported, Users: 1}},
-		{"import no lines", staff, replace("# canary\n", true), bob, 400, "one by one", Answer{}},
+		{"import no lines", staff, replace("# canary\n", true), bob, 400, "import a comment", Answer{}},
 		{"import a page", staff, replace("<html>canary\n", true), bob, 400, "would refuse", Answer{}},
 		{"import too much", staff, replace(strings.Repeat(ann, 100), true), "", 413, "at most 1000", Answer{}},
 		{"import groups", groups, replace("staff: ann bob\n", false), "", 200, "staff: ann bob\n", Answer{Result: Imported, Users: 2}},

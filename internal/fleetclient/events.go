@@ -56,7 +56,7 @@ func (c *Client) send(event []byte) {
 	err := safely(func() error { return c.config.Store.Publish(ctx, event) })
 	c.config.Durations.Observe(time.Since(begin).Seconds())
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer within %s: %w", backgroundTimeout, err)
+		err = &noAnswerError{backgroundTimeout, err}
 	}
 	c.end(period, err)
 	if err != nil {

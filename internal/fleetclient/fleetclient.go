@@ -207,7 +207,7 @@ func (c *Client) add(additions []fleet.Addition, timeout time.Duration) ([]fleet
 	c.config.Durations.Observe(time.Since(begin).Seconds())
 	switch {
 	case errors.Is(a.err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("no answer within %s: %w", timeout, a.err)
+		return nil, &noAnswerError{timeout, a.err}
 	case a.err != nil:
 		return nil, a.err
 	case len(a.counts) != len(additions):
@@ -218,6 +218,16 @@ func (c *Client) add(additions []fleet.Addition, timeout time.Duration) ([]fleet
 	}
 	return a.counts, nil
 }
+
+// noAnswerError is the error of a call that has taken too long.
+type noAnswerError struct {
+	within time.Duration
+	cause  error
+}
+
+func (e *noAnswerError) Error() string { return fmt.Sprintf("no answer within %s", e.within) }
+
+func (e *noAnswerError) Unwrap() error { return e.cause }
 
 // limited returns a count within the range that a true one has.
 func limited(count fleet.Count, window time.Duration) fleet.Count {

@@ -766,6 +766,40 @@ func TestLostSubscriptionFindsThatTheStoreIsDown(t *testing.T) {
 	})
 }
 
+// TestSubscriptionComesBackAfterTheStore: a subscription fails as long as the store is down,
+// so it has its grace time from the moment when the store works again.
+func TestSubscriptionComesBackAfterTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &scripted{Store: new(storetest.Memory).Connect()}
+		var subscriber fleet.Subscriber
+		store.subscribe = func(ctx context.Context, s fleet.Subscriber) {
+			subscriber = s
+			s.Connected()
+			<-ctx.Done()
+		}
+		var isDown atomic.Bool
+		store.ping = func(context.Context) error {
+			if isDown.Load() {
+				return errTest
+			}
+			return nil
+		}
+		s := start(t, store)
+		defer s.close(t)
+		isDown.Store(true)
+		subscriber.Disconnected(errTest)
+		time.Sleep(time.Minute)
+		isDown.Store(false)
+		time.Sleep(3 * time.Second)
+		subscriber.Connected()
+		synctest.Wait()
+		if got := s.messages(); !slices.Equal(got, []string{lostLine, againLine}) || !s.Status().Connected {
+			t.Errorf("got lines %q and status %+v", got, s.Status())
+		}
+	})
+}
+
 // TestSubscriptionThatEnds is made again.
 func TestSubscriptionThatEnds(t *testing.T) {
 	t.Parallel()

@@ -3,7 +3,6 @@ package fleetclient
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/fleet"
@@ -79,6 +78,7 @@ func (c *Client) ping() bool {
 		c.lost(period, err)
 	case c.isDown && c.period == period:
 		c.isDown = false
+		c.unsubbed = now // a subscription can only succeed from now on
 		c.changed()
 	}
 	return !c.isDown
@@ -90,7 +90,7 @@ func (c *Client) pingWithin(timeout time.Duration) error {
 	defer cancel()
 	err := safely(func() error { return c.config.Store.Ping(ctx) })
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer to a ping within %s: %w", timeout, err)
+		return &noAnswerError{timeout, err}
 	}
 	return err
 }

@@ -240,7 +240,7 @@ func (f *Follower) look(now time.Time, poll time.Duration, logger *zap.Logger) t
 	case v == f.loaded && !f.isRacy:
 		f.settle()
 		f.rejected, f.emptySince = nil, time.Time{}
-		f.conclude(v, logger)
+		f.conclude(v, false, logger)
 		return rest
 	case v == f.rejected:
 		f.settle()

@@ -126,7 +126,7 @@ func (f *Follower) read(now time.Time, want wanted, logger *zap.Logger) error {
 			logger.Info("file reloaded", zap.String("file", f.source.Name()))
 		}
 	}
-	f.conclude(v, logger)
+	f.conclude(v, want.isAsked, logger)
 	f.text, f.loaded, f.isRacy, f.rejected = text, v, isRacy, nil
 	return nil
 }
@@ -140,8 +140,11 @@ func (f *Follower) validate(v Version) error {
 }
 
 // conclude updates the status after a version was loaded or found unchanged.
-func (f *Follower) conclude(v Version, logger *zap.Logger) {
+func (f *Follower) conclude(v Version, isAsked bool, logger *zap.Logger) {
 	if err := f.validate(v); err != nil {
+		if _, warns := f.source.(Warner); warns && isAsked && errors.Is(err, ErrOutdated) {
+			logger = zap.NewNop() // its warning says the same
+		}
 		f.fail(err, logger)
 		f.publish() // LoadedAt can be new although the error is the same
 		return

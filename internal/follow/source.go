@@ -88,7 +88,8 @@ type Validator interface {
 }
 
 // ErrOutdated is wrapped by errors of a Validator for a version that may not be the
-// newest, because the source cannot tell now. A Reload succeeds with such a version.
+// newest, because the source cannot tell now. A Reload succeeds with such a version. A
+// source that is a Warner warns about it at each Reload; the Follower then logs no error.
 var ErrOutdated = errors.New("the version may be outdated")
 
 // A Warner is a Source that can log warnings.

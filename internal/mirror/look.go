@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,7 +31,7 @@ const (
 func (p *problem) Error() string {
 	switch p.kind {
 	case problemInvalid:
-		return fmt.Sprintf("cannot use the version in the store: %v", p.err)
+		return "cannot use the version in the store: " + strings.TrimPrefix(p.err.Error(), ErrInvalid.Error()+": ")
 	case problemLost:
 		return fmt.Sprintf("the store has lost the newest version: %v", p.err)
 	}

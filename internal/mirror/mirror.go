@@ -362,13 +362,23 @@ func (m *Mirror) Warn(logger *zap.Logger) {
 		m.isWarned = true
 		logger.Warn("local copy of shared file ignored", file, zap.String("copy", m.c.Path), zap.Error(m.localError))
 	}
-	switch {
-	case m.isAbsent:
+	if m.isAbsent {
 		logger.Warn("shared file was never written; nobody in it can log in", file, zap.String("fix", m.c.Advice))
-	case m.problem != nil:
-		logger.Warn("shared file may be outdated; using the last known version", file,
-			zap.Time("written", m.copy.Time), zap.Duration("age", time.Since(m.copy.Time).Truncate(time.Second)), zap.Error(m.problem))
 	}
+	if m.problem != nil {
+		fields := []zap.Field{file, zap.Error(m.problem)}
+		if !m.isAbsent {
+			fields = append(fields, zap.Time("written", m.copy.Time), zap.Duration("age", time.Since(m.copy.Time).Truncate(time.Second)))
+		}
+		logger.Warn("shared file may be outdated; using the last known version", fields...)
+	}
+}
+
+// IsAbsent reports whether nobody has written the text yet. Warn then says so.
+func (m *Mirror) IsAbsent() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.isAbsent
 }
 
 // Check returns the error with which Edit would fail, as far as it is known without a

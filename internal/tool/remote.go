@@ -63,7 +63,7 @@ func (t *tool) ask(ctx context.Context, method, path string, body []byte, answer
 			Error string `json:"error"`
 		}
 		if json.Unmarshal(got.Body, &said) != nil || said.Error == "" {
-			said.Error = fmt.Sprintf("status %d", got.Status)
+			said.Error = fmt.Sprintf("status %d, without the error of an admin API; correct the address", got.Status)
 		}
 		return &adminError{got.Status, got.Address, shown.Text(said.Error)}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/pflag"
@@ -73,8 +74,12 @@ func (t *tool) checkUsage(args []string) error {
 		return misuse("--json requires --check")
 	case (t.exports || t.imports) && (t.batch || t.stdin):
 		return misuse("--export and --import need no password; leave out -b and -i")
+	case !t.print && slices.ContainsFunc(t.filesOf(args), isOtherURL):
+		return misuse("unknown kind of URL; expected a path, fleet://<name> or storage://<name>, in lower case")
 	case t.address != "" && !slices.ContainsFunc(args, isURL):
 		return misuse("--address is only for fleet:// and storage:// files")
+	case !isAddress(t.address):
+		return misuse("--address: expected host:port, such as localhost:2019, or unix//path, found '%s'", shown.Text(t.address))
 	case t.check && len(args) > 0:
 		return nil
 	case t.exports:
@@ -106,6 +111,22 @@ func (t *tool) checkUsage(args []string) error {
 	}
 	return nil
 }
+
+// isAddress reports whether an address of the admin API has a port, or a path. The default is "".
+func isAddress(address string) bool {
+	return address == "" || !strings.Contains(address, "://") && strings.ContainsAny(address, ":/")
+}
+
+// filesOf returns the arguments that are files.
+func (t *tool) filesOf(args []string) []string {
+	if t.check || t.imports {
+		return args
+	}
+	return args[:min(len(args), 1)]
+}
+
+// isOtherURL reports whether an argument is a URL that is none of a file.
+func isOtherURL(arg string) bool { return fileapi.IsURL(arg) && !isURL(arg) }
 
 // isURL reports whether an argument is meant as the URL of a file that is not on disk.
 func isURL(arg string) bool {
