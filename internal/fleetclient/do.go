@@ -15,13 +15,14 @@ import (
 // of f do not matter here. fs.ErrNotExist, fleet.ErrConflict and fleet.ErrTooLarge do not mean
 // that the store is down, nor does the end of ctx by its cancellation.
 //
-// While the store is down, the error is ErrDown, with the reason, without a call of f.
-// Do works before Start, too. It is for calls of administrators and of mirrors.
+// While not even Ping succeeds, the error is ErrDown, with the reason, without a call of f. A
+// store that is only too slow for logins is called. Do works before Start, too. It is for
+// calls of administrators and of mirrors.
 func (c *Client) Do(ctx context.Context, f func(context.Context, fleet.Store) error) error {
 	c.mu.Lock()
-	if c.isDown {
+	if c.isDown && c.isUnreachable {
 		c.skipped++
-		err := fmt.Errorf("%w: %w", ErrDown, c.callErr)
+		err := fmt.Errorf("%w: %v", ErrDown, c.callErr)
 		c.mu.Unlock()
 		return err
 	}
@@ -57,6 +58,11 @@ func (o observed) call(ctx context.Context, call func(context.Context) error) er
 		o.c.mu.Unlock()
 	default:
 		o.c.end(o.period, err)
+		if err != nil {
+			o.c.mu.Lock()
+			o.c.isUnreachable = true // until a Ping succeeds
+			o.c.mu.Unlock()
+		}
 	}
 	return err
 }

@@ -39,7 +39,7 @@ const (
 	doTimeout         = 10 * time.Second // of a call in Do
 )
 
-// ErrDown is the error of Do while the store is down.
+// ErrDown is the error of Do while the store cannot be reached.
 var ErrDown = errors.New("the fleet store is unavailable")
 
 // errClosed is the reason after Close.
@@ -76,10 +76,14 @@ type Client struct {
 	wake   chan struct{}  // for watch
 	events chan []byte    // for publish
 
-	mu         sync.Mutex
-	isStarted  bool
-	isClosed   bool
-	isDown     bool      // after an error of a call, until a Ping succeeds
+	mu        sync.Mutex
+	isStarted bool
+	isClosed  bool
+	isDown    bool // after an error of a call, until a Ping succeeds
+	// isUnreachable says that isDown has another reason than a store that is too slow for
+	// logins.
+	isUnreachable bool
+
 	period     uint64    // how often the store was down, so that old calls do not count for a new period
 	check      bool      // whether to call Ping at once
 	pingAt     time.Time // when to call Ping while isDown
@@ -318,7 +322,7 @@ func (c *Client) Status() Status {
 // Close ends all work and closes the store. It must be called once.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	c.isClosed, c.isDown, c.callErr = true, true, errClosed
+	c.isClosed, c.isDown, c.isUnreachable, c.callErr = true, true, true, errClosed
 	c.kept = make(kept)
 	c.changed()
 	c.mu.Unlock()

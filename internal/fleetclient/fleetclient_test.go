@@ -932,13 +932,76 @@ func TestDo(t *testing.T) {
 		if err := do(load); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != 10*time.Second || s.Status().Connected {
 			t.Errorf("got %v after %s, and status %+v", err, time.Since(begin), s.Status())
 		}
-		if err := do(load); !errors.Is(err, ErrDown) || !errors.Is(err, context.DeadlineExceeded) {
+		if err := do(load); !errors.Is(err, ErrDown) || !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
 			t.Errorf("got %v, want ErrDown with the reason", err)
 		}
 		if st := s.Status(); st.Failed != 2 || st.Skipped != 1 {
 			t.Errorf("got status %+v", st)
 		}
 	})
+}
+
+// TestDoWithASlowStore: a store that is too slow for logins still serves administrators and
+// mirrors. One that answers no Ping does not make them wait.
+func TestDoWithASlowStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := connect(new(storetest.Memory))
+		slow := &slowStore{Store: conn}
+		s := start(t, slow)
+		defer s.close(t)
+		ping := func(ctx context.Context, s fleet.Store) error { return s.Ping(ctx) }
+		slow.delay.Store(int64(300 * time.Millisecond))
+		if counts := s.Add([]fleet.Counter{counter(login, 1)}); counts != nil {
+			t.Errorf("got %v, want no answer in time", counts)
+		}
+		for range 5 {
+			time.Sleep(time.Second)
+			if err := s.Do(t.Context(), ping); err != nil || s.Status().Connected {
+				t.Errorf("got %v and status %+v, want that the store is called and too slow for logins", err, s.Status())
+			}
+		}
+		slow.delay.Store(int64(time.Hour))
+		time.Sleep(3 * time.Second)
+		begin := time.Now()
+		if err := s.Do(t.Context(), ping); !errors.Is(err, ErrDown) || time.Since(begin) != 0 {
+			t.Errorf("got %v after %s, want ErrDown at once", err, time.Since(begin))
+		}
+		slow.delay.Store(0)
+		time.Sleep(3 * time.Second)
+		if err := s.Do(t.Context(), ping); err != nil || !s.Status().Connected {
+			t.Errorf("got %v and status %+v, want that it works again", err, s.Status())
+		}
+	})
+}
+
+// slowStore delays each Add and Ping.
+type slowStore struct {
+	fleet.Store
+	delay atomic.Int64
+}
+
+func (s *slowStore) wait(ctx context.Context) error {
+	select {
+	case <-time.After(time.Duration(s.delay.Load())):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *slowStore) Add(ctx context.Context, additions []fleet.Addition) ([]fleet.Count, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Add(ctx, additions)
+}
+
+func (s *slowStore) Ping(ctx context.Context) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	return s.Store.Ping(ctx)
 }
 
 // TestDoFailsBeforeStart: the store is looked at again with the start.

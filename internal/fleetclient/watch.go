@@ -60,6 +60,7 @@ func (c *Client) ping() bool {
 	c.mu.Unlock()
 	begin := time.Now()
 	err := c.pingWithin(backgroundTimeout)
+	isUnreachable := err != nil
 	if err == nil && time.Since(begin) > c.config.Timeout {
 		err = c.pingWithin(c.config.Timeout)
 	}
@@ -69,6 +70,7 @@ func (c *Client) ping() bool {
 		return false
 	}
 	now := time.Now()
+	c.isUnreachable = isUnreachable
 	switch {
 	case err != nil && c.isDown:
 		c.lastErr, c.callErr = err, err
