@@ -1011,18 +1011,22 @@ func TestTroubleshootingStart(t *testing.T) {
 	htpasswd := func(lines string) string { return in("\thtpasswd {\n\t\t" + lines + "\n\t}") }
 	const elsewhere = "" // another test, or nothing that runs here
 	cases := map[string]string{
-		"unrecognized directive: htpasswd":      in("\txyzzy"),
-		"no such file":                          htpasswd("file {dir}/none"),
-		"permission denied":                     elsewhere, // root may read all files
-		"is not a regular file":                 htpasswd("file /dev/null"),
-		"is a directory":                        htpasswd("file {dir}"),
-		"no valid user:hash line":               htpasswd("file {dir}/bad"),
-		"0 links":                               elsewhere, // TestOrphanedSite
-		"expected at least one password file":   in("\thtpasswd {dir}/users"),
-		"put the file inside the block":         in("\thtpasswd users"),
-		"would leave nothing protected":         htpasswd("file {dir}/users\n\t\texempt *"),
-		"before 'htpasswd' has verified a user": in("\troot /srv/{http.auth.user.id}\n\thtpasswd {\n\t\tfile {dir}/users\n\t}"),
-		"address already in use":                elsewhere, // Caddy's
+		"unrecognized directive: htpasswd":             in("\txyzzy"),
+		"no such file":                                 htpasswd("file {dir}/none"),
+		"permission denied":                            elsewhere, // root may read all files
+		"is not a regular file":                        htpasswd("file /dev/null"),
+		"is a directory":                               htpasswd("file {dir}"),
+		"no valid user:hash line":                      htpasswd("file {dir}/bad"),
+		"0 links":                                      elsewhere, // TestOrphanedSite
+		"expected at least one password file":          in("\thtpasswd {dir}/users"),
+		"put the file inside the block":                in("\thtpasswd users"),
+		"would leave nothing protected":                htpasswd("file {dir}/users\n\t\texempt *"),
+		"before 'htpasswd' has verified a user":        in("\troot /srv/{http.auth.user.id}\n\thtpasswd {\n\t\tfile {dir}/users\n\t}"),
+		"address already in use":                       elsewhere, // Caddy's
+		"unknown engine":                               elsewhere, // TestFleetSettings
+		"there is no local copy of an earlier version": elsewhere, // TestFleetFileDown
+		"sealed with another secret":                   elsewhere, // TestFleetFileForged
+		"max_stale allows no version older":            elsewhere, // TestFleetFileMaxStale
 	}
 	listed := make(map[string]bool)
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`.*$").FindAllStringSubmatch(section(t, troubleshootingPage, "Caddy does not start, or refuses to reload"), -1) {
