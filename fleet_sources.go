@@ -94,9 +94,11 @@ func acquireShared[S store](h *Handler, name string, kind sharedKind[S]) (acquir
 		key.store = storageIdentity(storage)
 		remote = sources.storageConfig(source.Name, storage)
 	}
+	if remote.Path, err = localCopy(source); err != nil {
+		return acquired[S]{}, fmt.Errorf("%s: %w", name, err)
+	}
 	value, isShared, err := sources.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
 		remote.Name, remote.Validate, remote.Advice = name, kind.validate, fmt.Sprintf(kind.advice, name)
-		remote.Path = filepath.Join(caddy.AppDataDir(), "htpasswd", source.Scheme, source.Name)
 		remote.Timeout = sharedTimeout
 		remote.Poll = func() (time.Duration, <-chan struct{}) {
 			settings, changed := sources.active.watch()
@@ -132,6 +134,12 @@ func acquireShared[S store](h *Handler, name string, kind sharedKind[S]) (acquir
 		users.current.Load().inherit(previous)
 	}
 	return a, nil
+}
+
+// localCopy returns the absolute path of the local copy of a shared file. Caddy's data
+// directory is a relative path if there is no home directory.
+func localCopy(source fileapi.Source) (string, error) {
+	return filepath.Abs(filepath.Join(caddy.AppDataDir(), "htpasswd", source.Scheme, source.Name))
 }
 
 // keepFleet keeps the connection of the fleet until the returned function is called: the
