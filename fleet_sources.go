@@ -93,14 +93,12 @@ func acquireShared[S store](h *Handler, name string, kind sharedKind[S]) (acquir
 		key.store = storageIdentity(storage)
 		remote = sources.storageConfig(source.Name, storage)
 	}
-	// The command may run in another directory than Caddy.
-	path, err := filepath.Abs(filepath.Join(caddy.AppDataDir(), "htpasswd", source.Scheme, source.Name))
-	if err != nil {
-		return acquired[S]{}, fmt.Errorf("%s: local copy: %w", name, err)
+	if remote.Path, err = localCopy(source); err != nil {
+		return acquired[S]{}, fmt.Errorf("%s: %w", name, err)
 	}
 	value, isShared, err := sources.pool.LoadOrNew(key, func() (caddy.Destructor, error) {
 		remote.Name, remote.Validate, remote.Advice = name, kind.validate, fmt.Sprintf(kind.advice, name)
-		remote.Path, remote.Timeout = path, sharedTimeout
+		remote.Timeout = sharedTimeout
 		remote.Poll = func() (time.Duration, <-chan struct{}) {
 			settings, changed := sources.active.watch()
 			return settings.poll, changed
@@ -135,6 +133,12 @@ func acquireShared[S store](h *Handler, name string, kind sharedKind[S]) (acquir
 		users.current.Load().inherit(previous)
 	}
 	return a, nil
+}
+
+// localCopy returns the absolute path of the local copy of a shared file. Caddy's data
+// directory is a relative path if there is no home directory.
+func localCopy(source fileapi.Source) (string, error) {
+	return filepath.Abs(filepath.Join(caddy.AppDataDir(), "htpasswd", source.Scheme, source.Name))
 }
 
 // keepFleet keeps the connection of the fleet until the returned function is called: the

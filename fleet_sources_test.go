@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed10b5b978/caddy-htpasswd/fleet"
 	"github.com/seed10b5b978/caddy-htpasswd/fleet/storetest"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/keyring"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/mirror"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sealed"
@@ -227,6 +228,16 @@ func TestFleetFileForged(t *testing.T) {
 	eventually(t, "the newest version is written back", func() bool { return filesStore.Load().Texts()["staff"].Revision > genuine.Revision })
 	if got := s.get("/", "bob", "secret").status; got != http.StatusOK {
 		t.Errorf("an older version: got %d, want 200", got)
+	}
+}
+
+// TestLocalCopyIsAbsolute has a data directory that is a relative path, as without a home
+// directory.
+func TestLocalCopyIsAbsolute(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", "data")
+	path, err := localCopy(fileapi.Source{Scheme: fileapi.SchemeFleet, Name: "staff"})
+	if err != nil || !filepath.IsAbs(path) || !strings.HasSuffix(filepath.ToSlash(path), "/data/caddy/htpasswd/fleet/staff") {
+		t.Errorf("got %q and error %v", path, err)
 	}
 }
 
