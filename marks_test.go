@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -90,7 +91,13 @@ type marked struct {
 }
 
 // asMarked makes a server the part of a fleet.
-func asMarked(h *flooded) marked { return marked{h, useKeyer(h.guard, keyerOf(1))} }
+func asMarked(h *flooded) marked { return marked{h, reloadWith(h, keyerOf(1))} }
+
+// reloadWith is useKeyer, after the last worker of the queue has ended.
+func reloadWith(h *flooded, k *keyer) (sent *[]uint64) {
+	synctest.Wait()
+	return useKeyer(h.guard, k)
+}
 
 // mark adds the mark of a client that another server has recognized.
 func (m *marked) mark(ip, user string) {
@@ -188,7 +195,7 @@ func TestMarksOfNobody(t *testing.T) {
 		m.mark("", "alice")
 		h.expect("", "alice", "secret1", loginThrottled)
 		m.mark(home, "alice")
-		useKeyer(h.guard, keyerOf(2)) // the mark is that of another secret
+		reloadWith(h, keyerOf(2)) // the mark is that of another secret
 		for i := range 6 {
 			h.login(fmt.Sprint("192.0.2.", i), "alice", fmt.Sprint("more", i))
 		}
