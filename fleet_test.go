@@ -252,8 +252,17 @@ func TestFleetGuesses(t *testing.T) {
 			for _, m := range members {
 				hashes += m.hashes.Load()
 			}
-			if hashes < 10 || hashes > 15 {
-				t.Errorf("got %d hashes, want 10 to 15", hashes)
+			// On a busy machine, a call can take longer than a login waits for. Then the
+			// server counts for itself.
+			most, isShared := int64(15), true
+			for _, m := range members {
+				if s := m.app.fleet.client.Status(); s.Failed+s.Skipped > 0 {
+					t.Logf("%d calls of the store failed, and %d were skipped", s.Failed, s.Skipped)
+					most, isShared = 3*(10+1), false
+				}
+			}
+			if hashes < 10 || hashes > most {
+				t.Errorf("got %d hashes, want 10 to %d", hashes, most)
 			}
 			var longest, shortest time.Duration
 			for i, m := range members {
@@ -269,7 +278,7 @@ func TestFleetGuesses(t *testing.T) {
 					logged += int64(m.guard.limitsExceeded[s].Load()) //nolint:gosec // a few
 				}
 			}
-			if longest-shortest > time.Second {
+			if isShared && longest-shortest > time.Second {
 				t.Errorf("the servers refuse for %s to %s, want the same within a second", shortest, longest)
 			}
 			if logged < 1 || logged > 3 {

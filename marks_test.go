@@ -91,9 +91,12 @@ type marked struct {
 }
 
 // asMarked makes a server the part of a fleet.
-func asMarked(h *flooded) marked {
-	synctest.Wait() // a worker that has just ended has read the settings
-	return marked{h, useKeyer(h.guard, keyerOf(1))}
+func asMarked(h *flooded) marked { return marked{h, reloadWith(h, keyerOf(1))} }
+
+// reloadWith is useKeyer, after the last worker of the queue has ended.
+func reloadWith(h *flooded, k *keyer) (sent *[]uint64) {
+	synctest.Wait()
+	return useKeyer(h.guard, k)
 }
 
 // mark adds the mark of a client that another server has recognized.
@@ -192,8 +195,7 @@ func TestMarksOfNobody(t *testing.T) {
 		m.mark("", "alice")
 		h.expect("", "alice", "secret1", loginThrottled)
 		m.mark(home, "alice")
-		synctest.Wait()
-		useKeyer(h.guard, keyerOf(2)) // the mark is that of another secret
+		reloadWith(h, keyerOf(2)) // the mark is that of another secret
 		for i := range 6 {
 			h.login(fmt.Sprint("192.0.2.", i), "alice", fmt.Sprint("more", i))
 		}

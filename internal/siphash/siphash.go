@@ -30,16 +30,13 @@ func (k *Key) Sum(text []byte) uint64 {
 	}
 	n := uint64(len(text))
 	for ; len(text) >= 8; text = text[8:] {
-		s.compress(binary.LittleEndian.Uint64(text))
+		s = s.compress(binary.LittleEndian.Uint64(text))
 	}
 	var last [8]byte // the rest of the text, and the length modulo 256
 	copy(last[:], text)
-	s.compress(binary.LittleEndian.Uint64(last[:]) | n<<56)
+	s = s.compress(binary.LittleEndian.Uint64(last[:]) | n<<56)
 	s.v2 ^= 0xff
-	s.round()
-	s.round()
-	s.round()
-	s.round()
+	s = s.round().round().round().round()
 	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
 }
 
@@ -47,16 +44,17 @@ func (k *Key) Sum(text []byte) uint64 {
 // nothing is copied.
 func (k *Key) SumString(text string) uint64 { return k.Sum([]byte(text)) }
 
+// state is passed by value, so that it stays in registers.
 type state struct{ v0, v1, v2, v3 uint64 }
 
-func (s *state) compress(word uint64) {
+func (s state) compress(word uint64) state {
 	s.v3 ^= word
-	s.round()
-	s.round()
+	s = s.round().round()
 	s.v0 ^= word
+	return s
 }
 
-func (s *state) round() {
+func (s state) round() state {
 	s.v0 += s.v1
 	s.v1 = bits.RotateLeft64(s.v1, 13) ^ s.v0
 	s.v0 = bits.RotateLeft64(s.v0, 32)
@@ -67,4 +65,5 @@ func (s *state) round() {
 	s.v2 += s.v1
 	s.v1 = bits.RotateLeft64(s.v1, 17) ^ s.v2
 	s.v2 = bits.RotateLeft64(s.v2, 32)
+	return s
 }
