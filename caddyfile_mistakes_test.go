@@ -111,7 +111,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 		}},
 		{"a misspelled name", `unrecognized .+ '[^']+'; expected one of: .+; did you mean '[^']+'\?`, []mistake{
 			{"directive htpasswd", "htpasswd {\nrelam x\n}", 1, "unrecognized subdirective 'relam'; expected one of: file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash, change_password, device_cookie; did you mean 'realm'?"},
-			{"option htpasswd", "htpasswd {\nmax_hash 3\n}", 1, "unrecognized subdirective 'max_hash'; expected one of: throttle, max_hashes, poll, secret; did you mean 'max_hashes'?"},
+			{"option htpasswd", "htpasswd {\nmax_hash 3\n}", 1, "unrecognized subdirective 'max_hash'; expected one of: throttle, max_hashes, poll, secret, fleet, max_stale; did you mean 'max_hashes'?"},
 			{"option upstream", "upstream web {\nsever a\n}", 1, "upstream web: unrecognized subdirective 'sever'; expected one of: server, balance, sticky, slow_start, " + strings.Join(proxySubdirectives, ", ") + "; did you mean 'server'?"},
 			{"option upstream", "upstream web {\nserver a wieght=2\n}", 1, "upstream web: server a: unrecognized parameter 'wieght=2'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>, resolve; did you mean 'weight'?"},
 			{"option upstream", "upstream web {\nserver a\nbalance leastconn\n}", 2, "upstream web: balance: unrecognized method 'leastconn'; expected one of: hash <key>, ip_hash, least_conn, least_time, random, round_robin; did you mean 'least_conn'?"},
@@ -181,7 +181,7 @@ func TestMistakesShowNoSecret(t *testing.T) {
 		{"a name and a hash as a user", "directive htpasswd", "htpasswd {\nrequire alice:" + shaSecret1 + "\n}", "require: expected 'user <name>...' or 'group <name>...', found 'alice:(not shown)'"},
 		{"a hash as the name of a field", "directive htpasswd", "htpasswd {\nuser_header " + shaSecret1 + "\n}", "user_header: expected the name of a header field such as X-User, found '(not shown)'"},
 		{"a hash after the realm", "directive htpasswd", "htpasswd {\nrealm alice " + bcrypt4Secret1 + "\n}", "realm: unexpected argument '(not shown)'"},
-		{"a secret with an equals sign", "option htpasswd", "htpasswd {\nsecret=canary\n}", "unrecognized subdirective 'secret=...'; expected one of: throttle, max_hashes, poll, secret; did you mean 'secret'?"},
+		{"a secret with an equals sign", "option htpasswd", "htpasswd {\nsecret=canary\n}", "unrecognized subdirective 'secret=...'; expected one of: throttle, max_hashes, poll, secret, fleet, max_stale; did you mean 'secret'?"},
 		{"a secret with a colon", "option htpasswd", "htpasswd {\nsecret:canary\n}", "unrecognized subdirective 'secret:...'; expected one of: throttle, max_hashes, poll, secret"},
 		{"credentials on a line of their own", "option upstream", "upstream web {\nserver a\nheader_up Authorization\n\"Basic canary\"\n}", "upstream web: unrecognized subdirective 'Basic (not shown)'"},
 		{"credentials on a line of their own in proxy_pass", "directive proxy_pass", "proxy_pass web {\n\"Authorization: Bearer canary\"\n}", "unrecognized subdirective 'Authorization: Bearer (not shown)'"},
