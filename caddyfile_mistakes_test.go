@@ -120,7 +120,7 @@ func TestMistakesHaveOnePhrase(t *testing.T) {
 		}},
 		{"an unknown name", `unrecognized .+ '[^']+'; expected one of: [^;]+$`, []mistake{
 			{"directive htpasswd", "htpasswd {\nalice x\n}", 1, "unrecognized subdirective 'alice'; expected one of: file, users, group_file, realm, require, exempt, user_header, keep_authorization, allow_http, cache, rehash, change_password, device_cookie"},
-			{"option htpasswd", "htpasswd {\nfile x\n}", 1, "unrecognized subdirective 'file'; expected one of: throttle, max_hashes, poll, secret"},
+			{"option htpasswd", "htpasswd {\nfile x\n}", 1, "unrecognized subdirective 'file'; expected one of: throttle, max_hashes, poll, secret, fleet, max_stale"},
 			{"option upstream", "upstream web {\nserver a b\n}", 1, "upstream web: server a: unrecognized parameter 'b'; expected one of: weight=<n>, max_conns=<n>, backup, down, drain, route=<name>, resolve"},
 			{"directive proxy_pass", "proxy_pass elsewhere", 0, "unrecognized upstream group 'elsewhere'; expected one of: web"},
 		}},
@@ -182,7 +182,7 @@ func TestMistakesShowNoSecret(t *testing.T) {
 		{"a hash as the name of a field", "directive htpasswd", "htpasswd {\nuser_header " + shaSecret1 + "\n}", "user_header: expected the name of a header field such as X-User, found '(not shown)'"},
 		{"a hash after the realm", "directive htpasswd", "htpasswd {\nrealm alice " + bcrypt4Secret1 + "\n}", "realm: unexpected argument '(not shown)'"},
 		{"a secret with an equals sign", "option htpasswd", "htpasswd {\nsecret=canary\n}", "unrecognized subdirective 'secret=...'; expected one of: throttle, max_hashes, poll, secret, fleet, max_stale; did you mean 'secret'?"},
-		{"a secret with a colon", "option htpasswd", "htpasswd {\nsecret:canary\n}", "unrecognized subdirective 'secret:...'; expected one of: throttle, max_hashes, poll, secret"},
+		{"a secret with a colon", "option htpasswd", "htpasswd {\nsecret:canary\n}", "unrecognized subdirective 'secret:...'; expected one of: throttle, max_hashes, poll, secret, fleet, max_stale"},
 		{"credentials on a line of their own", "option upstream", "upstream web {\nserver a\nheader_up Authorization\n\"Basic canary\"\n}", "upstream web: unrecognized subdirective 'Basic (not shown)'"},
 		{"credentials on a line of their own in proxy_pass", "directive proxy_pass", "proxy_pass web {\n\"Authorization: Bearer canary\"\n}", "unrecognized subdirective 'Authorization: Bearer (not shown)'"},
 		{"credentials in an address with a semicolon", "option upstream", "upstream web {\nserver http://alice:canary@a;\n}", "server: unexpected semicolon in 'http://(not shown)a;'"},
