@@ -261,11 +261,3 @@ func (m *Mirror) settled() {
 		notify(m.changed)
 	}
 }
-
-// notify sends a signal on a channel with a buffer of one.
-func notify(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // a signal is pending already
-	}
-}
