@@ -72,7 +72,7 @@ func TestClusterOfThreeNodes(t *testing.T) {
 		r.process.Signal(syscall.SIGSTOP)
 		time.Sleep(3 * time.Second) // how long the fault lasts
 		r.process.Signal(syscall.SIGCONT)
-		checkRecovery(t, nodes, marks(nodes), tr.awaitSharing(t))
+		tr.checkRecovery(t, marks(nodes))
 		tr.check(t)
 	}
 	add("bob")

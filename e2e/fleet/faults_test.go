@@ -77,7 +77,7 @@ func TestFaultsOfTheStore(t *testing.T) {
 			}
 			f.end()
 			ended := marks(nodes)
-			checkRecovery(t, nodes, ended, tr.awaitSharing(t))
+			tr.checkRecovery(t, ended)
 			for _, n := range nodes {
 				eventually(t, n.name+" uses the store again", n.connected)
 			}
@@ -418,7 +418,7 @@ func TestStoreIsDownAtTheStart(t *testing.T) {
 	tr.check(t)
 	ended := marks(nodes)
 	l.setCut(false)
-	checkRecovery(t, nodes, ended, tr.awaitSharing(t))
+	tr.checkRecovery(t, ended)
 	tr.end()
 	tr.check(t)
 	tr.checkCounts(t, r)
@@ -452,7 +452,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	begin := time.Now()
 	eventually(t, "the replica is the master", func() bool { return ss.master() == replica })
 	t.Logf("Sentinel has failed over after %s", time.Since(begin).Round(time.Millisecond))
-	checkRecovery(t, nodes, marks(nodes), tr.awaitSharing(t))
+	tr.checkRecovery(t, marks(nodes))
 	for i, n := range nodes {
 		eventually(t, n.name+" uses the store again", n.connected)
 		t.Log(n.name, n.warnings(since[i]))
