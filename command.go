@@ -52,7 +52,7 @@ func askCaddy(address, method, path string, body []byte) (answer tool.AdminAnswe
 		}
 		return answer, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "performing request: "))
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing depends on it
+	defer response.Body.Close()
 	answer.Status = response.StatusCode
 	answer.Body, err = io.ReadAll(response.Body)
 	return answer, err

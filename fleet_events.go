@@ -136,7 +136,7 @@ func (f *fleetState) connected() {
 // receive handles an event, which anybody can have sent who can use the store.
 func (f *fleetState) receive(data []byte) {
 	now := f.reach.now()
-	body, at, err := []byte(nil), time.Time{}, error(sealed.ErrForged)
+	body, at, err := []byte(nil), time.Time{}, sealed.ErrForged
 	if len(data) <= fleet.MaxEvent { // servers send no larger one
 		body, at, err = f.events.Open(data, now)
 	}

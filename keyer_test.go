@@ -106,7 +106,7 @@ func TestKeyersArePinned(t *testing.T) {
 // TestKeyersOutliveReloads checks that equal keys have one keyer.
 func TestKeyersOutliveReloads(t *testing.T) {
 	t.Parallel()
-	if keyerOf(3) != keyerOf(3) || keyerOf(3) == keyerOf(4) {
+	if again := keyerOf(3); again != keyerOf(3) || keyerOf(3) == keyerOf(4) {
 		t.Error("got two keyers for equal keys, or one for others")
 	}
 	if a, b := make([]byte, 16), make([]byte, 16); newSharedKeyer(a, b) == newSharedKeyer(a, append(b[:15:15], 1)) {

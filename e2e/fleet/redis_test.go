@@ -220,7 +220,7 @@ func dialRedis(address, password string) (*conn, error) {
 	return rc, nil
 }
 
-func (c *conn) close() { c.Conn.Close() }
+func (c *conn) close() { _ = c.Close() }
 
 // do runs a command.
 func (c *conn) do(args ...string) (any, error) {

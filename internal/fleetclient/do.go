@@ -22,7 +22,7 @@ func (c *Client) Do(ctx context.Context, f func(context.Context, fleet.Store) er
 	c.mu.Lock()
 	if c.isDown && c.isUnreachable {
 		c.skipped++
-		err := fmt.Errorf("%w: %v", ErrDown, c.callErr)
+		err := fmt.Errorf("%w: %v", ErrDown, c.callErr) //nolint:errorlint // the old error is only the reason; this call has not timed out
 		c.mu.Unlock()
 		return err
 	}

@@ -32,7 +32,7 @@ func (m *Mirror) Edit(ctx context.Context, edit func(text string) (string, error
 			return err
 		}
 		select {
-		case <-time.After(rand.N(pause)): // so that servers do not meet again and again
+		case <-time.After(rand.N(pause)): //nolint:gosec // only so that servers do not meet again and again
 		case <-ctx.Done():
 			return m.editError(err)
 		}

@@ -65,7 +65,7 @@ func (e *Events) SetKeys(keys *Keys) { e.keys.Store(keys) }
 
 // Seal seals an event for all keys. It adds at most Overhead bytes.
 func (e *Events) Seal(body []byte, now time.Time) []byte {
-	return e.keys.Load().seal(&eventKind, "", binary.BigEndian.AppendUint64(nil, uint64(millis(now))), body)
+	return e.keys.Load().seal(&eventKind, "", binary.BigEndian.AppendUint64(nil, uint64(millis(now))), body) //nolint:gosec // not negative
 }
 
 // Open opens an event, once, and returns when it was sealed. Nobody but the servers of the

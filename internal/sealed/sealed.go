@@ -148,7 +148,7 @@ const Overhead = magicLen + 1 + timeLen + 1 + 2*(idLen+wrapLen) + sealLen
 // seal seals a body for all keys.
 func (k *Keys) seal(kind *kind, name string, fields, body []byte) []byte {
 	sealed := make([]byte, 0, magicLen+1+len(fields)+1+len(k.all)*(idLen+wrapLen)+len(body)+sealLen)
-	sealed = append(append(append(append(sealed, kind.magic...), format), fields...), byte(len(k.all)))
+	sealed = append(append(append(append(sealed, kind.magic...), format), fields...), byte(len(k.all))) //nolint:gosec // 1 or 2
 	for _, key := range k.all {
 		sealed = append(sealed, key.id[:]...)
 	}
@@ -157,10 +157,10 @@ func (k *Keys) seal(kind *kind, name string, fields, body []byte) []byte {
 	rand.Read(dataKey[:]) // never fails
 	wraps := len(sealed)
 	sealed = sealed[:wraps+len(k.all)*wrapLen]
-	sealed = newGCM(dataKey[:]).Seal(sealed, nil, body, bound)
+	sealed = newGCM(dataKey[:]).Seal(sealed, nil, body, bound) //nolint:gosec // it adds a random nonce
 	bound = withHash(bound, sealed[wraps+len(k.all)*wrapLen:])
 	for i, key := range k.all {
-		key.wrap.Seal(sealed[:wraps+i*wrapLen], nil, dataKey[:], bound)
+		key.wrap.Seal(sealed[:wraps+i*wrapLen], nil, dataKey[:], bound) //nolint:gosec // it adds a random nonce
 	}
 	return sealed
 }

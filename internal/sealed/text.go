@@ -14,7 +14,7 @@ import (
 // MaxText is the largest text in bytes.
 const MaxText = 4 << 20
 
-// ErrTooLarge: the text is larger than MaxText.
+// ErrTooLarge is returned for a text that is larger than MaxText.
 var ErrTooLarge = fmt.Errorf("larger than %d MiB", MaxText>>20)
 
 const digestLen = 16
@@ -103,7 +103,7 @@ func (k *Keys) OpenText(name string, data []byte) (h Header, text string, isCurr
 // fields returns the header as it is sealed.
 func (h Header) fields() []byte {
 	fields := binary.BigEndian.AppendUint64(make([]byte, 0, textKind.fieldsLen), h.Version)
-	fields = binary.BigEndian.AppendUint64(fields, uint64(millis(h.Time)))
+	fields = binary.BigEndian.AppendUint64(fields, uint64(millis(h.Time))) //nolint:gosec // not negative
 	return append(fields, h.Digest[:]...)
 }
 
