@@ -1,29 +1,12 @@
 package caddyhtpasswd
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/seed10b5b978/caddy-htpasswd/internal/devicecookie"
 )
-
-// loginWith logs in with what a handler has taken from the request, and returns the result
-// in a word.
-func (m *member) loginWith(sent *sentDevices, ip, user, password string) string {
-	m.t.Helper()
-	c := credentialsOf(user, password)
-	defer c.release()
-	v, err := m.check(m.t.Context(), origin{ip: ip, devices: sent}, c)
-	switch {
-	case errors.As(err, new(*throttledError)):
-		return loginThrottled
-	case err != nil:
-		return err.Error()
-	}
-	return v.result.String()
-}
 
 // TestFleetDeviceCookies sends wrong passwords with one device cookie to servers in turn.
 // They count together, and nothing is counted for the client and the user. Then each

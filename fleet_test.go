@@ -166,9 +166,15 @@ func named(t testing.TB, server string, settings App) App {
 // login logs in and returns the result in a word.
 func (m *member) login(ip, user, password string) string {
 	m.t.Helper()
+	return m.loginWith(nil, ip, user, password)
+}
+
+// loginWith is login with the device cookies of the request.
+func (m *member) loginWith(sent *sentDevices, ip, user, password string) string {
+	m.t.Helper()
 	c := credentialsOf(user, password)
 	defer c.release()
-	v, err := m.check(m.t.Context(), origin{ip: ip}, c)
+	v, err := m.check(m.t.Context(), origin{ip: ip, devices: sent}, c)
 	switch {
 	case errors.As(err, new(*throttledError)):
 		return loginThrottled
