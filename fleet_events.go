@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed10b5b978/caddy-htpasswd/fleet"
+	"github.com/seed10b5b978/caddy-htpasswd/internal/fileapi"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/ratelimit"
 	"github.com/seed10b5b978/caddy-htpasswd/internal/sealed"
 )
@@ -63,9 +63,6 @@ func (f *forgotten) events(at time.Time) iter.Seq[*forgetEvent] {
 	}
 }
 
-// fleetFileName is the form of the names of files in a fleet.
-var fleetFileName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
-
 // errUnknownEvent is the error for an event that a later version may know.
 var errUnknownEvent = errors.New("unknown kind of event")
 
@@ -106,7 +103,7 @@ func (e *fleetEvent) check() error {
 		if len(e.Recognized) == 0 || len(e.Recognized) > maxEventKeys {
 			return fmt.Errorf("recognized: %w", errUnknownEvent)
 		}
-	case e.Changed != "" && !fleetFileName.MatchString(e.Changed):
+	case e.Changed != "" && !fileapi.IsName(e.Changed):
 		return fmt.Errorf("changed: %w", errUnknownEvent)
 	}
 	return nil

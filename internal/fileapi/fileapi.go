@@ -58,13 +58,16 @@ func IsURL(name string) bool {
 	return found && scheme != "" && strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.") == ""
 }
 
+// IsName reports whether a text is a valid name of a file.
+func IsName(text string) bool { return validName.MatchString(text) }
+
 // ParseURL returns the source with a URL. isSource is false for a path of a file on disk.
 func ParseURL(url string) (s Source, isSource bool, err error) {
 	scheme, name, found := strings.Cut(url, "://")
 	if !found || scheme != SchemeFleet && scheme != SchemeStorage {
 		return Source{}, false, nil
 	}
-	if !validName.MatchString(name) {
+	if !IsName(name) {
 		return Source{}, true, errSource
 	}
 	return Source{scheme, name}, true, nil
